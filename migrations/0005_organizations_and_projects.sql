@@ -1,0 +1,60 @@
+-- Organizations are the clients, departments or subsidiaries inside a tenant; projects are the work for them.
+
+create table organizations (
+    tenant_id  uuid        not null default app.tenant_id(),
+    id         uuid        not null,
+    name       text        not null,
+    slug       text        not null,
+    status     text        not null default 'ACTIVE',
+    version    integer     not null default 1,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint organizations_pkey primary key (tenant_id, id),
+    constraint organizations_slug_key unique (tenant_id, slug),
+    constraint organizations_name_length check (length(name) between 1 and 120),
+    constraint organizations_slug_form check (slug ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'),
+    constraint organizations_status_known check (status in ('ACTIVE', 'ARCHIVED'))
+);
+
+select app.protect('organizations');
+select app.writable_by('organizations', 'OWNER', 'ADMIN', 'MEMBER', 'BILLING');
+alter table organizations
+    add constraint organizations_tenant_fkey foreign key (tenant_id) references tenants (id);
+
+-- Serve Query.organizations in its two usual orders.
+create index organizations_created_at_idx on organizations (tenant_id, created_at desc, id desc);
+create index organizations_name_idx on organizations (tenant_id, name, id);
+
+create table projects (
+    tenant_id       uuid        not null default app.tenant_id(),
+    id              uuid        not null,
+    organization_id uuid        not null,
+    owner_id        uuid        not null,
+    name            text        not null,
+    description     text,
+    -- text, not an enum: enum comparison is not leakproof, so RLS would keep it out of an index.
+    status          text        not null default 'PLANNED',
+    due_on          date,
+    version         integer     not null default 1,
+    created_at      timestamptz not null default now(),
+    updated_at      timestamptz not null default now(),
+    constraint projects_pkey primary key (tenant_id, id),
+    constraint projects_name_length check (length(name) between 1 and 120),
+    constraint projects_description_length check (length(description) <= 10000),
+    constraint projects_status_known check (status in ('PLANNED', 'ACTIVE', 'ON_HOLD', 'COMPLETED', 'ARCHIVED'))
+);
+
+select app.protect('projects');
+select app.writable_by('projects', 'OWNER', 'ADMIN', 'MEMBER', 'BILLING');
+alter table projects
+    add constraint projects_organization_fkey foreign key (tenant_id, organization_id)
+        references organizations (tenant_id, id),
+    add constraint projects_owner_fkey foreign key (tenant_id, owner_id) references users (tenant_id, id);
+
+-- Serve Query.projects: newest first, by name, and newest of one status.
+create index projects_created_at_idx on projects (tenant_id, created_at desc, id desc);
+create index projects_name_idx on projects (tenant_id, name, id);
+create index projects_status_idx on projects (tenant_id, status, created_at desc, id desc);
+-- Serve Organization.projects and User.projects.
+create index projects_organization_idx on projects (tenant_id, organization_id, created_at desc, id desc);
+create index projects_owner_idx on projects (tenant_id, owner_id, created_at desc, id desc);

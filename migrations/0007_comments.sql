@@ -1,0 +1,46 @@
+-- What people say about a project, an invoice or a product.
+create table comments (
+    tenant_id  uuid        not null default app.tenant_id(),
+    id         uuid        not null,
+    author_id  uuid        not null,
+    -- One column per kind of subject: only a real foreign key keeps a comment inside its tenant.
+    project_id uuid,
+    invoice_id uuid,
+    product_id uuid,
+    body       text        not null,
+    version    integer     not null default 1,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint comments_pkey primary key (tenant_id, id),
+    constraint comments_one_subject check (num_nonnulls(project_id, invoice_id, product_id) = 1),
+    constraint comments_body_length check (length(body) between 1 and 10000)
+);
+
+select app.protect('comments');
+-- Author-only must hold for INSERT, UPDATE and DELETE alike: restrictive, each command named. An update
+-- is checked on the old row and on the new one, so a comment cannot change hands either.
+create policy insert_own on comments as restrictive for insert
+    with check (author_id = (select app.user_id())
+                and (select app.role()) = any ('{OWNER,ADMIN,MEMBER,BILLING}'::text[]));
+create policy update_own on comments as restrictive for update
+    using (author_id = (select app.user_id())
+           and (select app.role()) = any ('{OWNER,ADMIN,MEMBER,BILLING}'::text[]));
+create policy delete_own on comments as restrictive for delete
+    using ((author_id = (select app.user_id()) and (select app.role()) = any ('{MEMBER,BILLING}'::text[]))
+           or (select app.role()) = any ('{OWNER,ADMIN}'::text[]));
+alter table comments
+    add constraint comments_author_fkey foreign key (tenant_id, author_id) references users (tenant_id, id),
+    add constraint comments_project_fkey foreign key (tenant_id, project_id)
+        references projects (tenant_id, id) on delete cascade,
+    add constraint comments_invoice_fkey foreign key (tenant_id, invoice_id)
+        references invoices (tenant_id, id) on delete cascade,
+    add constraint comments_product_fkey foreign key (tenant_id, product_id)
+        references products (tenant_id, id) on delete cascade;
+
+-- Serves Query.comments.
+create index comments_created_at_idx on comments (tenant_id, created_at desc, id desc);
+-- Serve the comments of each subject and of each author.
+create index comments_project_idx on comments (tenant_id, project_id, created_at desc, id desc);
+create index comments_invoice_idx on comments (tenant_id, invoice_id, created_at desc, id desc);
+create index comments_product_idx on comments (tenant_id, product_id, created_at desc, id desc);
+create index comments_author_idx on comments (tenant_id, author_id, created_at desc, id desc);
