@@ -1,0 +1,186 @@
+//! The audit log: what happened to a tenant's rows. Triggers write it; this only reads.
+
+use async_graphql::{Context, Json, SimpleObject};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::{
+    db::entity::entity,
+    error::Result,
+    graphql::{
+        Node,
+        context::ContextExt as _,
+        filter::{DateTimeFilter, IdFilter, StringFilter, choices, listed},
+        object::{Object, Objects, abstract_type},
+        relations::{relations, roots},
+    },
+    ids::{AuditLogId, ProjectId, UserId},
+    projects::Project,
+    users::User,
+};
+
+choices! {
+    /// The type of a row that changed.
+    AuditSubjectType by AuditSubjectTypeFilter {
+        /// The tenant itself.
+        Tenant = "tenants",
+        /// A user.
+        User = "users",
+        /// An organization.
+        Organization = "organizations",
+        /// A project.
+        Project = "projects",
+        /// A product.
+        Product = "products",
+        /// An invoice.
+        Invoice = "invoices",
+        /// A line of an invoice.
+        InvoiceLineItem = "invoice_line_items",
+        /// A comment.
+        Comment = "comments",
+    }
+}
+
+/// One change of one row.
+#[derive(Clone, Debug, SimpleObject)]
+#[graphql(complex)]
+pub struct AuditLog {
+    /// The id.
+    pub id: AuditLogId,
+    /// When the transaction that changed the row began.
+    pub occurred_at: DateTime<Utc>,
+    /// What was done, as `project.updated`: the type of the row and created, updated or deleted.
+    pub action: String,
+    #[graphql(skip)]
+    actor_id: Option<UserId>,
+    /// The type of the row that changed.
+    pub subject_type: AuditSubjectType,
+    #[graphql(skip)]
+    subject_id: Uuid,
+    #[graphql(skip)]
+    project_id: Option<ProjectId>,
+    #[graphql(skip)]
+    changes: sqlx::types::Json<Vec<Change>>,
+    /// The name of the operation that did it, if it had one.
+    pub operation_name: Option<String>,
+    /// The id of the request that did it.
+    pub request_id: Option<Uuid>,
+}
+
+/// A changed field as the trigger stores it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Change {
+    field: String,
+    before: Option<serde_json::Value>,
+    after: Option<serde_json::Value>,
+}
+
+/// The change of one field.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct AuditChange {
+    /// The column that changed.
+    pub field: String,
+    /// What it held before; null if the row was new.
+    pub before: Option<Json<serde_json::Value>>,
+    /// What it held afterwards; null if the row was deleted.
+    pub after: Option<Json<serde_json::Value>>,
+}
+
+/// The service itself, where no user acted.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct SystemActor {
+    /// The part of the service that acted.
+    pub name: String,
+}
+
+abstract_type! {
+    /// Who changed a row.
+    union AuditActor { User(User), System(SystemActor) }
+}
+
+entity!(AuditLog in "audit_logs" {
+    id: AuditLogId, occurred_at, action, actor_id, subject_type, subject_id, project_id, changes,
+    operation_name, request_id,
+});
+
+listed! {
+    AuditLog {
+        filter AuditLogFilter {
+            /// By id.
+            id: IdFilter<AuditLogId>,
+            /// By the time of the change.
+            occurred_at: DateTimeFilter,
+            /// By what was done.
+            action: StringFilter,
+            /// By the user who did it.
+            actor_id: IdFilter<UserId>,
+            /// By the type of the row that changed.
+            subject_type: AuditSubjectTypeFilter,
+            /// By the project that the row belongs to.
+            project_id: IdFilter<ProjectId>,
+        }
+        order AuditLogOrder by AuditLogOrderField {
+            /// By the time of the change.
+            OccurredAt => occurred_at: DateTime<Utc>,
+        }
+        default OccurredAt Desc
+    }
+}
+
+relations! {
+    AuditLog {
+        one {
+            /// The project that the row belongs to; null if there is none, or it is gone.
+            project: Project = project_id,
+        }
+        fields {
+            /// Who did it; null if the user is gone.
+            async fn actor(&self, ctx: &Context<'_>) -> Result<Option<AuditActor>> {
+                match self.actor_id {
+                    Some(id) => Ok(ctx.load(id).await?.map(AuditActor::User)),
+                    None => {
+                        let system = SystemActor { name: "palisade".to_owned() };
+                        Ok(Some(AuditActor::System(system.into())))
+                    }
+                }
+            }
+
+            /// The id of the row that changed.
+            async fn subject_id(&self) -> async_graphql::ID {
+                Node::id_text(self.subject_type, self.subject_id).into()
+            }
+
+            /// The row as it is now; null if it is gone.
+            async fn subject(&self, ctx: &Context<'_>) -> Result<Option<Node>> {
+                Node::load_subject(ctx, self.subject_type, self.subject_id).await
+            }
+
+            /// The fields that changed, by name.
+            async fn changes(&self) -> Objects<AuditChange> {
+                let json = |value: &Option<serde_json::Value>| {
+                    value.clone().filter(|value| !value.is_null()).map(Json)
+                };
+                self.changes
+                    .iter()
+                    .map(|change| {
+                        Object::from(AuditChange {
+                            field: change.field.clone(),
+                            before: json(&change.before),
+                            after: json(&change.after),
+                        })
+                    })
+                    .collect()
+            }
+        }
+    }
+}
+
+roots! {
+    AuditLogQueries: AuditLog {
+        /// One entry of the audit log; null if there is none with this id. For owners and admins.
+        audit_log(AuditLogId)
+        /// What happened in the tenant, newest first unless ordered otherwise. Empty for all but owners and admins.
+        audit_logs
+    }
+}

@@ -1,0 +1,33 @@
+//! Who asks: from a bearer token to a principal.
+
+pub mod jwt;
+pub mod membership;
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    db::TenantContext,
+    ids::{TenantId, UserId},
+    users::UserRole,
+};
+
+/// Who asks: one user in one tenant, with the role that the database confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The user.
+    pub user: UserId,
+    /// The user's role in the tenant.
+    pub role: UserRole,
+    /// When the token ends.
+    pub expires_at: DateTime<Utc>,
+}
+
+impl Principal {
+    /// The context of this principal's transactions.
+    #[must_use]
+    pub fn context(&self) -> TenantContext {
+        TenantContext { tenant: self.tenant, user: Some(self.user), role: Some(self.role) }
+    }
+}

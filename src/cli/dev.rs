@@ -1,0 +1,258 @@
+//! `palisade dev`: everything for development in one process.
+
+use std::{
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use chrono::TimeDelta;
+use uuid::Uuid;
+
+use super::Failure;
+use crate::{
+    auth::jwt::Tokens,
+    config::{EmbeddedSettings, ServiceSettings},
+    db::{
+        TenantDb,
+        admin_tx::AdminDb,
+        embedded::{self, Embedded},
+        migrate::{self, RolePasswords},
+        sign_in::{DirectoryEntry, SignInDb},
+    },
+    demo::{self, Amounts},
+    http::{self, Features, Service},
+    ids::EntityId as _,
+};
+
+/// What `palisade dev` takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    embedded: EmbeddedSettings,
+    #[command(flatten)]
+    service: ServiceSettings,
+}
+
+/// The database of the private cluster.
+const DATABASE: &str = "palisade";
+/// How long the printed tokens live.
+const TOKEN_LIFE: TimeDelta = TimeDelta::days(7);
+
+/// The directory of `dev` with its running database.
+pub struct DevHome {
+    dir: PathBuf,
+    server: Embedded,
+}
+
+impl DevHome {
+    /// Starts the private cluster or attaches to it, and brings its schema up to date.
+    pub async fn open(settings: &EmbeddedSettings) -> Result<Self, Failure> {
+        let dir = match &settings.data_dir {
+            Some(dir) => std::path::absolute(dir).map_err(|error| {
+                Failure::Usage(format!("cannot use the directory {}: {error}", dir.display()))
+            })?,
+            None => embedded::default_data_dir().map_err(Failure::failed)?,
+        };
+        let server = Embedded::start(&embedded::Options {
+            data_dir: dir.clone(),
+            durable: true,
+            bin_dir: settings.pg_bin.clone(),
+            user: settings.pg_user.clone(),
+            cache_dir: settings.cache_dir.clone(),
+            archive_url: settings.pg_archive_url.clone(),
+        })
+        .await
+        .map_err(Failure::failed)?;
+        let home = Self { dir, server };
+        match home.prepare().await {
+            Ok(()) => Ok(home),
+            Err(failure) => {
+                home.close().await?;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn prepare(&self) -> Result<(), Failure> {
+        migrate::create_database(&self.server.url("postgres", "postgres"), DATABASE)
+            .await
+            .map_err(Failure::failed)?;
+        let url = self.url("postgres");
+        migrate::run(&url, &RolePasswords::default()).await.map_err(Failure::failed)?;
+        Ok(())
+    }
+
+    /// The address of the database as a role.
+    #[must_use]
+    pub fn url(&self, role: &str) -> String {
+        self.server.url(role, DATABASE)
+    }
+
+    /// The secret of dev's tokens, made when first asked for.
+    pub fn secret(&self) -> Result<String, Failure> {
+        let path = self.dir.join("jwt.secret");
+        let failed = |error: std::io::Error| {
+            Failure::Failed(format!("cannot keep the token secret in {}: {error}", path.display()))
+        };
+        // Made under another name first: a second service that starts now must not read half of it.
+        let draft = self.dir.join(format!("jwt.secret.{}", Uuid::new_v4().simple()));
+        let fresh = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()]
+            .map(|part| part.simple().to_string())
+            .concat();
+        write_private(&draft, &fresh).map_err(failed)?;
+        let linked = std::fs::hard_link(&draft, &path);
+        std::fs::remove_file(&draft).map_err(failed)?;
+        match linked {
+            Ok(()) => Ok(fresh),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                std::fs::read_to_string(&path).map_err(failed)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Ends the cluster, if it was started here.
+    pub async fn close(self) -> Result<(), Failure> {
+        self.server.stop().await.map_err(Failure::failed)
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(options: Options) -> Result<(), Failure> {
+    if std::env::var_os("DATABASE_URL").is_some() {
+        println!("DATABASE_URL is set; dev does not use it. `palisade serve` does.");
+    }
+    // First what fails fastest: a taken port must not start a database.
+    let listener = http::listen(options.service.listen).await.map_err(Failure::failed)?;
+    let stop = http::shutdown_signal();
+    tokio::pin!(stop);
+    let home = tokio::select! {
+        home = DevHome::open(&options.embedded) => home?,
+        () = &mut stop => return Ok(()),
+    };
+    let settings = options.service.clone();
+    let prepared = tokio::select! {
+        prepared = prepare(&home, options.service, &listener) => prepared.map(Some),
+        () = &mut stop => Ok(None),
+    };
+    let served = match prepared {
+        Ok(Some(service)) => {
+            http::serve(listener, service, &settings, stop).await.map_err(Failure::failed)
+        }
+        Ok(None) => Ok(()),
+        Err(failure) => Err(failure),
+    };
+    home.close().await?;
+    served
+}
+
+/// Fills the database and says where everything is.
+async fn prepare(
+    home: &DevHome,
+    mut settings: ServiceSettings,
+    listener: &tokio::net::TcpListener,
+) -> Result<Service, Failure> {
+    if settings.tokens.jwt_secret.is_none() {
+        settings.tokens.jwt_secret = Some(home.secret()?);
+    }
+    let tokens = Tokens::new(&settings.tokens).map_err(Failure::usage)?;
+    let address = listener.local_addr().map_err(Failure::failed)?;
+
+    let db = TenantDb::connect(&home.url("palisade_app"), settings.pool)
+        .await
+        .map_err(Failure::failed)?
+        .recording_statements();
+    let mut admin = AdminDb::connect(&home.url("palisade_admin")).await.map_err(Failure::failed)?;
+    demo::fill(&db, &mut admin, Amounts::default(), false)
+        .await
+        .map_err(|error| Failure::failed(error.detail()))?;
+    let directory = SignInDb::connect(&home.url("palisade_auth")).await.map_err(Failure::failed)?;
+
+    let mut entrances = Vec::new();
+    for (slug, email) in demo::owners(Amounts::default().tenants) {
+        let found = directory.find(&slug, &email).await;
+        if let Some(entry) = found.map_err(|error| Failure::failed(error.detail()))? {
+            let token = tokens.issue(entry.tenant, entry.user, TOKEN_LIFE).map_err(Failure::failed)?;
+            entrances.push(Entrance { entry, email, token });
+        }
+    }
+    let secret = settings.tokens.jwt_secret.clone().unwrap_or_default();
+    let env_file = home.dir.join("dev.env");
+    write_env(&env_file, home, address, &secret, &entrances)?;
+    greet(home, address, &env_file, &entrances);
+
+    let features = Features { introspection: true, explorer: true, tracing: true, home: true };
+    Ok(Service::new(db, Some(directory), tokens, &settings, features))
+}
+
+/// A tenant that somebody can enter, with the token for it.
+struct Entrance {
+    entry: DirectoryEntry,
+    email: String,
+    token: String,
+}
+
+fn greet(
+    home: &DevHome,
+    address: std::net::SocketAddr,
+    env_file: &Path,
+    entrances: &[Entrance],
+) {
+    let server = &home.server;
+    let started = if server.attached() { "attached to the server of another process" } else { "started" };
+    println!("PostgreSQL  {} {started}, {}", server.version(), server.origin());
+    println!("data        {}", server.data_dir().display());
+    println!(
+        "psql        psql -h {} -U palisade_app -d {DATABASE}",
+        server.socket_dir().display()
+    );
+    println!("settings    {}", env_file.display());
+    for Entrance { entry, email, token } in entrances {
+        println!();
+        println!("tenant      {} ({}), as {email}, {}", entry.tenant_name, entry.tenant_slug, entry.role.as_str());
+        println!("token       {token}");
+        println!("explorer    http://{address}/graphiql#token={token}");
+    }
+    println!();
+    println!("explorer    http://{address}/graphiql");
+    println!("API         http://{address}/graphql");
+    std::io::stdout().flush().ok();
+}
+
+/// Writes what a shell or a test needs to know, to be sourced.
+fn write_env(
+    path: &Path,
+    home: &DevHome,
+    address: std::net::SocketAddr,
+    secret: &str,
+    entrances: &[Entrance],
+) -> Result<(), Failure> {
+    let mut lines = vec![
+        ("PALISADE_GRAPHQL_URL".to_owned(), format!("http://{address}/graphql")),
+        ("PALISADE_EXPLORER_URL".to_owned(), format!("http://{address}/graphiql")),
+        ("PALISADE_JWT_SECRET".to_owned(), secret.to_owned()),
+    ];
+    for role in ["app", "owner", "auth", "admin"] {
+        let name = format!("PALISADE_{}_DATABASE_URL", role.to_uppercase());
+        lines.push((name, home.url(&format!("palisade_{role}"))));
+    }
+    for (letter, Entrance { entry, token, .. }) in ('A'..='Z').zip(entrances) {
+        lines.push((format!("PALISADE_TENANT_{letter}"), entry.tenant.uuid().to_string()));
+        lines.push((format!("PALISADE_TOKEN_{letter}"), token.clone()));
+    }
+    let quoted = |value: &str| format!("'{}'", value.replace('\'', r"'\''"));
+    let text: String =
+        lines.iter().map(|(name, value)| format!("export {name}={}\n", quoted(value))).collect();
+
+    let draft = path.with_extension(format!("env.{}", Uuid::new_v4().simple()));
+    write_private(&draft, &text)
+        .and_then(|()| std::fs::rename(&draft, path))
+        .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
+}
+
+/// Writes a new file that nobody else can read.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}

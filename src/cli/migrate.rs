@@ -1,0 +1,31 @@
+//! `palisade migrate`
+
+use super::Failure;
+use crate::db::migrate::{self, RolePasswords};
+
+/// What `palisade migrate` takes.
+#[derive(Clone, clap::Args)]
+pub struct Options {
+    /// The database, as a superuser (makes the roles, too) or as `palisade_owner`.
+    #[arg(long, env = "PALISADE_OWNER_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+    #[command(flatten)]
+    passwords: RolePasswords,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").finish_non_exhaustive()
+    }
+}
+
+/// Makes roles, rights and schema.
+pub async fn run(options: Options) -> Result<(), Failure> {
+    let url = options
+        .database_url
+        .or_else(|| std::env::var("DATABASE_URL").ok())
+        .ok_or_else(|| Failure::usage("no database: set PALISADE_OWNER_DATABASE_URL or DATABASE_URL"))?;
+    let migrated = migrate::run(&url, &options.passwords).await.map_err(Failure::failed)?;
+    println!("{} migrations applied, {} in all", migrated.applied, migrated.total);
+    Ok(())
+}

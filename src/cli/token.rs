@@ -1,0 +1,88 @@
+//! `palisade token`
+
+use chrono::TimeDelta;
+
+use super::{Failure, dev::DevHome};
+use crate::{
+    auth::jwt::{MAX_LIFETIME, TokenSettings, Tokens},
+    config::EmbeddedSettings,
+    db::sign_in::SignInDb,
+};
+
+/// What `palisade token` takes.
+#[derive(Clone, clap::Args)]
+pub struct Options {
+    /// The tenant's slug.
+    #[arg(long, value_name = "SLUG")]
+    tenant: String,
+    /// The user's address.
+    #[arg(long, value_name = "EMAIL")]
+    user: String,
+    /// How long the token lives: a number with s, m, h or d; at most 31d.
+    #[arg(long, env = "PALISADE_TOKEN_EXPIRES", default_value = "12h", value_parser = lifetime, value_name = "TIME")]
+    expires: TimeDelta,
+    /// The database as `palisade_auth` [default: that of `dev`].
+    #[arg(long, env = "PALISADE_AUTH_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    auth_database_url: Option<String>,
+    #[command(flatten)]
+    embedded: EmbeddedSettings,
+    #[command(flatten)]
+    tokens: TokenSettings,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("tenant", &self.tenant).finish_non_exhaustive()
+    }
+}
+
+fn lifetime(text: &str) -> Result<TimeDelta, String> {
+    let wrong = || "a time is a number with s, m, h or d, such as 12h".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let number: u32 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let life = TimeDelta::seconds(i64::from(number) * seconds);
+    if life <= TimeDelta::zero() || life > MAX_LIFETIME {
+        return Err("a token lives between 1s and 31d".to_owned());
+    }
+    Ok(life)
+}
+
+/// Prints the token alone on the last line of standard output.
+pub async fn run(mut options: Options) -> Result<(), Failure> {
+    let home = match (&options.auth_database_url, &options.tokens.jwt_secret) {
+        (Some(_), Some(_)) => None,
+        _ => Some(DevHome::open(&options.embedded).await?),
+    };
+    if let (None, Some(home)) = (&options.tokens.jwt_secret, &home) {
+        options.tokens.jwt_secret = Some(home.secret()?);
+    }
+    let url = match (options.auth_database_url, &home) {
+        (None, Some(home)) => home.url("palisade_auth"),
+        (url, _) => url.unwrap_or_default(),
+    };
+    let tokens = Tokens::new(&options.tokens).map_err(Failure::usage)?;
+    let token = async {
+        let directory = SignInDb::connect(&url).await.map_err(Failure::failed)?;
+        let found = directory.find(&options.tenant, &options.user).await;
+        let entry = found.map_err(|error| Failure::failed(error.detail()))?.ok_or_else(|| {
+            Failure::Failed(format!(
+                "no active user {} in an active tenant {}",
+                options.user, options.tenant
+            ))
+        })?;
+        tokens.issue(entry.tenant, entry.user, options.expires).map_err(Failure::failed)
+    }
+    .await;
+    if let Some(home) = home {
+        home.close().await?;
+    }
+    println!("{}", token?);
+    Ok(())
+}

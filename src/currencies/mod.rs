@@ -1,0 +1,32 @@
+//! Currencies: the same for every tenant.
+
+use async_graphql::{Context, SimpleObject};
+
+use crate::{
+    db::shared,
+    error::Result,
+    graphql::{context::ContextExt as _, object::Objects, scalars::CurrencyCode},
+};
+
+/// A currency (ISO 4217).
+#[derive(Clone, Debug, SimpleObject, sqlx::FromRow)]
+pub struct Currency {
+    /// The code.
+    pub code: CurrencyCode,
+    /// The name in English.
+    pub name: String,
+    /// Digits after the decimal point.
+    pub minor_digits: i32,
+}
+
+/// The root queries of this slice.
+#[derive(Debug, Default)]
+pub struct CurrencyQueries;
+
+#[async_graphql::Object]
+impl CurrencyQueries {
+    /// Every currency that amounts can have, by code.
+    async fn currencies(&self, ctx: &Context<'_>) -> Result<Objects<Currency>> {
+        Ok(shared::currencies(ctx.tx()).await?.into_iter().collect())
+    }
+}

@@ -1,0 +1,106 @@
+//! The bypassing role: sees every tenant, and is reached from the admin plane alone.
+//!
+//! Nothing that serves requests can name [`AdminDb`]: the commands that an operator runs make it.
+
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use uuid::Uuid;
+
+use super::{ConnectError, connect_options, unreachable};
+use crate::{error::Result, ids::EntityId, ids::TenantId, users::UserRole};
+
+/// One connection as `palisade_admin`.
+pub struct AdminDb(PgConnection);
+
+/// A tenant to be made, with the person who owns it.
+#[derive(Clone, Debug)]
+pub struct NewTenant {
+    /// The tenant.
+    pub id: TenantId,
+    /// Its name in addresses: 3 to 63 lower-case letters, digits and hyphens.
+    pub slug: String,
+    /// Its name for people.
+    pub name: String,
+    /// What it pays for.
+    pub plan: String,
+}
+
+/// Somebody who can sign in to a tenant.
+#[derive(Clone, Debug)]
+pub struct NewMember {
+    /// The user in the tenant.
+    pub user: crate::ids::UserId,
+    /// The person; the same one may be a member of many tenants.
+    pub identity: Uuid,
+    /// The address, in lower case.
+    pub email: String,
+    /// The name for people.
+    pub display_name: String,
+    /// What the member may do.
+    pub role: UserRole,
+}
+
+impl AdminDb {
+    /// Connects as the bypassing role.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        let options = connect_options(url)?;
+        options.connect().await.map(Self).map_err(|error| unreachable(&options, &error))
+    }
+
+    /// Makes a tenant with its first members. Answers `false`, and changes nothing, if the slug is
+    /// taken.
+    pub async fn create_tenant(&mut self, tenant: &NewTenant, members: &[NewMember]) -> Result<bool> {
+        let mut tx = self.0.begin().await?;
+        // Also here changes are recorded for the tenant, which takes its context.
+        sqlx::query!(
+            r#"select set_config('app.tenant_id', $1, true) as "set!""#,
+            tenant.id.uuid().to_string(),
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        let made = sqlx::query!(
+            r#"
+            insert into tenants (id, slug, name, plan) values ($1, $2, $3, $4)
+            on conflict (slug) do nothing
+            "#,
+            tenant.id.uuid(),
+            tenant.slug,
+            tenant.name,
+            tenant.plan,
+        )
+        .execute(&mut *tx)
+        .await?;
+        if made.rows_affected() == 0 {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        for member in members {
+            let identity = sqlx::query_scalar!(
+                r#"
+                insert into identities (id, email) values ($1, $2)
+                on conflict (email) do update set email = excluded.email
+                returning id
+                "#,
+                member.identity,
+                member.email,
+            )
+            .fetch_one(&mut *tx)
+            .await?;
+            sqlx::query!(
+                r#"
+                insert into users (id, tenant_id, identity_id, email, display_name, role, status)
+                values ($1, $2, $3, $4, $5, $6, 'ACTIVE')
+                "#,
+                member.user.uuid(),
+                tenant.id.uuid(),
+                identity,
+                member.email,
+                member.display_name,
+                member.role.as_str(),
+            )
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,99 @@
+//! The directory of people and tenants, as `palisade_auth` sees it: nothing of what a tenant owns.
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{ConnectError, PoolSettings, connect_options, pool, unreachable};
+use crate::{
+    error::Result,
+    ids::{TenantId, UserId},
+    users::UserRole,
+};
+
+/// The database as `palisade_auth` sees it.
+#[derive(Clone, Debug)]
+pub struct SignInDb(PgPool);
+
+/// A tenant that somebody may enter, and as whom.
+#[derive(Clone, Debug)]
+pub struct DirectoryEntry {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its name in addresses.
+    pub tenant_slug: String,
+    /// Its name for people.
+    pub tenant_name: String,
+    /// Who the person is in this tenant.
+    pub user: UserId,
+    /// The role in this tenant.
+    pub role: UserRole,
+}
+
+impl SignInDb {
+    /// Connects, and asks once to see that the directory is readable.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        let options = connect_options(url)?;
+        let settings = PoolSettings { size: 2, ..PoolSettings::default() };
+        let pool = pool(options.clone(), settings.size, settings.acquire_timeout_ms);
+        sqlx::query_scalar!(r#"select exists (select from memberships) as "any!""#)
+            .fetch_one(&pool)
+            .await
+            .map_err(|error| unreachable(&options, &error))?;
+        Ok(Self(pool))
+    }
+
+    /// The active member of an active tenant with this address, if there is one.
+    pub async fn find(&self, tenant_slug: &str, email: &str) -> Result<Option<DirectoryEntry>> {
+        let entry = sqlx::query!(
+            r#"
+            select t.id, t.slug, t.name, m.id as user_id, m.role as "role: UserRole"
+            from tenants t
+            join memberships m on m.tenant_id = t.id
+            join identities i on i.id = m.identity_id
+            where t.slug = $1 and i.email = lower($2)
+              and t.status = 'ACTIVE' and m.status = 'ACTIVE'
+            "#,
+            tenant_slug,
+            email,
+        )
+        .fetch_optional(&self.0)
+        .await?;
+        Ok(entry.map(|entry| DirectoryEntry {
+            tenant: entry.id.into(),
+            tenant_slug: entry.slug,
+            tenant_name: entry.name,
+            user: entry.user_id.into(),
+            role: entry.role,
+        }))
+    }
+
+    /// Every active tenant that the person behind a user may enter, by name.
+    pub async fn memberships(&self, tenant: TenantId, user: UserId) -> Result<Vec<DirectoryEntry>> {
+        use crate::ids::EntityId as _;
+
+        let entries = sqlx::query!(
+            r#"
+            select t.id, t.slug, t.name, m.id as user_id, m.role as "role: UserRole"
+            from memberships mine
+            join memberships m on m.identity_id = mine.identity_id
+            join tenants t on t.id = m.tenant_id
+            where mine.tenant_id = $1 and mine.id = $2
+              and t.status = 'ACTIVE' and m.status = 'ACTIVE'
+            order by t.name, t.id
+            limit 100
+            "#,
+            tenant.uuid(),
+            user.uuid(),
+        )
+        .fetch_all(&self.0)
+        .await?;
+        let entries = entries.into_iter().map(|entry| DirectoryEntry {
+            tenant: entry.id.into(),
+            tenant_slug: entry.slug,
+            tenant_name: entry.name,
+            user: UserId::from(Uuid::from(entry.user_id)),
+            role: entry.role,
+        });
+        Ok(entries.collect())
+    }
+}

@@ -1,0 +1,387 @@
+//! The tenant transaction: the only way in which a request reaches the database.
+//!
+//! One operation, one transaction, one tenant. It opens at the first statement, in one round trip,
+//! and ends exactly once. A connection goes back to the pool only with its transaction ended:
+//! whatever is dropped, cut or broken in between closes the connection instead.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use sqlx::{
+    AssertSqlSafe, PgConnection, Postgres, SqlSafeStr,
+    pool::PoolConnection,
+    postgres::{PgArguments, PgRow, PgTransactionManager},
+};
+// sqlx exposes this trait only here. `pool.begin()` will not do: a future dropped in the middle of
+// it gives the connection back with the transaction open.
+use sqlx_core::transaction::TransactionManager as _;
+use tokio::sync::{Mutex, MutexGuard};
+use uuid::Uuid;
+
+use super::TenantDb;
+use crate::{
+    error::{Error, Result},
+    ids::{EntityId, TenantId, UserId},
+    users::UserRole,
+};
+
+/// Who a transaction acts for. Every part is of a parsed type, because it is written into SQL text.
+#[derive(Clone, Copy, Debug)]
+pub struct TenantContext {
+    /// The tenant whose rows are visible.
+    pub tenant: TenantId,
+    /// The acting user; `None` for the service itself.
+    pub user: Option<UserId>,
+    /// The user's role in the tenant, which the restrictive policies read; `None` may write nothing.
+    pub role: Option<UserRole>,
+}
+
+/// What a transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A query: one snapshot, and not even a defect can write.
+    Read,
+    /// A change: read committed; the request id goes into the audit log.
+    Write,
+}
+
+/// One operation as the database sees it: the id by which its statement can be found and cancelled.
+#[derive(Debug)]
+pub struct Operation {
+    request_id: Uuid,
+    cancelled: AtomicBool,
+}
+
+impl Operation {
+    /// An operation of the request with this id.
+    #[must_use]
+    pub fn new(request_id: Uuid) -> Arc<Self> {
+        Arc::new(Self { request_id, cancelled: AtomicBool::new(false) })
+    }
+
+    /// The id of the request.
+    #[must_use]
+    pub fn request_id(&self) -> Uuid {
+        self.request_id
+    }
+
+    /// The `application_name` that marks the operation's backend while its transaction is open.
+    fn mark(&self) -> String {
+        format!("palisade {}", self.request_id)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+}
+
+impl TenantDb {
+    /// Ends an operation early: no further statement starts, and a running one is cancelled on the
+    /// server. Dropping its future instead would leave the backend at work and the pool waiting.
+    pub async fn cancel(&self, operation: &Operation) -> Result<()> {
+        operation.cancelled.store(true, Ordering::Release);
+        sqlx::query!(
+            r#"
+            select pg_cancel_backend(pid) as "cancelled!"
+            from pg_stat_activity
+            where application_name = $1 and usename = current_user and state = 'active'
+            "#,
+            operation.mark(),
+        )
+        .fetch_all(&self.side)
+        .await?;
+        Ok(())
+    }
+}
+
+/// A transaction that sees one tenant's rows.
+///
+/// It exposes verbs and never its connection: the lock is taken and released inside each verb, so
+/// that no caller can hold it while it waits for a loader that needs it too.
+#[derive(Clone)]
+pub struct TenantTx(Arc<Shared>);
+
+struct Shared {
+    db: TenantDb,
+    context: TenantContext,
+    purpose: Purpose,
+    operation: Arc<Operation>,
+    lane: Mutex<Lane>,
+    round_trips: AtomicU32,
+    statements: std::sync::Mutex<Vec<String>>,
+}
+
+/// The one connection of the transaction.
+enum Lane {
+    Unopened,
+    Open(Lease),
+    /// A statement failed. Postgres answers COMMIT with ROLLBACK from here on, and sqlx calls that
+    /// a success: so it is remembered.
+    Failed(Lease),
+    /// No connection could be had; the operation does not queue for one again.
+    Refused,
+    Ended,
+}
+
+/// A pooled connection inside a transaction.
+///
+/// Dropping it closes the socket, upon which the server rolls back. Only [`Lease::release`] gives
+/// the connection back.
+struct Lease(Option<PoolConnection<Postgres>>);
+
+impl Lease {
+    fn connection(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("BUG: a lease is used after its release")
+    }
+
+    /// Gives the connection back, rolled back: sqlx sends the ROLLBACK together with the message by
+    /// which it tests a returned connection, and pools it only after both were answered.
+    fn release_rolled_back(mut self) {
+        PgTransactionManager::start_rollback(self.connection());
+        drop(self.0.take());
+    }
+
+    async fn commit(mut self) -> sqlx::Result<()> {
+        PgTransactionManager::commit(self.connection()).await?;
+        drop(self.0.take());
+        Ok(())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+/// What a transaction has cost so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Waits for the database: the opening, each statement, the commit.
+    pub round_trips: u32,
+    /// The text of every statement, in order; empty unless the database was told to record them.
+    pub statements: Vec<String>,
+}
+
+impl TenantTx {
+    /// A transaction for one operation. Nothing is sent before its first statement.
+    #[must_use]
+    pub fn new(
+        db: TenantDb,
+        context: TenantContext,
+        purpose: Purpose,
+        operation: Arc<Operation>,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            db,
+            context,
+            purpose,
+            operation,
+            lane: Mutex::new(Lane::Unopened),
+            round_trips: AtomicU32::new(0),
+            statements: std::sync::Mutex::default(),
+        }))
+    }
+
+    /// Who the transaction acts for.
+    #[must_use]
+    pub fn context(&self) -> &TenantContext {
+        &self.0.context
+    }
+
+    /// The tenant for the predicate that [`super`] adds to every statement.
+    pub(super) fn tenant_uuid(&self) -> Uuid {
+        self.0.context.tenant.uuid()
+    }
+
+    /// All rows of a statement.
+    pub async fn fetch_all(&self, statement: Statement) -> Result<Vec<PgRow>> {
+        let mut turn = self.turn(&statement).await?;
+        let rows = statement.query().fetch_all(turn.connection()).await;
+        turn.end(rows)
+    }
+
+    /// The row of a statement, if there is one.
+    pub async fn fetch_optional(&self, statement: Statement) -> Result<Option<PgRow>> {
+        let mut turn = self.turn(&statement).await?;
+        let row = statement.query().fetch_optional(turn.connection()).await;
+        turn.end(row)
+    }
+
+    /// The number of rows that a statement changed.
+    pub async fn execute(&self, statement: Statement) -> Result<u64> {
+        let mut turn = self.turn(&statement).await?;
+        let done = statement.query().execute(turn.connection()).await;
+        turn.end(done).map(|done| done.rows_affected())
+    }
+
+    /// Makes the changes durable. Fails, and changes nothing, if any statement has failed.
+    ///
+    /// A connection lost in the middle leaves open whether the server committed: `Unavailable`.
+    pub async fn commit(&self) -> Result<()> {
+        let mut lane = self.0.lane.lock().await;
+        match std::mem::replace(&mut *lane, Lane::Ended) {
+            Lane::Unopened => Ok(()),
+            Lane::Open(lease) => {
+                self.0.round_trips.fetch_add(1, Ordering::Relaxed);
+                Ok(lease.commit().await?)
+            }
+            Lane::Failed(lease) => {
+                lease.release_rolled_back();
+                Err(Error::Internal("commit after a failed statement".into()))
+            }
+            Lane::Refused => Err(Error::Unavailable(None)),
+            Lane::Ended => Err(Error::TransactionClosed),
+        }
+    }
+
+    /// Forgets the changes. It waits for nothing: the server is told while the connection goes back.
+    pub async fn rollback(&self) {
+        match std::mem::replace(&mut *self.0.lane.lock().await, Lane::Ended) {
+            Lane::Open(lease) | Lane::Failed(lease) => lease.release_rolled_back(),
+            Lane::Unopened | Lane::Refused | Lane::Ended => {}
+        }
+    }
+
+    /// What the transaction has cost so far.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        let statements = self.0.statements.lock().expect("BUG: a recorder panicked");
+        Cost { round_trips: self.0.round_trips.load(Ordering::Relaxed), statements: statements.clone() }
+    }
+
+    /// Waits for the connection, opening the transaction if this is its first statement.
+    ///
+    /// While a turn lasts the lane is `Ended`, so a turn that is dropped in the middle of its
+    /// statement leaves nothing behind that could be used again.
+    async fn turn(&self, statement: &Statement) -> Result<Turn<'_>> {
+        let mut lane = self.0.lane.lock().await;
+        if self.0.operation.is_cancelled() {
+            return Err(Error::Timeout);
+        }
+        let lease = match std::mem::replace(&mut *lane, Lane::Ended) {
+            Lane::Unopened => self.open().await.inspect_err(|_| *lane = Lane::Refused)?,
+            Lane::Open(lease) => lease,
+            Lane::Failed(lease) => {
+                *lane = Lane::Failed(lease);
+                return Err(Error::Internal("statement after a failed one".into()));
+            }
+            Lane::Refused => {
+                *lane = Lane::Refused;
+                return Err(Error::Unavailable(None));
+            }
+            Lane::Ended => return Err(Error::TransactionClosed),
+        };
+        self.0.round_trips.fetch_add(1, Ordering::Relaxed);
+        if self.0.db.records_statements {
+            let mut recorded = self.0.statements.lock().expect("BUG: a recorder panicked");
+            recorded.push(statement.text().to_owned());
+        }
+        Ok(Turn { lane, lease: Some(lease) })
+    }
+
+    async fn open(&self) -> Result<Lease> {
+        match self.try_open().await {
+            // The pool does not test a connection before it lends it: one that the server closed
+            // meanwhile shows here, before anything was done.
+            Err(sqlx::Error::Io(_)) => Ok(self.try_open().await?),
+            opened => Ok(opened?),
+        }
+    }
+
+    async fn try_open(&self) -> sqlx::Result<Lease> {
+        let mut lease = Lease(Some(self.0.db.pool.acquire().await?));
+        self.0.round_trips.fetch_add(1, Ordering::Relaxed);
+        let begin = AssertSqlSafe(self.begin_sql()).into_sql_str();
+        PgTransactionManager::begin(lease.connection(), Some(begin)).await?;
+        Ok(lease)
+    }
+
+    /// BEGIN and the context in one message. Nothing else ever goes into this string, and nothing
+    /// but UUIDs and the words of an enum is formatted into it.
+    fn begin_sql(&self) -> String {
+        use fmt::Write as _;
+
+        let Shared { context, purpose, operation, .. } = &*self.0;
+        let mut sql = match purpose {
+            Purpose::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned(),
+            Purpose::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE".to_owned(),
+        };
+        let mut set = |name: &str, value: &dyn fmt::Display| {
+            write!(sql, "; SET LOCAL {name} = '{value}'").expect("BUG: writing to a String fails");
+        };
+        set("application_name", &operation.mark());
+        set("app.tenant_id", &context.tenant.uuid());
+        if let Some(user) = context.user {
+            set("app.user_id", &user.uuid());
+        }
+        if let Some(role) = context.role {
+            set("app.role", &role.as_str());
+        }
+        if *purpose == Purpose::Write {
+            set("app.request_id", &operation.request_id);
+        }
+        sql
+    }
+}
+
+impl fmt::Debug for TenantTx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantTx")
+            .field("context", &self.0.context)
+            .field("purpose", &self.0.purpose)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The time between taking the connection and having the answer.
+struct Turn<'t> {
+    lane: MutexGuard<'t, Lane>,
+    lease: Option<Lease>,
+}
+
+impl Turn<'_> {
+    fn connection(&mut self) -> &mut PgConnection {
+        self.lease.as_mut().expect("BUG: a turn is used after its end").connection()
+    }
+
+    /// Gives the connection back to the transaction, remembering a failure.
+    fn end<T>(mut self, answer: sqlx::Result<T>) -> Result<T> {
+        let lease = self.lease.take().expect("BUG: a turn ends twice");
+        *self.lane = if answer.is_ok() { Lane::Open(lease) } else { Lane::Failed(lease) };
+        Ok(answer?)
+    }
+}
+
+/// A statement with its arguments, built by `db/` alone.
+pub struct Statement {
+    text: sqlx::SqlStr,
+    arguments: PgArguments,
+}
+
+impl Statement {
+    /// A statement of the crate's own text.
+    pub(crate) fn fixed(text: &'static str, arguments: PgArguments) -> Self {
+        Self { text: text.into_sql_str(), arguments }
+    }
+
+    /// A statement that sea-query built: its text holds names and placeholders, no values.
+    pub(super) fn built(text: String, arguments: PgArguments) -> Self {
+        Self { text: AssertSqlSafe(text).into_sql_str(), arguments }
+    }
+
+    fn text(&self) -> &str {
+        self.text.as_str()
+    }
+
+    fn query(self) -> sqlx::query::Query<'static, Postgres, PgArguments> {
+        sqlx::query_with(self.text, self.arguments)
+    }
+}

@@ -1,0 +1,383 @@
+//! What the demo tenants hold, worked out from their number alone.
+
+use chrono::{DateTime, Days, NaiveDate, Utc};
+use fastrand::Rng;
+use uuid::{Builder, Uuid};
+
+use super::Amounts;
+use crate::{
+    db::admin_tx::{NewMember, NewTenant},
+    ids::{CommentId, InvoiceId, InvoiceLineItemId, OrganizationId, ProductId, ProjectId, UserId},
+    invoices::InvoiceStatus,
+    projects::ProjectStatus,
+    users::UserRole,
+};
+
+/// The first moment of every demo tenant: 1 January 2026, 08:00 UTC, in milliseconds since 1970.
+const EPOCH_MS: u64 = 1_767_254_400_000;
+
+const COMPANIES: [&str; 12] = [
+    "Acme", "Globex", "Initech", "Umbrella", "Hooli", "Stark", "Wayne", "Wonka", "Tyrell", "Cyberdyne",
+    "Soylent", "Aperture",
+];
+const CLIENTS: [&str; 10] = [
+    "Northwind", "Contoso", "Fabrikam", "Litware", "Proseware", "Tailspin", "Woodgrove", "Adatum",
+    "Lucerne", "Humongous",
+];
+const WORKS: [&str; 12] = [
+    "Website relaunch", "Warehouse automation", "Annual audit", "Mobile app", "Data migration",
+    "Brand refresh", "Security review", "Customer portal", "Payroll rollout", "Office move",
+    "Supplier onboarding", "Energy report",
+];
+const GOODS: [&str; 8] = [
+    "Consulting hour", "Design day", "Support plan", "Hosting month", "Training seat", "Licence",
+    "Site inspection", "Workshop",
+];
+const REMARKS: [&str; 6] = [
+    "Looks good to me.", "Can we move the deadline by a week?", "The client signed off this morning.",
+    "Waiting for the numbers from finance.", "Please double-check the totals.", "Shipped.",
+];
+/// First name, last name and role of each tenant's people; the owner comes first.
+const PEOPLE: [(&str, &str, UserRole); 6] = [
+    ("Olivia", "Owens", UserRole::Owner),
+    ("Adam", "Adler", UserRole::Admin),
+    ("Mia", "Moreno", UserRole::Member),
+    ("Ben", "Bauer", UserRole::Billing),
+    ("Vera", "Visser", UserRole::Viewer),
+    ("Max", "Meyer", UserRole::Member),
+];
+/// Works for every demo tenant, so that memberships of several can be seen.
+const CONSULTANT: (&str, &str, UserRole) = ("Sam", "Rivers", UserRole::Admin);
+const LINES: i32 = 2;
+
+/// Ids and moments that depend on nothing but the tenant's number.
+struct Source {
+    rng: Rng,
+    at_ms: u64,
+}
+
+impl Source {
+    fn new(seed: u64) -> Self {
+        Self { rng: Rng::with_seed(seed), at_ms: EPOCH_MS + seed % 1_000 }
+    }
+
+    /// A UUID of version 7 of the source's present moment.
+    fn uuid(&mut self) -> Uuid {
+        let mut random = [0; 10];
+        self.rng.fill(&mut random);
+        Builder::from_unix_timestamp_millis(self.at_ms, &random).into_uuid()
+    }
+
+    /// Some time passes: up to the given number of minutes.
+    fn pass(&mut self, minutes: u64) -> DateTime<Utc> {
+        self.at_ms += self.rng.u64(1..=minutes * 60_000);
+        self.now()
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        let ms = i64::try_from(self.at_ms).expect("BUG: a moment beyond the calendar");
+        DateTime::from_timestamp_millis(ms).expect("BUG: a moment beyond the calendar")
+    }
+
+    fn one_of<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.rng.usize(0..items.len())]
+    }
+}
+
+/// A tenant with its people.
+pub fn tenant(number: u32) -> (NewTenant, Vec<NewMember>) {
+    let mut source = Source::new(u64::from(number));
+    let company = COMPANIES[number as usize % COMPANIES.len()];
+    let round = number as usize / COMPANIES.len();
+    let name = if round == 0 { company.to_owned() } else { format!("{company} {}", round + 1) };
+    let slug = name.to_lowercase().replace(' ', "-");
+    let tenant = NewTenant {
+        id: source.uuid().into(),
+        name,
+        plan: source.one_of(&["FREE", "TEAM", "BUSINESS"]).to_owned(),
+        slug: slug.clone(),
+    };
+    let mut members: Vec<NewMember> = PEOPLE
+        .iter()
+        .map(|(first, last, role)| NewMember {
+            user: source.uuid().into(),
+            identity: source.uuid(),
+            email: format!("{}@{slug}.example", first.to_lowercase()),
+            display_name: format!("{first} {last}"),
+            role: *role,
+        })
+        .collect();
+    let (first, last, role) = CONSULTANT;
+    members.push(NewMember {
+        user: source.uuid().into(),
+        identity: Source::new(u64::MAX).uuid(),
+        email: format!("{}@consulting.example", first.to_lowercase()),
+        display_name: format!("{first} {last}"),
+        role,
+    });
+    (tenant, members)
+}
+
+pub struct Organization {
+    pub id: OrganizationId,
+    pub name: String,
+    pub slug: String,
+    pub created_at: DateTime<Utc>,
+}
+
+pub struct Product {
+    pub id: ProductId,
+    pub asin: String,
+    pub title: String,
+    pub price_minor: i64,
+    pub created_at: DateTime<Utc>,
+}
+
+pub struct Project {
+    pub id: ProjectId,
+    pub organization: OrganizationId,
+    pub owner: UserId,
+    pub name: String,
+    pub status: ProjectStatus,
+    pub due_on: Option<NaiveDate>,
+    pub created_at: DateTime<Utc>,
+}
+
+impl Project {
+    /// What the description says after so many rounds of edits.
+    pub fn description(&self, round: u32) -> String {
+        format!("{}. Milestone {} reached.", self.name, round + 1)
+    }
+}
+
+pub struct Invoice {
+    pub id: InvoiceId,
+    pub organization: OrganizationId,
+    pub project: ProjectId,
+    pub number: Option<String>,
+    pub status: InvoiceStatus,
+    pub currency: &'static str,
+    pub issued_on: Option<NaiveDate>,
+    pub subtotal_minor: i64,
+    pub tax_minor: i64,
+    pub created_at: DateTime<Utc>,
+}
+
+#[derive(Clone)]
+pub struct Line {
+    pub id: InvoiceLineItemId,
+    pub invoice: InvoiceId,
+    pub product: ProductId,
+    pub position: i32,
+    pub description: String,
+    pub quantity: i64,
+    pub unit_price_minor: i64,
+    pub currency: &'static str,
+    pub created_at: DateTime<Utc>,
+}
+
+pub struct Comment {
+    pub id: CommentId,
+    pub author: UserId,
+    pub project: Option<ProjectId>,
+    pub invoice: Option<InvoiceId>,
+    pub product: Option<ProductId>,
+    pub body: String,
+    pub created_at: DateTime<Utc>,
+}
+
+/// Everything inside a tenant.
+pub struct TenantContent<'t> {
+    members: &'t [NewMember],
+    pub currency: &'static str,
+    pub organizations: Vec<Organization>,
+    pub products: Vec<Product>,
+    pub projects: Vec<Project>,
+    pub invoices: Vec<Invoice>,
+    lines: Vec<Line>,
+    comments: Vec<Comment>,
+    /// Rounds of edits that every project sees, so that its audit log reaches the wanted length.
+    pub edits: u32,
+}
+
+impl<'t> TenantContent<'t> {
+    pub fn new(number: u32, members: &'t [NewMember], amounts: Amounts) -> Self {
+        // Not the seed of the tenant's own id, whose first values are taken.
+        let mut source = Source::new(u64::from(number) + (1 << 32));
+        let currency = source.one_of(&["EUR", "USD", "GBP", "JPY", "KWD"]);
+        let organizations = organizations(&mut source);
+        let products = products(&mut source);
+        let projects = projects(&mut source, amounts.projects, &organizations, members);
+        let mut content = Self {
+            members,
+            currency,
+            organizations,
+            products,
+            projects,
+            invoices: Vec::new(),
+            lines: Vec::new(),
+            comments: Vec::new(),
+            edits: 0,
+        };
+        content.add_invoices(&mut source, amounts.invoices);
+        content.add_comments(&mut source);
+        // Made once, commented once; each invoice made, issued, and its lines made.
+        let each_invoice = 2 + u32::try_from(LINES).expect("BUG: a negative number of lines");
+        content.edits = amounts.audit_logs.saturating_sub(2 + amounts.invoices * each_invoice);
+        content
+    }
+
+    fn add_invoices(&mut self, source: &mut Source, of_each_project: u32) {
+        let mut number = 0;
+        for project in &self.projects {
+            for _ in 0..of_each_project {
+                let created_at = source.pass(30);
+                let id = InvoiceId::from(source.uuid());
+                let mut subtotal_minor = 0;
+                for position in 1..=LINES {
+                    let product = &self.products[source.rng.usize(0..self.products.len())];
+                    let quantity = source.rng.i64(1..=20);
+                    subtotal_minor += quantity * product.price_minor;
+                    self.lines.push(Line {
+                        id: source.uuid().into(),
+                        invoice: id,
+                        product: product.id,
+                        position,
+                        description: format!("{} for {}", product.title, project.name),
+                        quantity,
+                        unit_price_minor: product.price_minor,
+                        currency: self.currency,
+                        created_at,
+                    });
+                }
+                let status = source.one_of(&[
+                    InvoiceStatus::Paid,
+                    InvoiceStatus::Paid,
+                    InvoiceStatus::Open,
+                    InvoiceStatus::Draft,
+                    InvoiceStatus::Void,
+                ]);
+                let is_issued = status != InvoiceStatus::Draft;
+                number += u32::from(is_issued);
+                self.invoices.push(Invoice {
+                    id,
+                    organization: project.organization,
+                    project: project.id,
+                    number: is_issued.then(|| format!("INV-{number:06}")),
+                    status,
+                    currency: self.currency,
+                    issued_on: is_issued.then(|| created_at.date_naive()),
+                    subtotal_minor,
+                    tax_minor: (subtotal_minor * 19 + 50) / 100,
+                    created_at,
+                });
+            }
+        }
+    }
+
+    fn add_comments(&mut self, source: &mut Source) {
+        let mut comment = |project, invoice, product| {
+            let author = &self.members[source.rng.usize(0..self.members.len())];
+            // Viewers only read.
+            let author = if author.role == UserRole::Viewer { &self.members[0] } else { author };
+            let created_at = source.pass(20);
+            self.comments.push(Comment {
+                id: source.uuid().into(),
+                author: author.user,
+                project,
+                invoice,
+                product,
+                body: source.one_of(&REMARKS).to_owned(),
+                created_at,
+            });
+        };
+        for project in &self.projects {
+            comment(Some(project.id), None, None);
+        }
+        for invoice in self.invoices.iter().step_by(10) {
+            comment(None, Some(invoice.id), None);
+        }
+        for product in &self.products {
+            comment(None, None, Some(product.id));
+        }
+    }
+
+    /// The lines of some invoices, which follow one another in `invoices`.
+    pub fn lines_of(&self, invoices: &[Invoice]) -> Vec<Line> {
+        let ids: std::collections::HashSet<InvoiceId> = invoices.iter().map(|row| row.id).collect();
+        self.lines.iter().filter(|line| ids.contains(&line.invoice)).cloned().collect()
+    }
+
+    /// The comments of each author, who alone may write them.
+    pub fn comments_by_author(&self) -> Vec<(&'t NewMember, Vec<&Comment>)> {
+        let of = |member: &NewMember| {
+            self.comments.iter().filter(|comment| comment.author == member.user).collect::<Vec<_>>()
+        };
+        self.members
+            .iter()
+            .map(|member| (member, of(member)))
+            .filter(|(_, comments)| !comments.is_empty())
+            .collect()
+    }
+}
+
+fn organizations(source: &mut Source) -> Vec<Organization> {
+    CLIENTS
+        .iter()
+        .map(|name| Organization {
+            created_at: source.pass(60),
+            id: source.uuid().into(),
+            name: (*name).to_owned(),
+            slug: name.to_lowercase(),
+        })
+        .collect()
+}
+
+fn products(source: &mut Source) -> Vec<Product> {
+    (0..20)
+        .map(|number| {
+            let title = GOODS[number % GOODS.len()];
+            Product {
+                created_at: source.pass(60),
+                id: source.uuid().into(),
+                asin: format!("B{:09}", number * 7_919 + 1),
+                title: format!("{title} {}", ["basic", "plus", "premium"][number / GOODS.len()]),
+                price_minor: source.rng.i64(100..=90_000),
+            }
+        })
+        .collect()
+}
+
+fn projects(
+    source: &mut Source,
+    amount: u32,
+    organizations: &[Organization],
+    members: &[NewMember],
+) -> Vec<Project> {
+    (0..amount)
+        .map(|number| {
+            let created_at = source.pass(240);
+            let organization = &organizations[source.rng.usize(0..organizations.len())];
+            let work = source.one_of(&WORKS);
+            let days = source.rng.u64(10..200);
+            Project {
+                id: source.uuid().into(),
+                organization: organization.id,
+                owner: members[source.rng.usize(0..members.len())].user,
+                name: format!("{work} for {} #{}", organization.name, number + 1),
+                status: source.one_of(&[
+                    ProjectStatus::Planned,
+                    ProjectStatus::Active,
+                    ProjectStatus::Active,
+                    ProjectStatus::OnHold,
+                    ProjectStatus::Completed,
+                ]),
+                due_on: source
+                    .rng
+                    .bool()
+                    .then(|| created_at.date_naive() + Days::new(days)),
+                created_at,
+            }
+        })
+        .collect()
+}

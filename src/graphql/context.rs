@@ -1,0 +1,92 @@
+//! What a resolver may ask of its context.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, InputType};
+
+use super::{
+    connection::{Connection, ListArguments, Listed},
+    object::Object,
+};
+use crate::{
+    auth::Principal,
+    db::{
+        TenantTx,
+        entity::Entity,
+        load::{ById, Loaders},
+        page::Keyed,
+    },
+    error::Result,
+    ids::EntityId,
+};
+
+/// What a resolver may ask of its context.
+pub trait ContextExt {
+    /// The operation's transaction.
+    fn tx(&self) -> &TenantTx;
+
+    /// Who asks.
+    fn principal(&self) -> &Principal;
+
+    /// The loaders of the operation.
+    fn loaders(&self) -> &Loaders;
+
+    /// The row with an id, together with all others of its type that are asked for meanwhile.
+    /// `None` if there is no id, no such row, or the caller may not see it.
+    fn load<E: Keyed>(
+        &self,
+        id: impl Into<Option<E::Id>> + Send,
+    ) -> impl Future<Output = Result<Option<Object<E>>>> + Send;
+
+    /// A list under no parent.
+    fn list<E: Listed>(&self, arguments: ListArguments<E>) -> impl Future<Output = Result<Object<Connection<E>>>> + Send
+    where
+        E::Filter: InputType;
+
+    /// The list of the rows that name a parent in `column`.
+    fn list_of<E: Listed>(
+        &self,
+        column: &'static str,
+        parent: impl EntityId,
+        arguments: ListArguments<E>,
+    ) -> impl Future<Output = Result<Object<Connection<E>>>> + Send;
+}
+
+impl ContextExt for Context<'_> {
+    fn tx(&self) -> &TenantTx {
+        self.loaders().tx()
+    }
+
+    fn principal(&self) -> &Principal {
+        self.data_unchecked::<Principal>()
+    }
+
+    fn loaders(&self) -> &Loaders {
+        self.data_unchecked::<Arc<Loaders>>()
+    }
+
+    async fn load<E: Keyed>(&self, id: impl Into<Option<E::Id>> + Send) -> Result<Option<Object<E>>> {
+        let Some(id) = id.into() else { return Ok(None) };
+        let row = self.loaders().load(ById::<E>(id)).await?;
+        Ok(row.map(Object::from))
+    }
+
+    async fn list<E: Listed>(&self, arguments: ListArguments<E>) -> Result<Object<Connection<E>>> {
+        Connection::load(self.loaders(), None, arguments.list(self.principal().tenant, None)?).await
+    }
+
+    async fn list_of<E: Listed>(
+        &self,
+        column: &'static str,
+        parent: impl EntityId,
+        arguments: ListArguments<E>,
+    ) -> Result<Object<Connection<E>>> {
+        let list = arguments.list(self.principal().tenant, Some(column))?;
+        Connection::load(self.loaders(), Some(parent.uuid()), list).await
+    }
+}
+
+/// The column that holds an entity's own id, for lists of what belongs to it.
+pub fn id_of<E: Entity>(entity: &E) -> E::Id {
+    entity.id()
+}

@@ -1,0 +1,48 @@
+//! Errors on their way out: codes in, internals out.
+
+use async_graphql::{ErrorExtensionValues, Response, ServerError};
+use uuid::Uuid;
+
+use crate::error::Error;
+
+/// Most errors of one answer: a document can be wrong in thousands of places.
+const MAX_ERRORS: usize = 25;
+
+/// An answer that is one error.
+#[must_use]
+pub fn refused(error: Error) -> Response {
+    Response::from_errors(vec![async_graphql::Error::new_with_source(error).into_server_error(
+        async_graphql::Pos::default(),
+    )])
+}
+
+/// Gives every error its code and the request's id, logs what is ours, and hides what is nobody's.
+pub fn finish(response: &mut Response, request_id: Uuid) {
+    response.errors.truncate(MAX_ERRORS);
+    for error in &mut response.errors {
+        let code = match error.source::<Error>() {
+            Some(ours) => {
+                if ours.is_ours() {
+                    tracing::error!(
+                        request.id = %request_id,
+                        error.code = ours.code(),
+                        "request {request_id} failed: {}", ours.detail(),
+                    );
+                }
+                ours.code()
+            }
+            // async-graphql's own: about the document, or about an argument's value.
+            None if error.path.is_empty() => "GRAPHQL_VALIDATION_FAILED",
+            None => "BAD_USER_INPUT",
+        };
+        // An error of the whole answer points nowhere.
+        error.locations.retain(|place| place.line > 0);
+        set_codes(error, code, request_id);
+    }
+}
+
+fn set_codes(error: &mut ServerError, code: &str, request_id: Uuid) {
+    let extensions = error.extensions.get_or_insert_with(ErrorExtensionValues::default);
+    extensions.set("code", code);
+    extensions.set("requestId", request_id.to_string());
+}

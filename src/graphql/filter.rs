@@ -1,0 +1,468 @@
+//! Filters: typed operators for each kind of column, and the macro by which a slice lists its own.
+
+use std::{borrow::Cow, str::FromStr};
+
+use async_graphql::{
+    ID, InputObject, InputType, InputValueError, InputValueResult, registry::Registry,
+};
+use chrono::{DateTime, Utc};
+
+use super::scalars::Date;
+use crate::{
+    db::page::{Column, Comparison, Filter, Value},
+    error::{Error, Result},
+    ids::{EntityId, InvalidId},
+};
+
+/// Most values of an `in`.
+pub const MAX_VALUES: usize = 100;
+/// Most comparisons of one filter, all its parts together.
+pub const MAX_COMPARISONS: usize = 100;
+/// Longest text in a filter, in characters.
+const MAX_TEXT: usize = 1_000;
+
+/// Which rows, as a client says it.
+pub trait FilterInput: InputType + std::fmt::Debug {
+    /// The same for the database. Errors: too many values or comparisons, text that cannot be stored.
+    fn filter(self) -> Result<Filter> {
+        let mut left = MAX_COMPARISONS;
+        self.parts(&mut left)
+    }
+
+    /// The same for the database, of which at most `left` comparisons.
+    fn parts(self, left: &mut usize) -> Result<Filter>;
+}
+
+/// The comparisons of one column, all of which must hold.
+pub trait ColumnFilter {
+    /// The same for the database.
+    fn on(self, column: &'static str) -> Result<Vec<Filter>>;
+}
+
+/// Takes comparisons from what a filter has left.
+pub fn take(left: &mut usize, comparisons: usize) -> Result<()> {
+    *left = left
+        .checked_sub(comparisons)
+        .ok_or_else(|| Error::invalid("filter", format!("at most {MAX_COMPARISONS} comparisons")))?;
+    Ok(())
+}
+
+fn check_text(text: &str) -> Result<()> {
+    if text.contains('\0') {
+        return Err(Error::invalid("filter", "text cannot hold the character U+0000"));
+    }
+    if text.chars().count() > MAX_TEXT {
+        return Err(Error::invalid("filter", format!("text of more than {MAX_TEXT} characters")));
+    }
+    Ok(())
+}
+
+fn bounded<T>(values: Vec<T>) -> Result<Vec<T>> {
+    if values.len() > MAX_VALUES {
+        return Err(Error::invalid("filter", format!("in: at most {MAX_VALUES} values")));
+    }
+    Ok(values)
+}
+
+/// Gathers the comparisons that a client gave.
+struct Comparisons {
+    column: &'static str,
+    parts: Vec<Filter>,
+}
+
+impl Comparisons {
+    fn on(column: &'static str) -> Self {
+        Self { column, parts: Vec::new() }
+    }
+
+    fn is(mut self, comparison: Comparison, value: Option<Value>) -> Self {
+        self.parts.extend(value.map(|value| Filter::Is(self.column, comparison, value)));
+        self
+    }
+
+    fn any(mut self, values: Option<Value>) -> Self {
+        self.parts.extend(values.map(|values| Filter::In(self.column, values)));
+        self
+    }
+
+    fn null(mut self, is_null: Option<bool>) -> Self {
+        self.parts.extend(is_null.map(|is_null| Filter::Null(self.column, is_null)));
+        self
+    }
+}
+
+/// Compares an id. Every operator that is given must hold.
+#[derive(Clone, Debug, InputObject)]
+#[graphql(name = "IdFilter")]
+struct IdFilterInput {
+    /// This one.
+    eq: Option<ID>,
+    /// Not this one; also none.
+    ne: Option<ID>,
+    /// One of these, at most 100.
+    #[graphql(name = "in")]
+    any: Option<Vec<ID>>,
+    /// Whether there is none.
+    is_null: Option<bool>,
+}
+
+/// Compares an id of one kind. To clients all of these are one type, as all ids are `ID`; an id of
+/// another kind is refused with the name of the kind.
+#[derive(Clone, Debug)]
+pub struct IdFilter<I> {
+    eq: Option<I>,
+    ne: Option<I>,
+    any: Option<Vec<I>>,
+    is_null: Option<bool>,
+}
+
+impl<I: EntityId + FromStr<Err = InvalidId>> InputType for IdFilter<I> {
+    type RawValueType = Self;
+
+    fn type_name() -> Cow<'static, str> {
+        IdFilterInput::type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        IdFilterInput::create_type_info(registry)
+    }
+
+    fn parse(value: Option<async_graphql::Value>) -> InputValueResult<Self> {
+        let input = IdFilterInput::parse(value).map_err(InputValueError::propagate)?;
+        let id = |id: ID| id.parse::<I>().map_err(InputValueError::custom);
+        Ok(Self {
+            eq: input.eq.map(id).transpose()?,
+            ne: input.ne.map(id).transpose()?,
+            any: input.any.map(|ids| ids.into_iter().map(id).collect()).transpose()?,
+            is_null: input.is_null,
+        })
+    }
+
+    fn to_value(&self) -> async_graphql::Value {
+        let id = |id: &I| ID::from(id.to_string());
+        IdFilterInput {
+            eq: self.eq.as_ref().map(id),
+            ne: self.ne.as_ref().map(id),
+            any: self.any.as_ref().map(|ids| ids.iter().map(id).collect()),
+            is_null: self.is_null,
+        }
+        .to_value()
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+}
+
+impl<I: EntityId> ColumnFilter for IdFilter<I> {
+    fn on(self, column: &'static str) -> Result<Vec<Filter>> {
+        let uuid = |id: I| Value::Uuid(id.uuid());
+        let any = self.any.map(bounded).transpose()?;
+        Ok(Comparisons::on(column)
+            .is(Comparison::Eq, self.eq.map(uuid))
+            .is(Comparison::Ne, self.ne.map(uuid))
+            .any(any.map(|ids| Value::Uuids(ids.into_iter().map(EntityId::uuid).collect())))
+            .null(self.is_null)
+            .parts)
+    }
+}
+
+/// Compares a text, case and all unless said otherwise. Every operator that is given must hold.
+#[derive(Clone, Debug, Default, InputObject)]
+pub struct StringFilter {
+    /// This text.
+    pub eq: Option<String>,
+    /// Not this text; also none.
+    pub ne: Option<String>,
+    /// One of these, at most 100.
+    #[graphql(name = "in")]
+    pub any: Option<Vec<String>>,
+    /// Begins with this text.
+    pub starts_with: Option<String>,
+    /// Holds this text, ignoring case. No index helps: it reads all rows of the tenant.
+    pub contains: Option<String>,
+    /// Whether there is none.
+    pub is_null: Option<bool>,
+}
+
+impl ColumnFilter for StringFilter {
+    fn on(self, column: &'static str) -> Result<Vec<Filter>> {
+        let any = self.any.map(bounded).transpose()?;
+        for one in any.iter().flatten() {
+            check_text(one)?;
+        }
+        let value = |given: Option<String>| {
+            given.map(|given| check_text(&given).map(|()| Value::Text(given))).transpose()
+        };
+        Ok(Comparisons::on(column)
+            .is(Comparison::Eq, value(self.eq)?)
+            .is(Comparison::Ne, value(self.ne)?)
+            .any(any.map(Value::Texts))
+            .is(Comparison::StartsWith, value(self.starts_with)?)
+            .is(Comparison::Contains, value(self.contains)?)
+            .null(self.is_null)
+            .parts)
+    }
+}
+
+/// Compares a point in time. Every operator that is given must hold.
+#[derive(Clone, Debug, Default, InputObject)]
+pub struct DateTimeFilter {
+    /// At this instant, to the microsecond.
+    pub eq: Option<DateTime<Utc>>,
+    /// Before.
+    pub lt: Option<DateTime<Utc>>,
+    /// Before or at.
+    pub lte: Option<DateTime<Utc>>,
+    /// After.
+    pub gt: Option<DateTime<Utc>>,
+    /// After or at.
+    pub gte: Option<DateTime<Utc>>,
+}
+
+impl ColumnFilter for DateTimeFilter {
+    fn on(self, column: &'static str) -> Result<Vec<Filter>> {
+        let time = |time: DateTime<Utc>| time.value();
+        Ok(Comparisons::on(column)
+            .is(Comparison::Eq, self.eq.and_then(time))
+            .is(Comparison::Lt, self.lt.and_then(time))
+            .is(Comparison::Lte, self.lte.and_then(time))
+            .is(Comparison::Gt, self.gt.and_then(time))
+            .is(Comparison::Gte, self.gte.and_then(time))
+            .parts)
+    }
+}
+
+/// Compares a date. Every operator that is given must hold.
+#[derive(Clone, Debug, Default, InputObject)]
+pub struct DateFilter {
+    /// On this day.
+    pub eq: Option<Date>,
+    /// Before.
+    pub lt: Option<Date>,
+    /// Before or on.
+    pub lte: Option<Date>,
+    /// After.
+    pub gt: Option<Date>,
+    /// After or on.
+    pub gte: Option<Date>,
+    /// Whether there is none.
+    pub is_null: Option<bool>,
+}
+
+impl ColumnFilter for DateFilter {
+    fn on(self, column: &'static str) -> Result<Vec<Filter>> {
+        let date = |date: Date| Value::Date(date.0);
+        Ok(Comparisons::on(column)
+            .is(Comparison::Eq, self.eq.map(date))
+            .is(Comparison::Lt, self.lt.map(date))
+            .is(Comparison::Lte, self.lte.map(date))
+            .is(Comparison::Gt, self.gt.map(date))
+            .is(Comparison::Gte, self.gte.map(date))
+            .null(self.is_null)
+            .parts)
+    }
+}
+
+/// An enum that is stored as text.
+pub trait Choice: Copy {
+    /// The text in the database.
+    fn stored(self) -> &'static str;
+}
+
+/// The comparisons of a column with the values of an enum.
+pub fn on_choice<T: Choice>(
+    column: &'static str,
+    eq: Option<T>,
+    ne: Option<T>,
+    any: Option<Vec<T>>,
+) -> Result<Vec<Filter>> {
+    let choice = |choice: T| Value::Text(choice.stored().to_owned());
+    let any = any.map(bounded).transpose()?;
+    let texts = |choices: Vec<T>| {
+        Value::Texts(choices.into_iter().map(|one| one.stored().to_owned()).collect())
+    };
+    Ok(Comparisons::on(column)
+        .is(Comparison::Eq, eq.map(choice))
+        .is(Comparison::Ne, ne.map(choice))
+        .any(any.map(texts))
+        .parts)
+}
+
+/// An enum of the API whose values are texts of the database, and the filter by it.
+///
+/// ```ignore
+/// choices! {
+///     /// How far a project is.
+///     ProjectStatus by ProjectStatusFilter {
+///         /// Not yet begun.
+///         Planned = "PLANNED",
+///     }
+/// }
+/// ```
+macro_rules! choices {
+    ($(#[$doc:meta])* $name:ident by $filter:ident { $($(#[$item_doc:meta])* $item:ident = $stored:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, async_graphql::Enum, sqlx::Type)]
+        #[sqlx(type_name = "text")]
+        pub enum $name {
+            $($(#[$item_doc])* #[sqlx(rename = $stored)] $item),+
+        }
+
+        impl $name {
+            /// The text in the database.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$item => $stored),+
+                }
+            }
+        }
+
+        impl $crate::graphql::filter::Choice for $name {
+            fn stored(self) -> &'static str {
+                self.as_str()
+            }
+        }
+
+        /// Compares with these values. Every operator that is given must hold.
+        #[derive(Clone, Debug, async_graphql::InputObject)]
+        pub struct $filter {
+            /// This one.
+            pub eq: Option<$name>,
+            /// Not this one.
+            pub ne: Option<$name>,
+            /// One of these.
+            #[graphql(name = "in")]
+            pub any: Option<Vec<$name>>,
+        }
+
+        impl $crate::graphql::filter::ColumnFilter for $filter {
+            fn on(
+                self,
+                column: &'static str,
+            ) -> $crate::error::Result<Vec<$crate::db::page::Filter>> {
+                $crate::graphql::filter::on_choice(column, self.eq, self.ne, self.any)
+            }
+        }
+    };
+}
+pub(crate) use choices;
+
+/// How an entity can be listed: its filter, its orders, and the order when none is named.
+///
+/// ```ignore
+/// listed! {
+///     Project {
+///         filter ProjectFilter {
+///             /// By name.
+///             name: StringFilter,
+///         }
+///         order ProjectOrder by ProjectOrderField {
+///             /// By name.
+///             Name => name: String,
+///         }
+///         default Name Asc
+///     }
+/// }
+/// ```
+macro_rules! listed {
+    ($row:ident {
+        filter $filter:ident { $($(#[$column_doc:meta])* $column:ident: $by:ty),+ $(,)? }
+        order $order:ident by $field:ident { $($(#[$key_doc:meta])* $key:ident => $key_column:ident: $key_type:ty),+ $(,)? }
+        default $default:ident $direction:ident
+    }) => {
+        /// Which rows: everything that is given must hold.
+        #[derive(Clone, Debug, async_graphql::InputObject)]
+        pub struct $filter {
+            $($(#[$column_doc])* pub $column: Option<$by>,)+
+            /// All of these hold, too.
+            pub and: Option<Vec<$filter>>,
+            /// At least one of these holds, too; an empty list never does.
+            pub or: Option<Vec<$filter>>,
+            /// This does not hold.
+            pub not: Option<Box<$filter>>,
+        }
+
+        impl $crate::graphql::filter::FilterInput for $filter {
+            fn parts(self, left: &mut usize) -> $crate::error::Result<$crate::db::page::Filter> {
+                use $crate::{db::page::Filter, graphql::filter::{ColumnFilter as _, take}};
+
+                let mut parts = Vec::new();
+                $(
+                    if let Some(by) = self.$column {
+                        parts.extend(by.on(stringify!($column))?);
+                    }
+                )+
+                // Each nested filter counts too, so that an empty one is not free.
+                take(left, parts.len().max(1))?;
+                let mut nested = |filters: Vec<Self>| {
+                    filters.into_iter().map(|filter| filter.parts(left)).collect::<$crate::error::Result<Vec<_>>>()
+                };
+                if let Some(all) = self.and {
+                    parts.push(Filter::All(nested(all)?));
+                }
+                if let Some(any) = self.or {
+                    parts.push(Filter::Any(nested(any)?));
+                }
+                if let Some(not) = self.not {
+                    parts.push(Filter::Not(Box::new(Filter::All(nested(vec![*not])?))));
+                }
+                Ok(Filter::All(parts))
+            }
+        }
+
+        /// By what the list can be ordered.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, async_graphql::Enum)]
+        pub enum $field {
+            $($(#[$key_doc])* $key),+
+        }
+
+        /// One term of an order. Rows that are equal in every term are ordered by their ids.
+        #[derive(Clone, Copy, Debug, async_graphql::InputObject)]
+        pub struct $order {
+            /// By what.
+            pub field: $field,
+            /// Which way.
+            #[graphql(default)]
+            pub direction: $crate::graphql::connection::Direction,
+        }
+
+        impl $crate::graphql::connection::OrderInput for $order {
+            const DEFAULT: Self = Self {
+                field: $field::$default,
+                direction: $crate::graphql::connection::Direction::$direction,
+            };
+
+            fn term(
+                self,
+            ) -> ($crate::graphql::connection::OrderColumn, $crate::graphql::connection::Direction) {
+                use $crate::{db::page::Column, graphql::connection::OrderColumn};
+
+                let column = match self.field {
+                    $($field::$key => OrderColumn {
+                        name: stringify!($key_column),
+                        kind: <$key_type as Column>::KIND,
+                        nullable: <$key_type as Column>::NULLABLE,
+                    }),+
+                };
+                (column, self.direction)
+            }
+        }
+
+        impl $crate::db::page::Keyed for $row {
+            fn key(&self, column: &'static str) -> Option<$crate::db::page::Value> {
+                match column {
+                    $(stringify!($key_column) => <$key_type as $crate::db::page::Column>::value(&self.$key_column),)+
+                    _ => unreachable!("BUG: {column} is no order of {}", stringify!($row)),
+                }
+            }
+        }
+
+        impl $crate::graphql::connection::Listed for $row {
+            type Filter = $filter;
+            type Order = $order;
+        }
+    };
+}
+pub(crate) use listed;

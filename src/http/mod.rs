@@ -1,0 +1,209 @@
+//! The service over HTTP: router, accept loop, limits, shutdown.
+
+mod explorer;
+mod graphql;
+mod health;
+
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+
+use crate::{
+    auth::{jwt::Tokens, membership::Memberships},
+    config::ServiceSettings,
+    db::{TenantDb, sign_in::SignInDb},
+    graphql::{Api, guard::Limits},
+};
+
+/// How long running operations may take to end after the signal to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+/// The header by which a request, its log lines and its audit rows belong together.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What is offered beside the API.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Features {
+    /// Whether clients may ask about the schema.
+    pub introspection: bool,
+    /// Whether `/graphiql` is there.
+    pub explorer: bool,
+    /// Whether an answer tells what it cost if the request has the header `palisade-trace`.
+    pub tracing: bool,
+    /// Whether `/` leads to the explorer.
+    pub home: bool,
+}
+
+/// Everything that a request needs.
+#[derive(Clone)]
+pub struct Service(Arc<Parts>);
+
+struct Parts {
+    api: Api,
+    db: TenantDb,
+    tokens: Tokens,
+    memberships: Memberships,
+    operation_timeout: Duration,
+    receive_timeout: Duration,
+    features: Features,
+}
+
+impl Service {
+    /// The service over its databases.
+    #[must_use]
+    pub fn new(
+        db: TenantDb,
+        directory: Option<SignInDb>,
+        tokens: Tokens,
+        settings: &ServiceSettings,
+        features: Features,
+    ) -> Self {
+        let limits = Limits { cost: settings.max_cost, ..Limits::default() };
+        Self(Arc::new(Parts {
+            api: Api::new(db.clone(), directory, limits, features.introspection),
+            memberships: Memberships::new(db.clone()),
+            db,
+            tokens,
+            operation_timeout: settings.operation_timeout(),
+            receive_timeout: settings.receive_timeout(),
+            features,
+        }))
+    }
+
+    /// Every path of the service.
+    pub fn router(&self) -> Router {
+        let mut router = Router::new()
+            .route("/graphql", post(graphql::answer).fallback(graphql::only_post))
+            .route("/health/live", get(health::live))
+            .route("/health/ready", get(health::ready));
+        if self.0.features.explorer {
+            router = router
+                .route("/graphiql", get(explorer::page))
+                .route("/graphiql/explorer.js", get(explorer::script))
+                .route("/graphiql/explorer.css", get(explorer::style));
+        }
+        if self.0.features.home {
+            router = router.route("/", get(explorer::redirect));
+        }
+        router.fallback(not_found).with_state(self.clone())
+    }
+}
+
+async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, "there is nothing here; the API is at /graphql\n").into_response()
+}
+
+/// The port cannot be had. One line.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {reason}")]
+pub struct ListenError {
+    address: SocketAddr,
+    reason: String,
+}
+
+/// Takes the address.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|error| ListenError {
+        address,
+        reason: match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "the port is taken; choose another with --listen or PALISADE_LISTEN".to_owned()
+            }
+            _ => error.to_string(),
+        },
+    })
+}
+
+/// Ends when the process is told to stop (SIGTERM or SIGINT).
+pub async fn shutdown_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}
+
+/// Serves until `stop`, then lets running operations end: at most 10 s, or until a second signal.
+///
+/// An accept loop of our own, because axum's installs no timer, and without one a client that never
+/// finishes its headers is kept for ever.
+pub async fn serve(
+    listener: TcpListener,
+    service: Service,
+    settings: &ServiceSettings,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(service.0.receive_timeout)
+        .max_buf_size(64 * 1024)
+        .keep_alive(true);
+    let router = TowerToHyperService::new(service.router());
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(settings.max_connections as usize));
+    let mut stop = pin!(stop);
+
+    loop {
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = &mut stop => break,
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, or a client that was gone at once: wait, do not spin.
+                tracing::warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        stream.set_nodelay(true).ok();
+        let connection = http.serve_connection(TokioIo::new(stream), router.clone());
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            // Whatever goes wrong here is between the client and its network.
+            if let Err(error) = connection.await {
+                tracing::debug!("a connection ended: {error}");
+            }
+            drop(place);
+        });
+    }
+
+    drop(listener);
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = tokio::time::sleep(DRAIN) => tracing::warn!("some operations were cut off"),
+        () = shutdown_signal() => tracing::warn!("stopping at once"),
+    }
+    service.0.db.close().await;
+    Ok(())
+}
+
+/// What no answer may lack: it is not to be guessed at, framed or kept by anybody.
+fn harden(response: &mut Response) {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+}

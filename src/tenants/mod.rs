@@ -1,0 +1,92 @@
+//! The tenant that the caller is in, and the caller as the API sees them.
+
+mod viewer;
+
+use async_graphql::{Context, SimpleObject};
+use chrono::{DateTime, Utc};
+
+pub use viewer::ViewerQueries;
+
+use crate::{
+    audit::AuditLog,
+    db::{
+        entity::entity,
+        page::{Keyed, Value},
+    },
+    error::Result,
+    graphql::{
+        context::ContextExt as _,
+        filter::choices,
+        object::Object,
+        relations::relations,
+    },
+    ids::TenantId,
+};
+
+choices! {
+    /// Where a tenant is in its life.
+    TenantStatus by TenantStatusFilter {
+        /// Being set up.
+        Provisioning = "PROVISIONING",
+        /// In use.
+        Active = "ACTIVE",
+        /// Closed for a while; nobody can enter.
+        Suspended = "SUSPENDED",
+        /// Being removed for good.
+        Deleting = "DELETING",
+    }
+}
+
+/// A company that uses this service. Callers see their own and no other.
+#[derive(Clone, Debug, SimpleObject)]
+#[graphql(complex)]
+pub struct Tenant {
+    /// The id.
+    pub id: TenantId,
+    /// The name in addresses: lower-case letters, digits and hyphens.
+    pub slug: String,
+    /// The name for people.
+    pub name: String,
+    /// Where the tenant is in its life.
+    pub status: TenantStatus,
+    /// What the tenant pays for.
+    pub plan: String,
+    /// Counts the changes of this row, from 1.
+    pub version: i32,
+    /// When the row was made.
+    pub created_at: DateTime<Utc>,
+    /// When the row last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+entity!(Tenant in "tenants", tenant in "id" {
+    id: TenantId, slug, name, status, plan, version, created_at, updated_at,
+});
+
+impl Keyed for Tenant {
+    /// Tenants are never listed: a caller sees one.
+    fn key(&self, column: &'static str) -> Option<Value> {
+        unreachable!("BUG: tenants are ordered by {column}")
+    }
+}
+
+relations! {
+    Tenant {
+        many {
+            /// What happened to the tenant's own row, newest first unless ordered otherwise. Empty for all but owners and admins.
+            audit_logs: AuditLog = subject_id,
+        }
+    }
+}
+
+/// The root queries of this slice.
+#[derive(Debug, Default)]
+pub struct TenantQueries;
+
+#[async_graphql::Object]
+impl TenantQueries {
+    /// The tenant that the caller is in.
+    async fn tenant(&self, ctx: &Context<'_>) -> Result<Option<Object<Tenant>>> {
+        ctx.load(ctx.principal().tenant).await
+    }
+}
