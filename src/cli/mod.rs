@@ -103,11 +103,15 @@ fn report(failure: &Failure) -> ExitCode {
     }
 }
 
+/// What is logged unless `PALISADE_LOG` says otherwise. Postgres' notices tell nothing but that what
+/// exists was not made again.
+const LOG: &str = "info,sqlx::postgres::notice=warn";
+
 /// The log goes to standard error. `PALISADE_LOG` takes directives such as `info,palisade=debug`;
 /// `PALISADE_LOG_FORMAT=json` writes one object a line.
 fn start_log() {
-    let directives = std::env::var("PALISADE_LOG").unwrap_or_else(|_| "info".to_owned());
-    let filter = EnvFilter::try_new(&directives).unwrap_or_else(|_| EnvFilter::new("info"));
+    let directives = std::env::var("PALISADE_LOG").unwrap_or_else(|_| LOG.to_owned());
+    let filter = EnvFilter::try_new(&directives).unwrap_or_else(|_| EnvFilter::new(LOG));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::env::var("PALISADE_LOG_FORMAT").is_ok_and(|format| format == "json") {
         log.json().init();

@@ -174,16 +174,13 @@ impl Filter {
     fn condition(&self) -> Cond {
         match self {
             Self::All(parts) => parts.iter().fold(Cond::all(), |all, part| all.add(part.condition())),
-            Self::Any(parts) if parts.is_empty() => Cond::all().add(Expr::val(false)),
+            Self::Any(parts) if parts.is_empty() => Cond::all().add(Expr::cust("false")),
             Self::Any(parts) => parts.iter().fold(Cond::any(), |any, part| any.add(part.condition())),
             // `not null` is null in SQL, so the part is made two-valued first.
-            Self::Not(part) => Cond::all().add(
-                Expr::expr(sea_query::Func::coalesce([
-                    Query::select().cond_where(part.condition()).expr(Expr::val(true)).take().into(),
-                    Expr::val(false),
-                ]))
-                .not(),
-            ),
+            Self::Not(part) => {
+                let holds = Func::coalesce([Expr::from(part.condition()), Expr::cust("false")]);
+                Cond::all().add(Expr::from(holds).not())
+            }
             Self::Is(column, comparison, value) => {
                 Cond::all().add(comparison.expr(column, value.clone().into_expr()))
             }
@@ -291,7 +288,7 @@ impl List {
 
     fn count<E: Entity>(&self, tx: &TenantTx) -> SelectStatement {
         let mut rows = self.rows::<E>(tx);
-        rows.expr(Expr::val(1)).limit(u64::from(COUNT_CAP) + 1);
+        rows.expr(Expr::cust("1")).limit(u64::from(COUNT_CAP) + 1);
         let mut query = Query::select();
         query.expr_as(Func::count(Expr::col(Asterisk)), Alias::new("n")).from_subquery(rows, "counted");
         query
@@ -513,7 +510,7 @@ fn beside_parents(
         .columns(columns.iter().map(|column| ("row", *column)))
         .column((PARENT, PARENT))
         .from_function(Func::cust("unnest").arg(parents.cast_as("uuid[]")), PARENT)
-        .join_lateral(JoinType::InnerJoin, inner, "row", Expr::val(true));
+        .join_lateral(JoinType::InnerJoin, inner, "row", Expr::cust("true"));
     query
 }
 

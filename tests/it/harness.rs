@@ -1,0 +1,473 @@
+//! One PostgreSQL, one database, one service for the whole binary, and callers to talk to it.
+
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+    time::Duration,
+};
+
+use palisade::{
+    auth::jwt::{TokenSettings, Tokens},
+    config::ServiceSettings,
+    db::{
+        PoolSettings, TenantDb,
+        admin_tx::{AdminDb, NewMember, NewTenant},
+        embedded::{self, Embedded},
+        migrate::{self, RolePasswords},
+        sign_in::SignInDb,
+    },
+    http::{self, Features, Service},
+    ids::{EntityId as _, OrganizationId, TenantId, UserId},
+    users::UserRole,
+};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection, Postgres, Row as _, Transaction};
+use tokio::{runtime::Runtime, sync::OnceCell};
+use uuid::Uuid;
+
+/// Connections belong to the runtime that opened them, so all tests share one.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+static APP: OnceCell<TestApp> = OnceCell::const_new();
+
+/// Runs a test on the shared runtime.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(test)
+}
+
+/// The secret of the tests' tokens.
+pub const SECRET: &str = "a secret of the tests, which is long enough to be one";
+
+/// The database and the service under test.
+pub struct TestApp {
+    pub server: Embedded,
+    pub database: String,
+    pub url: String,
+    pub tokens: Tokens,
+    pub client: reqwest::Client,
+}
+
+impl TestApp {
+    /// Starts everything when the first test asks.
+    pub async fn shared() -> &'static Self {
+        APP.get_or_init(Self::start).await
+    }
+
+    async fn start() -> Self {
+        let (server, database) = database().await;
+        let app = Self {
+            url: String::new(),
+            tokens: tokens(),
+            client: reqwest::Client::new(),
+            server,
+            database,
+        };
+        app.assert_role_is_bound().await;
+        let url = app.serve(ServiceOptions::default()).await;
+        Self { url, ..app }
+    }
+
+    /// Another service over the same database; answers the address of its API.
+    pub async fn serve(&self, options: ServiceOptions) -> String {
+        let settings = settings(options);
+        let db = TenantDb::connect(&self.database_url("palisade_app"), settings.pool).await.unwrap();
+        let directory = SignInDb::connect(&self.database_url("palisade_auth")).await.unwrap();
+        let features = Features { introspection: true, explorer: true, tracing: true, home: true };
+        let service =
+            Service::new(db.recording_statements(), Some(directory), tokens(), &settings, features);
+        let listener = http::listen(settings.listen).await.unwrap();
+        let url = format!("http://{}/graphql", listener.local_addr().unwrap());
+        RUNTIME.spawn(async move {
+            http::serve(listener, service, &settings, std::future::pending()).await.unwrap();
+        });
+        url
+    }
+
+    /// The address of the tests' database as a role.
+    pub fn database_url(&self, role: &str) -> String {
+        self.server.url(role, &self.database)
+    }
+
+    /// A connection as a role, with no context.
+    pub async fn connect(&self, role: &str) -> PgConnection {
+        PgConnection::connect(&self.database_url(role)).await.unwrap()
+    }
+
+    /// Row level security tests prove nothing as a role that it does not bind.
+    async fn assert_role_is_bound(&self) {
+        let mut connection = self.connect("palisade_app").await;
+        let row = sqlx::query(
+            "select rolname::text, rolsuper or rolbypassrls or exists (
+                 select from pg_class where relowner = r.oid) or exists (
+                 select from pg_auth_members where member = r.oid)
+             from pg_roles r where rolname = session_user",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        assert_eq!(row.get::<String, _>(0), "palisade_app");
+        assert!(!row.get::<bool, _>(1), "palisade_app could see past row level security");
+    }
+
+    /// A new tenant with one user of each role.
+    pub async fn tenant(&'static self) -> Tenant {
+        let id = TenantId::generate();
+        let slug = format!("t-{}", id.uuid().simple());
+        let tenant = NewTenant {
+            id,
+            name: format!("Tenant {slug}"),
+            slug: slug.clone(),
+            plan: "FREE".to_owned(),
+        };
+        let roles =
+            [UserRole::Owner, UserRole::Admin, UserRole::Member, UserRole::Billing, UserRole::Viewer];
+        let members: Vec<NewMember> = roles
+            .iter()
+            .map(|role| NewMember {
+                user: UserId::generate(),
+                identity: Uuid::now_v7(),
+                email: format!("{}@{slug}.example", role.as_str().to_lowercase()),
+                display_name: format!("{} of {slug}", role.as_str()),
+                role: *role,
+            })
+            .collect();
+        let mut admin = AdminDb::connect(&self.database_url("palisade_admin")).await.unwrap();
+        assert!(admin.create_tenant(&tenant, &members).await.unwrap());
+        let callers = members
+            .iter()
+            .map(|member| {
+                let life = chrono::TimeDelta::hours(1);
+                let token = self.tokens.issue(id, member.user, life).unwrap();
+                Caller { app: self, url: self.url.clone(), user: member.user, role: member.role, token }
+            })
+            .collect();
+        Tenant { app: self, id, slug, callers }
+    }
+}
+
+/// What differs between the services of the tests.
+#[derive(Clone, Copy)]
+pub struct ServiceOptions {
+    pub pool_size: u32,
+    pub acquire_timeout_ms: u64,
+    pub operation_timeout_ms: u64,
+    pub receive_timeout_ms: u64,
+}
+
+impl Default for ServiceOptions {
+    fn default() -> Self {
+        Self {
+            pool_size: 8,
+            acquire_timeout_ms: 30_000,
+            operation_timeout_ms: 60_000,
+            receive_timeout_ms: 10_000,
+        }
+    }
+}
+
+fn settings(options: ServiceOptions) -> ServiceSettings {
+    ServiceSettings {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        pool: PoolSettings {
+            size: options.pool_size,
+            acquire_timeout_ms: options.acquire_timeout_ms,
+        },
+        tokens: token_settings(),
+        operation_timeout: options.operation_timeout_ms,
+        receive_timeout: options.receive_timeout_ms,
+        max_connections: 1_000,
+        max_cost: 20_000,
+    }
+}
+
+fn token_settings() -> TokenSettings {
+    TokenSettings {
+        jwt_secret: Some(SECRET.to_owned()),
+        jwt_issuer: "palisade".to_owned(),
+        jwt_audience: "palisade".to_owned(),
+    }
+}
+
+pub fn tokens() -> Tokens {
+    Tokens::new(&token_settings()).unwrap()
+}
+
+/// A place below `target/` for a test's files, or below the system's temporary directory if the
+/// account that runs PostgreSQL for root cannot enter `target/`.
+pub async fn scratch(name: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let base = match embedded::reachable(target, None).await {
+        Ok(()) => target.to_owned(),
+        Err(_) => std::env::temp_dir().join(format!("palisade-tests-{}", std::process::id())),
+    };
+    base.join(name)
+}
+
+/// A migrated database of its own in the tests' cluster.
+async fn database() -> (Embedded, String) {
+    let server = Embedded::start(&embedded::Options {
+        data_dir: scratch("postgres").await,
+        durable: false,
+        bin_dir: None,
+        user: None,
+        cache_dir: None,
+        archive_url: None,
+    })
+    .await
+    .unwrap();
+    let postgres = server.url("postgres", "postgres");
+    let mut connection = PgConnection::connect(&postgres).await.unwrap();
+    drop_old_databases(&mut connection).await;
+    let database = format!("palisade_test_{}", Uuid::now_v7().simple());
+    create_database(&mut connection, &database).await;
+    let passwords = RolePasswords::default();
+    migrate::run(&server.url("postgres", &database), &passwords).await.unwrap();
+    (server, database)
+}
+
+pub async fn create_database(connection: &mut PgConnection, name: &str) {
+    let sql = format!("create database {name}");
+    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(connection).await.unwrap();
+}
+
+/// Databases of earlier runs. One that somebody uses belongs to a run that goes on.
+async fn drop_old_databases(connection: &mut PgConnection) {
+    let old: Vec<String> = sqlx::query_scalar(
+        "select datname::text from pg_database d where datname like 'palisade\\_test\\_%'
+         and not exists (select from pg_stat_activity a where a.datid = d.oid)",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    for name in old {
+        let sql = format!("drop database if exists {name}");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *connection).await.ok();
+    }
+}
+
+/// A tenant of one test.
+pub struct Tenant {
+    pub app: &'static TestApp,
+    pub id: TenantId,
+    pub slug: String,
+    callers: Vec<Caller>,
+}
+
+impl Tenant {
+    /// The user with a role.
+    pub fn caller(&self, role: UserRole) -> &Caller {
+        self.callers.iter().find(|caller| caller.role == role).unwrap()
+    }
+
+    /// The owner, who sees everything of the tenant.
+    pub fn owner(&self) -> &Caller {
+        self.caller(UserRole::Owner)
+    }
+
+    /// A transaction as `palisade_app` in this tenant, for fixtures. The user is the owner.
+    pub async fn begin(&self) -> TenantSql {
+        self.begin_as(UserRole::Owner).await
+    }
+
+    /// The same as the user with a role.
+    pub async fn begin_as(&self, role: UserRole) -> TenantSql {
+        let mut connection = self.app.connect("palisade_app").await;
+        for (name, value) in [
+            ("app.tenant_id", self.id.uuid().to_string()),
+            ("app.user_id", self.caller(role).user.uuid().to_string()),
+            ("app.role", role.as_str().to_owned()),
+        ] {
+            // For the session: the connection is this test's own and closed afterwards.
+            sqlx::query("select set_config($1, $2, false)")
+                .bind(name)
+                .bind(value)
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
+        TenantSql(connection)
+    }
+
+    /// An organization, `projects` projects in it, each with `invoices` invoices of two lines, and
+    /// one comment on each project. Every text holds the tenant's slug, its canary.
+    pub async fn seed(&self, projects: i32, invoices: i32) -> Seed {
+        let mut sql = self.begin().await;
+        let mut tx = sql.0.begin().await.unwrap();
+        let organization = OrganizationId::generate();
+        let owner = self.owner().user;
+        sqlx::query("insert into organizations (id, name, slug) values ($1, $2, $3)")
+            .bind(organization)
+            .bind(format!("Organization {}", self.slug))
+            .bind(&self.slug)
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        let product: Uuid = sqlx::query_scalar(
+            "insert into products (id, asin, title, price_minor, currency)
+             values (app.uuid_v7(), 'B000000001', $1, 1999, 'EUR') returning id",
+        )
+        .bind(format!("Product {}", self.slug))
+        .fetch_one(&mut *tx)
+        .await
+        .unwrap();
+        let project_ids: Vec<Uuid> = sqlx::query_scalar(
+            "insert into projects (id, organization_id, owner_id, name)
+             select app.uuid_v7(), $1, $2, 'Project ' || n || ' ' || $3
+             from generate_series(1, $4) n returning id",
+        )
+        .bind(organization)
+        .bind(owner)
+        .bind(&self.slug)
+        .bind(projects)
+        .fetch_all(&mut *tx)
+        .await
+        .unwrap();
+        let invoice_ids: Vec<Uuid> = sqlx::query_scalar(
+            "insert into invoices (id, organization_id, project_id, currency, subtotal_minor, total_minor)
+             select app.uuid_v7(), $1, p, 'EUR', 3998, 3998
+             from unnest($2::uuid[]) p, generate_series(1, $3) returning id",
+        )
+        .bind(organization)
+        .bind(&project_ids)
+        .bind(invoices)
+        .fetch_all(&mut *tx)
+        .await
+        .unwrap();
+        sqlx::query(
+            "insert into invoice_line_items (id, invoice_id, product_id, position, description,
+                                             quantity, unit_price_minor, amount_minor, currency)
+             select app.uuid_v7(), i, $1, n, 'Line ' || $2, 1, 1999, 1999, 'EUR'
+             from unnest($3::uuid[]) i, generate_series(1, 2) n",
+        )
+        .bind(product)
+        .bind(&self.slug)
+        .bind(&invoice_ids)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+        sqlx::query(
+            "insert into comments (id, author_id, project_id, body)
+             select app.uuid_v7(), $1, p, 'Comment ' || $2 from unnest($3::uuid[]) p",
+        )
+        .bind(owner)
+        .bind(&self.slug)
+        .bind(&project_ids)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+        tx.commit().await.unwrap();
+        Seed { organization: organization.uuid(), product, projects: project_ids, invoices: invoice_ids }
+    }
+}
+
+/// A connection as `palisade_app` in the context of a tenant.
+pub struct TenantSql(pub PgConnection);
+
+impl TenantSql {
+    pub async fn begin(&mut self) -> Transaction<'_, Postgres> {
+        self.0.begin().await.unwrap()
+    }
+}
+
+/// What [`Tenant::seed`] made.
+pub struct Seed {
+    pub organization: Uuid,
+    pub product: Uuid,
+    pub projects: Vec<Uuid>,
+    pub invoices: Vec<Uuid>,
+}
+
+/// The id of a row in the API.
+pub fn id(prefix: &str, uuid: Uuid) -> String {
+    format!("{prefix}_{}", uuid.simple())
+}
+
+/// Somebody who calls the API.
+#[derive(Clone)]
+pub struct Caller {
+    pub app: &'static TestApp,
+    pub url: String,
+    pub user: UserId,
+    pub role: UserRole,
+    pub token: String,
+}
+
+impl Caller {
+    /// The same caller at another service.
+    pub fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+
+    /// Sends an operation without variables.
+    pub async fn query(&self, document: &str) -> Answer {
+        self.graphql(document, json!({})).await
+    }
+
+    /// Sends an operation.
+    pub async fn graphql(&self, document: &str, variables: Value) -> Answer {
+        let response = self
+            .app
+            .client
+            .post(&self.url)
+            .bearer_auth(&self.token)
+            .header("palisade-trace", "1")
+            .json(&json!({ "query": document, "variables": variables }))
+            .send()
+            .await
+            .unwrap();
+        let status = response.status().as_u16();
+        let body: Value = response.json().await.unwrap();
+        Answer { status, body }
+    }
+}
+
+/// An answer of the API.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+}
+
+impl Answer {
+    /// The data of an answer without errors.
+    pub fn data(&self) -> &Value {
+        assert!(self.body.get("errors").is_none(), "unexpected errors: {}", self.body);
+        &self.body["data"]
+    }
+
+    /// The code of the first error.
+    pub fn code(&self) -> &str {
+        self.body["errors"][0]["extensions"]["code"].as_str().unwrap_or_default()
+    }
+
+    /// Waits for the database, as the transaction itself counted them.
+    pub fn round_trips(&self) -> u64 {
+        self.body["extensions"]["palisade"]["roundTrips"].as_u64().unwrap()
+    }
+
+    /// The statements, in order.
+    pub fn statements(&self) -> Vec<String> {
+        serde_json::from_value(self.body["extensions"]["palisade"]["statements"].clone()).unwrap()
+    }
+
+    /// The answer without what differs between any two: the request's id and the cost.
+    pub fn comparable(&self) -> Value {
+        let mut body = self.body.clone();
+        if let Some(body) = body.as_object_mut() {
+            body.remove("extensions");
+        }
+        for error in body["errors"].as_array_mut().into_iter().flatten() {
+            error["extensions"].as_object_mut().unwrap().remove("requestId");
+        }
+        body
+    }
+}
+
+/// Waits until a condition holds, at most 30 s.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "never came true: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,11 @@
+//! The integration tests: one binary, one private PostgreSQL, one service over HTTP.
+//!
+//! Every test makes its own tenants in one shared database. Isolation is the product, so the tests
+//! rely on it: a leak shows as a failing neighbour.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "fixtures are dynamic SQL against a database that the build does not know"
+)]
+
+mod harness;
+mod reads;
