@@ -8,13 +8,24 @@ use crate::{auth::jwt::TokenSettings, db::PoolSettings};
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServiceSettings {
     /// Address and port to listen on.
-    #[arg(long, env = "PALISADE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    #[arg(
+        long,
+        env = "PALISADE_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDR"
+    )]
     pub listen: SocketAddr,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment would become the help of every flag in it")]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment would become the help of every flag in it"
+    )]
     pub pool: PoolSettings,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment would become the help of every flag in it")]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment would become the help of every flag in it"
+    )]
     pub tokens: TokenSettings,
     /// Longest time for one operation, in milliseconds; then it is cancelled in the database too.
     #[arg(long, env = "PALISADE_OPERATION_TIMEOUT", default_value_t = 10_000, value_name = "MS",
@@ -29,7 +40,12 @@ pub struct ServiceSettings {
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_connections: u32,
     /// Most rows that one operation may ask for.
-    #[arg(long, env = "PALISADE_MAX_COST", default_value_t = 20_000, value_name = "ROWS")]
+    #[arg(
+        long,
+        env = "PALISADE_MAX_COST",
+        default_value_t = 20_000,
+        value_name = "ROWS"
+    )]
     pub max_cost: u64,
 }
 

@@ -55,7 +55,10 @@ pub enum Error {
 impl Error {
     /// A value that the client sent cannot be used.
     pub fn invalid(argument: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self::Invalid { argument, reason: reason.into() }
+        Self::Invalid {
+            argument,
+            reason: reason.into(),
+        }
     }
 
     /// The stable `extensions.code`.

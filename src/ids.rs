@@ -28,7 +28,10 @@ pub struct InvalidId {
 /// Reads `<prefix>_<32 lower-case hex digits>`. One id has one spelling, so that caches and
 /// comparisons on the client's side can trust the text.
 fn parse<I: EntityId>(text: &str) -> Result<I, InvalidId> {
-    let invalid = InvalidId { expected: I::TYPE, prefix: I::PREFIX };
+    let invalid = InvalidId {
+        expected: I::TYPE,
+        prefix: I::PREFIX,
+    };
     let digits = text
         .strip_prefix(I::PREFIX)
         .and_then(|rest| rest.strip_prefix('_'))
@@ -131,13 +134,19 @@ mod tests {
             digits.clone(),
             id.uuid().to_string(),
             format!("usr_{digits}"),
-            format!("prj_{}", digits.to_uppercase().replace(char::is_numeric, "A")),
+            format!(
+                "prj_{}",
+                digits.to_uppercase().replace(char::is_numeric, "A")
+            ),
             format!("prj_{}", id.uuid()),
             format!("prj_{digits}0"),
             format!(" prj_{digits}"),
             "prj_zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz".to_owned(),
         ] {
-            assert!(wrong.parse::<ProjectId>().is_err(), "{wrong:?} was read as an id");
+            assert!(
+                wrong.parse::<ProjectId>().is_err(),
+                "{wrong:?} was read as an id"
+            );
         }
     }
 

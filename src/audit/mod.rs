@@ -137,13 +137,11 @@ relations! {
         fields {
             /// Who did it; null if the user is gone.
             async fn actor(&self, ctx: &Context<'_>) -> Result<Option<AuditActor>> {
-                match self.actor_id {
-                    Some(id) => Ok(ctx.load(id).await?.map(AuditActor::User)),
-                    None => {
-                        let system = SystemActor { name: "palisade".to_owned() };
-                        Ok(Some(AuditActor::System(system.into())))
-                    }
+                if let Some(id) = self.actor_id {
+                    return Ok(ctx.load(id).await?.map(AuditActor::User));
                 }
+                let system = SystemActor { name: "palisade".to_owned() };
+                Ok(Some(AuditActor::System(system.into())))
             }
 
             /// The id of the row that changed.

@@ -21,13 +21,28 @@ const LEEWAY: u64 = 5;
 #[derive(Clone, clap::Args)]
 pub struct TokenSettings {
     /// The secret by which tokens are signed; at least 32 bytes.
-    #[arg(long, env = "PALISADE_JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
+    #[arg(
+        long,
+        env = "PALISADE_JWT_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
     pub jwt_secret: Option<String>,
     /// The issuer that tokens must name.
-    #[arg(long, env = "PALISADE_JWT_ISSUER", default_value = "palisade", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "PALISADE_JWT_ISSUER",
+        default_value = "palisade",
+        value_name = "NAME"
+    )]
     pub jwt_issuer: String,
     /// The audience that tokens must name.
-    #[arg(long, env = "PALISADE_JWT_AUDIENCE", default_value = "palisade", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "PALISADE_JWT_AUDIENCE",
+        default_value = "palisade",
+        value_name = "NAME"
+    )]
     pub jwt_audience: String,
 }
 
@@ -38,7 +53,9 @@ pub enum SecretError {
     #[error("no token secret: set PALISADE_JWT_SECRET to at least {MIN_SECRET_BYTES} random bytes")]
     Missing,
     /// It can be guessed.
-    #[error("the token secret has {0} bytes: PALISADE_JWT_SECRET needs at least {MIN_SECRET_BYTES}")]
+    #[error(
+        "the token secret has {0} bytes: PALISADE_JWT_SECRET needs at least {MIN_SECRET_BYTES}"
+    )]
     Short(usize),
 }
 
@@ -80,7 +97,11 @@ pub struct Tokens {
 impl Tokens {
     /// Tokens of these settings.
     pub fn new(settings: &TokenSettings) -> Result<Self, SecretError> {
-        let secret = settings.jwt_secret.as_deref().ok_or(SecretError::Missing)?.as_bytes();
+        let secret = settings
+            .jwt_secret
+            .as_deref()
+            .ok_or(SecretError::Missing)?
+            .as_bytes();
         if secret.len() < MIN_SECRET_BYTES {
             return Err(SecretError::Short(secret.len()));
         }
@@ -122,7 +143,8 @@ impl Tokens {
     }
 
     fn check(&self, token: &str) -> Option<Identity> {
-        let token = jsonwebtoken::decode::<Claims>(token, &self.verifying, &self.validation).ok()?;
+        let token =
+            jsonwebtoken::decode::<Claims>(token, &self.verifying, &self.validation).ok()?;
         if !token.header.typ?.eq_ignore_ascii_case("JWT") {
             return None;
         }
@@ -134,23 +156,34 @@ impl Tokens {
         if issued > now() + leeway || lives_too_long || claims.tenant_id.is_nil() {
             return None;
         }
-        Some(Identity { tenant: claims.tenant_id.into(), user: claims.sub.into(), expires_at })
+        Some(Identity {
+            tenant: claims.tenant_id.into(),
+            user: claims.sub.into(),
+            expires_at,
+        })
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a token is judged by this machine's clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a token is judged by this machine's clock"
+)]
 fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokens").field("issuer", &self.issuer).finish_non_exhaustive()
+        f.debug_struct("Tokens")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for TokenSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenSettings").field("jwt_issuer", &self.jwt_issuer).finish_non_exhaustive()
+        f.debug_struct("TokenSettings")
+            .field("jwt_issuer", &self.jwt_issuer)
+            .finish_non_exhaustive()
     }
 }

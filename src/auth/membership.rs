@@ -34,27 +34,46 @@ impl Memberships {
     /// Memberships as the database knows them.
     #[must_use]
     pub fn new(db: TenantDb) -> Self {
-        Self { db, known: Cache::builder().max_capacity(KEPT).time_to_live(BELIEVED).build() }
+        Self {
+            db,
+            known: Cache::builder()
+                .max_capacity(KEPT)
+                .time_to_live(BELIEVED)
+                .build(),
+        }
     }
 
     /// The principal of an identity. `Unauthenticated` unless the user is an active member of an
     /// active tenant.
     pub async fn enter(&self, identity: Identity) -> Result<Principal> {
-        let Identity { tenant, user, expires_at } = identity;
+        let Identity {
+            tenant,
+            user,
+            expires_at,
+        } = identity;
         let role = self
             .known
             .try_get_with((tenant, user), ask(self.db.clone(), tenant, user))
             .await
             .map_err(|error: Arc<Arc<Error>>| Error::Shared(Arc::clone(&error)))?;
         let role = role.ok_or(Error::Unauthenticated)?;
-        Ok(Principal { tenant, user, role, expires_at })
+        Ok(Principal {
+            tenant,
+            user,
+            role,
+            expires_at,
+        })
     }
 }
 
 /// Runs in a task of its own: the caller may be gone before the answer, which others wait for too.
 async fn ask(db: TenantDb, tenant: TenantId, user: UserId) -> Result<Option<UserRole>, Arc<Error>> {
     let asking = tokio::spawn(async move {
-        let context = TenantContext { tenant, user: Some(user), role: None };
+        let context = TenantContext {
+            tenant,
+            user: Some(user),
+            role: None,
+        };
         let operation = Operation::new(Uuid::now_v7());
         let tx = TenantTx::new(db, context, Purpose::Read, operation);
         let loaders = Loaders::new(tx.clone());

@@ -28,6 +28,10 @@ impl Principal {
     /// The context of this principal's transactions.
     #[must_use]
     pub fn context(&self) -> TenantContext {
-        TenantContext { tenant: self.tenant, user: Some(self.user), role: Some(self.role) }
+        TenantContext {
+            tenant: self.tenant,
+            user: Some(self.user),
+            role: Some(self.role),
+        }
     }
 }

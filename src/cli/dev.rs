@@ -50,7 +50,10 @@ impl DevHome {
     pub async fn open(settings: &EmbeddedSettings) -> Result<Self, Failure> {
         let dir = match &settings.data_dir {
             Some(dir) => std::path::absolute(dir).map_err(|error| {
-                Failure::Usage(format!("cannot use the directory {}: {error}", dir.display()))
+                Failure::Usage(format!(
+                    "cannot use the directory {}: {error}",
+                    dir.display()
+                ))
             })?,
             None => embedded::default_data_dir().map_err(Failure::failed)?,
         };
@@ -79,7 +82,9 @@ impl DevHome {
             .await
             .map_err(Failure::failed)?;
         let url = self.url("postgres");
-        migrate::run(&url, &RolePasswords::default()).await.map_err(Failure::failed)?;
+        migrate::run(&url, &RolePasswords::default())
+            .await
+            .map_err(Failure::failed)?;
         Ok(())
     }
 
@@ -93,10 +98,15 @@ impl DevHome {
     pub fn secret(&self) -> Result<String, Failure> {
         let path = self.dir.join("jwt.secret");
         let failed = |error: std::io::Error| {
-            Failure::Failed(format!("cannot keep the token secret in {}: {error}", path.display()))
+            Failure::Failed(format!(
+                "cannot keep the token secret in {}: {error}",
+                path.display()
+            ))
         };
         // Made under another name first: a second service that starts now must not read half of it.
-        let draft = self.dir.join(format!("jwt.secret.{}", Uuid::new_v4().simple()));
+        let draft = self
+            .dir
+            .join(format!("jwt.secret.{}", Uuid::new_v4().simple()));
         let fresh = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()]
             .map(|part| part.simple().to_string())
             .concat();
@@ -124,7 +134,9 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         println!("DATABASE_URL is set; dev does not use it. `palisade serve` does.");
     }
     // First what fails fastest: a taken port must not start a database.
-    let listener = http::listen(options.service.listen).await.map_err(Failure::failed)?;
+    let listener = http::listen(options.service.listen)
+        .await
+        .map_err(Failure::failed)?;
     let stop = http::shutdown_signal();
     tokio::pin!(stop);
     let home = tokio::select! {
@@ -137,9 +149,9 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         () = &mut stop => Ok(None),
     };
     let served = match prepared {
-        Ok(Some(service)) => {
-            http::serve(listener, service, &settings, stop).await.map_err(Failure::failed)
-        }
+        Ok(Some(service)) => http::serve(listener, service, &settings, stop)
+            .await
+            .map_err(Failure::failed),
         Ok(None) => Ok(()),
         Err(failure) => Err(failure),
     };
@@ -163,18 +175,28 @@ async fn prepare(
         .await
         .map_err(Failure::failed)?
         .recording_statements();
-    let mut admin = AdminDb::connect(&home.url("palisade_admin")).await.map_err(Failure::failed)?;
+    let mut admin = AdminDb::connect(&home.url("palisade_admin"))
+        .await
+        .map_err(Failure::failed)?;
     demo::fill(&db, &mut admin, Amounts::default(), false)
         .await
         .map_err(|error| Failure::failed(error.detail()))?;
-    let directory = SignInDb::connect(&home.url("palisade_auth")).await.map_err(Failure::failed)?;
+    let directory = SignInDb::connect(&home.url("palisade_auth"))
+        .await
+        .map_err(Failure::failed)?;
 
     let mut entrances = Vec::new();
     for (slug, email) in demo::owners(Amounts::default().tenants) {
         let found = directory.find(&slug, &email).await;
         if let Some(entry) = found.map_err(|error| Failure::failed(error.detail()))? {
-            let token = tokens.issue(entry.tenant, entry.user, TOKEN_LIFE).map_err(Failure::failed)?;
-            entrances.push(Entrance { entry, email, token });
+            let token = tokens
+                .issue(entry.tenant, entry.user, TOKEN_LIFE)
+                .map_err(Failure::failed)?;
+            entrances.push(Entrance {
+                entry,
+                email,
+                token,
+            });
         }
     }
     let secret = settings.tokens.jwt_secret.clone().unwrap_or_default();
@@ -182,8 +204,19 @@ async fn prepare(
     write_env(&env_file, home, address, &secret, &entrances)?;
     greet(home, address, &env_file, &entrances);
 
-    let features = Features { introspection: true, explorer: true, tracing: true, home: true };
-    Ok(Service::new(db, Some(directory), tokens, &settings, features))
+    let features = Features {
+        introspection: true,
+        explorer: true,
+        tracing: true,
+        home: true,
+    };
+    Ok(Service::new(
+        db,
+        Some(directory),
+        tokens,
+        &settings,
+        features,
+    ))
 }
 
 /// A tenant that somebody can enter, with the token for it.
@@ -193,24 +226,37 @@ struct Entrance {
     token: String,
 }
 
-fn greet(
-    home: &DevHome,
-    address: std::net::SocketAddr,
-    env_file: &Path,
-    entrances: &[Entrance],
-) {
+fn greet(home: &DevHome, address: std::net::SocketAddr, env_file: &Path, entrances: &[Entrance]) {
     let server = &home.server;
-    let started = if server.attached() { "attached to the server of another process" } else { "started" };
-    println!("PostgreSQL  {} {started}, {}", server.version(), server.origin());
+    let started = if server.attached() {
+        "attached to the server of another process"
+    } else {
+        "started"
+    };
+    println!(
+        "PostgreSQL  {} {started}, {}",
+        server.version(),
+        server.origin()
+    );
     println!("data        {}", server.data_dir().display());
     println!(
         "psql        psql -h {} -U palisade_app -d {DATABASE}",
         server.socket_dir().display()
     );
     println!("settings    {}", env_file.display());
-    for Entrance { entry, email, token } in entrances {
+    for Entrance {
+        entry,
+        email,
+        token,
+    } in entrances
+    {
         println!();
-        println!("tenant      {} ({}), as {email}, {}", entry.tenant_name, entry.tenant_slug, entry.role.as_str());
+        println!(
+            "tenant      {} ({}), as {email}, {}",
+            entry.tenant_name,
+            entry.tenant_slug,
+            entry.role.as_str()
+        );
         println!("token       {token}");
         println!("explorer    http://{address}/graphiql#token={token}");
     }
@@ -229,8 +275,14 @@ fn write_env(
     entrances: &[Entrance],
 ) -> Result<(), Failure> {
     let mut lines = vec![
-        ("PALISADE_GRAPHQL_URL".to_owned(), format!("http://{address}/graphql")),
-        ("PALISADE_EXPLORER_URL".to_owned(), format!("http://{address}/graphiql")),
+        (
+            "PALISADE_GRAPHQL_URL".to_owned(),
+            format!("http://{address}/graphql"),
+        ),
+        (
+            "PALISADE_EXPLORER_URL".to_owned(),
+            format!("http://{address}/graphiql"),
+        ),
         ("PALISADE_JWT_SECRET".to_owned(), secret.to_owned()),
     ];
     for role in ["app", "owner", "auth", "admin"] {
@@ -238,12 +290,17 @@ fn write_env(
         lines.push((name, home.url(&format!("palisade_{role}"))));
     }
     for (letter, Entrance { entry, token, .. }) in ('A'..='Z').zip(entrances) {
-        lines.push((format!("PALISADE_TENANT_{letter}"), entry.tenant.uuid().to_string()));
+        lines.push((
+            format!("PALISADE_TENANT_{letter}"),
+            entry.tenant.uuid().to_string(),
+        ));
         lines.push((format!("PALISADE_TOKEN_{letter}"), token.clone()));
     }
     let quoted = |value: &str| format!("'{}'", value.replace('\'', r"'\''"));
-    let text: String =
-        lines.iter().map(|(name, value)| format!("export {name}={}\n", quoted(value))).collect();
+    let lines = lines
+        .iter()
+        .map(|(name, value)| format!("export {name}={}\n", quoted(value)));
+    let text = lines.collect::<Vec<_>>().concat();
 
     let draft = path.with_extension(format!("env.{}", Uuid::new_v4().simple()));
     write_private(&draft, &text)
@@ -253,6 +310,10 @@ fn write_env(
 
 /// Writes a new file that nobody else can read.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(text.as_bytes())
 }

@@ -7,7 +7,12 @@ use crate::db::migrate::{self, RolePasswords};
 #[derive(Clone, clap::Args)]
 pub struct Options {
     /// The database, as a superuser (makes the roles, too) or as `palisade_owner`.
-    #[arg(long, env = "PALISADE_OWNER_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "PALISADE_OWNER_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     database_url: Option<String>,
     #[command(flatten)]
     passwords: RolePasswords,
@@ -24,8 +29,15 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let url = options
         .database_url
         .or_else(|| std::env::var("DATABASE_URL").ok())
-        .ok_or_else(|| Failure::usage("no database: set PALISADE_OWNER_DATABASE_URL or DATABASE_URL"))?;
-    let migrated = migrate::run(&url, &options.passwords).await.map_err(Failure::failed)?;
-    println!("{} migrations applied, {} in all", migrated.applied, migrated.total);
+        .ok_or_else(|| {
+            Failure::usage("no database: set PALISADE_OWNER_DATABASE_URL or DATABASE_URL")
+        })?;
+    let migrated = migrate::run(&url, &options.passwords)
+        .await
+        .map_err(Failure::failed)?;
+    println!(
+        "{} migrations applied, {} in all",
+        migrated.applied, migrated.total
+    );
     Ok(())
 }

@@ -71,7 +71,10 @@ impl Failure {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::failed(format!("cannot start: {error}"))),
     };
@@ -112,7 +115,9 @@ const LOG: &str = "info,sqlx::postgres::notice=warn";
 fn start_log() {
     let directives = std::env::var("PALISADE_LOG").unwrap_or_else(|_| LOG.to_owned());
     let filter = EnvFilter::try_new(&directives).unwrap_or_else(|_| EnvFilter::new(LOG));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if std::env::var("PALISADE_LOG_FORMAT").is_ok_and(|format| format == "json") {
         log.json().init();
     } else {

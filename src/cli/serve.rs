@@ -12,10 +12,20 @@ use crate::{
 #[derive(Clone, clap::Args)]
 pub struct Options {
     /// The database as `palisade_app` [default: `DATABASE_URL`].
-    #[arg(long, env = "PALISADE_APP_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "PALISADE_APP_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     database_url: Option<String>,
     /// The database as `palisade_auth`; without it `viewer.memberships` knows the present tenant only.
-    #[arg(long, env = "PALISADE_AUTH_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "PALISADE_AUTH_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     auth_database_url: Option<String>,
     /// Answer questions about the schema.
     #[arg(long, env = "PALISADE_INTROSPECTION")]
@@ -29,7 +39,9 @@ pub struct Options {
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options").field("service", &self.service).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
     }
 }
 
@@ -39,12 +51,18 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         .database_url
         .or_else(|| std::env::var("DATABASE_URL").ok())
         .ok_or_else(|| {
-            Failure::usage("no database: set PALISADE_APP_DATABASE_URL or DATABASE_URL, or run `palisade dev`")
+            Failure::usage(
+                "no database: set PALISADE_APP_DATABASE_URL or DATABASE_URL, or run `palisade dev`",
+            )
         })?;
     let settings = options.service;
     let tokens = Tokens::new(&settings.tokens).map_err(Failure::usage)?;
-    let listener = http::listen(settings.listen).await.map_err(Failure::failed)?;
-    let db = TenantDb::connect(&url, settings.pool).await.map_err(refused)?;
+    let listener = http::listen(settings.listen)
+        .await
+        .map_err(Failure::failed)?;
+    let db = TenantDb::connect(&url, settings.pool)
+        .await
+        .map_err(refused)?;
     let directory = match options.auth_database_url {
         Some(url) => Some(SignInDb::connect(&url).await.map_err(refused)?),
         None => None,
@@ -58,7 +76,9 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     if let Ok(address) = listener.local_addr() {
         tracing::info!("listening on http://{address}/graphql");
     }
-    http::serve(listener, service, &settings, http::shutdown_signal()).await.map_err(Failure::failed)
+    http::serve(listener, service, &settings, http::shutdown_signal())
+        .await
+        .map_err(Failure::failed)
 }
 
 fn refused(error: ConnectError) -> Failure {

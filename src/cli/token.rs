@@ -22,7 +22,12 @@ pub struct Options {
     #[arg(long, env = "PALISADE_TOKEN_EXPIRES", default_value = "12h", value_parser = lifetime, value_name = "TIME")]
     expires: TimeDelta,
     /// The database as `palisade_auth` [default: that of `dev`].
-    #[arg(long, env = "PALISADE_AUTH_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "PALISADE_AUTH_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     auth_database_url: Option<String>,
     #[command(flatten)]
     embedded: EmbeddedSettings,
@@ -32,14 +37,18 @@ pub struct Options {
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options").field("tenant", &self.tenant).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("tenant", &self.tenant)
+            .finish_non_exhaustive()
     }
 }
 
 fn lifetime(text: &str) -> Result<TimeDelta, String> {
     let wrong = || "a time is a number with s, m, h or d, such as 12h".to_owned();
     let unit = text.chars().last().ok_or_else(wrong)?;
-    let number: u32 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
+    let number: u32 = text[..text.len() - unit.len_utf8()]
+        .parse()
+        .map_err(|_| wrong())?;
     let seconds = match unit {
         's' => 1,
         'm' => 60,
@@ -71,13 +80,17 @@ pub async fn run(mut options: Options) -> Result<(), Failure> {
     let token = async {
         let directory = SignInDb::connect(&url).await.map_err(Failure::failed)?;
         let found = directory.find(&options.tenant, &options.user).await;
-        let entry = found.map_err(|error| Failure::failed(error.detail()))?.ok_or_else(|| {
-            Failure::Failed(format!(
-                "no active user {} in an active tenant {}",
-                options.user, options.tenant
-            ))
-        })?;
-        tokens.issue(entry.tenant, entry.user, options.expires).map_err(Failure::failed)
+        let entry = found
+            .map_err(|error| Failure::failed(error.detail()))?
+            .ok_or_else(|| {
+                Failure::Failed(format!(
+                    "no active user {} in an active tenant {}",
+                    options.user, options.tenant
+                ))
+            })?;
+        tokens
+            .issue(entry.tenant, entry.user, options.expires)
+            .map_err(Failure::failed)
     }
     .await;
     if let Some(home) = home {

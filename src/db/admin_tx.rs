@@ -43,12 +43,20 @@ impl AdminDb {
     /// Connects as the bypassing role.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let options = connect_options(url)?;
-        options.connect().await.map(Self).map_err(|error| unreachable(&options, &error))
+        options
+            .connect()
+            .await
+            .map(Self)
+            .map_err(|error| unreachable(&options, &error))
     }
 
     /// Makes a tenant with its first members. Answers `false`, and changes nothing, if the slug is
     /// taken.
-    pub async fn create_tenant(&mut self, tenant: &NewTenant, members: &[NewMember]) -> Result<bool> {
+    pub async fn create_tenant(
+        &mut self,
+        tenant: &NewTenant,
+        members: &[NewMember],
+    ) -> Result<bool> {
         let mut tx = self.0.begin().await?;
         // Also here changes are recorded for the tenant, which takes its context.
         sqlx::query!(

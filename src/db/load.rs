@@ -96,12 +96,15 @@ struct Batches<K> {
 impl<K: Batch> BatchFn<K, Loaded<K>> for Batches<K> {
     async fn load(&mut self, keys: &[K]) -> HashMap<K, Loaded<K>> {
         match K::load(&self.tx, keys).await {
-            Ok(mut found) => {
-                keys.iter().map(|key| (key.clone(), Ok(found.remove(key)))).collect()
-            }
+            Ok(mut found) => keys
+                .iter()
+                .map(|key| (key.clone(), Ok(found.remove(key))))
+                .collect(),
             Err(error) => {
                 let error = Arc::new(error);
-                keys.iter().map(|key| (key.clone(), Err(Arc::clone(&error)))).collect()
+                keys.iter()
+                    .map(|key| (key.clone(), Err(Arc::clone(&error))))
+                    .collect()
             }
         }
     }
@@ -123,7 +126,10 @@ impl Loaders {
     /// Loaders that share an operation's transaction.
     #[must_use]
     pub fn new(tx: TenantTx) -> Self {
-        Self { tx, by_key: std::sync::Mutex::default() }
+        Self {
+            tx,
+            by_key: std::sync::Mutex::default(),
+        }
     }
 
     /// The transaction.
@@ -142,7 +148,10 @@ impl Loaders {
     fn of<K: Batch>(&self) -> Loader<K> {
         let mut by_key = self.by_key.lock().expect("BUG: making a loader panicked");
         let loader = by_key.entry(TypeId::of::<K>()).or_insert_with(|| {
-            let batches = Batches::<K> { tx: self.tx.clone(), key: PhantomData };
+            let batches = Batches::<K> {
+                tx: self.tx.clone(),
+                key: PhantomData,
+            };
             let loader: Loader<K> = cached::Loader::new(batches)
                 .with_yield_count(YIELDS)
                 // What an operation may load is bounded by its cost, and a split batch would make
@@ -150,6 +159,9 @@ impl Loaders {
                 .with_max_batch_size(usize::MAX);
             Box::new(loader)
         });
-        loader.downcast_ref::<Loader<K>>().expect("BUG: a loader of another key").clone()
+        loader
+            .downcast_ref::<Loader<K>>()
+            .expect("BUG: a loader of another key")
+            .clone()
     }
 }

@@ -28,24 +28,48 @@ const ROLES: [(&str, &str, &[&str]); 4] = [
             "idle_in_transaction_session_timeout = '10s'",
         ],
     ),
-    ("palisade_auth", "nobypassrls", &["statement_timeout = '5s'", "lock_timeout = '2s'"]),
+    (
+        "palisade_auth",
+        "nobypassrls",
+        &["statement_timeout = '5s'", "lock_timeout = '2s'"],
+    ),
     ("palisade_admin", "bypassrls", &["lock_timeout = '2s'"]),
 ];
 
 /// Passwords to give to the roles; a role without one keeps what it has.
 #[derive(Clone, Default, clap::Args)]
 pub struct RolePasswords {
-    /// Password to set for palisade_owner.
-    #[arg(long, env = "PALISADE_OWNER_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
+    /// Password to set for `palisade_owner`.
+    #[arg(
+        long,
+        env = "PALISADE_OWNER_PASSWORD",
+        hide_env_values = true,
+        value_name = "PASSWORD"
+    )]
     pub owner_password: Option<String>,
-    /// Password to set for palisade_app.
-    #[arg(long, env = "PALISADE_APP_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
+    /// Password to set for `palisade_app`.
+    #[arg(
+        long,
+        env = "PALISADE_APP_PASSWORD",
+        hide_env_values = true,
+        value_name = "PASSWORD"
+    )]
     pub app_password: Option<String>,
-    /// Password to set for palisade_auth.
-    #[arg(long, env = "PALISADE_AUTH_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
+    /// Password to set for `palisade_auth`.
+    #[arg(
+        long,
+        env = "PALISADE_AUTH_PASSWORD",
+        hide_env_values = true,
+        value_name = "PASSWORD"
+    )]
     pub auth_password: Option<String>,
-    /// Password to set for palisade_admin.
-    #[arg(long, env = "PALISADE_ADMIN_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
+    /// Password to set for `palisade_admin`.
+    #[arg(
+        long,
+        env = "PALISADE_ADMIN_PASSWORD",
+        hide_env_values = true,
+        value_name = "PASSWORD"
+    )]
     pub admin_password: Option<String>,
 }
 
@@ -67,10 +91,14 @@ pub enum MigrateError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The login may neither make roles nor act as the owner.
-    #[error("the role {0} can make neither roles nor the schema: run `palisade migrate` as a superuser or as {OWNER}")]
+    #[error(
+        "the role {0} can make neither roles nor the schema: run `palisade migrate` as a superuser or as {OWNER}"
+    )]
     Powerless(String),
     /// The owner cannot make roles.
-    #[error("the role {0} is missing, and {OWNER} cannot make it: run `palisade migrate` once as a superuser")]
+    #[error(
+        "the role {0} is missing, and {OWNER} cannot make it: run `palisade migrate` once as a superuser"
+    )]
     RoleMissing(String),
     /// A migration failed or does not fit what was applied before.
     #[error("{0}")]
@@ -103,7 +131,10 @@ pub struct Migrated {
 /// Safe to run again and at the same time: an advisory lock lets one run after the other.
 pub async fn run(url: &str, passwords: &RolePasswords) -> Result<Migrated, MigrateError> {
     let options = connect_options(url)?;
-    let mut connection = options.connect().await.map_err(|error| unreachable(&options, &error))?;
+    let mut connection = options
+        .connect()
+        .await
+        .map_err(|error| unreachable(&options, &error))?;
     let migrated = prepare(&mut connection, passwords).await;
     // The answer counts, not how the goodbye went.
     connection.close().await.ok();
@@ -113,14 +144,23 @@ pub async fn run(url: &str, passwords: &RolePasswords) -> Result<Migrated, Migra
 /// Makes a database of this name in the cluster, unless it is there. Takes a superuser's address.
 pub async fn create_database(url: &str, name: &'static str) -> Result<(), MigrateError> {
     let options = connect_options(url)?;
-    let mut connection = options.connect().await.map_err(|error| unreachable(&options, &error))?;
+    let mut connection = options
+        .connect()
+        .await
+        .map_err(|error| unreachable(&options, &error))?;
     let create = format!("create database {name}");
     match connection.execute(AssertSqlSafe(create)).await {
         Ok(_) => Ok(()),
         Err(error) => {
             // It exists (42P04), or another run made it this very moment (23505).
-            let code = error.as_database_error().and_then(|error| error.code());
-            if matches!(code.as_deref(), Some("42P04" | "23505")) { Ok(()) } else { Err(error.into()) }
+            let code = error
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code);
+            if matches!(code.as_deref(), Some("42P04" | "23505")) {
+                Ok(())
+            } else {
+                Err(error.into())
+            }
         }
     }
 }
@@ -142,7 +182,10 @@ async fn prepare(
     .fetch_one(&mut *connection)
     .await?;
     if login.server_number / 10_000 < OLDEST_SERVER {
-        return Err(ConnectError::TooOld { found: login.server }.into());
+        return Err(ConnectError::TooOld {
+            found: login.server,
+        }
+        .into());
     }
     if login.is_superuser {
         make_roles(connection, passwords).await?;
@@ -156,9 +199,15 @@ async fn prepare(
 
     connection.execute("set lock_timeout = '30s'").await?;
     let before = applied(connection).await?;
-    MIGRATIONS.run(&mut *connection).await.map_err(|error| explain(&error))?;
+    MIGRATIONS
+        .run(&mut *connection)
+        .await
+        .map_err(|error| explain(&error))?;
     let total = applied(connection).await?;
-    Ok(Migrated { applied: total - before, total })
+    Ok(Migrated {
+        applied: total - before,
+        total,
+    })
 }
 
 async fn make_roles(
@@ -170,7 +219,9 @@ async fn make_roles(
         let create = format!("create role {role} login");
         if let Err(error) = connection.execute(AssertSqlSafe(create)).await {
             // It exists (42710), or another run made it this very moment (23505).
-            let code = error.as_database_error().and_then(|error| error.code());
+            let code = error
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code);
             if !matches!(code.as_deref(), Some("42710" | "23505")) {
                 return Err(error.into());
             }
@@ -178,7 +229,11 @@ async fn make_roles(
         let mut statements = vec![format!(
             "alter role {role} login nosuperuser nocreatedb nocreaterole noreplication inherit {attributes}"
         )];
-        statements.extend(settings.iter().map(|setting| format!("alter role {role} set {setting}")));
+        statements.extend(
+            settings
+                .iter()
+                .map(|setting| format!("alter role {role} set {setting}")),
+        );
         if let Some(password) = passwords.of(role) {
             // ALTER ROLE takes no parameters: Postgres itself quotes the literal.
             let quoted = sqlx::query_scalar!(
@@ -272,8 +327,14 @@ fn explain(error: &sqlx::migrate::MigrateError) -> MigrateError {
     use sqlx::migrate::MigrateError as Cause;
 
     let name = |version: i64| {
-        let description = MIGRATIONS.iter().find(|m| m.version == version).map(|m| &*m.description);
-        format!("migration {version:04} ({})", description.unwrap_or("unknown to this binary"))
+        let description = MIGRATIONS
+            .iter()
+            .find(|m| m.version == version)
+            .map(|m| &*m.description);
+        format!(
+            "migration {version:04} ({})",
+            description.unwrap_or("unknown to this binary")
+        )
     };
     let of_server = |error: &sqlx::Error| match error {
         sqlx::Error::Database(database) => database.message().to_owned(),
@@ -284,7 +345,10 @@ fn explain(error: &sqlx::migrate::MigrateError) -> MigrateError {
             format!("{} failed: {}", name(*version), of_server(error))
         }
         Cause::VersionMismatch(version) => {
-            format!("{} was changed after it was applied to this database", name(*version))
+            format!(
+                "{} was changed after it was applied to this database",
+                name(*version)
+            )
         }
         Cause::VersionMissing(version) => format!(
             "the database has migration {version:04}, which this binary does not know: use a newer one"

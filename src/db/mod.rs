@@ -54,7 +54,9 @@ pub enum ConnectError {
     #[error("the role {0} has BYPASSRLS: connect as palisade_app, which has not")]
     BypassRls(String),
     /// The role could switch row level security off.
-    #[error("the role {role} owns {table}, so it could switch row level security off: connect as palisade_app")]
+    #[error(
+        "the role {role} owns {table}, so it could switch row level security off: connect as palisade_app"
+    )]
     Owner {
         /// The role.
         role: String,
@@ -62,7 +64,9 @@ pub enum ConnectError {
         table: String,
     },
     /// The role could become one that bypasses.
-    #[error("the role {role} is a member of {group}, which {reason}: connect as palisade_app, a member of nothing")]
+    #[error(
+        "the role {role} is a member of {group}, which {reason}: connect as palisade_app, a member of nothing"
+    )]
     Member {
         /// The role.
         role: String,
@@ -91,7 +95,10 @@ pub struct PoolSettings {
 
 impl Default for PoolSettings {
     fn default() -> Self {
-        Self { size: 8, acquire_timeout_ms: 2_000 }
+        Self {
+            size: 8,
+            acquire_timeout_ms: 2_000,
+        }
     }
 }
 
@@ -111,7 +118,11 @@ impl TenantDb {
         let pool = pool(options.clone(), settings.size, settings.acquire_timeout_ms);
         refuse_bypassing_role(&pool, &options).await?;
         let side = pool_of_side_connections(options);
-        Ok(Self { pool, side, records_statements: false })
+        Ok(Self {
+            pool,
+            side,
+            records_statements: false,
+        })
     }
 
     /// Keeps every statement's text for [`TenantTx::cost`]. For development and tests.
@@ -123,7 +134,10 @@ impl TenantDb {
 
     /// Whether the database answers now. Asks outside of any tenant.
     pub async fn is_ready(&self) -> bool {
-        sqlx::query_scalar!(r#"select true as "ready!""#).fetch_one(&self.side).await.is_ok()
+        sqlx::query_scalar!(r#"select true as "ready!""#)
+            .fetch_one(&self.side)
+            .await
+            .is_ok()
     }
 
     /// Closes every connection, after the transactions that still run.
@@ -137,8 +151,8 @@ fn pool(options: PgConnectOptions, size: u32, acquire_timeout_ms: u64) -> PgPool
     PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(Duration::from_millis(acquire_timeout_ms))
-        .idle_timeout(Duration::from_secs(600))
-        .max_lifetime(Duration::from_secs(1800))
+        .idle_timeout(Duration::from_mins(10))
+        .max_lifetime(Duration::from_mins(30))
         // Opening a transaction finds a dead connection just as well, without a round trip.
         .test_before_acquire(false)
         .connect_lazy_with(options)
@@ -157,7 +171,11 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, ConnectError> {
         ));
     }
     PgConnectOptions::from_str(url)
-        .map(|options| options.application_name("palisade").disable_statement_logging())
+        .map(|options| {
+            options
+                .application_name("palisade")
+                .disable_statement_logging()
+        })
         .map_err(|error| ConnectError::Address(error.to_string()))
 }
 
@@ -176,7 +194,10 @@ fn unreachable(options: &PgConnectOptions, error: &sqlx::Error) -> ConnectError 
         sqlx::Error::Database(database) => database.message().to_owned(),
         other => other.to_string(),
     };
-    ConnectError::Unreachable { place: place(options), reason }
+    ConnectError::Unreachable {
+        place: place(options),
+        reason,
+    }
 }
 
 /// The four ways past row level security, each looked up on the live connection. `session_user` is
@@ -186,8 +207,10 @@ async fn refuse_bypassing_role(
     options: &PgConnectOptions,
 ) -> Result<(), ConnectError> {
     // A connection of its own, so that the error is the server's and not the pool's time limit.
-    let mut connection =
-        options.connect().await.map_err(|error| unreachable(options, &error))?;
+    let mut connection = options
+        .connect()
+        .await
+        .map_err(|error| unreachable(options, &error))?;
     let failed = |error: sqlx::Error| unreachable(options, &error);
 
     let version = sqlx::query!(
@@ -200,7 +223,9 @@ async fn refuse_bypassing_role(
     .await
     .map_err(failed)?;
     if version.number / 10_000 < OLDEST_SERVER {
-        return Err(ConnectError::TooOld { found: version.text });
+        return Err(ConnectError::TooOld {
+            found: version.text,
+        });
     }
 
     let role = sqlx::query!(
@@ -255,20 +280,30 @@ async fn refuse_bypassing_role(
     match danger {
         Some(found) if found.is_itself => {
             let table = found.table.unwrap_or_default();
-            return Err(ConnectError::Owner { role: role.name, table });
+            return Err(ConnectError::Owner {
+                role: role.name,
+                table,
+            });
         }
         Some(found) => {
             let reason = found.reason;
-            return Err(ConnectError::Member { role: role.name, group: found.name, reason });
+            return Err(ConnectError::Member {
+                role: role.name,
+                group: found.name,
+                reason,
+            });
         }
         None => {}
     }
 
-    let migrated = sqlx::query_scalar!(
-        r#"select to_regclass('public.tenants') is not null as "migrated!""#
-    )
-    .fetch_one(pool)
-    .await
-    .map_err(failed)?;
-    if migrated { Ok(()) } else { Err(ConnectError::NotMigrated) }
+    let migrated =
+        sqlx::query_scalar!(r#"select to_regclass('public.tenants') is not null as "migrated!""#)
+            .fetch_one(pool)
+            .await
+            .map_err(failed)?;
+    if migrated {
+        Ok(())
+    } else {
+        Err(ConnectError::NotMigrated)
+    }
 }

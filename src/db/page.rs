@@ -64,7 +64,10 @@ pub enum Value {
 
 /// The type of an ordered column, against which a cursor is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "each is the variant of Value with the same name")]
+#[expect(
+    missing_docs,
+    reason = "each is the variant of Value with the same name"
+)]
 pub enum Kind {
     Uuid,
     Text,
@@ -173,9 +176,13 @@ impl Default for Filter {
 impl Filter {
     fn condition(&self) -> Cond {
         match self {
-            Self::All(parts) => parts.iter().fold(Cond::all(), |all, part| all.add(part.condition())),
+            Self::All(parts) => parts
+                .iter()
+                .fold(Cond::all(), |all, part| all.add(part.condition())),
             Self::Any(parts) if parts.is_empty() => Cond::all().add(Expr::cust("false")),
-            Self::Any(parts) => parts.iter().fold(Cond::any(), |any, part| any.add(part.condition())),
+            Self::Any(parts) => parts
+                .iter()
+                .fold(Cond::any(), |any, part| any.add(part.condition())),
             // `not null` is null in SQL, so the part is made two-valued first.
             Self::Not(part) => {
                 let holds = Func::coalesce([Expr::from(part.condition()), Expr::cust("false")]);
@@ -202,10 +209,9 @@ impl Comparison {
             Self::Gt => column.gt(value),
             Self::Gte => column.gte(value),
             Self::StartsWith => PgFunc::starts_with(column, value).into(),
-            Self::Contains => Expr::cust_with_exprs(
-                "strpos(lower($1), lower($2)) > 0",
-                [column, value],
-            ),
+            Self::Contains => {
+                Expr::cust_with_exprs("strpos(lower($1), lower($2)) > 0", [column, value])
+            }
         }
     }
 }
@@ -254,7 +260,9 @@ impl List {
     /// Rows of one tenant and, in a lateral join, of the parent beside it.
     fn rows<E: Entity>(&self, tx: &TenantTx) -> SelectStatement {
         let mut query = Query::select();
-        query.from(E::TABLE).and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()));
+        query
+            .from(E::TABLE)
+            .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()));
         if let Some(scope) = self.scope {
             query.and_where(Expr::col(scope).equals((PARENT, PARENT)));
         }
@@ -275,7 +283,11 @@ impl List {
             let descending = term.descending != self.from_end;
             let order = if descending { Order::Desc } else { Order::Asc };
             if term.nullable {
-                let nulls = if descending { NullOrdering::First } else { NullOrdering::Last };
+                let nulls = if descending {
+                    NullOrdering::First
+                } else {
+                    NullOrdering::Last
+                };
                 query.order_by_with_nulls(term.column, order, nulls);
             } else {
                 query.order_by(term.column, order);
@@ -290,7 +302,9 @@ impl List {
         let mut rows = self.rows::<E>(tx);
         rows.expr(Expr::cust("1")).limit(u64::from(COUNT_CAP) + 1);
         let mut query = Query::select();
-        query.expr_as(Func::count(Expr::col(Asterisk)), Alias::new("n")).from_subquery(rows, "counted");
+        query
+            .expr_as(Func::count(Expr::col(Asterisk)), Alias::new("n"))
+            .from_subquery(rows, "counted");
         query
     }
 
@@ -299,9 +313,17 @@ impl List {
         rows.truncate(self.size as usize);
         if self.from_end {
             rows.reverse();
-            Page { rows, has_previous: more, has_next: self.before.is_some() }
+            Page {
+                rows,
+                has_previous: more,
+                has_next: self.before.is_some(),
+            }
         } else {
-            Page { rows, has_next: more, has_previous: self.after.is_some() }
+            Page {
+                rows,
+                has_next: more,
+                has_previous: self.after.is_some(),
+            }
         }
     }
 }
@@ -312,12 +334,21 @@ impl List {
 /// takes as an index condition. Otherwise it is spelled out: equal in the terms before, behind in this.
 fn behind(order: &[Term], position: &Position, in_front: bool) -> Cond {
     let descends = |term: &Term| term.descending != in_front;
-    let Some(first) = order.first() else { return Cond::all() };
+    let Some(first) = order.first() else {
+        return Cond::all();
+    };
 
-    if order.iter().all(|term| !term.nullable && descends(term) == descends(first)) {
+    if order
+        .iter()
+        .all(|term| !term.nullable && descends(term) == descends(first))
+    {
         let row = Expr::tuple(order.iter().map(|term| Expr::col(term.column)));
         let values = Expr::tuple(position.iter().flatten().cloned().map(Value::into_expr));
-        return Cond::all().add(if descends(first) { row.lt(values) } else { row.gt(values) });
+        return Cond::all().add(if descends(first) {
+            row.lt(values)
+        } else {
+            row.gt(values)
+        });
     }
 
     let mut cases = Cond::any();
@@ -372,7 +403,11 @@ impl<E> Of<E> {
     /// The list of a parent.
     #[must_use]
     pub fn new(parent: Option<Uuid>, list: Arc<List>) -> Self {
-        Self { parent, list, row: PhantomData }
+        Self {
+            parent,
+            list,
+            row: PhantomData,
+        }
     }
 }
 
@@ -384,7 +419,10 @@ impl<E> Clone for Of<E> {
 
 impl<E> Debug for Of<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Of").field("parent", &self.parent).field("list", &self.list).finish()
+        f.debug_struct("Of")
+            .field("parent", &self.parent)
+            .field("list", &self.list)
+            .finish()
     }
 }
 
@@ -437,21 +475,20 @@ impl<E: Keyed> Batch for Of<E> {
         let mut pages = HashMap::with_capacity(keys.len());
         for (list, parents) in by_list(keys) {
             let query = list.page::<E>(tx);
-            let mut rows = match parents.as_slice() {
-                [None] => {
-                    let rows = tx.fetch_all(statement(&query)).await?;
-                    let rows = rows.iter().map(|row| E::read(row).map(Arc::new));
-                    HashMap::from([(None, rows.collect::<sqlx::Result<Vec<_>>>()?)])
-                }
-                _ => {
-                    let query = beside_parents(query, E::COLUMNS, &parents);
-                    let rows = tx.fetch_all(statement(&query)).await?;
-                    group::<E>(&rows)?
-                }
+            let mut rows = if list.scope.is_some() {
+                let query = beside_parents(query, E::COLUMNS, &parents);
+                group::<E>(&tx.fetch_all(statement(&query)).await?)?
+            } else {
+                let rows = tx.fetch_all(statement(&query)).await?;
+                let rows = rows.iter().map(|row| E::read(row).map(Arc::new));
+                HashMap::from([(None, rows.collect::<sqlx::Result<Vec<_>>>()?)])
             };
             for parent in parents {
                 let rows = rows.remove(&parent).unwrap_or_default();
-                pages.insert(Self::new(parent, Arc::clone(&list)), Arc::new(list.finish(rows)));
+                pages.insert(
+                    Self::new(parent, Arc::clone(&list)),
+                    Arc::new(list.finish(rows)),
+                );
             }
         }
         Ok(pages)
@@ -466,13 +503,18 @@ impl<E: Keyed> Batch for CountOf<E> {
         let keys: Vec<Of<E>> = keys.iter().map(|key| key.0.clone()).collect();
         for (list, parents) in by_list(&keys) {
             let query = list.count::<E>(tx);
-            let query = match parents.as_slice() {
-                [None] => query,
-                _ => beside_parents(query, &["n"], &parents),
+            let query = if list.scope.is_some() {
+                beside_parents(query, &["n"], &parents)
+            } else {
+                query
             };
             for row in tx.fetch_all(statement(&query)).await? {
                 let count: i64 = row.try_get(0)?;
-                let parent = if list.scope.is_some() { Some(row.try_get(1)?) } else { None };
+                let parent = if list.scope.is_some() {
+                    Some(row.try_get(1)?)
+                } else {
+                    None
+                };
                 let key = Of::new(parent, Arc::clone(&list));
                 counts.insert(Self(key), u32::try_from(count).unwrap_or(u32::MAX));
             }
@@ -517,7 +559,10 @@ fn beside_parents(
 fn group<E: Entity>(rows: &[PgRow]) -> Result<HashMap<Option<Uuid>, Vec<Arc<E>>>> {
     let mut groups: HashMap<Option<Uuid>, Vec<Arc<E>>> = HashMap::new();
     for row in rows {
-        groups.entry(Some(parent_of::<E>(row)?)).or_default().push(Arc::new(E::read(row)?));
+        groups
+            .entry(Some(parent_of::<E>(row)?))
+            .or_default()
+            .push(Arc::new(E::read(row)?));
     }
     Ok(groups)
 }

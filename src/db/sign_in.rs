@@ -1,7 +1,6 @@
 //! The directory of people and tenants, as `palisade_auth` sees it: nothing of what a tenant owns.
 
 use sqlx::PgPool;
-use uuid::Uuid;
 
 use super::{ConnectError, PoolSettings, connect_options, pool, unreachable};
 use crate::{
@@ -33,7 +32,10 @@ impl SignInDb {
     /// Connects, and asks once to see that the directory is readable.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let options = connect_options(url)?;
-        let settings = PoolSettings { size: 2, ..PoolSettings::default() };
+        let settings = PoolSettings {
+            size: 2,
+            ..PoolSettings::default()
+        };
         let pool = pool(options.clone(), settings.size, settings.acquire_timeout_ms);
         sqlx::query_scalar!(r#"select exists (select from memberships) as "any!""#)
             .fetch_one(&pool)
@@ -91,7 +93,7 @@ impl SignInDb {
             tenant: entry.id.into(),
             tenant_slug: entry.slug,
             tenant_name: entry.name,
-            user: UserId::from(Uuid::from(entry.user_id)),
+            user: entry.user_id.into(),
             role: entry.role,
         });
         Ok(entries.collect())

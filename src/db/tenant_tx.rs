@@ -7,7 +7,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
@@ -61,7 +61,10 @@ impl Operation {
     /// An operation of the request with this id.
     #[must_use]
     pub fn new(request_id: Uuid) -> Arc<Self> {
-        Arc::new(Self { request_id, cancelled: AtomicBool::new(false) })
+        Arc::new(Self {
+            request_id,
+            cancelled: AtomicBool::new(false),
+        })
     }
 
     /// The id of the request.
@@ -136,7 +139,9 @@ struct Lease(Option<PoolConnection<Postgres>>);
 
 impl Lease {
     fn connection(&mut self) -> &mut PgConnection {
-        self.0.as_mut().expect("BUG: a lease is used after its release")
+        self.0
+            .as_mut()
+            .expect("BUG: a lease is used after its release")
     }
 
     /// Gives the connection back, rolled back: sqlx sends the ROLLBACK together with the message by
@@ -253,8 +258,15 @@ impl TenantTx {
     /// What the transaction has cost so far.
     #[must_use]
     pub fn cost(&self) -> Cost {
-        let statements = self.0.statements.lock().expect("BUG: a recorder panicked");
-        Cost { round_trips: self.0.round_trips.load(Ordering::Relaxed), statements: statements.clone() }
+        let statements = self
+            .0
+            .statements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Cost {
+            round_trips: self.0.round_trips.load(Ordering::Relaxed),
+            statements: statements.clone(),
+        }
     }
 
     /// Waits for the connection, opening the transaction if this is its first statement.
@@ -281,10 +293,17 @@ impl TenantTx {
         };
         self.0.round_trips.fetch_add(1, Ordering::Relaxed);
         if self.0.db.records_statements {
-            let mut recorded = self.0.statements.lock().expect("BUG: a recorder panicked");
+            let mut recorded = self
+                .0
+                .statements
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             recorded.push(statement.text().to_owned());
         }
-        Ok(Turn { lane, lease: Some(lease) })
+        Ok(Turn {
+            lane,
+            lease: Some(lease),
+        })
     }
 
     async fn open(&self) -> Result<Lease> {
@@ -309,7 +328,12 @@ impl TenantTx {
     fn begin_sql(&self) -> String {
         use fmt::Write as _;
 
-        let Shared { context, purpose, operation, .. } = &*self.0;
+        let Shared {
+            context,
+            purpose,
+            operation,
+            ..
+        } = &*self.0;
         let mut sql = match purpose {
             Purpose::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned(),
             Purpose::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE".to_owned(),
@@ -349,13 +373,20 @@ struct Turn<'t> {
 
 impl Turn<'_> {
     fn connection(&mut self) -> &mut PgConnection {
-        self.lease.as_mut().expect("BUG: a turn is used after its end").connection()
+        self.lease
+            .as_mut()
+            .expect("BUG: a turn is used after its end")
+            .connection()
     }
 
     /// Gives the connection back to the transaction, remembering a failure.
     fn end<T>(mut self, answer: sqlx::Result<T>) -> Result<T> {
         let lease = self.lease.take().expect("BUG: a turn ends twice");
-        *self.lane = if answer.is_ok() { Lane::Open(lease) } else { Lane::Failed(lease) };
+        *self.lane = if answer.is_ok() {
+            Lane::Open(lease)
+        } else {
+            Lane::Failed(lease)
+        };
         Ok(answer?)
     }
 }
@@ -369,12 +400,18 @@ pub struct Statement {
 impl Statement {
     /// A statement of the crate's own text.
     pub(crate) fn fixed(text: &'static str, arguments: PgArguments) -> Self {
-        Self { text: text.into_sql_str(), arguments }
+        Self {
+            text: text.into_sql_str(),
+            arguments,
+        }
     }
 
     /// A statement that sea-query built: its text holds names and placeholders, no values.
     pub(super) fn built(text: String, arguments: PgArguments) -> Self {
-        Self { text: AssertSqlSafe(text).into_sql_str(), arguments }
+        Self {
+            text: AssertSqlSafe(text).into_sql_str(),
+            arguments,
+        }
     }
 
     fn text(&self) -> &str {

@@ -17,25 +17,62 @@ use crate::{
 const EPOCH_MS: u64 = 1_767_254_400_000;
 
 const COMPANIES: [&str; 12] = [
-    "Acme", "Globex", "Initech", "Umbrella", "Hooli", "Stark", "Wayne", "Wonka", "Tyrell", "Cyberdyne",
-    "Soylent", "Aperture",
+    "Acme",
+    "Globex",
+    "Initech",
+    "Umbrella",
+    "Hooli",
+    "Stark",
+    "Wayne",
+    "Wonka",
+    "Tyrell",
+    "Cyberdyne",
+    "Soylent",
+    "Aperture",
 ];
 const CLIENTS: [&str; 10] = [
-    "Northwind", "Contoso", "Fabrikam", "Litware", "Proseware", "Tailspin", "Woodgrove", "Adatum",
-    "Lucerne", "Humongous",
+    "Northwind",
+    "Contoso",
+    "Fabrikam",
+    "Litware",
+    "Proseware",
+    "Tailspin",
+    "Woodgrove",
+    "Adatum",
+    "Lucerne",
+    "Humongous",
 ];
 const WORKS: [&str; 12] = [
-    "Website relaunch", "Warehouse automation", "Annual audit", "Mobile app", "Data migration",
-    "Brand refresh", "Security review", "Customer portal", "Payroll rollout", "Office move",
-    "Supplier onboarding", "Energy report",
+    "Website relaunch",
+    "Warehouse automation",
+    "Annual audit",
+    "Mobile app",
+    "Data migration",
+    "Brand refresh",
+    "Security review",
+    "Customer portal",
+    "Payroll rollout",
+    "Office move",
+    "Supplier onboarding",
+    "Energy report",
 ];
 const GOODS: [&str; 8] = [
-    "Consulting hour", "Design day", "Support plan", "Hosting month", "Training seat", "Licence",
-    "Site inspection", "Workshop",
+    "Consulting hour",
+    "Design day",
+    "Support plan",
+    "Hosting month",
+    "Training seat",
+    "Licence",
+    "Site inspection",
+    "Workshop",
 ];
 const REMARKS: [&str; 6] = [
-    "Looks good to me.", "Can we move the deadline by a week?", "The client signed off this morning.",
-    "Waiting for the numbers from finance.", "Please double-check the totals.", "Shipped.",
+    "Looks good to me.",
+    "Can we move the deadline by a week?",
+    "The client signed off this morning.",
+    "Waiting for the numbers from finance.",
+    "Please double-check the totals.",
+    "Shipped.",
 ];
 /// First name, last name and role of each tenant's people; the owner comes first.
 const PEOPLE: [(&str, &str, UserRole); 6] = [
@@ -58,7 +95,10 @@ struct Source {
 
 impl Source {
     fn new(seed: u64) -> Self {
-        Self { rng: Rng::with_seed(seed), at_ms: EPOCH_MS + seed % 1_000 }
+        Self {
+            rng: Rng::with_seed(seed),
+            at_ms: EPOCH_MS + seed % 1_000,
+        }
     }
 
     /// A UUID of version 7 of the source's present moment.
@@ -89,7 +129,11 @@ pub fn tenant(number: u32) -> (NewTenant, Vec<NewMember>) {
     let mut source = Source::new(u64::from(number));
     let company = COMPANIES[number as usize % COMPANIES.len()];
     let round = number as usize / COMPANIES.len();
-    let name = if round == 0 { company.to_owned() } else { format!("{company} {}", round + 1) };
+    let name = if round == 0 {
+        company.to_owned()
+    } else {
+        format!("{company} {}", round + 1)
+    };
     let slug = name.to_lowercase().replace(' ', "-");
     let tenant = NewTenant {
         id: source.uuid().into(),
@@ -223,7 +267,9 @@ impl<'t> TenantContent<'t> {
         content.add_comments(&mut source);
         // Made once, commented once; each invoice made, issued, and its lines made.
         let each_invoice = 2 + u32::try_from(LINES).expect("BUG: a negative number of lines");
-        content.edits = amounts.audit_logs.saturating_sub(2 + amounts.invoices * each_invoice);
+        content.edits = amounts
+            .audit_logs
+            .saturating_sub(2 + amounts.invoices * each_invoice);
         content
     }
 
@@ -279,7 +325,11 @@ impl<'t> TenantContent<'t> {
         let mut comment = |project, invoice, product| {
             let author = &self.members[source.rng.usize(0..self.members.len())];
             // Viewers only read.
-            let author = if author.role == UserRole::Viewer { &self.members[0] } else { author };
+            let author = if author.role == UserRole::Viewer {
+                &self.members[0]
+            } else {
+                author
+            };
             let created_at = source.pass(20);
             self.comments.push(Comment {
                 id: source.uuid().into(),
@@ -305,13 +355,20 @@ impl<'t> TenantContent<'t> {
     /// The lines of some invoices, which follow one another in `invoices`.
     pub fn lines_of(&self, invoices: &[Invoice]) -> Vec<Line> {
         let ids: std::collections::HashSet<InvoiceId> = invoices.iter().map(|row| row.id).collect();
-        self.lines.iter().filter(|line| ids.contains(&line.invoice)).cloned().collect()
+        self.lines
+            .iter()
+            .filter(|line| ids.contains(&line.invoice))
+            .cloned()
+            .collect()
     }
 
     /// The comments of each author, who alone may write them.
     pub fn comments_by_author(&self) -> Vec<(&'t NewMember, Vec<&Comment>)> {
         let of = |member: &NewMember| {
-            self.comments.iter().filter(|comment| comment.author == member.user).collect::<Vec<_>>()
+            self.comments
+                .iter()
+                .filter(|comment| comment.author == member.user)
+                .collect::<Vec<_>>()
         };
         self.members
             .iter()
@@ -341,7 +398,10 @@ fn products(source: &mut Source) -> Vec<Product> {
                 created_at: source.pass(60),
                 id: source.uuid().into(),
                 asin: format!("B{:09}", number * 7_919 + 1),
-                title: format!("{title} {}", ["basic", "plus", "premium"][number / GOODS.len()]),
+                title: format!(
+                    "{title} {}",
+                    ["basic", "plus", "premium"][number / GOODS.len()]
+                ),
                 price_minor: source.rng.i64(100..=90_000),
             }
         })

@@ -16,7 +16,7 @@ use crate::{
         admin_tx::{AdminDb, NewMember, NewTenant},
     },
     error::{Error, Result},
-    ids::EntityId as _,
+    ids::EntityId,
     users::UserRole,
 };
 
@@ -45,7 +45,12 @@ pub struct Amounts {
 
 impl Default for Amounts {
     fn default() -> Self {
-        Self { tenants: 3, projects: 24, invoices: 6, audit_logs: 40 }
+        Self {
+            tenants: 3,
+            projects: 24,
+            invoices: 6,
+            audit_logs: 40,
+        }
     }
 }
 
@@ -65,7 +70,11 @@ pub async fn fill(
     amounts: Amounts,
     show_progress: bool,
 ) -> Result<u32> {
-    let target = if show_progress { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if show_progress {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
     let progress = ProgressBar::with_draw_target(Some(amounts.tenants.into()), target);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} tenants, {eta} left") {
         progress.set_style(style);
@@ -75,7 +84,13 @@ pub async fn fill(
         let (tenant, members) = content::tenant(number);
         if admin.create_tenant(&tenant, &members).await? {
             made += 1;
-            Writer { db, tenant: &tenant, members: &members }.fill(number, amounts).await?;
+            Writer {
+                db,
+                tenant: &tenant,
+                members: &members,
+            }
+            .fill(number, amounts)
+            .await?;
         }
         progress.inc(1);
     }
@@ -101,11 +116,19 @@ impl Writer<'_> {
             user: Some(member.user),
             role: Some(member.role),
         };
-        TenantTx::new(self.db.clone(), context, Purpose::Write, Operation::new(Uuid::now_v7()))
+        TenantTx::new(
+            self.db.clone(),
+            context,
+            Purpose::Write,
+            Operation::new(Uuid::now_v7()),
+        )
     }
 
     fn somebody(&self, role: UserRole) -> &NewMember {
-        self.members.iter().find(|member| member.role == role).unwrap_or(&self.members[0])
+        self.members
+            .iter()
+            .find(|member| member.role == role)
+            .unwrap_or(&self.members[0])
     }
 
     async fn fill(&self, number: u32, amounts: Amounts) -> Result<()> {
@@ -172,7 +195,11 @@ impl Writer<'_> {
         columns.add(rows.iter().map(|row| row.asin.clone()).collect::<Vec<_>>())?;
         columns.add(rows.iter().map(|row| row.title.clone()).collect::<Vec<_>>())?;
         columns.add(rows.iter().map(|row| row.price_minor).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|_| content.currency.to_owned()).collect::<Vec<_>>())?;
+        columns.add(
+            rows.iter()
+                .map(|_| content.currency.to_owned())
+                .collect::<Vec<_>>(),
+        )?;
         columns.add(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())?;
         columns
             .write(
@@ -187,10 +214,18 @@ impl Writer<'_> {
     async fn projects(&self, tx: &TenantTx, rows: &[content::Project]) -> Result<()> {
         let mut columns = Columns::default();
         columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.organization.uuid()).collect::<Vec<_>>())?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.organization.uuid())
+                .collect::<Vec<_>>(),
+        )?;
         columns.add(rows.iter().map(|row| row.owner.uuid()).collect::<Vec<_>>())?;
         columns.add(rows.iter().map(|row| row.name.clone()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.status.as_str().to_owned()).collect::<Vec<_>>())?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.status.as_str().to_owned())
+                .collect::<Vec<_>>(),
+        )?;
         columns.add(rows.iter().map(|row| row.due_on).collect::<Vec<_>>())?;
         columns.add(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())?;
         columns
@@ -206,9 +241,21 @@ impl Writer<'_> {
     async fn invoices(&self, tx: &TenantTx, rows: &[content::Invoice]) -> Result<()> {
         let mut columns = Columns::default();
         columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.organization.uuid()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.project.uuid()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.currency.to_owned()).collect::<Vec<_>>())?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.organization.uuid())
+                .collect::<Vec<_>>(),
+        )?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.project.uuid())
+                .collect::<Vec<_>>(),
+        )?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.currency.to_owned())
+                .collect::<Vec<_>>(),
+        )?;
         columns.add(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())?;
         columns
             .write(
@@ -223,13 +270,33 @@ impl Writer<'_> {
     async fn lines(&self, tx: &TenantTx, rows: &[content::Line]) -> Result<()> {
         let mut columns = Columns::default();
         columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.invoice.uuid()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.product.uuid()).collect::<Vec<_>>())?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.invoice.uuid())
+                .collect::<Vec<_>>(),
+        )?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.product.uuid())
+                .collect::<Vec<_>>(),
+        )?;
         columns.add(rows.iter().map(|row| row.position).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.description.clone()).collect::<Vec<_>>())?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.description.clone())
+                .collect::<Vec<_>>(),
+        )?;
         columns.add(rows.iter().map(|row| row.quantity).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.unit_price_minor).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.currency.to_owned()).collect::<Vec<_>>())?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.unit_price_minor)
+                .collect::<Vec<_>>(),
+        )?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.currency.to_owned())
+                .collect::<Vec<_>>(),
+        )?;
         columns.add(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())?;
         columns
             .write(
@@ -251,10 +318,22 @@ impl Writer<'_> {
     async fn finish_invoices(&self, tx: &TenantTx, rows: &[content::Invoice]) -> Result<()> {
         let mut columns = Columns::default();
         columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.number.clone()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.status.as_str().to_owned()).collect::<Vec<_>>())?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.number.clone())
+                .collect::<Vec<_>>(),
+        )?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.status.as_str().to_owned())
+                .collect::<Vec<_>>(),
+        )?;
         columns.add(rows.iter().map(|row| row.issued_on).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.subtotal_minor).collect::<Vec<_>>())?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.subtotal_minor)
+                .collect::<Vec<_>>(),
+        )?;
         columns.add(rows.iter().map(|row| row.tax_minor).collect::<Vec<_>>())?;
         columns
             .write(
@@ -278,9 +357,21 @@ impl Writer<'_> {
         let mut columns = Columns::default();
         columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
         columns.add(rows.iter().map(|row| row.author.uuid()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.project.map(|id| id.uuid())).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.invoice.map(|id| id.uuid())).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.product.map(|id| id.uuid())).collect::<Vec<_>>())?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.project.map(EntityId::uuid))
+                .collect::<Vec<_>>(),
+        )?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.invoice.map(EntityId::uuid))
+                .collect::<Vec<_>>(),
+        )?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.product.map(EntityId::uuid))
+                .collect::<Vec<_>>(),
+        )?;
         columns.add(rows.iter().map(|row| row.body.clone()).collect::<Vec<_>>())?;
         columns.add(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())?;
         columns
@@ -298,7 +389,11 @@ impl Writer<'_> {
     async fn edit(&self, tx: &TenantTx, rows: &[content::Project], round: u32) -> Result<()> {
         let mut columns = Columns::default();
         columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.description(round)).collect::<Vec<_>>())?;
+        columns.add(
+            rows.iter()
+                .map(|row| row.description(round))
+                .collect::<Vec<_>>(),
+        )?;
         columns
             .write(
                 tx,

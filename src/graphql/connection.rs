@@ -3,8 +3,8 @@
 use std::{borrow::Cow, sync::Arc};
 
 use async_graphql::{
-    Context, Enum, InputType, Object as GraphqlObject, OutputType, SimpleObject,
-    TypeName, resolver_utils::ContainerType,
+    Context, Enum, InputType, Object as GraphqlObject, OutputType, SimpleObject, TypeName,
+    resolver_utils::ContainerType,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, NaiveDate};
@@ -20,8 +20,8 @@ use crate::{
     db::{
         load::Loaders,
         page::{
-            self, COUNT_CAP, CountOf, DEFAULT_PAGE, Keyed, Kind, List, MAX_PAGE, Of, Page, Position,
-            Term, Value,
+            self, COUNT_CAP, CountOf, DEFAULT_PAGE, Keyed, Kind, List, MAX_PAGE, Of, Page,
+            Position, Term, Value,
         },
     },
     error::{Error, Result},
@@ -92,7 +92,10 @@ impl<E: Listed> ListArguments<E> {
     pub(super) fn list(self, tenant: TenantId, scope: Option<&'static str>) -> Result<Lister<E>> {
         let (argument, size) = match (self.first, self.last) {
             (Some(_), Some(_)) => {
-                return Err(Error::invalid("last", "give either first or last, not both"));
+                return Err(Error::invalid(
+                    "last",
+                    "give either first or last, not both",
+                ));
             }
             (None, Some(last)) => ("last", Some(last)),
             (first, None) => ("first", first),
@@ -101,7 +104,10 @@ impl<E: Listed> ListArguments<E> {
             None => DEFAULT_PAGE,
             Some(Ok(size)) if size <= MAX_PAGE => size,
             Some(_) => {
-                return Err(Error::invalid(argument, format!("must be between 0 and {MAX_PAGE}")));
+                return Err(Error::invalid(
+                    argument,
+                    format!("must be between 0 and {MAX_PAGE}"),
+                ));
             }
         };
         let order = order::<E>(self.order_by.unwrap_or_default())?;
@@ -116,36 +122,64 @@ impl<E: Listed> ListArguments<E> {
         };
         let list = List {
             scope,
-            filter: self.filter.map(FilterInput::filter).transpose()?.unwrap_or_default(),
+            filter: self
+                .filter
+                .map(FilterInput::filter)
+                .transpose()?
+                .unwrap_or_default(),
             after: position("after", self.after)?,
             before: position("before", self.before)?,
             order,
             size,
             from_end: self.last.is_some(),
         };
-        Ok(Lister { list: Arc::new(list), stamp, row: std::marker::PhantomData })
+        Ok(Lister {
+            list: Arc::new(list),
+            stamp,
+            row: std::marker::PhantomData,
+        })
     }
 }
 
 fn order<E: Listed>(mut terms: Vec<E::Order>) -> Result<Vec<Term>> {
     if terms.len() > MAX_ORDER_TERMS {
-        return Err(Error::invalid("orderBy", format!("at most {MAX_ORDER_TERMS} terms")));
+        return Err(Error::invalid(
+            "orderBy",
+            format!("at most {MAX_ORDER_TERMS} terms"),
+        ));
     }
     if terms.is_empty() {
         terms.push(E::Order::DEFAULT);
     }
     let mut order: Vec<Term> = Vec::with_capacity(terms.len() + 1);
     for term in terms {
-        let (OrderColumn { name, kind, nullable }, direction) = term.term();
+        let (
+            OrderColumn {
+                name,
+                kind,
+                nullable,
+            },
+            direction,
+        ) = term.term();
         // A second term of the same column decides nothing.
         if order.iter().all(|term| term.column != name) {
             let descending = direction == Direction::Desc;
-            order.push(Term { column: name, kind, nullable, descending });
+            order.push(Term {
+                column: name,
+                kind,
+                nullable,
+                descending,
+            });
         }
     }
     // The id goes the way of the last term, so that one index serves both.
     let descending = order.last().is_some_and(|term| term.descending);
-    order.push(Term { column: "id", kind: Kind::Uuid, nullable: false, descending });
+    order.push(Term {
+        column: "id",
+        kind: Kind::Uuid,
+        nullable: false,
+        descending,
+    });
     Ok(order)
 }
 
@@ -174,7 +208,9 @@ fn encode(stamp: Uuid, position: &Position) -> String {
         Some(Value::Date(date)) => json!(date.to_string()),
         Some(Value::Uuids(_) | Value::Texts(_)) => unreachable!("BUG: no list is ordered by lists"),
     });
-    let parts: Vec<Json> = std::iter::once(json!(stamp.simple().to_string())).chain(values).collect();
+    let parts: Vec<Json> = std::iter::once(json!(stamp.simple().to_string()))
+        .chain(values)
+        .collect();
     URL_SAFE_NO_PAD.encode(Json::Array(parts).to_string())
 }
 
@@ -224,7 +260,9 @@ pub struct Connection<E> {
 
 impl<E> std::fmt::Debug for Connection<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("of", &self.of).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("of", &self.of)
+            .finish_non_exhaustive()
     }
 }
 
@@ -237,7 +275,12 @@ impl<E: Listed> Connection<E> {
         let of = Of::new(parent, lister.list);
         let page = loaders.load(of.clone()).await?;
         let page = page.ok_or_else(|| Error::Internal("a list without a page".into()))?;
-        Ok(Self { of, stamp: lister.stamp, page }.into())
+        Ok(Self {
+            of,
+            stamp: lister.stamp,
+            page,
+        }
+        .into())
     }
 
     fn cursor(&self, row: &E) -> String {
@@ -263,7 +306,10 @@ impl<E: OutputType> TypeName for Connection<E> {
 impl<E: Listed> Connection<E> {
     /// The rows of the page, each with its cursor.
     async fn edges(&self) -> Objects<Edge<E>> {
-        let edge = |row: &Arc<E>| Edge { cursor: self.cursor(row), node: Arc::clone(row).into() };
+        let edge = |row: &Arc<E>| Edge {
+            cursor: self.cursor(row),
+            node: Arc::clone(row).into(),
+        };
         self.page.rows.iter().map(edge).collect()
     }
 
@@ -329,7 +375,12 @@ mod tests {
     use super::*;
 
     fn terms() -> Vec<Term> {
-        let term = |column, kind, nullable| Term { column, kind, nullable, descending: true };
+        let term = |column, kind, nullable| Term {
+            column,
+            kind,
+            nullable,
+            descending: true,
+        };
         vec![
             term("number", Kind::Text, true),
             term("created_at", Kind::Time, false),
@@ -350,21 +401,44 @@ mod tests {
     #[test]
     fn a_cursor_reads_back_to_the_microsecond() {
         let (stamp, position) = (Uuid::now_v7(), somewhere());
-        assert_eq!(decode(&encode(stamp, &position), stamp, &terms()), Some(position));
+        assert_eq!(
+            decode(&encode(stamp, &position), stamp, &terms()),
+            Some(position)
+        );
     }
 
     #[test]
     fn a_cursor_of_anything_else_is_refused() {
         let (stamp, position) = (Uuid::now_v7(), somewhere());
         let cursor = encode(stamp, &position);
-        assert_eq!(decode(&cursor, Uuid::now_v7(), &terms()), None, "of another list");
-        assert_eq!(decode(&cursor, stamp, &terms()[1..]), None, "of another order");
+        assert_eq!(
+            decode(&cursor, Uuid::now_v7(), &terms()),
+            None,
+            "of another list"
+        );
+        assert_eq!(
+            decode(&cursor, stamp, &terms()[1..]),
+            None,
+            "of another order"
+        );
         assert_eq!(decode(&cursor[1..], stamp, &terms()), None, "cut");
         assert_eq!(decode("", stamp, &terms()), None, "empty");
-        assert_eq!(decode(&"A".repeat(MAX_CURSOR + 1), stamp, &terms()), None, "too long");
+        assert_eq!(
+            decode(&"A".repeat(MAX_CURSOR + 1), stamp, &terms()),
+            None,
+            "too long"
+        );
         let nulls = encode(stamp, &vec![None; 4]);
-        assert_eq!(decode(&nulls, stamp, &terms()), None, "null where none can be");
+        assert_eq!(
+            decode(&nulls, stamp, &terms()),
+            None,
+            "null where none can be"
+        );
         let nul = encode(stamp, &vec![Some(Value::Text("\0".to_owned())); 4]);
-        assert_eq!(decode(&nul, stamp, &terms()), None, "a text that Postgres refuses");
+        assert_eq!(
+            decode(&nul, stamp, &terms()),
+            None,
+            "a text that Postgres refuses"
+        );
     }
 }

@@ -39,7 +39,10 @@ pub trait ContextExt {
     ) -> impl Future<Output = Result<Option<Object<E>>>> + Send;
 
     /// A list under no parent.
-    fn list<E: Listed>(&self, arguments: ListArguments<E>) -> impl Future<Output = Result<Object<Connection<E>>>> + Send
+    fn list<E: Listed>(
+        &self,
+        arguments: ListArguments<E>,
+    ) -> impl Future<Output = Result<Object<Connection<E>>>> + Send
     where
         E::Filter: InputType;
 
@@ -65,14 +68,22 @@ impl ContextExt for Context<'_> {
         self.data_unchecked::<Arc<Loaders>>()
     }
 
-    async fn load<E: Keyed>(&self, id: impl Into<Option<E::Id>> + Send) -> Result<Option<Object<E>>> {
+    async fn load<E: Keyed>(
+        &self,
+        id: impl Into<Option<E::Id>> + Send,
+    ) -> Result<Option<Object<E>>> {
         let Some(id) = id.into() else { return Ok(None) };
         let row = self.loaders().load(ById::<E>(id)).await?;
         Ok(row.map(Object::from))
     }
 
     async fn list<E: Listed>(&self, arguments: ListArguments<E>) -> Result<Object<Connection<E>>> {
-        Connection::load(self.loaders(), None, arguments.list(self.principal().tenant, None)?).await
+        Connection::load(
+            self.loaders(),
+            None,
+            arguments.list(self.principal().tenant, None)?,
+        )
+        .await
     }
 
     async fn list_of<E: Listed>(

@@ -11,9 +11,10 @@ const MAX_ERRORS: usize = 25;
 /// An answer that is one error.
 #[must_use]
 pub fn refused(error: Error) -> Response {
-    Response::from_errors(vec![async_graphql::Error::new_with_source(error).into_server_error(
-        async_graphql::Pos::default(),
-    )])
+    Response::from_errors(vec![
+        async_graphql::Error::new_with_source(error)
+            .into_server_error(async_graphql::Pos::default()),
+    ])
 }
 
 /// Gives every error its code and the request's id, logs what is ours, and hides what is nobody's.
@@ -42,7 +43,9 @@ pub fn finish(response: &mut Response, request_id: Uuid) {
 }
 
 fn set_codes(error: &mut ServerError, code: &str, request_id: Uuid) {
-    let extensions = error.extensions.get_or_insert_with(ErrorExtensionValues::default);
+    let extensions = error
+        .extensions
+        .get_or_insert_with(ErrorExtensionValues::default);
     extensions.set("code", code);
     extensions.set("requestId", request_id.to_string());
 }

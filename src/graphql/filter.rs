@@ -41,25 +41,34 @@ pub trait ColumnFilter {
 
 /// Takes comparisons from what a filter has left.
 pub fn take(left: &mut usize, comparisons: usize) -> Result<()> {
-    *left = left
-        .checked_sub(comparisons)
-        .ok_or_else(|| Error::invalid("filter", format!("at most {MAX_COMPARISONS} comparisons")))?;
+    *left = left.checked_sub(comparisons).ok_or_else(|| {
+        Error::invalid("filter", format!("at most {MAX_COMPARISONS} comparisons"))
+    })?;
     Ok(())
 }
 
 fn check_text(text: &str) -> Result<()> {
     if text.contains('\0') {
-        return Err(Error::invalid("filter", "text cannot hold the character U+0000"));
+        return Err(Error::invalid(
+            "filter",
+            "text cannot hold the character U+0000",
+        ));
     }
     if text.chars().count() > MAX_TEXT {
-        return Err(Error::invalid("filter", format!("text of more than {MAX_TEXT} characters")));
+        return Err(Error::invalid(
+            "filter",
+            format!("text of more than {MAX_TEXT} characters"),
+        ));
     }
     Ok(())
 }
 
 fn bounded<T>(values: Vec<T>) -> Result<Vec<T>> {
     if values.len() > MAX_VALUES {
-        return Err(Error::invalid("filter", format!("in: at most {MAX_VALUES} values")));
+        return Err(Error::invalid(
+            "filter",
+            format!("in: at most {MAX_VALUES} values"),
+        ));
     }
     Ok(values)
 }
@@ -72,21 +81,27 @@ struct Comparisons {
 
 impl Comparisons {
     fn on(column: &'static str) -> Self {
-        Self { column, parts: Vec::new() }
+        Self {
+            column,
+            parts: Vec::new(),
+        }
     }
 
     fn is(mut self, comparison: Comparison, value: Option<Value>) -> Self {
-        self.parts.extend(value.map(|value| Filter::Is(self.column, comparison, value)));
+        self.parts
+            .extend(value.map(|value| Filter::Is(self.column, comparison, value)));
         self
     }
 
     fn any(mut self, values: Option<Value>) -> Self {
-        self.parts.extend(values.map(|values| Filter::In(self.column, values)));
+        self.parts
+            .extend(values.map(|values| Filter::In(self.column, values)));
         self
     }
 
     fn null(mut self, is_null: Option<bool>) -> Self {
-        self.parts.extend(is_null.map(|is_null| Filter::Null(self.column, is_null)));
+        self.parts
+            .extend(is_null.map(|is_null| Filter::Null(self.column, is_null)));
         self
     }
 }
@@ -133,7 +148,10 @@ impl<I: EntityId + FromStr<Err = InvalidId>> InputType for IdFilter<I> {
         Ok(Self {
             eq: input.eq.map(id).transpose()?,
             ne: input.ne.map(id).transpose()?,
-            any: input.any.map(|ids| ids.into_iter().map(id).collect()).transpose()?,
+            any: input
+                .any
+                .map(|ids| ids.into_iter().map(id).collect())
+                .transpose()?,
             is_null: input.is_null,
         })
     }
@@ -192,7 +210,9 @@ impl ColumnFilter for StringFilter {
             check_text(one)?;
         }
         let value = |given: Option<String>| {
-            given.map(|given| check_text(&given).map(|()| Value::Text(given))).transpose()
+            given
+                .map(|given| check_text(&given).map(|()| Value::Text(given)))
+                .transpose()
         };
         Ok(Comparisons::on(column)
             .is(Comparison::Eq, value(self.eq)?)
@@ -280,7 +300,12 @@ pub fn on_choice<T: Choice>(
     let choice = |choice: T| Value::Text(choice.stored().to_owned());
     let any = any.map(bounded).transpose()?;
     let texts = |choices: Vec<T>| {
-        Value::Texts(choices.into_iter().map(|one| one.stored().to_owned()).collect())
+        Value::Texts(
+            choices
+                .into_iter()
+                .map(|one| one.stored().to_owned())
+                .collect(),
+        )
     };
     Ok(Comparisons::on(column)
         .is(Comparison::Eq, eq.map(choice))

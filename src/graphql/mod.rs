@@ -14,8 +14,8 @@ pub mod transaction;
 use std::sync::Arc;
 
 use async_graphql::{
-    EmptyMutation, EmptySubscription, IntrospectionMode, MergedObject, Name, Request, Response,
-    OutputType as _, Schema, Value, indexmap::IndexMap, registry::Registry,
+    EmptyMutation, EmptySubscription, IntrospectionMode, MergedObject, Name, OutputType as _,
+    Request, Response, Schema, Value, indexmap::IndexMap, registry::Registry,
 };
 
 pub use node::Node;
@@ -79,7 +79,10 @@ fn builder() -> async_graphql::SchemaBuilder<Query, EmptyMutation, EmptySubscrip
 /// The API as text, in the schema definition language. Ends with a line feed.
 #[must_use]
 pub fn sdl() -> String {
-    let options = async_graphql::SDLExportOptions::new().sorted_fields().sorted_arguments().sorted_enum_items();
+    let options = async_graphql::SDLExportOptions::new()
+        .sorted_fields()
+        .sorted_arguments()
+        .sorted_enum_items();
     let sdl = schema().sdl_with_options(options);
     format!("{}\n", sdl.trim_end())
 }
@@ -113,10 +116,22 @@ pub struct Incoming {
 impl Api {
     /// The API over a database, and over the sign-in directory if it may use it.
     #[must_use]
-    pub fn new(db: TenantDb, directory: Option<SignInDb>, limits: guard::Limits, introspection: bool) -> Self {
+    pub fn new(
+        db: TenantDb,
+        directory: Option<SignInDb>,
+        limits: guard::Limits,
+        introspection: bool,
+    ) -> Self {
         let schema = builder().data(db).data(directory).finish();
-        let guard = Arc::new(Guard { limits, shape: shape() });
-        Self { schema, guard, introspection }
+        let guard = Arc::new(Guard {
+            limits,
+            shape: shape(),
+        });
+        Self {
+            schema,
+            guard,
+            introspection,
+        }
     }
 
     /// Refuses a hostile document, or says what it will run as.
@@ -129,12 +144,18 @@ impl Api {
     ) -> Result<Admitted, guard::Refusal> {
         self.guard.check_variables(&incoming.variables)?;
         let name = incoming.operation_name.as_deref();
-        let admitted = self.guard.admit(&incoming.query, name, &incoming.variables)?;
+        let admitted = self
+            .guard
+            .admit(&incoming.query, name, &incoming.variables)?;
         let purpose = match admitted.operation {
             async_graphql::parser::types::OperationType::Mutation => crate::db::Purpose::Write,
             _ => crate::db::Purpose::Read,
         };
-        let info = OperationInfo { operation, purpose, traced };
+        let info = OperationInfo {
+            operation,
+            purpose,
+            traced,
+        };
         let mut request = Request::new(incoming.query)
             .variables(incoming.variables)
             .data(principal)
@@ -144,7 +165,11 @@ impl Api {
         if !self.introspection {
             request.introspection_mode = IntrospectionMode::Disabled;
         }
-        Ok(Admitted { request, root_keys: admitted.root_keys, info })
+        Ok(Admitted {
+            request,
+            root_keys: admitted.root_keys,
+            info,
+        })
     }
 
     /// Runs an operation in its tenant transaction.

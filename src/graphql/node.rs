@@ -66,6 +66,7 @@ impl Node {
     }
 
     /// The id in the API of a row that an audit entry names.
+    #[must_use]
     pub fn id_text(subject: AuditSubjectType, uuid: Uuid) -> String {
         match subject {
             AuditSubjectType::Tenant => TenantId::from(uuid).to_string(),
@@ -115,6 +116,9 @@ impl NodeQueries {
             return Err(Error::invalid("ids", format!("at most {MAX_IDS} ids")));
         }
         // All are waited for, also if one fails: see `Fields::poll`.
-        join_all(ids.iter().map(|id| Node::load(ctx, id))).await.into_iter().collect()
+        join_all(ids.iter().map(|id| Node::load(ctx, id)))
+            .await
+            .into_iter()
+            .collect()
     }
 }

@@ -102,7 +102,9 @@ impl<T: ContainerType> OutputType for Objects<T> {
         _: &Positioned<Field>,
     ) -> ServerResult<Value> {
         // Every item is asked before any is waited for, so that their loads make one batch.
-        let contexts: Vec<_> = (0..self.0.len()).map(|index| ctx.with_index(index)).collect();
+        let contexts: Vec<_> = (0..self.0.len())
+            .map(|index| ctx.with_index(index))
+            .collect();
         let mut items = Vec::with_capacity(self.0.len());
         for (item, ctx) in self.0.iter().zip(&contexts) {
             let mut fields = Fields::default();
@@ -119,7 +121,11 @@ impl<T: ContainerType> OutputType for Objects<T> {
                     }
                 }
             }
-            if waits { Poll::Pending } else { Poll::Ready(()) }
+            if waits {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
         })
         .await;
         let values = items.into_iter().map(|item| match item {
@@ -161,13 +167,19 @@ impl<'a> Fields<'a> {
                     if let Some(fragment) = ctx.query_env.fragments.get(name)
                         && applies::<T>(ctx, &fragment.node.type_condition.node.on.node)
                     {
-                        self.collect(&ctx.with_selection_set(&fragment.node.selection_set), object);
+                        self.collect(
+                            &ctx.with_selection_set(&fragment.node.selection_set),
+                            object,
+                        );
                     }
                 }
                 Selection::InlineFragment(fragment) => {
                     let condition = fragment.node.type_condition.as_ref();
                     if condition.is_none_or(|on| applies::<T>(ctx, &on.node.on.node)) {
-                        self.collect(&ctx.with_selection_set(&fragment.node.selection_set), object);
+                        self.collect(
+                            &ctx.with_selection_set(&fragment.node.selection_set),
+                            object,
+                        );
                     }
                 }
             }
@@ -186,13 +198,19 @@ impl<'a> Fields<'a> {
                 }
             }
         }
-        if waits { Poll::Pending } else { Poll::Ready(self.take()) }
+        if waits {
+            Poll::Pending
+        } else {
+            Poll::Ready(self.take())
+        }
     }
 
     fn take(&mut self) -> ServerResult<Value> {
         let mut object = IndexMap::with_capacity(self.0.len());
         for (key, slot) in self.0.drain(..) {
-            let Slot::Done(value) = slot else { unreachable!("BUG: the field was waited for") };
+            let Slot::Done(value) = slot else {
+                unreachable!("BUG: the field was waited for")
+            };
             // An error here is that of a non-null field: it makes the whole object null.
             let value = value?;
             match object.get_mut(&key) {
@@ -212,7 +230,9 @@ fn resolve_field<'a, T: ContainerType>(
     field: &'a Positioned<Field>,
 ) -> Slot<'a> {
     if field.node.name.node == "__typename" {
-        return Slot::Done(Ok(Value::String(object.introspection_type_name().into_owned())));
+        return Slot::Done(Ok(Value::String(
+            object.introspection_type_name().into_owned(),
+        )));
     }
     let is_leaf = field.node.selection_set.node.items.is_empty();
     if is_leaf {
@@ -225,7 +245,10 @@ fn resolve_field<'a, T: ContainerType>(
     let ctx = ctx.clone();
     Slot::Waiting(Box::pin(async move {
         let ctx = ctx.with_field(field);
-        object.resolve_field(&ctx).await.map(Option::unwrap_or_default)
+        object
+            .resolve_field(&ctx)
+            .await
+            .map(Option::unwrap_or_default)
     }))
 }
 

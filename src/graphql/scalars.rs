@@ -74,7 +74,9 @@ impl ScalarType for CurrencyCode {
             {
                 Ok(Self(code))
             }
-            _ => Err(InputValueError::custom("a currency is written as three capital letters")),
+            _ => Err(InputValueError::custom(
+                "a currency is written as three capital letters",
+            )),
         }
     }
 
@@ -117,13 +119,13 @@ macro_rules! id_scalar {
                 <async_graphql::ID as async_graphql::InputType>::create_type_info(registry)
             }
 
-            fn parse(
-                value: Option<async_graphql::Value>,
-            ) -> async_graphql::InputValueResult<Self> {
+            fn parse(value: Option<async_graphql::Value>) -> async_graphql::InputValueResult<Self> {
                 match value {
-                    Some(async_graphql::Value::String(text)) => text
-                        .parse()
-                        .map_err(|error: $crate::ids::InvalidId| async_graphql::InputValueError::custom(error)),
+                    Some(async_graphql::Value::String(text)) => {
+                        text.parse().map_err(|error: $crate::ids::InvalidId| {
+                            async_graphql::InputValueError::custom(error)
+                        })
+                    }
                     other => Err(async_graphql::InputValueError::expected_type(
                         other.unwrap_or_default(),
                     )),
@@ -161,7 +163,9 @@ macro_rules! id_scalar {
             const KIND: $crate::db::page::Kind = $crate::db::page::Kind::Uuid;
 
             fn value(&self) -> Option<$crate::db::page::Value> {
-                Some($crate::db::page::Value::Uuid($crate::ids::EntityId::uuid(*self)))
+                Some($crate::db::page::Value::Uuid($crate::ids::EntityId::uuid(
+                    *self,
+                )))
             }
         }
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_graphql::{
-    Data, Response, Value,
+    Data, Response,
     extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
 };
 
@@ -69,7 +69,7 @@ impl Extension for TenantTransaction {
                 "roundTrips": cost.round_trips,
                 "statements": cost.statements,
             });
-            response.extensions.insert("palisade".to_owned(), Value::from(traced));
+            response.extensions.insert("palisade".to_owned(), traced);
         }
         response
     }

@@ -12,17 +12,26 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 /// `/graphiql`
 pub async fn page() -> Response {
-    file("text/html; charset=utf-8", include_str!("../../explorer/index.html"))
+    file(
+        "text/html; charset=utf-8",
+        include_str!("../../explorer/index.html"),
+    )
 }
 
 /// `/graphiql/explorer.js`
 pub async fn script() -> Response {
-    file("text/javascript; charset=utf-8", include_str!("../../explorer/explorer.js"))
+    file(
+        "text/javascript; charset=utf-8",
+        include_str!("../../explorer/explorer.js"),
+    )
 }
 
 /// `/graphiql/explorer.css`
 pub async fn style() -> Response {
-    file("text/css; charset=utf-8", include_str!("../../explorer/explorer.css"))
+    file(
+        "text/css; charset=utf-8",
+        include_str!("../../explorer/explorer.css"),
+    )
 }
 
 /// `/`
@@ -33,7 +42,9 @@ pub async fn redirect() -> Redirect {
 fn file(kind: &'static str, text: &'static str) -> Response {
     let mut response = ([(header::CONTENT_TYPE, kind)], text).into_response();
     let policy = HeaderValue::from_static(POLICY);
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_SECURITY_POLICY, policy);
     harden(&mut response);
     response
 }

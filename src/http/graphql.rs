@@ -42,7 +42,12 @@ struct Refused {
 
 impl Refused {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), locations: Vec::new() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            locations: Vec::new(),
+        }
     }
 
     fn bad(message: impl Into<String>) -> Self {
@@ -68,7 +73,9 @@ impl From<Error> for Refused {
 pub async fn only_post(method: Method) -> Response {
     let message = format!("{method} is not supported here: send the operation by POST\n");
     let mut response = (StatusCode::METHOD_NOT_ALLOWED, message).into_response();
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static("POST"));
     harden(&mut response);
     response
 }
@@ -106,8 +113,7 @@ async fn operate(
 ) -> Result<Answer, Refused> {
     let principal = authenticate(service, request.headers()).await?;
     require_json(request.headers())?;
-    let traced =
-        service.0.features.tracing && request.headers().contains_key("palisade-trace");
+    let traced = service.0.features.tracing && request.headers().contains_key("palisade-trace");
     let body = receive(service, request.into_body()).await?;
     let incoming = parse(&body)?;
 
@@ -147,18 +153,22 @@ fn require_json(headers: &HeaderMap) -> Result<(), Refused> {
         )
     };
     let mut given = headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(given), None) = (given.next(), given.next()) else { return Err(unsupported()) };
+    let (Some(given), None) = (given.next(), given.next()) else {
+        return Err(unsupported());
+    };
     let given = given.to_str().map_err(|_| unsupported())?;
     let (kind, parameters) = given.split_once(';').unwrap_or((given, ""));
     let charset = parameters.trim();
     let is_utf8 = charset.is_empty()
-        || charset
-            .split_once('=')
-            .is_some_and(|(name, value)| {
-                name.trim().eq_ignore_ascii_case("charset")
-                    && value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-            });
-    if kind.trim().eq_ignore_ascii_case(JSON) && is_utf8 { Ok(()) } else { Err(unsupported()) }
+        || charset.split_once('=').is_some_and(|(name, value)| {
+            name.trim().eq_ignore_ascii_case("charset")
+                && value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        });
+    if kind.trim().eq_ignore_ascii_case(JSON) && is_utf8 {
+        Ok(())
+    } else {
+        Err(unsupported())
+    }
 }
 
 /// Whether the client reads `application/graphql-response+json`, which has its own status codes.
@@ -169,7 +179,10 @@ fn accepts_graphql_json(headers: &HeaderMap) -> bool {
         .filter_map(|accept| accept.to_str().ok())
         .flat_map(|accept| accept.split(','))
         .any(|range| {
-            range.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(GRAPHQL_JSON))
+            range
+                .split(';')
+                .next()
+                .is_some_and(|kind| kind.trim().eq_ignore_ascii_case(GRAPHQL_JSON))
         })
 }
 
@@ -207,7 +220,10 @@ fn parse(body: &[u8]) -> Result<Incoming, Refused> {
         }
         _ => Refused::bad(format!("the body is not JSON: line {}, column {}", error.line(), error.column())),
     })?;
-    let variables = body.variables.map(serde_json::Value::Object).unwrap_or_default();
+    let variables = body
+        .variables
+        .map(serde_json::Value::Object)
+        .unwrap_or_default();
     Ok(Incoming {
         query: body.query,
         operation_name: body.operation_name,
@@ -221,14 +237,22 @@ fn refuse_document(refusal: &guard::Refusal) -> Refused {
         _ => Vec::new(),
     };
     let (code, message) = (refusal.reason.code(), refusal.to_string());
-    Refused { status: StatusCode::BAD_REQUEST, code, message, locations }
+    Refused {
+        status: StatusCode::BAD_REQUEST,
+        code,
+        message,
+        locations,
+    }
 }
 
 /// Runs the operation in a task of its own, so that a client that goes away cannot cut a statement
 /// in two. If it does, or takes too long, the operation is ended where it works: in the database.
 async fn run(service: &Service, admitted: Admitted, operation: Arc<Operation>) -> Answer {
     let request_id = operation.request_id();
-    let abandoned = CancelOnDrop { service: service.clone(), operation: Some(operation) };
+    let abandoned = CancelOnDrop {
+        service: service.clone(),
+        operation: Some(operation),
+    };
     let api = service.0.api.clone();
     let mut running = tokio::spawn(async move { api.execute(admitted).await });
 
@@ -240,7 +264,9 @@ async fn run(service: &Service, admitted: Admitted, operation: Arc<Operation>) -
         }
         Ok(Err(panicked)) => {
             abandoned.forget();
-            errors::refused(Error::Internal(format!("an operation panicked: {panicked}").into()))
+            errors::refused(Error::Internal(
+                format!("an operation panicked: {panicked}").into(),
+            ))
         }
         // Dropping `abandoned` cancels what runs.
         Err(_) => errors::refused(Error::Timeout),
@@ -277,12 +303,16 @@ impl Drop for CancelOnDrop {
 fn respond(answer: &Answer, speaks_graphql: bool) -> Response {
     let code_is = |wanted: &str| {
         answer.errors.iter().any(|error| {
-            let code = error.extensions.as_ref().and_then(|extensions| extensions.get("code"));
+            let code = error
+                .extensions
+                .as_ref()
+                .and_then(|extensions| extensions.get("code"));
             matches!(code, Some(async_graphql::Value::String(code)) if code == wanted)
         })
     };
     // Nothing was executed if there is no data at all, not even null, in the sense of the standard.
-    let not_executed = answer.data == async_graphql::Value::Null && code_is("GRAPHQL_VALIDATION_FAILED");
+    let not_executed =
+        answer.data == async_graphql::Value::Null && code_is("GRAPHQL_VALIDATION_FAILED");
     let status = if code_is("UNAVAILABLE") {
         StatusCode::SERVICE_UNAVAILABLE
     } else if speaks_graphql && not_executed {
@@ -308,17 +338,24 @@ fn refuse(refused: &Refused, request_id: Uuid, speaks_graphql: bool) -> Response
     let mut error = json!({ "message": refused.message, "extensions": extensions });
     if !refused.locations.is_empty() {
         let places = refused.locations.iter();
-        error["locations"] =
-            places.map(|at| json!({ "line": at.line, "column": at.column })).collect();
+        error["locations"] = places
+            .map(|at| json!({ "line": at.line, "column": at.column }))
+            .collect();
     }
     // A document that is refused is a well-formed request: to older clients that is 200.
     let is_document = refused.status == StatusCode::BAD_REQUEST && refused.code != "BAD_USER_INPUT";
-    let status = if is_document && !speaks_graphql { StatusCode::OK } else { refused.status };
+    let status = if is_document && !speaks_graphql {
+        StatusCode::OK
+    } else {
+        refused.status
+    };
     let body = json!({ "errors": [error] }).to_string().into_bytes();
     let mut response = with_body(status, body, speaks_graphql);
     if refused.status == StatusCode::UNAUTHORIZED {
         let challenge = HeaderValue::from_static("Bearer");
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, challenge);
     }
     response
 }
@@ -331,7 +368,9 @@ fn with_body(status: StatusCode, body: Vec<u8>, speaks_graphql: bool) -> Respons
     };
     let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
     }
     response
 }

@@ -14,6 +14,9 @@ pub async fn ready(State(service): State<Service>) -> (StatusCode, &'static str)
     if service.0.db.is_ready().await {
         (StatusCode::OK, "ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the database does not answer\n",
+        )
     }
 }

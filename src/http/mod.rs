@@ -36,12 +36,10 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Features {
     /// Whether clients may ask about the schema.
     pub introspection: bool,
-    /// Whether `/graphiql` is there.
+    /// Whether `/graphiql` is there, and `/` leads to it.
     pub explorer: bool,
     /// Whether an answer tells what it cost if the request has the header `palisade-trace`.
     pub tracing: bool,
-    /// Whether `/` leads to the explorer.
-    pub home: bool,
 }
 
 /// Everything that a request needs.
@@ -68,7 +66,10 @@ impl Service {
         settings: &ServiceSettings,
         features: Features,
     ) -> Self {
-        let limits = Limits { cost: settings.max_cost, ..Limits::default() };
+        let limits = Limits {
+            cost: settings.max_cost,
+            ..Limits::default()
+        };
         Self(Arc::new(Parts {
             api: Api::new(db.clone(), directory, limits, features.introspection),
             memberships: Memberships::new(db.clone()),
@@ -83,24 +84,29 @@ impl Service {
     /// Every path of the service.
     pub fn router(&self) -> Router {
         let mut router = Router::new()
-            .route("/graphql", post(graphql::answer).fallback(graphql::only_post))
+            .route(
+                "/graphql",
+                post(graphql::answer).fallback(graphql::only_post),
+            )
             .route("/health/live", get(health::live))
             .route("/health/ready", get(health::ready));
         if self.0.features.explorer {
             router = router
+                .route("/", get(explorer::redirect))
                 .route("/graphiql", get(explorer::page))
                 .route("/graphiql/explorer.js", get(explorer::script))
                 .route("/graphiql/explorer.css", get(explorer::style));
-        }
-        if self.0.features.home {
-            router = router.route("/", get(explorer::redirect));
         }
         router.fallback(not_found).with_state(self.clone())
     }
 }
 
 async fn not_found() -> Response {
-    (StatusCode::NOT_FOUND, "there is nothing here; the API is at /graphql\n").into_response()
+    (
+        StatusCode::NOT_FOUND,
+        "there is nothing here; the API is at /graphql\n",
+    )
+        .into_response()
 }
 
 /// The port cannot be had. One line.
@@ -113,22 +119,27 @@ pub struct ListenError {
 
 /// Takes the address.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|error| ListenError {
-        address,
-        reason: match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                "the port is taken; choose another with --listen or PALISADE_LISTEN".to_owned()
-            }
-            _ => error.to_string(),
-        },
-    })
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| ListenError {
+            address,
+            reason: match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "the port is taken; choose another with --listen or PALISADE_LISTEN".to_owned()
+                }
+                _ => error.to_string(),
+            },
+        })
 }
 
 /// Ends when the process is told to stop (SIGTERM or SIGINT).
 pub async fn shutdown_signal() {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (terminate, interrupt) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
     match (terminate, interrupt) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {
@@ -203,7 +214,15 @@ pub async fn serve(
 /// What no answer may lack: it is not to be guessed at, framed or kept by anybody.
 fn harden(response: &mut Response) {
     let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
 }

@@ -14,12 +14,7 @@ use crate::{
         page::{Keyed, Value},
     },
     error::Result,
-    graphql::{
-        context::ContextExt as _,
-        filter::choices,
-        object::Object,
-        relations::relations,
-    },
+    graphql::{context::ContextExt as _, filter::choices, object::Object, relations::relations},
     ids::TenantId,
 };
 

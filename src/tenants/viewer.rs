@@ -96,7 +96,9 @@ impl Viewer {
     async fn memberships(&self, ctx: &Context<'_>) -> Result<Objects<Membership>> {
         let principal = ctx.principal();
         if let Some(directory) = ctx.data_unchecked::<Option<SignInDb>>() {
-            let entries = directory.memberships(principal.tenant, principal.user).await?;
+            let entries = directory
+                .memberships(principal.tenant, principal.user)
+                .await?;
             return Ok(entries
                 .into_iter()
                 .map(|entry| {
@@ -134,6 +136,10 @@ impl ViewerQueries {
     /// Who asks, in which tenant, and what they may do there.
     async fn viewer(&self, ctx: &Context<'_>) -> Object<Viewer> {
         let principal = ctx.principal();
-        Viewer { role: principal.role, token_expires_at: principal.expires_at }.into()
+        Viewer {
+            role: principal.role,
+            token_expires_at: principal.expires_at,
+        }
+        .into()
     }
 }

@@ -70,15 +70,31 @@ impl TestApp {
     /// Another service over the same database; answers the address of its API.
     pub async fn serve(&self, options: ServiceOptions) -> String {
         let settings = settings(options);
-        let db = TenantDb::connect(&self.database_url("palisade_app"), settings.pool).await.unwrap();
-        let directory = SignInDb::connect(&self.database_url("palisade_auth")).await.unwrap();
-        let features = Features { introspection: true, explorer: true, tracing: true, home: true };
-        let service =
-            Service::new(db.recording_statements(), Some(directory), tokens(), &settings, features);
+        let db = TenantDb::connect(&self.database_url("palisade_app"), settings.pool)
+            .await
+            .unwrap();
+        let directory = SignInDb::connect(&self.database_url("palisade_auth"))
+            .await
+            .unwrap();
+        let features = Features {
+            introspection: true,
+            explorer: true,
+            tracing: true,
+            home: true,
+        };
+        let service = Service::new(
+            db.recording_statements(),
+            Some(directory),
+            tokens(),
+            &settings,
+            features,
+        );
         let listener = http::listen(settings.listen).await.unwrap();
         let url = format!("http://{}/graphql", listener.local_addr().unwrap());
         RUNTIME.spawn(async move {
-            http::serve(listener, service, &settings, std::future::pending()).await.unwrap();
+            http::serve(listener, service, &settings, std::future::pending())
+                .await
+                .unwrap();
         });
         url
     }
@@ -90,7 +106,9 @@ impl TestApp {
 
     /// A connection as a role, with no context.
     pub async fn connect(&self, role: &str) -> PgConnection {
-        PgConnection::connect(&self.database_url(role)).await.unwrap()
+        PgConnection::connect(&self.database_url(role))
+            .await
+            .unwrap()
     }
 
     /// Row level security tests prove nothing as a role that it does not bind.
@@ -106,7 +124,10 @@ impl TestApp {
         .await
         .unwrap();
         assert_eq!(row.get::<String, _>(0), "palisade_app");
-        assert!(!row.get::<bool, _>(1), "palisade_app could see past row level security");
+        assert!(
+            !row.get::<bool, _>(1),
+            "palisade_app could see past row level security"
+        );
     }
 
     /// A new tenant with one user of each role.
@@ -119,8 +140,13 @@ impl TestApp {
             slug: slug.clone(),
             plan: "FREE".to_owned(),
         };
-        let roles =
-            [UserRole::Owner, UserRole::Admin, UserRole::Member, UserRole::Billing, UserRole::Viewer];
+        let roles = [
+            UserRole::Owner,
+            UserRole::Admin,
+            UserRole::Member,
+            UserRole::Billing,
+            UserRole::Viewer,
+        ];
         let members: Vec<NewMember> = roles
             .iter()
             .map(|role| NewMember {
@@ -131,17 +157,30 @@ impl TestApp {
                 role: *role,
             })
             .collect();
-        let mut admin = AdminDb::connect(&self.database_url("palisade_admin")).await.unwrap();
+        let mut admin = AdminDb::connect(&self.database_url("palisade_admin"))
+            .await
+            .unwrap();
         assert!(admin.create_tenant(&tenant, &members).await.unwrap());
         let callers = members
             .iter()
             .map(|member| {
                 let life = chrono::TimeDelta::hours(1);
                 let token = self.tokens.issue(id, member.user, life).unwrap();
-                Caller { app: self, url: self.url.clone(), user: member.user, role: member.role, token }
+                Caller {
+                    app: self,
+                    url: self.url.clone(),
+                    user: member.user,
+                    role: member.role,
+                    token,
+                }
             })
             .collect();
-        Tenant { app: self, id, slug, callers }
+        Tenant {
+            app: self,
+            id,
+            slug,
+            callers,
+        }
     }
 }
 
@@ -221,13 +260,18 @@ async fn database() -> (Embedded, String) {
     let database = format!("palisade_test_{}", Uuid::now_v7().simple());
     create_database(&mut connection, &database).await;
     let passwords = RolePasswords::default();
-    migrate::run(&server.url("postgres", &database), &passwords).await.unwrap();
+    migrate::run(&server.url("postgres", &database), &passwords)
+        .await
+        .unwrap();
     (server, database)
 }
 
 pub async fn create_database(connection: &mut PgConnection, name: &str) {
     let sql = format!("create database {name}");
-    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(connection).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .execute(connection)
+        .await
+        .unwrap();
 }
 
 /// Databases of earlier runs. One that somebody uses belongs to a run that goes on.
@@ -241,7 +285,10 @@ async fn drop_old_databases(connection: &mut PgConnection) {
     .unwrap();
     for name in old {
         let sql = format!("drop database if exists {name}");
-        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *connection).await.ok();
+        sqlx::query(sqlx::AssertSqlSafe(sql))
+            .execute(&mut *connection)
+            .await
+            .ok();
     }
 }
 
@@ -256,7 +303,10 @@ pub struct Tenant {
 impl Tenant {
     /// The user with a role.
     pub fn caller(&self, role: UserRole) -> &Caller {
-        self.callers.iter().find(|caller| caller.role == role).unwrap()
+        self.callers
+            .iter()
+            .find(|caller| caller.role == role)
+            .unwrap()
     }
 
     /// The owner, who sees everything of the tenant.
@@ -356,7 +406,12 @@ impl Tenant {
         .await
         .unwrap();
         tx.commit().await.unwrap();
-        Seed { organization: organization.uuid(), product, projects: project_ids, invoices: invoice_ids }
+        Seed {
+            organization: organization.uuid(),
+            product,
+            projects: project_ids,
+            invoices: invoice_ids,
+        }
     }
 }
 
@@ -395,7 +450,10 @@ pub struct Caller {
 impl Caller {
     /// The same caller at another service.
     pub fn at(&self, url: &str) -> Self {
-        Self { url: url.to_owned(), ..self.clone() }
+        Self {
+            url: url.to_owned(),
+            ..self.clone()
+        }
     }
 
     /// Sends an operation without variables.
@@ -431,18 +489,26 @@ pub struct Answer {
 impl Answer {
     /// The data of an answer without errors.
     pub fn data(&self) -> &Value {
-        assert!(self.body.get("errors").is_none(), "unexpected errors: {}", self.body);
+        assert!(
+            self.body.get("errors").is_none(),
+            "unexpected errors: {}",
+            self.body
+        );
         &self.body["data"]
     }
 
     /// The code of the first error.
     pub fn code(&self) -> &str {
-        self.body["errors"][0]["extensions"]["code"].as_str().unwrap_or_default()
+        self.body["errors"][0]["extensions"]["code"]
+            .as_str()
+            .unwrap_or_default()
     }
 
     /// Waits for the database, as the transaction itself counted them.
     pub fn round_trips(&self) -> u64 {
-        self.body["extensions"]["palisade"]["roundTrips"].as_u64().unwrap()
+        self.body["extensions"]["palisade"]["roundTrips"]
+            .as_u64()
+            .unwrap()
     }
 
     /// The statements, in order.
@@ -457,7 +523,10 @@ impl Answer {
             body.remove("extensions");
         }
         for error in body["errors"].as_array_mut().into_iter().flatten() {
-            error["extensions"].as_object_mut().unwrap().remove("requestId");
+            error["extensions"]
+                .as_object_mut()
+                .unwrap()
+                .remove("requestId");
         }
         body
     }
@@ -467,7 +536,10 @@ impl Answer {
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while !holds().await {
-        assert!(tokio::time::Instant::now() < deadline, "never came true: {what}");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "never came true: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

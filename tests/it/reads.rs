@@ -22,19 +22,38 @@ fn the_headline_document_returns_the_callers_rows_in_query_order() {
         let projects = answer.data()["projects"]["nodes"].as_array().unwrap();
         assert_eq!(projects.len(), 20);
         for project in projects {
-            let keys: Vec<&str> = project.as_object().unwrap().keys().map(String::as_str).collect();
+            let keys: Vec<&str> = project
+                .as_object()
+                .unwrap()
+                .keys()
+                .map(String::as_str)
+                .collect();
             assert_eq!(
                 keys,
-                ["id", "name", "status", "organization", "owner", "invoices", "auditLogs"]
+                [
+                    "id",
+                    "name",
+                    "status",
+                    "organization",
+                    "owner",
+                    "invoices",
+                    "auditLogs"
+                ]
             );
             assert_eq!(project["invoices"]["nodes"].as_array().unwrap().len(), 5);
             assert_eq!(project["auditLogs"]["nodes"].as_array().unwrap().len(), 10);
-            assert_eq!(project["owner"]["email"], format!("owner@{}.example", acme.slug));
+            assert_eq!(
+                project["owner"]["email"],
+                format!("owner@{}.example", acme.slug)
+            );
         }
         assert!(!answer.body.to_string().contains(&globex.slug));
 
         let answer = globex.owner().query(HEADLINE).await;
-        assert_eq!(answer.data()["projects"]["nodes"].as_array().map(Vec::len), Some(3));
+        assert_eq!(
+            answer.data()["projects"]["nodes"].as_array().map(Vec::len),
+            Some(3)
+        );
         assert!(!answer.body.to_string().contains(&acme.slug));
         assert!(answer.body.to_string().contains(&globex.slug));
     });
