@@ -208,7 +208,6 @@ async fn prepare(
         introspection: true,
         explorer: true,
         tracing: true,
-        home: true,
     };
     Ok(Service::new(
         db,

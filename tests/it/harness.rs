@@ -80,7 +80,6 @@ impl TestApp {
             introspection: true,
             explorer: true,
             tracing: true,
-            home: true,
         };
         let service = Service::new(
             db.recording_statements(),
