@@ -12,9 +12,9 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --no-create-home --shell /usr/sbin/nologin palisade
+    && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin palisade
 COPY --from=build /usr/local/bin/palisade /usr/local/bin/palisade
-USER palisade
+USER 10001
 ENV PALISADE_LISTEN=0.0.0.0:8080
 EXPOSE 8080
 STOPSIGNAL SIGTERM
