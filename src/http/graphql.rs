@@ -3,7 +3,7 @@
 //! In this order: who asks, what kind of body, how long it is, what it asks for. A stranger costs one
 //! signature check and nothing else.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_graphql::{Response as Answer, Variables};
 use axum::{
@@ -29,6 +29,8 @@ use crate::{
 const MAX_BODY: usize = 1024 * 1024;
 /// What a client waits before it tries again, in seconds.
 const RETRY_AFTER: &str = "1";
+/// How long a cancelled statement gets to end before it is looked for again.
+const BETWEEN_CANCELLATIONS: Duration = Duration::from_millis(100);
 const JSON: &str = "application/json";
 const GRAPHQL_JSON: &str = "application/graphql-response+json";
 
@@ -249,54 +251,53 @@ fn refuse_document(refusal: &guard::Refusal) -> Refused {
 /// in two. If it does, or takes too long, the operation is ended where it works: in the database.
 async fn run(service: &Service, admitted: Admitted, operation: Arc<Operation>) -> Answer {
     let request_id = operation.request_id();
-    let abandoned = CancelOnDrop {
-        service: service.clone(),
-        operation: Some(operation),
-    };
     let api = service.0.api.clone();
     let mut running = tokio::spawn(async move { api.execute(admitted).await });
+    let abandoned = CancelOnDrop {
+        service: service.clone(),
+        operation,
+        running: running.abort_handle(),
+    };
 
     let limit = service.0.operation_timeout;
     let mut answer = match tokio::time::timeout(limit, &mut running).await {
-        Ok(Ok(answer)) => {
-            abandoned.forget();
-            return answer;
-        }
-        Ok(Err(panicked)) => {
-            abandoned.forget();
-            errors::refused(Error::Internal(
-                format!("an operation panicked: {panicked}").into(),
-            ))
-        }
-        // Dropping `abandoned` cancels what runs.
+        Ok(Ok(answer)) => return answer,
+        Ok(Err(panicked)) => errors::refused(Error::Internal(
+            format!("an operation panicked: {panicked}").into(),
+        )),
         Err(_) => errors::refused(Error::Timeout),
     };
+    drop(abandoned);
     errors::finish(&mut answer, request_id);
     answer
 }
 
+/// Ends an operation that nobody waits for any more.
 struct CancelOnDrop {
     service: Service,
-    operation: Option<Arc<Operation>>,
-}
-
-impl CancelOnDrop {
-    fn forget(mut self) {
-        self.operation = None;
-    }
+    operation: Arc<Operation>,
+    running: tokio::task::AbortHandle,
 }
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        if let Some(operation) = self.operation.take() {
-            let service = self.service.clone();
-            tokio::spawn(async move {
+        if self.running.is_finished() {
+            return;
+        }
+        let (service, operation) = (self.service.clone(), Arc::clone(&self.operation));
+        let running = self.running.clone();
+        tokio::spawn(async move {
+            // Again until it has ended: a statement may have been on its way to the server when the
+            // first cancellation looked for it.
+            while !running.is_finished() {
                 if let Err(error) = service.0.db.cancel(&operation).await {
                     // It ends by the statement timeout of its role instead.
                     tracing::warn!("cannot cancel an operation: {}", error.detail());
+                    return;
                 }
-            });
-        }
+                tokio::time::sleep(BETWEEN_CANCELLATIONS).await;
+            }
+        });
     }
 }
 

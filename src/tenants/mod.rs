@@ -16,6 +16,7 @@ use crate::{
     error::Result,
     graphql::{context::ContextExt as _, filter::choices, object::Object, relations::relations},
     ids::TenantId,
+    users::User,
 };
 
 choices! {
@@ -68,6 +69,8 @@ impl Keyed for Tenant {
 relations! {
     Tenant {
         many {
+            /// The users of the tenant, newest first unless ordered otherwise.
+            users: User = tenant_id,
             /// What happened to the tenant's own row, newest first unless ordered otherwise. Empty for all but owners and admins.
             audit_logs: AuditLog = subject_id,
         }

@@ -337,6 +337,47 @@ impl Tenant {
         TenantSql(connection)
     }
 
+    /// The same person as a member here and there; the answer is who they are here.
+    pub async fn share_member_with(&self, other: &Self, role: UserRole) -> Caller {
+        let mut auth = self.app.connect("palisade_auth").await;
+        let identity: Uuid =
+            sqlx::query_scalar("insert into identities (id, email) values ($1, $2) returning id")
+                .bind(Uuid::now_v7())
+                .bind(format!("shared@{}.example", self.slug))
+                .fetch_one(&mut auth)
+                .await
+                .unwrap();
+        let mut users = Vec::new();
+        for tenant in [self, other] {
+            let user = UserId::generate();
+            let mut sql = tenant.begin().await;
+            sqlx::query(
+                "insert into users (id, identity_id, email, role, status)
+                 values ($1, $2, $3, $4, 'ACTIVE')",
+            )
+            .bind(user)
+            .bind(identity)
+            .bind(format!("shared@{}.example", self.slug))
+            .bind(role.as_str())
+            .execute(&mut sql.0)
+            .await
+            .unwrap();
+            users.push(user);
+        }
+        let token = self
+            .app
+            .tokens
+            .issue(self.id, users[0], chrono::TimeDelta::hours(1))
+            .unwrap();
+        Caller {
+            app: self.app,
+            url: self.app.url.clone(),
+            user: users[0],
+            role,
+            token,
+        }
+    }
+
     /// An organization, `projects` projects in it, each with `invoices` invoices of two lines, and
     /// one comment on each project. Every text holds the tenant's slug, its canary.
     pub async fn seed(&self, projects: i32, invoices: i32) -> Seed {

@@ -1,8 +1,9 @@
 //! What a frontend reads: every relation, in query order, and only its own tenant's.
 
-use serde_json::Value;
+use palisade::{graphql::scalars::CurrencyCode, users::UserRole};
+use serde_json::{Value, json};
 
-use crate::harness::{TestApp, run};
+use crate::harness::{TestApp, id, run};
 
 /// The document of the promise: a page of projects with everything around them.
 const HEADLINE: &str = "{ projects(first: 20) { nodes { id name status organization { id name } \
@@ -73,5 +74,164 @@ fn root_fields_come_in_the_order_of_the_query() {
             other => panic!("no data: {other}"),
         };
         assert_eq!(keys, ["z", "__typename", "a", "viewer"]);
+    });
+}
+
+#[test]
+fn the_viewer_knows_who_asks_and_where_else_they_may_enter() {
+    run(async {
+        let app = TestApp::shared().await;
+        let (acme, globex) = (app.tenant().await, app.tenant().await);
+        let consultant = acme.share_member_with(&globex, UserRole::Viewer).await;
+
+        let document = "{ viewer { role permissions tokenExpiresAt user { id email } \
+                        tenant { id slug } memberships { tenantSlug tenantName role } } }";
+        let answer = consultant.query(document).await;
+        let viewer = &answer.data()["viewer"];
+        assert_eq!(viewer["role"], "VIEWER");
+        assert_eq!(viewer["permissions"], json!([]));
+        assert_eq!(viewer["user"]["id"], consultant.user.to_string());
+        assert_eq!(viewer["tenant"]["slug"], acme.slug);
+        let mut slugs: Vec<&str> = viewer["memberships"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|membership| membership["tenantSlug"].as_str().unwrap())
+            .collect();
+        slugs.sort_unstable();
+        let mut expected = [acme.slug.as_str(), globex.slug.as_str()];
+        expected.sort_unstable();
+        assert_eq!(slugs, expected);
+
+        let answer = acme.owner().query(document).await;
+        assert_eq!(
+            answer.data()["viewer"]["memberships"]
+                .as_array()
+                .map(Vec::len),
+            Some(1)
+        );
+    });
+}
+
+#[test]
+fn money_has_the_digits_of_its_currency() {
+    run(async {
+        let acme = TestApp::shared().await.tenant().await;
+        let seed = acme.seed(1, 1).await;
+        let mut sql = acme.begin().await;
+        for (currency, minor, amount) in [
+            ("EUR", 1_i64, "0.01"),
+            ("EUR", -1_999, "-19.99"),
+            ("JPY", 500, "500"),
+            ("KWD", 1, "0.001"),
+            ("USD", 1_000_000_000_000_000, "10000000000000.00"),
+            ("USD", 0, "0.00"),
+        ] {
+            sqlx::query("update invoices set currency = $1, subtotal_minor = $2, total_minor = $2")
+                .bind(currency)
+                .bind(minor)
+                .execute(&mut sql.0)
+                .await
+                .unwrap();
+            let answer = acme
+                .owner()
+                .graphql(
+                    "query ($id: ID!) { invoice(id: $id) { total { amount currencyCode } } }",
+                    json!({ "id": id("inv", seed.invoices[0]) }),
+                )
+                .await;
+            assert_eq!(
+                answer.data()["invoice"]["total"],
+                json!({ "amount": amount, "currencyCode": currency })
+            );
+        }
+    });
+}
+
+#[test]
+fn every_currency_has_as_many_digits_here_as_in_the_database() {
+    run(async {
+        let acme = TestApp::shared().await.tenant().await;
+        let answer = acme
+            .caller(UserRole::Viewer)
+            .query("{ currencies { code minorDigits } }")
+            .await;
+        let currencies = answer.data()["currencies"].as_array().unwrap();
+        assert!(currencies.len() > 40);
+        for currency in currencies {
+            let code = CurrencyCode::from(currency["code"].as_str().unwrap());
+            assert_eq!(currency["minorDigits"], code.minor_digits(), "{code}");
+        }
+    });
+}
+
+#[test]
+fn the_audit_log_tells_who_changed_what() {
+    run(async {
+        let acme = TestApp::shared().await.tenant().await;
+        let seed = acme.seed(1, 0).await;
+        let mut sql = acme.begin_as(UserRole::Member).await;
+        sqlx::query("update projects set name = 'Renamed', due_on = '2026-12-24'")
+            .execute(&mut sql.0)
+            .await
+            .unwrap();
+        let project = id("prj", seed.projects[0]);
+        let answer = acme
+            .owner()
+            .graphql(
+                "query ($id: ID!) { project(id: $id) { auditLogs(first: 1) { nodes {
+                    action subjectType subjectId subject { id __typename } project { id }
+                    actor { __typename ... on User { id } ... on SystemActor { name } }
+                    changes { field before after } } } } }",
+                json!({ "id": project }),
+            )
+            .await;
+        let before = format!("Project 1 {}", acme.slug);
+        assert_eq!(
+            answer.data()["project"]["auditLogs"]["nodes"][0],
+            json!({
+                "action": "project.updated",
+                "subjectType": "PROJECT",
+                "subjectId": project,
+                "subject": { "id": project, "__typename": "Project" },
+                "project": { "id": project },
+                "actor": {
+                    "__typename": "User",
+                    "id": acme.caller(UserRole::Member).user.to_string(),
+                },
+                "changes": [
+                    { "field": "due_on", "before": null, "after": "2026-12-24" },
+                    { "field": "name", "before": before, "after": "Renamed" },
+                ],
+            })
+        );
+    });
+}
+
+#[test]
+fn a_comment_says_what_its_reader_may_do_with_it() {
+    run(async {
+        let acme = TestApp::shared().await.tenant().await;
+        acme.seed(1, 0).await;
+        let document =
+            "{ comments { nodes { viewerCanEdit viewerCanDelete subject { __typename } } } }";
+        for (role, edits, deletes) in [
+            (UserRole::Owner, true, true),
+            (UserRole::Admin, false, true),
+            (UserRole::Member, false, false),
+            (UserRole::Billing, false, false),
+            (UserRole::Viewer, false, false),
+        ] {
+            let answer = acme.caller(role).query(document).await;
+            assert_eq!(
+                answer.data()["comments"]["nodes"],
+                json!([{
+                    "viewerCanEdit": edits,
+                    "viewerCanDelete": deletes,
+                    "subject": { "__typename": "Project" },
+                }]),
+                "{role:?}"
+            );
+        }
     });
 }
