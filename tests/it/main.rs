@@ -7,5 +7,6 @@
     reason = "fixtures are dynamic SQL against a database that the build does not know"
 )]
 
+mod embedded;
 mod harness;
 mod reads;
