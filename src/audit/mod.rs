@@ -3,11 +3,12 @@
 use async_graphql::{Context, Json, SimpleObject};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
     db::entity::entity,
-    error::Result,
+    error::{Error, Result},
     graphql::{
         Node,
         context::ContextExt as _,
@@ -60,8 +61,9 @@ pub struct AuditLog {
     subject_id: Uuid,
     #[graphql(skip)]
     project_id: Option<ProjectId>,
+    // Read when asked for: most lists of the audit log only say who did what.
     #[graphql(skip)]
-    changes: sqlx::types::Json<Vec<Change>>,
+    changes: sqlx::types::Json<Box<RawValue>>,
     /// The name of the operation that did it, if it had one.
     pub operation_name: Option<String>,
     /// The id of the request that did it.
@@ -69,8 +71,8 @@ pub struct AuditLog {
 }
 
 /// A changed field as the trigger stores it.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Change {
+#[derive(Debug, Deserialize)]
+struct Change {
     field: String,
     before: Option<serde_json::Value>,
     after: Option<serde_json::Value>,
@@ -155,20 +157,19 @@ relations! {
             }
 
             /// The fields that changed, by name.
-            async fn changes(&self) -> Objects<AuditChange> {
-                let json = |value: &Option<serde_json::Value>| {
-                    value.clone().filter(|value| !value.is_null()).map(Json)
-                };
-                self.changes
-                    .iter()
-                    .map(|change| {
-                        Object::from(AuditChange {
-                            field: change.field.clone(),
-                            before: json(&change.before),
-                            after: json(&change.after),
-                        })
+            #[expect(clippy::unused_async, reason = "async-graphql takes no other fields")]
+            async fn changes(&self) -> Result<Objects<AuditChange>> {
+                let changes: Vec<Change> = serde_json::from_str(self.changes.get()).map_err(|error| {
+                    Error::Internal(format!("audit_logs.changes of {}: {error}", self.id).into())
+                })?;
+                let changes = changes.into_iter().map(|change| {
+                    Object::from(AuditChange {
+                        field: change.field,
+                        before: change.before.map(Json),
+                        after: change.after.map(Json),
                     })
-                    .collect()
+                });
+                Ok(changes.collect())
             }
         }
     }
