@@ -7,5 +7,10 @@
     reason = "fixtures are dynamic SQL against a database that the build does not know"
 )]
 
+mod cross_tenant;
 mod harness;
+mod isolation;
+mod layers;
 mod reads;
+mod role_rules;
+mod storm;
