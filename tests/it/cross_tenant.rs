@@ -66,10 +66,17 @@ impl Schema {
         let schema = &answer.data()["__schema"];
         assert_eq!(schema["queryType"]["name"], "Query");
         for kind in ["mutationType", "subscriptionType"] {
-            assert!(schema[kind].is_null(), "{kind}: its fields need their attacks here");
+            assert!(
+                schema[kind].is_null(),
+                "{kind}: its fields need their attacks here"
+            );
         }
-        let types = array(&schema["types"]).iter().map(|of| (name(of).to_owned(), of.clone()));
-        Self { types: types.collect() }
+        let types = array(&schema["types"])
+            .iter()
+            .map(|of| (name(of).to_owned(), of.clone()));
+        Self {
+            types: types.collect(),
+        }
     }
 
     fn kind(&self, of: &str) -> &str {
@@ -84,7 +91,13 @@ impl Schema {
     fn selection(&self, of: &str, depth: usize) -> String {
         let mut text = "__typename".to_owned();
         for member in array(&self.types[of]["possibleTypes"]) {
-            write!(text, " ... on {} {{ {} }}", name(member), self.selection_as(name(member), depth)).unwrap();
+            write!(
+                text,
+                " ... on {} {{ {} }}",
+                name(member),
+                self.selection_as(name(member), depth)
+            )
+            .unwrap();
         }
         if self.kind(of) == "OBJECT" {
             text.push(' ');
@@ -111,7 +124,11 @@ impl Schema {
                 _ if depth > 0 => format!("{{ {} }}", self.selection(field_type, depth - 1)),
                 _ => continue,
             };
-            let arguments = if self.is_list(field_type) { "(first: 2)" } else { "" };
+            let arguments = if self.is_list(field_type) {
+                "(first: 2)"
+            } else {
+                ""
+            };
             write!(text, "{field_name}{arguments} {inner} ").unwrap();
         }
         text
@@ -122,7 +139,11 @@ impl Schema {
     }
 
     fn row_of<'s>(&'s self, connection: &str) -> &'s str {
-        let nodes = self.fields(connection).iter().find(|field| name(field) == "nodes").unwrap();
+        let nodes = self
+            .fields(connection)
+            .iter()
+            .find(|field| name(field) == "nodes")
+            .unwrap();
         named(&nodes["type"])
     }
 
@@ -132,7 +153,9 @@ impl Schema {
         let mut add = |field: &Value, open: String, close: &'static str| {
             let of = named(&field["type"]);
             if self.is_list(of) {
-                let filter = array(&field["args"]).iter().find(|argument| name(argument) == "filter");
+                let filter = array(&field["args"])
+                    .iter()
+                    .find(|argument| name(argument) == "filter");
                 lists.push(List {
                     field: name(field).to_owned(),
                     open,
@@ -147,7 +170,11 @@ impl Schema {
         for member in array(&self.types["Node"]["possibleTypes"]) {
             let own = &own.0[prefix_of(name(member))];
             for field in self.fields(name(member)) {
-                add(field, format!("node(id: \"{own}\") {{ ... on {} {{", name(member)), "} }");
+                add(
+                    field,
+                    format!("node(id: \"{own}\") {{ ... on {} {{", name(member)),
+                    "} }",
+                );
             }
         }
         lists
@@ -187,7 +214,9 @@ struct List {
 
 impl List {
     fn document(&self, variables: &str, arguments: &str) -> String {
-        let Self { field, open, close, .. } = self;
+        let Self {
+            field, open, close, ..
+        } = self;
         format!(
             "query({variables}) {{ {open} list: {field}({arguments})
              {{ totalCount nodes {{ id }} edges {{ cursor }} pageInfo {{ hasNextPage endCursor }} }} {close} }}"
@@ -229,8 +258,10 @@ impl Ids {
                 _ => "",
             };
             let query = format!("select max(id::text)::uuid from {table} {which}");
-            let uuid: Uuid =
-                sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&mut sql.0).await.unwrap();
+            let uuid: Uuid = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+                .fetch_one(&mut sql.0)
+                .await
+                .unwrap();
             ids.insert(prefix, id(prefix, uuid));
         }
         sql.0.close().await.unwrap();
@@ -238,7 +269,12 @@ impl Ids {
     }
 
     fn random() -> Self {
-        Self(TABLES.iter().map(|(prefix, _)| (*prefix, id(prefix, Uuid::now_v7()))).collect())
+        Self(
+            TABLES
+                .iter()
+                .map(|(prefix, _)| (*prefix, id(prefix, Uuid::now_v7())))
+                .collect(),
+        )
     }
 }
 
@@ -261,27 +297,47 @@ impl Scene {
         }
         let schema = Schema::of(attacker.owner()).await;
         let (theirs, own) = (Ids::of(&victim).await, Ids::of(&attacker).await);
-        Self { victim, attacker, schema, theirs, own }
+        Self {
+            victim,
+            attacker,
+            schema,
+            theirs,
+            own,
+        }
     }
 
     /// Sends a document as the attacker; its answer may never hold anything of the victim.
     async fn attack(&self, document: &str, variables: &Value) -> String {
-        let (status, body) = self.attacker.owner().bytes(document, variables, REQUEST).await;
+        let (status, body) = self
+            .attacker
+            .owner()
+            .bytes(document, variables, REQUEST)
+            .await;
         assert_eq!(status, 200, "{document} {variables}: {body}");
-        assert!(!body.contains(&self.victim.slug), "{document} {variables}: the canary is in {body}");
+        assert!(
+            !body.contains(&self.victim.slug),
+            "{document} {variables}: the canary is in {body}"
+        );
         body
     }
 
     /// The same with the victim's value and with a made-up one: not one byte may differ.
     async fn attack_twice(&self, document: &str, theirs: &Value, random: &Value) -> Value {
-        let (real, made_up) = (self.attack(document, theirs).await, self.attack(document, random).await);
+        let (real, made_up) = (
+            self.attack(document, theirs).await,
+            self.attack(document, random).await,
+        );
         assert_eq!(real, made_up, "{document} {theirs} {random}");
         serde_json::from_str(&real).unwrap()
     }
 
     /// What the victim's own token answers, which proves that there was something to see.
     async fn control(&self, document: &str, variables: &Value) -> Value {
-        let answer = self.victim.owner().graphql(document, variables.clone()).await;
+        let answer = self
+            .victim
+            .owner()
+            .graphql(document, variables.clone())
+            .await;
         answer.data().clone()
     }
 }
@@ -289,7 +345,10 @@ impl Scene {
 /// A comment on an invoice and on a product, so that every list under a node has rows.
 async fn comment_everything(tenant: &Tenant, seed: &Seed) {
     let mut sql = tenant.begin().await;
-    for (column, subjects) in [("invoice_id", &seed.invoices), ("product_id", &vec![seed.product])] {
+    for (column, subjects) in [
+        ("invoice_id", &seed.invoices),
+        ("product_id", &vec![seed.product]),
+    ] {
         let insert = format!(
             "insert into comments (id, author_id, {column}, body)
              select app.uuid_v7(), app.user_id(), subject, 'Comment ' || $2 from unnest($1::uuid[]) subject"
@@ -319,7 +378,9 @@ fn another_tenants_id_answers_byte_for_byte_like_a_random_one_in_every_root_fiel
                     ("id", "ID") => false,
                     ("ids", "ID") => true,
                     // Attacked as lists below.
-                    ("after" | "before", "String") | ("filter", _) if schema.is_list(of) => continue,
+                    ("after" | "before", "String") | ("filter", _) if schema.is_list(of) => {
+                        continue;
+                    }
                     (harmless, _) if HARMLESS.contains(&harmless) => continue,
                     other => panic!("Query.{field_name}: the argument {other:?} is not attacked"),
                 };
@@ -328,20 +389,33 @@ fn another_tenants_id_answers_byte_for_byte_like_a_random_one_in_every_root_fiel
                     "query($v: {kind}) {{ found: {field_name}({argument_name}: $v) {{ {} }} }}",
                     schema.selection(of, 1)
                 );
-                let value = |id: &str| if plural { json!({ "v": [id] }) } else { json!({ "v": id }) };
+                let value = |id: &str| {
+                    if plural {
+                        json!({ "v": [id] })
+                    } else {
+                        json!({ "v": id })
+                    }
+                };
                 let mut accepted = 0;
                 for (prefix, id) in &scene.theirs.0 {
-                    let body =
-                        scene.attack_twice(&document, &value(id), &value(&random.0[prefix])).await;
+                    let body = scene
+                        .attack_twice(&document, &value(id), &value(&random.0[prefix]))
+                        .await;
                     if body.get("errors").is_some() {
-                        assert!(body["data"].is_null() || body["data"]["found"].is_null(), "{body}");
+                        assert!(
+                            body["data"].is_null() || body["data"]["found"].is_null(),
+                            "{body}"
+                        );
                         continue;
                     }
                     accepted += 1;
                     let nothing = if plural { json!([null]) } else { json!(null) };
                     assert_eq!(body["data"]["found"], nothing, "{field_name} {id}");
                     let seen = scene.control(&document, &value(id)).await;
-                    assert!(seen.to_string().contains(&scene.victim.slug), "{field_name} {id}: {seen}");
+                    assert!(
+                        seen.to_string().contains(&scene.victim.slug),
+                        "{field_name} {id}: {seen}"
+                    );
 
                     // The victim's uuid under each other type's prefix.
                     let uuid = id.split_once('_').unwrap().1;
@@ -351,7 +425,10 @@ fn another_tenants_id_answers_byte_for_byte_like_a_random_one_in_every_root_fiel
                     }
                 }
                 let expected = if of == "Node" { TABLES.len() } else { 1 };
-                assert_eq!(accepted, expected, "{field_name}: types of id that were let in");
+                assert_eq!(
+                    accepted, expected,
+                    "{field_name}: types of id that were let in"
+                );
                 attacked.insert(field_name);
             }
         }
@@ -367,12 +444,22 @@ fn no_root_field_shows_anything_of_another_tenant() {
         let scene = Scene::new().await;
         for field in scene.schema.fields("Query") {
             let (field_name, of) = (name(field), named(&field["type"]));
-            if array(&field["args"]).iter().any(|argument| argument["type"]["kind"] == "NON_NULL") {
+            if array(&field["args"])
+                .iter()
+                .any(|argument| argument["type"]["kind"] == "NON_NULL")
+            {
                 continue;
             }
-            let arguments = if scene.schema.is_list(of) { "(first: 20)" } else { "" };
+            let arguments = if scene.schema.is_list(of) {
+                "(first: 20)"
+            } else {
+                ""
+            };
             let selection = if scene.schema.is_list(of) {
-                format!("totalCount nodes {{ {} }}", scene.schema.selection(scene.schema.row_of(of), 1))
+                format!(
+                    "totalCount nodes {{ {} }}",
+                    scene.schema.selection(scene.schema.row_of(of), 1)
+                )
             } else {
                 scene.schema.selection(of, 2)
             };
@@ -380,7 +467,11 @@ fn no_root_field_shows_anything_of_another_tenant() {
             let body = scene.attack(&document, &json!({})).await;
             assert!(!body.contains("\"errors\""), "{document}: {body}");
             let shared = of == "Currency";
-            assert_eq!(!shared, body.contains(&scene.attacker.slug), "{field_name} shows its own: {body}");
+            assert_eq!(
+                !shared,
+                body.contains(&scene.attacker.slug),
+                "{field_name} shows its own: {body}"
+            );
             for id in scene.theirs.0.values() {
                 assert!(!body.contains(id), "{field_name}: {id} is in {body}");
             }
@@ -397,10 +488,16 @@ fn another_tenants_id_or_text_in_a_filter_finds_nothing_in_any_list() {
         let mut compared = 0;
         for list in scene.schema.lists(&scene.own) {
             let (ids, texts) = scene.schema.filtered(&list.filter);
-            assert!(ids.contains(&"id".to_owned()), "{} is not filtered by id", list.name());
+            assert!(
+                ids.contains(&"id".to_owned()),
+                "{} is not filtered by id",
+                list.name()
+            );
             let document = list.document(&format!("$f: {}", list.filter), "first: 3, filter: $f");
             let finds_nothing = |body: &Value| {
-                let found = body["data"].get("list").unwrap_or(&body["data"]["node"]["list"]);
+                let found = body["data"]
+                    .get("list")
+                    .unwrap_or(&body["data"]["node"]["list"]);
                 assert_eq!(found["totalCount"], 0, "{}: {body}", list.name());
                 assert_eq!(found["nodes"], json!([]), "{}: {body}", list.name());
             };
@@ -409,27 +506,45 @@ fn another_tenants_id_or_text_in_a_filter_finds_nothing_in_any_list() {
                 for (prefix, theirs) in &scene.theirs.0 {
                     let random = &random.0[prefix];
                     let eq = |id: &str| json!({ "f": { column: { "eq": id } } });
-                    let body = scene.attack_twice(&document, &eq(theirs), &eq(random)).await;
+                    let body = scene
+                        .attack_twice(&document, &eq(theirs), &eq(random))
+                        .await;
                     if body.get("errors").is_some() {
                         continue;
                     }
                     accepted += 1;
                     finds_nothing(&body);
                     let any = |id: &str| json!({ "f": { "or": [{ column: { "in": [id] } }] } });
-                    finds_nothing(&scene.attack_twice(&document, &any(theirs), &any(random)).await);
+                    finds_nothing(
+                        &scene
+                            .attack_twice(&document, &any(theirs), &any(random))
+                            .await,
+                    );
                     let ne = |id: &str| json!({ "f": { "not": { column: { "eq": id } } } });
-                    scene.attack_twice(&document, &ne(theirs), &ne(random)).await;
+                    scene
+                        .attack_twice(&document, &ne(theirs), &ne(random))
+                        .await;
                 }
-                assert_eq!(accepted, 1, "{}: types of id that {column} lets in", list.name());
+                assert_eq!(
+                    accepted,
+                    1,
+                    "{}: types of id that {column} lets in",
+                    list.name()
+                );
                 compared += 1;
             }
             for column in &texts {
                 let holds = |text: &str| json!({ "f": { column: { "contains": text } } });
-                let body =
-                    scene.attack_twice(&document, &holds(&scene.victim.slug), &holds(&made_up)).await;
+                let body = scene
+                    .attack_twice(&document, &holds(&scene.victim.slug), &holds(&made_up))
+                    .await;
                 finds_nothing(&body);
                 let is = |text: &str| json!({ "f": { column: { "in": [text] } } });
-                finds_nothing(&scene.attack_twice(&document, &is(&scene.victim.slug), &is(&made_up)).await);
+                finds_nothing(
+                    &scene
+                        .attack_twice(&document, &is(&scene.victim.slug), &is(&made_up))
+                        .await,
+                );
             }
         }
         assert!(compared > 30, "only {compared} filters were attacked");
@@ -450,24 +565,38 @@ fn another_tenants_id_or_text_in_a_filter_finds_nothing_in_any_list() {
 fn another_tenants_cursor_answers_byte_for_byte_like_a_made_up_one_in_every_list() {
     run(async {
         let scene = Scene::new().await;
-        let (own, theirs) =
-            (scene.schema.lists(&scene.own), scene.schema.lists(&scene.theirs));
+        let (own, theirs) = (
+            scene.schema.lists(&scene.own),
+            scene.schema.lists(&scene.theirs),
+        );
         assert!(own.len() > 20, "only {} lists", own.len());
         for (list, same) in own.iter().zip(&theirs) {
-            let seen = scene.control(&same.document("$n: Int", "first: $n"), &json!({ "n": 3 })).await;
+            let seen = scene
+                .control(&same.document("$n: Int", "first: $n"), &json!({ "n": 3 }))
+                .await;
             let page = seen.get("list").unwrap_or(&seen["node"]["list"]);
             let cursor = page["pageInfo"]["endCursor"].as_str();
             let cursor = cursor.unwrap_or_else(|| panic!("{}: no rows, seed some", same.name()));
             for argument in ["after", "before"] {
                 let document = list.document("$c: String", &format!("{argument}: $c"));
                 let body = scene
-                    .attack_twice(&document, &json!({ "c": cursor }), &json!({ "c": "bWFkZSB1cA" }))
+                    .attack_twice(
+                        &document,
+                        &json!({ "c": cursor }),
+                        &json!({ "c": "bWFkZSB1cA" }),
+                    )
                     .await;
-                assert_eq!(body["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{body}");
+                assert_eq!(
+                    body["errors"][0]["extensions"]["code"], "BAD_USER_INPUT",
+                    "{body}"
+                );
                 assert!(!body["data"].to_string().contains("totalCount"), "{body}");
                 // Who it belongs to may use it.
                 scene
-                    .control(&same.document("$c: String", &format!("{argument}: $c")), &json!({ "c": cursor }))
+                    .control(
+                        &same.document("$c: String", &format!("{argument}: $c")),
+                        &json!({ "c": cursor }),
+                    )
                     .await;
             }
         }
@@ -478,7 +607,8 @@ fn another_tenants_cursor_answers_byte_for_byte_like_a_made_up_one_in_every_list
 fn the_same_id_asked_by_two_tenants_in_turn_never_mixes() {
     run(async {
         let scene = Scene::new().await;
-        let document = "query($id: ID!) { project(id: $id) { name owner { email } organization { slug } } }";
+        let document =
+            "query($id: ID!) { project(id: $id) { name owner { email } organization { slug } } }";
         let variables = json!({ "id": scene.theirs.0["prj"] });
         for _ in 0..200 {
             let (theirs, own) = tokio::join!(
@@ -486,7 +616,12 @@ fn the_same_id_asked_by_two_tenants_in_turn_never_mixes() {
                 scene.attacker.owner().bytes(document, &variables, REQUEST),
             );
             assert_eq!(own.1, r#"{"data":{"project":null}}"#);
-            assert_eq!(theirs.1.matches(&scene.victim.slug).count(), 3, "{}", theirs.1);
+            assert_eq!(
+                theirs.1.matches(&scene.victim.slug).count(),
+                3,
+                "{}",
+                theirs.1
+            );
         }
     });
 }

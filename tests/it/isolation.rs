@@ -11,15 +11,27 @@ use crate::harness::{Tenant, TenantTable, TestApp, attempt, insert_copy, run, te
 
 /// Tables that no tenant owns. One that is protected after all, or gone, fails the test too.
 const SHARED: [(&str, &str); 3] = [
-    ("_sqlx_migrations", "which migrations ran; no role of the service may see it"),
+    (
+        "_sqlx_migrations",
+        "which migrations ran; no role of the service may see it",
+    ),
     ("currencies", "read by every tenant and written by none"),
-    ("identities", "people who can sign in; only the sign-in's role and the admin plane see them"),
+    (
+        "identities",
+        "people who can sign in; only the sign-in's role and the admin plane see them",
+    ),
 ];
 
 /// Indexes of tenants' tables that begin with another column than the tenant.
 const ACROSS_TENANTS: [(&str, &str); 2] = [
-    ("memberships_of_identity_idx", "not unique; serves the sign-in, which asks across tenants"),
-    ("tenants_slug_key", "a slug is an address that its owner chose in public"),
+    (
+        "memberships_of_identity_idx",
+        "not unique; serves the sign-in, which asks across tenants",
+    ),
+    (
+        "tenants_slug_key",
+        "a slug is an address that its owner chose in public",
+    ),
 ];
 
 /// What tenants' tables may refer to without naming the tenant, because no tenant owns it.
@@ -43,7 +55,10 @@ async fn assert_is_bound(connection: &mut PgConnection) {
 
 async fn count(connection: &mut PgConnection, table: &str, condition: &str) -> i64 {
     let sql = format!("select count(*) from {table} where {condition}");
-    sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await.unwrap()
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        .fetch_one(connection)
+        .await
+        .unwrap()
 }
 
 /// All rows of a tenant in all tables, each table in one line.
@@ -55,8 +70,10 @@ async fn everything_of(tenant: &Tenant, tables: &[TenantTable]) -> Vec<String> {
             "select '{name} ' || count(*) || ' ' || coalesce(md5(string_agg(to_jsonb(t)::text, ',' order by id)), '')
              from {name} t"
         );
-        let sum: String =
-            sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&mut sql.0).await.unwrap();
+        let sum: String = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+            .fetch_one(&mut sql.0)
+            .await
+            .unwrap();
         sums.push(sum);
     }
     sums
@@ -86,19 +103,40 @@ fn another_tenants_rows_are_out_of_reach_in_every_table() {
         assert!(tables.len() > 1, "the catalogue names no table");
         let before = everything_of(&acme, &tables).await;
 
-        for TenantTable { name, tenant_column: tenant } in &tables {
-            let target: Option<Uuid> =
-                sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select min(id::text)::uuid from {name}")))
-                    .fetch_one(&mut a)
-                    .await
-                    .unwrap();
-            let target = target.unwrap_or_else(|| panic!("{name}: there is no row to attack, seed one"));
+        for TenantTable {
+            name,
+            tenant_column: tenant,
+        } in &tables
+        {
+            let target: Option<Uuid> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+                "select min(id::text)::uuid from {name}"
+            )))
+            .fetch_one(&mut a)
+            .await
+            .unwrap();
+            let target =
+                target.unwrap_or_else(|| panic!("{name}: there is no row to attack, seed one"));
             let mine = count(&mut b, name, "true").await;
-            assert!(mine > 0, "{name}: the attacker has no row of its own, seed one");
+            assert!(
+                mine > 0,
+                "{name}: the attacker has no row of its own, seed one"
+            );
 
-            assert_eq!(count(&mut b, name, &format!("{tenant} = '{theirs}'")).await, 0, "{name}: seen");
-            assert_eq!(count(&mut b, name, &format!("id = '{target}'")).await, 0, "{name}: seen by id");
-            assert_eq!(count(&mut b, name, &format!("{tenant} <> '{own}'")).await, 0, "{name}: seen");
+            assert_eq!(
+                count(&mut b, name, &format!("{tenant} = '{theirs}'")).await,
+                0,
+                "{name}: seen"
+            );
+            assert_eq!(
+                count(&mut b, name, &format!("id = '{target}'")).await,
+                0,
+                "{name}: seen by id"
+            );
+            assert_eq!(
+                count(&mut b, name, &format!("{tenant} <> '{own}'")).await,
+                0,
+                "{name}: seen"
+            );
 
             // Committed, so that whatever they change shows in the comparison at the end.
             for write in [
@@ -134,18 +172,26 @@ fn another_tenants_rows_are_out_of_reach_in_every_table() {
             let mut with = json!({ "id": Uuid::now_v7() });
             with[tenant] = json!(theirs);
             let planted = attempt(&mut b, insert_copy(name, &with)).await;
-            assert_eq!(planted, Err("42501".to_owned()), "{name}: a row was planted");
+            assert_eq!(
+                planted,
+                Err("42501".to_owned()),
+                "{name}: a row was planted"
+            );
             // The same row under the own tenant is not refused for want of rights.
-            let may_insert: bool =
-                sqlx::query_scalar("select has_table_privilege($1, 'insert')")
-                    .bind(name)
-                    .fetch_one(&mut b)
-                    .await
-                    .unwrap();
+            let may_insert: bool = sqlx::query_scalar("select has_table_privilege($1, 'insert')")
+                .bind(name)
+                .fetch_one(&mut b)
+                .await
+                .unwrap();
             if may_insert {
                 assert_eq!(attempt(&mut b, "begin".into()).await, Ok(0));
-                let own = attempt(&mut b, insert_copy(name, &json!({ "id": Uuid::now_v7() }))).await;
-                assert_ne!(own, Err("42501".to_owned()), "{name}: what refuses is not the tenant");
+                let own =
+                    attempt(&mut b, insert_copy(name, &json!({ "id": Uuid::now_v7() }))).await;
+                assert_ne!(
+                    own,
+                    Err("42501".to_owned()),
+                    "{name}: what refuses is not the tenant"
+                );
                 assert_eq!(attempt(&mut b, "rollback".into()).await, Ok(0));
             }
         }
@@ -153,8 +199,16 @@ fn another_tenants_rows_are_out_of_reach_in_every_table() {
     });
 }
 
-async fn assert_sees_and_writes_nothing(connection: &mut PgConnection, tenant: &Tenant, state: &str) {
-    for TenantTable { name, tenant_column } in tenant_tables(connection).await {
+async fn assert_sees_and_writes_nothing(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    state: &str,
+) {
+    for TenantTable {
+        name,
+        tenant_column,
+    } in tenant_tables(connection).await
+    {
         assert_eq!(count(connection, &name, "true").await, 0, "{name}, {state}");
         for write in [
             format!("update {name} set {tenant_column} = {tenant_column}"),
@@ -165,7 +219,10 @@ async fn assert_sees_and_writes_nothing(connection: &mut PgConnection, tenant: &
         }
         for insert in [
             format!("insert into {name} default values"),
-            format!("insert into {name} ({tenant_column}) values ('{}')", tenant.id.uuid()),
+            format!(
+                "insert into {name} ({tenant_column}) values ('{}')",
+                tenant.id.uuid()
+            ),
         ] {
             let done = attempt(connection, insert.clone()).await;
             assert_eq!(done, Err("42501".to_owned()), "{insert}, {state}");
@@ -184,15 +241,27 @@ fn the_tenant_setting_never_set_or_set_before_means_no_rows_and_set_now_means_th
         assert_is_bound(&mut connection).await;
         let setting = "select current_setting('app.tenant_id', true)";
 
-        let value: Option<String> = sqlx::query_scalar(setting).fetch_one(&mut connection).await.unwrap();
+        let value: Option<String> = sqlx::query_scalar(setting)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
         assert_eq!(value, None);
         assert_sees_and_writes_nothing(&mut connection, &tenant, "never set").await;
 
         attempt(&mut connection, "begin".to_owned()).await.unwrap();
-        for (name, value) in [("tenant_id", tenant.id.uuid().to_string()), ("role", "OWNER".to_owned())] {
-            attempt(&mut connection, format!("set local app.{name} = '{value}'")).await.unwrap();
+        for (name, value) in [
+            ("tenant_id", tenant.id.uuid().to_string()),
+            ("role", "OWNER".to_owned()),
+        ] {
+            attempt(&mut connection, format!("set local app.{name} = '{value}'"))
+                .await
+                .unwrap();
         }
-        for TenantTable { name, tenant_column } in tenant_tables(&mut connection).await {
+        for TenantTable {
+            name,
+            tenant_column,
+        } in tenant_tables(&mut connection).await
+        {
             let all = count(&mut connection, &name, "true").await;
             let own = format!("{tenant_column} = '{}'", tenant.id.uuid());
             assert!(all > 0, "{name}: the tenant does not see its own rows");
@@ -200,8 +269,15 @@ fn the_tenant_setting_never_set_or_set_before_means_no_rows_and_set_now_means_th
         }
         attempt(&mut connection, "commit".to_owned()).await.unwrap();
 
-        let value: Option<String> = sqlx::query_scalar(setting).fetch_one(&mut connection).await.unwrap();
-        assert_eq!(value.as_deref(), Some(""), "what Postgres leaves behind after SET LOCAL");
+        let value: Option<String> = sqlx::query_scalar(setting)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(
+            value.as_deref(),
+            Some(""),
+            "what Postgres leaves behind after SET LOCAL"
+        );
         assert_sees_and_writes_nothing(&mut connection, &tenant, "set before").await;
     });
 }
@@ -288,7 +364,12 @@ fn a_table_without_protection_is_noticed() {
         }
         let after: BTreeSet<String> = unprotected(&mut connection).await.into_iter().collect();
         let found: Vec<&String> = after.difference(&before).collect();
-        assert_eq!(found, ["bare", "comments", "invoices", "products", "projects", "users"]);
+        assert_eq!(
+            found,
+            [
+                "bare", "comments", "invoices", "products", "projects", "users"
+            ]
+        );
     });
 }
 
@@ -346,7 +427,10 @@ fn no_foreign_key_can_leave_the_tenant() {
                and confrelid in ('currencies'::regclass, 'identities'::regclass, 'tenants'::regclass)",
         )
         .await;
-        assert_eq!(cascading, [""; 0], "a shared row takes tenants' rows with it");
+        assert_eq!(
+            cascading, [""; 0],
+            "a shared row takes tenants' rows with it"
+        );
     });
 }
 
@@ -398,16 +482,21 @@ fn no_role_has_a_right_that_row_level_security_does_not_cover() {
 fn functions_in_policies_are_stable_and_parallel_safe() {
     run(async {
         let mut connection = catalogue().await;
-        let used = "select distinct p.oid::regprocedure::text, p.provolatile::text || p.proparallel::text
+        let used =
+            "select distinct p.oid::regprocedure::text, p.provolatile::text || p.proparallel::text
              from pg_depend d
              join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
              where d.classid = 'pg_policy'::regclass and p.pronamespace = 'app'::regnamespace
              order by 1";
         let rows = sqlx::query(used).fetch_all(&mut connection).await.unwrap();
-        let functions: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let functions: Vec<(String, String)> =
+            rows.iter().map(|row| (row.get(0), row.get(1))).collect();
         assert!(functions.iter().any(|(name, _)| name == "app.tenant_id()"));
         for (name, form) in functions {
-            assert_eq!(form, "ss", "{name}: IMMUTABLE would freeze a tenant into a plan");
+            assert_eq!(
+                form, "ss",
+                "{name}: IMMUTABLE would freeze a tenant into a plan"
+            );
         }
     });
 }
@@ -426,7 +515,15 @@ fn the_sign_ins_role_reads_the_directory_and_nothing_that_a_tenant_owns() {
              order by 1",
         )
         .await;
-        assert_eq!(columns, ["tenants.id", "tenants.name", "tenants.slug", "tenants.status"]);
+        assert_eq!(
+            columns,
+            [
+                "tenants.id",
+                "tenants.name",
+                "tenants.slug",
+                "tenants.status"
+            ]
+        );
         let app = TestApp::shared().await;
         app.tenant().await.seed(1, 1).await;
         let mut auth = app.connect("palisade_auth").await;
@@ -454,7 +551,11 @@ fn nobody_but_the_trigger_writes_the_audit_log() {
                 format!("delete from audit_logs where tenant_id = '{own}'"),
                 "truncate audit_logs".to_owned(),
             ] {
-                assert_eq!(attempt(connection, write.clone()).await, Err("42501".to_owned()), "{write}");
+                assert_eq!(
+                    attempt(connection, write.clone()).await,
+                    Err("42501".to_owned()),
+                    "{write}"
+                );
             }
         }
     });

@@ -23,7 +23,10 @@ const EVERYTHING: &str = "{
 
 async fn visible(connection: &mut PgConnection, table: &str) -> i64 {
     let sql = format!("select count(*) from {table}");
-    sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await.unwrap()
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        .fetch_one(connection)
+        .await
+        .unwrap()
 }
 
 #[test]
@@ -46,7 +49,11 @@ fn with_the_policies_off_the_service_still_returns_nothing_foreign() {
         assert_eq!(visible(&mut service, "tenants").await, 2);
 
         let after = globex.owner().query(EVERYTHING).await;
-        assert_eq!(after.data(), &before, "what the policies hid, the predicate hides");
+        assert_eq!(
+            after.data(),
+            &before,
+            "what the policies hid, the predicate hides"
+        );
         assert!(!after.body.to_string().contains(&acme.slug));
         assert!(after.body.to_string().contains(&globex.slug));
 
@@ -60,23 +67,42 @@ fn with_the_policies_off_the_service_still_returns_nothing_foreign() {
         ] });
         let nodes = "query($ids: [ID!]!) { nodes(ids: $ids) { id } }";
         let found = globex.owner().graphql(nodes, ids.clone()).await;
-        assert_eq!(found.data()["nodes"], json!([null, null, null, null, null, null]));
+        assert_eq!(
+            found.data()["nodes"],
+            json!([null, null, null, null, null, null])
+        );
         let found = acme.owner().graphql(nodes, ids.clone()).await;
         assert_eq!(found.data()["nodes"].as_array().unwrap().len(), 6);
-        assert!(found.data()["nodes"].as_array().unwrap().iter().all(Value::is_object));
+        assert!(
+            found.data()["nodes"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(Value::is_object)
+        );
 
         // Also where the foreign id is a parent and not the row itself.
         let filter = json!({ "org": id("org", theirs.organization) });
         let children = "query($org: ID!) { projects(filter: { organizationId: { eq: $org } }) { totalCount nodes { id } } }";
         let found = globex.owner().graphql(children, filter).await;
-        assert_eq!(found.data()["projects"], json!({ "totalCount": 0, "nodes": [] }));
+        assert_eq!(
+            found.data()["projects"],
+            json!({ "totalCount": 0, "nodes": [] })
+        );
     });
 }
 
 /// Runs a recorded statement with every parameter of a type set to the same value, and answers how
 /// many rows it found: the tenant is the only plain uuid, the rest are lists of ids and page sizes.
-async fn replay(connection: &mut PgConnection, statement: &str, tenant: Uuid, ids: &[Uuid]) -> usize {
-    attempt(connection, format!("prepare replayed as {statement}")).await.unwrap();
+async fn replay(
+    connection: &mut PgConnection,
+    statement: &str,
+    tenant: Uuid,
+    ids: &[Uuid],
+) -> usize {
+    attempt(connection, format!("prepare replayed as {statement}"))
+        .await
+        .unwrap();
     let types: Vec<String> = sqlx::query_scalar(
         "select parameter_types::text[] from pg_prepared_statements where name = 'replayed'",
     )
@@ -97,12 +123,19 @@ async fn replay(connection: &mut PgConnection, statement: &str, tenant: Uuid, id
         };
         write!(arguments, "{separator}{value}").unwrap();
     }
-    assert!(types.iter().any(|of| of == "uuid"), "{statement}: names no tenant");
-    let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("execute replayed({arguments})")))
-        .fetch_all(&mut *connection)
+    assert!(
+        types.iter().any(|of| of == "uuid"),
+        "{statement}: names no tenant"
+    );
+    let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "execute replayed({arguments})"
+    )))
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    attempt(connection, "deallocate replayed".to_owned())
         .await
         .unwrap();
-    attempt(connection, "deallocate replayed".to_owned()).await.unwrap();
     // A count answers a row for each parent whatever it found.
     let found = |row: &&PgRow| counted(row).is_none_or(|count| count > 0);
     rows.iter().filter(found).count()
@@ -110,7 +143,10 @@ async fn replay(connection: &mut PgConnection, statement: &str, tenant: Uuid, id
 
 /// What a row of a count says.
 fn counted(row: &PgRow) -> Option<i64> {
-    let first = row.columns().first().filter(|column| column.name() == "n")?;
+    let first = row
+        .columns()
+        .first()
+        .filter(|column| column.name() == "n")?;
     Some(row.get(first.ordinal()))
 }
 
@@ -119,8 +155,10 @@ async fn ids_of(tenant: &Tenant) -> Vec<Uuid> {
     let mut ids = Vec::new();
     for table in tenant_tables(&mut sql.0).await {
         let query = format!("select id from {}", table.name);
-        let found: Vec<Uuid> =
-            sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_all(&mut sql.0).await.unwrap();
+        let found: Vec<Uuid> = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+            .fetch_all(&mut sql.0)
+            .await
+            .unwrap();
         ids.extend(found);
     }
     sql.0.close().await.unwrap();
@@ -137,13 +175,20 @@ fn with_the_wrong_predicate_row_level_security_returns_nothing() {
         let answer = acme.owner().query(EVERYTHING).await;
         answer.data();
         let statements = answer.statements();
-        assert!(statements.len() > 20, "only {} statements", statements.len());
+        assert!(
+            statements.len() > 20,
+            "only {} statements",
+            statements.len()
+        );
         let ids = ids_of(&acme).await;
 
         let (mut own, mut foreign) = (acme.begin().await.0, globex.begin().await.0);
         for statement in &statements {
             let seen = replay(&mut own, statement, acme.id.uuid(), &ids).await;
-            assert!(seen > 0, "{statement}: finds nothing for its own tenant either");
+            assert!(
+                seen > 0,
+                "{statement}: finds nothing for its own tenant either"
+            );
             let seen = replay(&mut foreign, statement, acme.id.uuid(), &ids).await;
             assert_eq!(seen, 0, "{statement}: rows of another tenant");
         }

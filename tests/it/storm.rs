@@ -24,8 +24,15 @@ use crate::harness::{ServiceOptions, Tenant, TestApp, attempt, eventually, run};
 async fn patient() -> &'static TestApp {
     let app = TestApp::shared().await.in_own_database().await;
     let mut superuser = app.connect("postgres").await;
-    for setting in ["lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"] {
-        let set = format!("alter role palisade_app in database {} set {setting} = 0", app.database);
+    for setting in [
+        "lock_timeout",
+        "statement_timeout",
+        "idle_in_transaction_session_timeout",
+    ] {
+        let set = format!(
+            "alter role palisade_app in database {} set {setting} = 0",
+            app.database
+        );
         attempt(&mut superuser, set).await.unwrap();
     }
     app
@@ -37,7 +44,10 @@ async fn backends(superuser: &mut PgConnection, condition: &str) -> i64 {
         "select count(*) from pg_stat_activity
          where datname = current_database() and usename = 'palisade_app' and ({condition})"
     );
-    sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(superuser).await.unwrap()
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        .fetch_one(superuser)
+        .await
+        .unwrap()
 }
 
 const IN_TRANSACTION: &str = "state like 'idle in transaction%' or xact_start is not null";
@@ -45,7 +55,12 @@ const WAITING: &str = "application_name like 'palisade %' and wait_event_type = 
 
 async fn hold_projects(app: &TestApp) -> PgConnection {
     let mut holder = app.connect("postgres").await;
-    attempt(&mut holder, "begin; lock table projects in access exclusive mode".to_owned()).await.unwrap();
+    attempt(
+        &mut holder,
+        "begin; lock table projects in access exclusive mode".to_owned(),
+    )
+    .await
+    .unwrap();
     holder
 }
 
@@ -55,13 +70,30 @@ const PAGE: &str = "{ projects(first: 3) { totalCount nodes {
 /// Whether an answer to [`PAGE`] holds the tenant's three projects and nothing else.
 fn check_page(tenant: &Tenant, body: &Value) {
     let page = &body["data"]["projects"];
-    let nodes = page["nodes"].as_array().unwrap_or_else(|| panic!("no rows: {body}"));
-    assert_eq!((page["totalCount"].as_u64(), nodes.len()), (Some(3), 3), "{body}");
+    let nodes = page["nodes"]
+        .as_array()
+        .unwrap_or_else(|| panic!("no rows: {body}"));
+    assert_eq!(
+        (page["totalCount"].as_u64(), nodes.len()),
+        (Some(3), 3),
+        "{body}"
+    );
     for node in nodes {
-        assert!(node["name"].as_str().unwrap().ends_with(&tenant.slug), "{body}");
+        assert!(
+            node["name"].as_str().unwrap().ends_with(&tenant.slug),
+            "{body}"
+        );
         assert_eq!(node["organization"]["slug"], tenant.slug, "{body}");
-        assert_eq!(node["owner"]["email"], format!("owner@{}.example", tenant.slug), "{body}");
-        assert_eq!(node["invoices"]["nodes"].as_array().map(Vec::len), Some(2), "{body}");
+        assert_eq!(
+            node["owner"]["email"],
+            format!("owner@{}.example", tenant.slug),
+            "{body}"
+        );
+        assert_eq!(
+            node["invoices"]["nodes"].as_array().map(Vec::len),
+            Some(2),
+            "{body}"
+        );
     }
 }
 
@@ -72,11 +104,17 @@ fn two_thousand_requests_of_two_tenants_over_four_connections_never_mix() {
 
     run(async {
         let app = TestApp::shared().await;
-        let tenants: &'static [Tenant; 2] = Box::leak(Box::new([app.tenant().await, app.tenant().await]));
+        let tenants: &'static [Tenant; 2] =
+            Box::leak(Box::new([app.tenant().await, app.tenant().await]));
         for tenant in tenants {
             tenant.seed(3, 2).await;
         }
-        let url = app.serve(ServiceOptions { pool_size: 4, ..ServiceOptions::default() }).await;
+        let url = app
+            .serve(ServiceOptions {
+                pool_size: 4,
+                ..ServiceOptions::default()
+            })
+            .await;
         let clients = (0..CLIENTS).map(|client| {
             let url = url.clone();
             tokio::spawn(async move {
@@ -102,7 +140,9 @@ fn two_thousand_requests_of_two_tenants_over_four_connections_never_mix() {
 
 /// Polls a future for so many microseconds, then drops it. Whether it came to its end.
 async fn cut<T>(after_micros: u64, future: impl Future<Output = T>) -> bool {
-    tokio::time::timeout(Duration::from_micros(after_micros), future).await.is_ok()
+    tokio::time::timeout(Duration::from_micros(after_micros), future)
+        .await
+        .is_ok()
 }
 
 #[test]
@@ -112,7 +152,12 @@ fn two_hundred_requests_cut_by_their_clients_leave_no_transaction_behind() {
         let (acme, globex) = (app.tenant().await, app.tenant().await);
         acme.seed(3, 2).await;
         globex.seed(3, 2).await;
-        let url = app.serve(ServiceOptions { pool_size: 2, ..ServiceOptions::default() }).await;
+        let url = app
+            .serve(ServiceOptions {
+                pool_size: 2,
+                ..ServiceOptions::default()
+            })
+            .await;
         let (a, b) = (acme.owner().at(&url), globex.owner().at(&url));
         check_page(&acme, &a.query(PAGE).await.body);
 
@@ -138,18 +183,38 @@ fn two_hundred_requests_cut_by_their_clients_leave_no_transaction_behind() {
 }
 
 async fn private_pool(app: &TestApp) -> TenantDb {
-    let settings = PoolSettings { size: 1, acquire_timeout_ms: 30_000 };
-    TenantDb::connect(&app.database_url("palisade_app"), settings).await.unwrap()
+    let settings = PoolSettings {
+        size: 1,
+        acquire_timeout_ms: 30_000,
+    };
+    TenantDb::connect(&app.database_url("palisade_app"), settings)
+        .await
+        .unwrap()
 }
 
-fn transaction(db: &TenantDb, tenant: &Tenant, role: Option<UserRole>, purpose: Purpose) -> TenantTx {
+fn transaction(
+    db: &TenantDb,
+    tenant: &Tenant,
+    role: Option<UserRole>,
+    purpose: Purpose,
+) -> TenantTx {
     let user = role.map(|role| tenant.caller(role).user);
-    let context = TenantContext { tenant: tenant.id, user, role };
+    let context = TenantContext {
+        tenant: tenant.id,
+        user,
+        role,
+    };
     TenantTx::new(db.clone(), context, purpose, Operation::new(Uuid::now_v7()))
 }
 
-async fn find<E: Entity + std::fmt::Debug>(tx: &TenantTx, id: E::Id) -> palisade::error::Result<bool> {
-    Ok(Loaders::new(tx.clone()).load(ById::<E>(id)).await?.is_some())
+async fn find<E: Entity + std::fmt::Debug>(
+    tx: &TenantTx,
+    id: E::Id,
+) -> palisade::error::Result<bool> {
+    Ok(Loaders::new(tx.clone())
+        .load(ById::<E>(id))
+        .await?
+        .is_some())
 }
 
 #[test]
@@ -169,7 +234,11 @@ fn two_hundred_transactions_cut_in_mid_open_leave_nothing_to_the_next_borrower()
 
         let mut ended = 0;
         for round in 0..200_u64 {
-            let purpose = if round % 2 == 0 { Purpose::Read } else { Purpose::Write };
+            let purpose = if round % 2 == 0 {
+                Purpose::Read
+            } else {
+                Purpose::Write
+            };
             let tx = transaction(&db, &globex, owner, purpose);
             // 20 to 600 µs, on a connection that the round before has given back.
             ended += u32::from(cut(20 + round * 29 / 10, find::<Project>(&tx, own)).await);
@@ -177,17 +246,29 @@ fn two_hundred_transactions_cut_in_mid_open_leave_nothing_to_the_next_borrower()
 
             // The next borrower has no role: one that was left behind would show it the audit log.
             let next = transaction(&db, &globex, None, Purpose::Read);
-            assert!(!find::<AuditLog>(&next, entry).await.unwrap(), "a role was left behind");
-            assert!(find::<Project>(&next, own).await.unwrap(), "the borrower sees its own rows");
+            assert!(
+                !find::<AuditLog>(&next, entry).await.unwrap(),
+                "a role was left behind"
+            );
+            assert!(
+                find::<Project>(&next, own).await.unwrap(),
+                "the borrower sees its own rows"
+            );
             next.rollback().await;
             let next = transaction(&db, &acme, owner, Purpose::Read);
-            assert!(!find::<Project>(&next, own).await.unwrap(), "a tenant was left behind");
+            assert!(
+                !find::<Project>(&next, own).await.unwrap(),
+                "a tenant was left behind"
+            );
             assert!(find::<Project>(&next, theirs).await.unwrap());
             next.rollback().await;
         }
         assert!(ended < 200, "no transaction was cut");
         let reader = transaction(&db, &globex, owner, Purpose::Read);
-        assert!(find::<AuditLog>(&reader, entry).await.unwrap(), "with the role it is there");
+        assert!(
+            find::<AuditLog>(&reader, entry).await.unwrap(),
+            "with the role it is there"
+        );
         reader.rollback().await;
         let mut superuser = app.connect("postgres").await;
         eventually("no connection is left in a transaction", async || {
@@ -209,7 +290,10 @@ fn a_client_that_goes_away_cancels_its_statement_on_the_server() {
 
         let caller = tenant.owner().clone();
         let client = tokio::spawn(async move { caller.query(PAGE).await });
-        eventually("the statement waits", async || backends(&mut superuser, WAITING).await == 1).await;
+        eventually("the statement waits", async || {
+            backends(&mut superuser, WAITING).await == 1
+        })
+        .await;
         client.abort();
         eventually("it was cancelled while the lock is held", async || {
             backends(&mut superuser, &format!("{WAITING} or {IN_TRANSACTION}")).await == 0
@@ -226,7 +310,10 @@ fn an_operation_past_its_deadline_answers_timeout_and_ends_on_the_server() {
         let app = patient().await;
         let tenant = app.tenant().await;
         tenant.seed(3, 2).await;
-        let options = ServiceOptions { operation_timeout_ms: 300, ..ServiceOptions::default() };
+        let options = ServiceOptions {
+            operation_timeout_ms: 300,
+            ..ServiceOptions::default()
+        };
         let caller = tenant.owner().at(&app.serve(options).await);
         let mut superuser = app.connect("postgres").await;
         let holder = hold_projects(app).await;
@@ -248,8 +335,11 @@ fn an_exhausted_pool_answers_unavailable_with_a_time_to_retry() {
         let app = patient().await;
         let tenant = app.tenant().await;
         tenant.seed(3, 2).await;
-        let options =
-            ServiceOptions { pool_size: 1, acquire_timeout_ms: 200, ..ServiceOptions::default() };
+        let options = ServiceOptions {
+            pool_size: 1,
+            acquire_timeout_ms: 200,
+            ..ServiceOptions::default()
+        };
         let caller = tenant.owner().at(&app.serve(options).await);
         // Whether the caller may enter is known from now on, without a connection.
         caller.query("{ __typename }").await.data();
@@ -258,8 +348,10 @@ fn an_exhausted_pool_answers_unavailable_with_a_time_to_retry() {
 
         let first = caller.clone();
         let first = tokio::spawn(async move { first.query(PAGE).await });
-        eventually("the one connection waits", async || backends(&mut superuser, WAITING).await == 1)
-            .await;
+        eventually("the one connection waits", async || {
+            backends(&mut superuser, WAITING).await == 1
+        })
+        .await;
         let response = app
             .client
             .post(&caller.url)
@@ -271,7 +363,10 @@ fn an_exhausted_pool_answers_unavailable_with_a_time_to_retry() {
         assert_eq!(response.status().as_u16(), 503);
         assert_eq!(response.headers()["retry-after"], "1");
         let body: Value = response.json().await.unwrap();
-        assert_eq!(body["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{body}");
+        assert_eq!(
+            body["errors"][0]["extensions"]["code"], "UNAVAILABLE",
+            "{body}"
+        );
 
         attempt(&mut holder, "rollback".to_owned()).await.unwrap();
         check_page(&tenant, &first.await.unwrap().body);
@@ -323,7 +418,10 @@ fn a_query_cannot_write_and_a_failed_statement_never_commits() {
         }
         let mut written = async || -> i64 {
             let sql = "select count(*) from written";
-            sqlx::query_scalar(sql).fetch_one(&mut superuser).await.unwrap()
+            sqlx::query_scalar(sql)
+                .fetch_one(&mut superuser)
+                .await
+                .unwrap()
         };
         let db = private_pool(app).await;
         let begin = |purpose| transaction(&db, &tenant, Some(UserRole::Owner), purpose);
@@ -331,7 +429,11 @@ fn a_query_cannot_write_and_a_failed_statement_never_commits() {
 
         let query = begin(Purpose::Read);
         let refused = find::<Writing>(&query, id).await.unwrap_err();
-        assert!(refused.detail().contains("read-only transaction"), "{}", refused.detail());
+        assert!(
+            refused.detail().contains("read-only transaction"),
+            "{}",
+            refused.detail()
+        );
         query.rollback().await;
         assert_eq!(written().await, 0);
 
@@ -342,9 +444,15 @@ fn a_query_cannot_write_and_a_failed_statement_never_commits() {
 
         let failed = begin(Purpose::Write);
         find::<Writing>(&failed, id).await.unwrap();
-        assert_eq!(find::<Missing>(&failed, id).await.unwrap_err().code(), "INTERNAL");
+        assert_eq!(
+            find::<Missing>(&failed, id).await.unwrap_err().code(),
+            "INTERNAL"
+        );
         find::<Writing>(&failed, id).await.unwrap_err();
-        assert!(failed.commit().await.is_err(), "a transaction with a failed statement was committed");
+        assert!(
+            failed.commit().await.is_err(),
+            "a transaction with a failed statement was committed"
+        );
         assert_eq!(written().await, 1);
 
         for ended in [begin(Purpose::Write), begin(Purpose::Write)] {
