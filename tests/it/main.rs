@@ -6,6 +6,7 @@
     clippy::disallowed_methods,
     reason = "fixtures are dynamic SQL against a database that the build does not know"
 )]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cross_tenant;
 mod harness;

@@ -337,7 +337,7 @@ fn unique_values_of_another_tenant_are_free_to_use() {
         let taken = "update products set asin = 'ACMEONLY01'".to_owned();
         assert_eq!(attempt(&mut a, taken).await, Ok(1));
         for (table, column, value) in values {
-            let mut same = async |sql: &mut PgConnection, tenant: &Tenant| {
+            let same = async |sql: &mut PgConnection, tenant: &Tenant| {
                 let mut with = fresh(table, tenant.owner().user.uuid());
                 with[column] = json!(value);
                 try_out(sql, insert_copy(table, &with)).await
@@ -376,7 +376,7 @@ fn the_audit_log_holds_exactly_the_fields_that_changed() {
                            order by occurred_at, id), '[]')
                        from audit_logs where subject_id = ";
         let (project, actor) = (seed.projects[0], tenant.caller(UserRole::Admin).user.uuid());
-        let mut log = async |sql: &mut PgConnection| -> Vec<Value> {
+        let log = async |sql: &mut PgConnection| -> Vec<Value> {
             let query = sqlx::AssertSqlSafe(format!("{entries}'{project}'"));
             let all: Value = sqlx::query_scalar(query).fetch_one(sql).await.unwrap();
             all.as_array().unwrap().clone()
@@ -436,7 +436,7 @@ fn memberships_follow_users() {
         let tenant = TestApp::shared().await.tenant().await;
         let mut sql = tenant.begin().await.0;
         let member = tenant.caller(UserRole::Member).user.uuid();
-        let mut membership = async |sql: &mut PgConnection| -> Option<(String, String)> {
+        let membership = async |sql: &mut PgConnection| -> Option<(String, String)> {
             let row = sqlx::query("select role, status from memberships where id = $1")
                 .bind(member)
                 .fetch_optional(sql)

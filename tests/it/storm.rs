@@ -9,7 +9,7 @@ use palisade::{
         entity::Entity,
         load::{ById, Loaders},
     },
-    ids::{AuditLogId, EntityId as _, ProjectId},
+    ids::{AuditLogId, ProjectId},
     projects::Project,
     users::UserRole,
 };
