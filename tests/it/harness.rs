@@ -69,13 +69,18 @@ impl TestApp {
         Self { url, ..app }
     }
 
-    /// The same service over a migrated database of its own, for tests that change the schema.
-    pub async fn in_own_database(&self) -> &'static Self {
+    /// The same service over a migrated database of its own, for tests that change the schema. The
+    /// steps run as a superuser before the service connects.
+    pub async fn in_own_database(&self, steps: &[&str]) -> &'static Self {
         let database = format!("palisade_test_{}", Uuid::now_v7().simple());
-        let mut connection = PgConnection::connect(&self.server.url("postgres", "postgres")).await.unwrap();
-        create_database(&mut connection, &database).await;
+        let postgres = self.server.url("postgres", "postgres");
+        create_database(&mut PgConnection::connect(&postgres).await.unwrap(), &database).await;
         let url = self.server.url("postgres", &database);
         migrate::run(&url, &RolePasswords::default()).await.unwrap();
+        let mut superuser = PgConnection::connect(&url).await.unwrap();
+        for step in steps {
+            attempt(&mut superuser, (*step).to_owned()).await.unwrap();
+        }
         let app = Self {
             server: self.server,
             database,

@@ -349,7 +349,7 @@ fn every_table_has_the_one_permissive_policy_or_a_reason_to_be_shared() {
 #[test]
 fn a_table_without_protection_is_noticed() {
     run(async {
-        let app = TestApp::shared().await.in_own_database().await;
+        let app = TestApp::shared().await.in_own_database(&[]).await;
         let mut connection = app.connect("postgres").await;
         let before: BTreeSet<String> = unprotected(&mut connection).await.into_iter().collect();
         for change in [

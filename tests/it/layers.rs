@@ -32,7 +32,7 @@ async fn visible(connection: &mut PgConnection, table: &str) -> i64 {
 #[test]
 fn with_the_policies_off_the_service_still_returns_nothing_foreign() {
     run(async {
-        let app = TestApp::shared().await.in_own_database().await;
+        let app = TestApp::shared().await.in_own_database(&[]).await;
         let (acme, globex) = (app.tenant().await, app.tenant().await);
         let theirs = acme.seed(3, 2).await;
         globex.seed(2, 1).await;

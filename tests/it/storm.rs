@@ -22,20 +22,14 @@ use crate::harness::{ServiceOptions, Tenant, TestApp, attempt, eventually, run};
 /// A database of the test's own, in which `palisade_app` waits for a statement as long as it takes:
 /// what ends early was ended by the service. Nobody else has connections there.
 async fn patient() -> &'static TestApp {
-    let app = TestApp::shared().await.in_own_database().await;
-    let mut superuser = app.connect("postgres").await;
-    for setting in [
-        "lock_timeout",
-        "statement_timeout",
-        "idle_in_transaction_session_timeout",
-    ] {
-        let set = format!(
-            "alter role palisade_app in database {} set {setting} = 0",
-            app.database
-        );
-        attempt(&mut superuser, set).await.unwrap();
-    }
-    app
+    let settings = "do $$ declare setting text; begin
+        foreach setting in array
+            '{lock_timeout,statement_timeout,idle_in_transaction_session_timeout}'::text[]
+        loop
+            execute format('alter role palisade_app in database %I set %I = 0', current_database(), setting);
+        end loop;
+    end $$";
+    TestApp::shared().await.in_own_database(&[settings]).await
 }
 
 /// How many backends of the service's role the test's database has in a condition.
