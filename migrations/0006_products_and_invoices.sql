@@ -96,7 +96,7 @@ create table invoice_line_items (
 
 -- Whether an invoice may still be edited. A function and not a sub-select, which Citus refuses in a policy.
 create function app.invoice_is_draft(invoice uuid) returns boolean
-    language plpgsql stable set search_path = pg_catalog, pg_temp
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 begin
     return exists (

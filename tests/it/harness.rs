@@ -40,7 +40,7 @@ pub const SECRET: &str = "a secret of the tests, which is long enough to be one"
 
 /// The database and the service under test.
 pub struct TestApp {
-    pub server: Embedded,
+    pub server: &'static Embedded,
     pub database: String,
     pub url: String,
     pub tokens: Tokens,
@@ -55,6 +55,8 @@ impl TestApp {
 
     async fn start() -> Self {
         let (server, database) = database().await;
+        // Never dropped, like the static that holds it: the server ends by its own watchdog.
+        let server = Box::leak(Box::new(server));
         let app = Self {
             url: String::new(),
             tokens: tokens(),
@@ -65,6 +67,29 @@ impl TestApp {
         app.assert_role_is_bound().await;
         let url = app.serve(ServiceOptions::default()).await;
         Self { url, ..app }
+    }
+
+    /// The same service over a migrated database of its own, for tests that change the schema. The
+    /// steps run as a superuser before the service connects.
+    pub async fn in_own_database(&self, steps: &[&str]) -> &'static Self {
+        let database = format!("palisade_test_{}", Uuid::now_v7().simple());
+        let postgres = self.server.url("postgres", "postgres");
+        create_database(&mut PgConnection::connect(&postgres).await.unwrap(), &database).await;
+        let url = self.server.url("postgres", &database);
+        migrate::run(&url, &RolePasswords::default()).await.unwrap();
+        let mut superuser = PgConnection::connect(&url).await.unwrap();
+        for step in steps {
+            attempt(&mut superuser, (*step).to_owned()).await.unwrap();
+        }
+        let app = Self {
+            server: self.server,
+            database,
+            url: String::new(),
+            tokens: tokens(),
+            client: reqwest::Client::new(),
+        };
+        let url = app.serve(ServiceOptions::default()).await;
+        Box::leak(Box::new(Self { url, ..app }))
     }
 
     /// Another service over the same database; answers the address of its API.
@@ -501,6 +526,22 @@ impl Caller {
         self.graphql(document, json!({})).await
     }
 
+    /// Sends an operation under a request id of the caller's choice; answers the status and every
+    /// byte of the body.
+    pub async fn bytes(&self, document: &str, variables: &Value, request: Uuid) -> (u16, String) {
+        let response = self
+            .app
+            .client
+            .post(&self.url)
+            .bearer_auth(&self.token)
+            .header("x-request-id", request.to_string())
+            .json(&json!({ "query": document, "variables": variables }))
+            .send()
+            .await
+            .unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
     /// Sends an operation.
     pub async fn graphql(&self, document: &str, variables: Value) -> Answer {
         let response = self
@@ -582,4 +623,48 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Runs a statement: the number of rows that it touched, or the SQLSTATE by which it was refused.
+pub async fn attempt(connection: &mut PgConnection, sql: String) -> Result<u64, String> {
+    match sqlx::raw_sql(sqlx::AssertSqlSafe(sql.clone())).execute(connection).await {
+        Ok(done) => Ok(done.rows_affected()),
+        Err(sqlx::Error::Database(error)) => Err(error.code().unwrap().into_owned()),
+        Err(error) => panic!("{sql}: {error}"),
+    }
+}
+
+/// A statement that inserts a copy of a row the caller sees, with other values in some columns.
+pub fn insert_copy(table: &str, with: &Value) -> String {
+    let with = with.to_string().replace('\'', "''");
+    format!(
+        "insert into {table}
+         select (jsonb_populate_record(null::{table}, to_jsonb(row) || '{with}')).*
+         from {table} row order by id limit 1"
+    )
+}
+
+/// A table whose rows belong to tenants.
+#[derive(Clone, Debug)]
+pub struct TenantTable {
+    pub name: String,
+    /// The column that holds the tenant: the tenants' own table calls it `id`.
+    pub tenant_column: String,
+}
+
+/// Every table that belongs to tenants, as the catalogue knows them.
+pub async fn tenant_tables(connection: &mut PgConnection) -> Vec<TenantTable> {
+    let rows = sqlx::query(
+        "select c.oid::regclass::text, coalesce(a.attname, 'id')::text
+         from pg_class c
+         join pg_namespace n on n.oid = c.relnamespace
+         left join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
+         where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+           and (a.attname is not null or c.oid = 'public.tenants'::regclass)
+         order by 1",
+    )
+    .fetch_all(connection)
+    .await
+    .unwrap();
+    rows.iter().map(|row| TenantTable { name: row.get(0), tenant_column: row.get(1) }).collect()
 }

@@ -6,7 +6,13 @@
     clippy::disallowed_methods,
     reason = "fixtures are dynamic SQL against a database that the build does not know"
 )]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod cross_tenant;
 mod embedded;
 mod harness;
+mod isolation;
+mod layers;
 mod reads;
+mod role_rules;
+mod storm;

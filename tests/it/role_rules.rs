@@ -1,0 +1,469 @@
+//! What each role of a tenant may write, by raw SQL: the policies decide, not the service.
+
+use std::fmt::Write as _;
+
+use palisade::{ids::EntityId as _, users::UserRole};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+use crate::harness::{Tenant, TestApp, attempt, insert_copy, run, tenant_tables};
+
+const ROLES: [UserRole; 5] = [
+    UserRole::Owner,
+    UserRole::Admin,
+    UserRole::Member,
+    UserRole::Billing,
+    UserRole::Viewer,
+];
+
+fn refused<T>() -> Result<T, String> {
+    Err("42501".to_owned())
+}
+
+/// Values that make a copy of a row differ where the table wants it unique. `author` is who writes.
+fn fresh(table: &str, author: Uuid) -> Value {
+    let id = Uuid::now_v7();
+    let name = id.simple().to_string();
+    let mut with = json!({ "id": id });
+    let unique = match table {
+        "users" => {
+            json!({ "email": format!("{name}@example.com"), "identity_id": null, "role": "MEMBER" })
+        }
+        "organizations" | "tenants" => json!({ "slug": name }),
+        "products" => json!({ "asin": name[22..].to_uppercase() }),
+        "invoice_line_items" => json!({ "position": id.as_u128() % 1_000_000_000 + 10 }),
+        "comments" => json!({ "author_id": author }),
+        _ => json!({}),
+    };
+    with.as_object_mut()
+        .unwrap()
+        .extend(unique.as_object().unwrap().clone());
+    with
+}
+
+fn uuid_of(with: &Value) -> Uuid {
+    with["id"].as_str().unwrap().parse().unwrap()
+}
+
+/// A write that is taken back, whatever came of it.
+async fn try_out(connection: &mut PgConnection, sql: String) -> Result<u64, String> {
+    attempt(connection, "begin".to_owned()).await.unwrap();
+    let done = attempt(connection, sql).await;
+    attempt(connection, "rollback".to_owned()).await.unwrap();
+    done
+}
+
+async fn one<T>(connection: &mut PgConnection, sql: &'static str) -> T
+where
+    T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+{
+    sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
+}
+
+#[test]
+fn each_role_writes_the_tables_that_its_policies_name() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        tenant.seed(1, 1).await;
+        let mut owner = tenant.begin().await.0;
+        let mut grid = format!("{:<20}{:<8}", "", "");
+        for role in ROLES {
+            write!(grid, "{:<8}", role.as_str()).unwrap();
+        }
+        for table in tenant_tables(&mut owner).await {
+            let name = table.name.as_str();
+            // A row that nothing refers to, made by the owner where the owner can make one.
+            let with = fresh(name, tenant.owner().user.uuid());
+            let target = match attempt(&mut owner, insert_copy(name, &with)).await {
+                Ok(1) => uuid_of(&with),
+                made => {
+                    assert_eq!(made, refused(), "{name}");
+                    sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+                        "select min(id::text)::uuid from {name}"
+                    )))
+                    .fetch_one(&mut owner)
+                    .await
+                    .unwrap()
+                }
+            };
+            for verb in ["insert", "update", "delete"] {
+                write!(grid, "\n{name:<20}{verb:<8}").unwrap();
+                for role in ROLES {
+                    let mut sql = tenant.begin_as(role).await.0;
+                    let column = &table.tenant_column;
+                    let done = try_out(
+                        &mut sql,
+                        match verb {
+                            "insert" => {
+                                insert_copy(name, &fresh(name, tenant.caller(role).user.uuid()))
+                            }
+                            "update" => format!(
+                                "update {name} set {column} = {column} where id = '{target}'"
+                            ),
+                            _ => format!("delete from {name} where id = '{target}'"),
+                        },
+                    )
+                    .await;
+                    let done = done.map_or_else(|code| code, |rows| rows.to_string());
+                    write!(grid, "{done:<8}").unwrap();
+                    sql.close().await.unwrap();
+                }
+            }
+        }
+        let grid: Vec<&str> = grid.lines().map(str::trim_end).collect();
+        insta::assert_snapshot!(grid.join("\n"));
+    });
+}
+
+#[test]
+fn only_its_author_changes_a_comment_and_nobody_writes_in_anothers_name() {
+    run(async {
+        let app = TestApp::shared().await;
+        let (acme, globex) = (app.tenant().await, app.tenant().await);
+        acme.seed(1, 1).await;
+        globex.seed(1, 1).await;
+        let author = acme.owner().user.uuid();
+        let mut own = acme.begin().await.0;
+        let comments: i64 = one(&mut own, "select count(*) from comments").await;
+        assert_eq!(comments, 1);
+
+        // 1. Somebody else of the tenant.
+        for role in [
+            UserRole::Admin,
+            UserRole::Member,
+            UserRole::Billing,
+            UserRole::Viewer,
+        ] {
+            let mut other = acme.begin_as(role).await.0;
+            let edited =
+                try_out(&mut other, "update comments set body = 'forged'".to_owned()).await;
+            assert_eq!(edited, Ok(0), "{}", role.as_str());
+            // 2. Deleting is for the author, and for those who keep order.
+            let deleted = try_out(&mut other, "delete from comments".to_owned()).await;
+            let keeps_order = role == UserRole::Admin;
+            assert_eq!(deleted, Ok(u64::from(keeps_order)), "{}", role.as_str());
+            // 3. A comment in the name of another.
+            let with = json!({ "id": Uuid::now_v7(), "author_id": author });
+            let forged = try_out(&mut other, insert_copy("comments", &with)).await;
+            assert_eq!(forged, refused(), "{}", role.as_str());
+        }
+
+        // 4. The same user id in another tenant is another person.
+        let mut twin = globex.begin().await.0;
+        let with = json!({ "id": author, "email": "twin@example.com", "identity_id": null });
+        assert_eq!(attempt(&mut twin, insert_copy("users", &with)).await, Ok(1));
+        attempt(&mut twin, format!("set app.user_id = '{author}'"))
+            .await
+            .unwrap();
+        let edited = try_out(&mut twin, "update comments set body = 'forged'".to_owned()).await;
+        assert_eq!(
+            edited,
+            Ok(0),
+            "the tenant has one comment, by somebody else"
+        );
+
+        // 5. The author cannot give it away, nor move it to another tenant.
+        let member = acme.caller(UserRole::Member).user.uuid();
+        for moved in [
+            format!("update comments set author_id = '{member}'"),
+            format!("update comments set tenant_id = '{}'", globex.id.uuid()),
+        ] {
+            assert_eq!(try_out(&mut own, moved.clone()).await, refused(), "{moved}");
+        }
+        let edited = try_out(&mut own, "update comments set body = 'better'".to_owned()).await;
+        assert_eq!(edited, Ok(1), "the author can");
+        assert_eq!(
+            try_out(&mut own, "delete from comments".to_owned()).await,
+            Ok(1)
+        );
+    });
+}
+
+#[test]
+fn nobody_below_admin_changes_a_users_standing_not_even_their_own() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        for role in ROLES {
+            let me = tenant.caller(role).user.uuid();
+            let mut sql = tenant.begin_as(role).await.0;
+            let manages = matches!(role, UserRole::Owner | UserRole::Admin);
+            for change in [
+                "role = 'ADMIN', status = 'INVITED'",
+                "status = 'DEACTIVATED'",
+                "email = 'new@example.com'",
+                "identity_id = null",
+            ] {
+                let done = try_out(
+                    &mut sql,
+                    format!("update users set {change} where id = '{me}'"),
+                )
+                .await;
+                let expected = if manages { Ok(1) } else { refused() };
+                assert_eq!(done, expected, "{}: {change}", role.as_str());
+            }
+            let renamed = format!("update users set display_name = 'Me' where id = '{me}'");
+            assert_eq!(try_out(&mut sql, renamed).await, Ok(1), "{}", role.as_str());
+            let others = format!("update users set display_name = 'You' where id <> '{me}'");
+            let expected = if manages { 4 } else { 0 };
+            assert_eq!(
+                try_out(&mut sql, others).await,
+                Ok(expected),
+                "{}",
+                role.as_str()
+            );
+        }
+    });
+}
+
+#[test]
+fn the_audit_log_is_for_owners_and_admins() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        tenant.seed(1, 1).await;
+        for role in ROLES {
+            let mut sql = tenant.begin_as(role).await.0;
+            let entries: i64 = one(&mut sql, "select count(*) from audit_logs").await;
+            let reads = matches!(role, UserRole::Owner | UserRole::Admin);
+            assert_eq!(entries > 0, reads, "{}: {entries} entries", role.as_str());
+        }
+    });
+}
+
+#[test]
+fn the_lines_of_an_invoice_change_only_while_it_is_a_draft() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        tenant.seed(1, 1).await;
+        let mut sql = tenant.begin_as(UserRole::Billing).await.0;
+        let author = tenant.caller(UserRole::Billing).user.uuid();
+        let insert = || insert_copy("invoice_line_items", &fresh("invoice_line_items", author));
+        let update = || "update invoice_line_items set description = 'other'".to_owned();
+        let delete = || "delete from invoice_line_items".to_owned();
+        assert_eq!(try_out(&mut sql, insert()).await, Ok(1));
+        assert_eq!(try_out(&mut sql, update()).await, Ok(2));
+        assert_eq!(try_out(&mut sql, delete()).await, Ok(2));
+        let issue = "update invoices set status = 'OPEN', number = 'INV-1'";
+        assert_eq!(attempt(&mut sql, issue.to_owned()).await, Ok(1));
+        assert_eq!(try_out(&mut sql, insert()).await, refused());
+        assert_eq!(try_out(&mut sql, update()).await, Ok(0));
+        assert_eq!(try_out(&mut sql, delete()).await, Ok(0));
+    });
+}
+
+#[test]
+fn a_foreign_key_to_another_tenants_row_fails_like_one_to_no_row() {
+    run(async {
+        let app = TestApp::shared().await;
+        let (acme, globex) = (app.tenant().await, app.tenant().await);
+        acme.seed(1, 1).await;
+        globex.seed(1, 1).await;
+        let (mut a, mut b) = (acme.begin().await.0, globex.begin().await.0);
+        // Every key of two columns, of which the first is the tenant.
+        let keys = sqlx::query(
+            "select c.conrelid::regclass::text, a.attname::text, c.confrelid::regclass::text
+             from pg_constraint c
+             join pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[2]
+             where c.contype = 'f' and c.conrelid <> 'memberships'::regclass order by 1, 2",
+        )
+        .fetch_all(&mut b)
+        .await
+        .unwrap();
+        assert!(keys.len() > 5, "only {} keys", keys.len());
+        for key in keys {
+            let (table, column, target): (String, String, String) =
+                (key.get(0), key.get(1), key.get(2));
+            let first = |table: &str| {
+                sqlx::AssertSqlSafe(format!("select min(id::text)::uuid from {table}"))
+            };
+            let theirs: Uuid = sqlx::query_scalar(first(&target))
+                .fetch_one(&mut a)
+                .await
+                .unwrap();
+            let own: Uuid = sqlx::query_scalar(first(&target))
+                .fetch_one(&mut b)
+                .await
+                .unwrap();
+            let mut point_to = async |row: Uuid| {
+                let mut with = fresh(&table, globex.owner().user.uuid());
+                if table == "comments" && column != "author_id" {
+                    for subject in ["project_id", "invoice_id", "product_id"] {
+                        with[subject] = Value::Null;
+                    }
+                }
+                with[&column] = json!(row);
+                try_out(&mut b, insert_copy(&table, &with)).await
+            };
+            let (foreign, nowhere) = (point_to(theirs).await, point_to(Uuid::now_v7()).await);
+            assert_eq!(
+                foreign, nowhere,
+                "{table}.{column}: tells that the row exists"
+            );
+            // Where a policy looks at the column it refuses before the key is looked up.
+            let by_policy = [
+                ("comments", "author_id"),
+                ("invoice_line_items", "invoice_id"),
+            ]
+            .contains(&(table.as_str(), column.as_str()));
+            let code = if by_policy { "42501" } else { "23503" };
+            assert_eq!(foreign, Err(code.to_owned()), "{table}.{column}");
+            let own = if column == "author_id" {
+                globex.owner().user.uuid()
+            } else {
+                own
+            };
+            assert_eq!(
+                point_to(own).await,
+                Ok(1),
+                "{table}.{column}: what refuses is not the tenant"
+            );
+        }
+    });
+}
+
+#[test]
+fn unique_values_of_another_tenant_are_free_to_use() {
+    run(async {
+        let app = TestApp::shared().await;
+        let (acme, globex) = (app.tenant().await, app.tenant().await);
+        acme.seed(1, 1).await;
+        globex.seed(1, 1).await;
+        let (mut a, mut b) = (acme.begin().await.0, globex.begin().await.0);
+        let values = [
+            ("users", "email", format!("owner@{}.example", acme.slug)),
+            ("organizations", "slug", acme.slug.clone()),
+            ("products", "asin", "ACMEONLY01".to_owned()),
+        ];
+        let taken = "update products set asin = 'ACMEONLY01'".to_owned();
+        assert_eq!(attempt(&mut a, taken).await, Ok(1));
+        for (table, column, value) in values {
+            let same = async |sql: &mut PgConnection, tenant: &Tenant| {
+                let mut with = fresh(table, tenant.owner().user.uuid());
+                with[column] = json!(value);
+                try_out(sql, insert_copy(table, &with)).await
+            };
+            assert_eq!(
+                same(&mut b, &globex).await,
+                Ok(1),
+                "{table}.{column} tells that it is taken"
+            );
+            let own = same(&mut a, &acme).await;
+            assert_eq!(
+                own,
+                Err("23505".to_owned()),
+                "{table}.{column} is unique in its tenant"
+            );
+        }
+        // Also the whole key: an id that another tenant uses is free.
+        let id: Uuid = one(&mut a, "select id from organizations").await;
+        let mut with = fresh("organizations", id);
+        with["id"] = json!(id);
+        assert_eq!(
+            try_out(&mut b, insert_copy("organizations", &with)).await,
+            Ok(1)
+        );
+    });
+}
+
+#[test]
+fn the_audit_log_holds_exactly_the_fields_that_changed() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        let seed = tenant.seed(1, 0).await;
+        let mut sql = tenant.begin_as(UserRole::Admin).await.0;
+        let entries =
+            "select coalesce(jsonb_agg(jsonb_build_array(action, actor_id, project_id, changes)
+                           order by occurred_at, id), '[]')
+                       from audit_logs where subject_id = ";
+        let (project, actor) = (seed.projects[0], tenant.caller(UserRole::Admin).user.uuid());
+        let log = async |sql: &mut PgConnection| -> Vec<Value> {
+            let query = sqlx::AssertSqlSafe(format!("{entries}'{project}'"));
+            let all: Value = sqlx::query_scalar(query).fetch_one(sql).await.unwrap();
+            all.as_array().unwrap().clone()
+        };
+        let made = log(&mut sql).await;
+        assert_eq!(made.len(), 1);
+        assert_eq!(made[0][0], "project.created");
+        assert_eq!(made[0][1], json!(tenant.owner().user.uuid()));
+        let fields: Vec<&str> = made[0][3]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|change| change["field"].as_str().unwrap())
+            .collect();
+        assert_eq!(fields, ["name", "organization_id", "owner_id", "status"]);
+
+        attempt(&mut sql, "update projects set name = name".to_owned())
+            .await
+            .unwrap();
+        assert_eq!(log(&mut sql).await.len(), 1, "nothing changed");
+        attempt(
+            &mut sql,
+            "update projects set status = 'ACTIVE', due_on = '2030-01-31'".to_owned(),
+        )
+        .await
+        .unwrap();
+        let changes = json!([
+            { "field": "due_on", "before": null, "after": "2030-01-31" },
+            { "field": "status", "before": "PLANNED", "after": "ACTIVE" },
+        ]);
+        assert_eq!(
+            log(&mut sql).await[1],
+            json!(["project.updated", actor, project, changes])
+        );
+
+        let undone = try_out(&mut sql, "update projects set name = 'undone'".to_owned()).await;
+        assert_eq!(
+            (undone, log(&mut sql).await.len()),
+            (Ok(1), 2),
+            "taken back with its change"
+        );
+        attempt(
+            &mut sql,
+            "delete from comments; delete from projects".to_owned(),
+        )
+        .await
+        .unwrap();
+        let deleted = &log(&mut sql).await[2];
+        assert_eq!(deleted[0], "project.deleted");
+        assert_eq!(deleted[3].as_array().unwrap().len(), 5);
+    });
+}
+
+#[test]
+fn memberships_follow_users() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        let mut sql = tenant.begin().await.0;
+        let member = tenant.caller(UserRole::Member).user.uuid();
+        let membership = async |sql: &mut PgConnection| -> Option<(String, String)> {
+            let row = sqlx::query("select role, status from memberships where id = $1")
+                .bind(member)
+                .fetch_optional(sql)
+                .await
+                .unwrap();
+            row.map(|row| (row.get(0), row.get(1)))
+        };
+        let is = |role: &str, status: &str| Some((role.to_owned(), status.to_owned()));
+        assert_eq!(membership(&mut sql).await, is("MEMBER", "ACTIVE"));
+        for (change, expected) in [
+            ("role = 'BILLING'", is("BILLING", "ACTIVE")),
+            ("status = 'DEACTIVATED'", is("BILLING", "DEACTIVATED")),
+            ("display_name = 'Somebody'", is("BILLING", "DEACTIVATED")),
+            ("identity_id = null", None),
+        ] {
+            let update = format!("update users set {change} where id = '{member}'");
+            assert_eq!(attempt(&mut sql, update).await, Ok(1));
+            assert_eq!(membership(&mut sql).await, expected, "{change}");
+        }
+        let others: i64 = one(&mut sql, "select count(*) from memberships").await;
+        assert_eq!(others, 4);
+        let viewer = tenant.caller(UserRole::Viewer).user.uuid();
+        assert_eq!(
+            attempt(&mut sql, format!("delete from users where id = '{viewer}'")).await,
+            Ok(1)
+        );
+        let others: i64 = one(&mut sql, "select count(*) from memberships").await;
+        assert_eq!(others, 3, "gone with its user");
+    });
+}
