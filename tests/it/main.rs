@@ -7,5 +7,8 @@
     reason = "fixtures are dynamic SQL against a database that the build does not know"
 )]
 
+mod filters;
 mod harness;
+mod lists;
+mod pages;
 mod reads;
