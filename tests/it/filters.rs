@@ -35,7 +35,10 @@ enum Kind {
 impl Kind {
     fn cell(self, value: &Value) -> Cell {
         let Some(text) = value.as_str() else {
-            assert!(value.is_null(), "a column that no filter can be on: {value}");
+            assert!(
+                value.is_null(),
+                "a column that no filter can be on: {value}"
+            );
             return Cell::Null;
         };
         match self {
@@ -106,9 +109,9 @@ fn holds(operator: &str, cell: &Cell, operand: &Cell) -> bool {
         ("gt", _, _) => cell > operand,
         ("gte", _, _) => cell >= operand,
         ("startsWith", Cell::Text(text), Cell::Text(start)) => text.starts_with(start.as_str()),
-        ("contains", Cell::Text(text), Cell::Text(part)) => {
-            text.to_ascii_lowercase().contains(&part.to_ascii_lowercase())
-        }
+        ("contains", Cell::Text(text), Cell::Text(part)) => text
+            .to_ascii_lowercase()
+            .contains(&part.to_ascii_lowercase()),
         other => panic!("teach the oracle {other:?}"),
     }
 }
@@ -122,7 +125,11 @@ struct Subject<'t> {
 
 impl<'t> Subject<'t> {
     async fn new(tenant: &'t Tenant, list: &'t Field) -> Self {
-        Self { caller: tenant.owner(), list, rows: rows_by_sql(tenant, row_of(list)).await }
+        Self {
+            caller: tenant.owner(),
+            list,
+            rows: rows_by_sql(tenant, row_of(list)).await,
+        }
     }
 
     async fn ask(&self, filter: Value) -> Answer {
@@ -152,7 +159,11 @@ impl<'t> Subject<'t> {
             .collect();
         let what = format!("{} where {filter}", self.list.name);
         assert_eq!(list["totalCount"], expected.len(), "{what}");
-        assert!(seen.is_subset(&expected), "{what}: {:?}", seen.difference(&expected));
+        assert!(
+            seen.is_subset(&expected),
+            "{what}: {:?}",
+            seen.difference(&expected)
+        );
         assert_eq!(seen.len(), expected.len().min(100), "{what}");
         expected.len()
     }
@@ -161,7 +172,11 @@ impl<'t> Subject<'t> {
 /// What a filter of a field may say; `None` for `and`, `or` and `not`.
 fn kind(shape: &Shape, list: &Field, field: &Field) -> Option<Kind> {
     if Some(field.named.as_str()) == list.arg("filter") {
-        assert!(matches!(field.name.as_str(), "and" | "or" | "not"), "{}", field.name);
+        assert!(
+            matches!(field.name.as_str(), "and" | "or" | "not"),
+            "{}",
+            field.name
+        );
         return None;
     }
     Some(match field.named.as_str() {
@@ -170,8 +185,17 @@ fn kind(shape: &Shape, list: &Field, field: &Field) -> Option<Kind> {
         "DateTimeFilter" => Kind::Time,
         "DateFilter" => Kind::Date,
         other => {
-            let eq = shape.named(other).inputs.iter().find(|input| input.name == "eq").unwrap();
-            assert_eq!(shape.named(&eq.named).kind, "ENUM", "teach the oracle {other}");
+            let eq = shape
+                .named(other)
+                .inputs
+                .iter()
+                .find(|input| input.name == "eq")
+                .unwrap();
+            assert_eq!(
+                shape.named(&eq.named).kind,
+                "ENUM",
+                "teach the oracle {other}"
+            );
             Kind::Choice
         }
     })
@@ -179,11 +203,17 @@ fn kind(shape: &Shape, list: &Field, field: &Field) -> Option<Kind> {
 
 /// Up to three values that rows hold, one of them of the least and one of the greatest row.
 fn held(rows: &[Value], column: &str, kind: Kind) -> Vec<Cell> {
-    let cells: BTreeSet<Cell> =
-        rows.iter().map(|row| kind.cell(&row[column])).filter(|cell| *cell != Cell::Null).collect();
+    let cells: BTreeSet<Cell> = rows
+        .iter()
+        .map(|row| kind.cell(&row[column]))
+        .filter(|cell| *cell != Cell::Null)
+        .collect();
     let cells: Vec<Cell> = cells.into_iter().collect();
     let picked: BTreeSet<usize> = [0, cells.len() / 2, cells.len().saturating_sub(1)].into();
-    picked.into_iter().filter_map(|place| cells.get(place).cloned()).collect()
+    picked
+        .into_iter()
+        .filter_map(|place| cells.get(place).cloned())
+        .collect()
 }
 
 #[test]
@@ -217,12 +247,19 @@ fn every_operator_of_every_filter_chooses_what_it_says() {
         let known = |name: &String| {
             roots.iter().any(|list| {
                 let filter = list.arg("filter").unwrap();
-                filter == name || shape.named(filter).inputs.iter().any(|field| field.named == *name)
+                filter == name
+                    || shape
+                        .named(filter)
+                        .inputs
+                        .iter()
+                        .any(|field| field.named == *name)
             })
         };
         let unknown: Vec<&String> = shape
             .types()
-            .filter(|(name, one)| one.kind == "INPUT_OBJECT" && name.ends_with("Filter") && !known(name))
+            .filter(|(name, one)| {
+                one.kind == "INPUT_OBJECT" && name.ends_with("Filter") && !known(name)
+            })
             .map(|(name, _)| name)
             .collect();
         assert!(unknown.is_empty(), "filters of no list: {unknown:?}");
@@ -235,7 +272,9 @@ async fn check_list(tenant: &Tenant, shape: &Shape, list: &Field) -> Vec<String>
     let input = list.arg("filter").unwrap();
     let mut visited = Vec::new();
     for field in &shape.named(input).inputs {
-        let Some(kind) = kind(shape, list, field) else { continue };
+        let Some(kind) = kind(shape, list, field) else {
+            continue;
+        };
         let column = column(&field.name);
         let cell = |row: &Value| kind.cell(&row[&column]);
         let held = held(&subject.rows, &column, kind);
@@ -255,8 +294,11 @@ async fn check_list(tenant: &Tenant, shape: &Shape, list: &Field) -> Vec<String>
                 "in" => {
                     subject.check(filter(json!([])), |_| false).await;
                     for some in [&operands[..1], &operands[..], &held[..]] {
-                        let values: Vec<Value> = some.iter().map(|cell| kind.operand(cell)).collect();
-                        subject.check(filter(json!(values)), |row| some.contains(&cell(row))).await;
+                        let values: Vec<Value> =
+                            some.iter().map(|cell| kind.operand(cell)).collect();
+                        subject
+                            .check(filter(json!(values)), |row| some.contains(&cell(row)))
+                            .await;
                     }
                 }
                 _ => {
@@ -266,7 +308,11 @@ async fn check_list(tenant: &Tenant, shape: &Shape, list: &Field) -> Vec<String>
                         most = most.max(subject.check(filter(kind.operand(operand)), chosen).await);
                     }
                     let none_is_less = matches!(operator, "lt" | "gt");
-                    assert!(most > 0 || none_is_less, "{input}.{}.{operator} chose nothing", field.name);
+                    assert!(
+                        most > 0 || none_is_less,
+                        "{input}.{}.{operator} chose nothing",
+                        field.name
+                    );
                 }
             }
         }
@@ -300,26 +346,38 @@ fn and_or_and_not_combine_in_two_values() {
             }
         }
 
-        let projects = shape.roots().into_iter().find(|list| list.name == "projects").unwrap();
+        let projects = shape
+            .roots()
+            .into_iter()
+            .find(|list| list.name == "projects")
+            .unwrap();
         let subject = Subject::new(&tenant, &projects).await;
         let due = |row: &Value| row["due_on"].as_str().map(str::to_owned);
         let is = |row: &Value, column: &str, value: &str| row[column] == value;
         let day = "2026-02-28";
-        let without = subject.check(json!({ "dueOn": { "isNull": true } }), |row| due(row).is_none()).await;
+        let without = subject
+            .check(json!({ "dueOn": { "isNull": true } }), |row| {
+                due(row).is_none()
+            })
+            .await;
         assert!(without > 0);
         // A comparison with null does not hold, so its negation does.
         let not_late = json!({ "not": { "dueOn": { "gt": day } } });
-        let chosen = subject.check(not_late, |row| due(row).is_none_or(|due| *due <= *day)).await;
+        let chosen = subject
+            .check(not_late, |row| due(row).is_none_or(|due| *due <= *day))
+            .await;
         assert!(chosen > without, "the negation chose only nulls");
         subject
-            .check(json!({ "not": { "not": { "dueOn": { "gt": day } } } }), |row| {
-                due(row).is_some_and(|due| *due > *day)
-            })
+            .check(
+                json!({ "not": { "not": { "dueOn": { "gt": day } } } }),
+                |row| due(row).is_some_and(|due| *due > *day),
+            )
             .await;
         subject
-            .check(json!({ "not": { "dueOn": { "gt": day }, "name": { "eq": "Same" } } }), |row| {
-                !(due(row).is_some_and(|due| *due > *day) && is(row, "name", "Same"))
-            })
+            .check(
+                json!({ "not": { "dueOn": { "gt": day }, "name": { "eq": "Same" } } }),
+                |row| !(due(row).is_some_and(|due| *due > *day) && is(row, "name", "Same")),
+            )
             .await;
         // Everything that stands side by side must hold, in and around the lists.
         subject
@@ -340,12 +398,15 @@ fn and_or_and_not_combine_in_two_values() {
             .await;
         // Several operators of one column must all hold.
         subject
-            .check(json!({ "dueOn": { "gt": day, "lt": "2026-03-12", "isNull": false } }), |row| {
-                due(row).is_some_and(|due| *due > *day && *due < *"2026-03-12")
-            })
+            .check(
+                json!({ "dueOn": { "gt": day, "lt": "2026-03-12", "isNull": false } }),
+                |row| due(row).is_some_and(|due| *due > *day && *due < *"2026-03-12"),
+            )
             .await;
         // An operator that is null is not given.
-        subject.check(json!({ "name": { "eq": null, "in": null } }), |_| true).await;
+        subject
+            .check(json!({ "name": { "eq": null, "in": null } }), |_| true)
+            .await;
     });
 }
 
@@ -355,8 +416,18 @@ fn pattern_characters_in_a_filter_stand_for_themselves() {
         let tenant = TestApp::shared().await.tenant().await;
         let seed = tenant.seed(1, 0).await;
         let mut sql = tenant.begin().await;
-        let names =
-            ["100% sure", "100 sure", "a_b", "axb", "back\\slash", "backslash", "%", "_", "\\", "Äpfel"];
+        let names = [
+            "100% sure",
+            "100 sure",
+            "a_b",
+            "axb",
+            "back\\slash",
+            "backslash",
+            "%",
+            "_",
+            "\\",
+            "Äpfel",
+        ];
         for name in names {
             sqlx::query(
                 "insert into projects (id, organization_id, owner_id, name) values (app.uuid_v7(), $1, $2, $3)",
@@ -369,18 +440,28 @@ fn pattern_characters_in_a_filter_stand_for_themselves() {
             .unwrap();
         }
         let shape = Shape::of(tenant.owner()).await;
-        let projects = shape.roots().into_iter().find(|list| list.name == "projects").unwrap();
+        let projects = shape
+            .roots()
+            .into_iter()
+            .find(|list| list.name == "projects")
+            .unwrap();
         let subject = Subject::new(&tenant, &projects).await;
-        for part in ["%", "_", "\\", "100%", "a_b", "k\\s", "\\\\", "%%", "Äp", "", "A_B", "BACK"] {
+        for part in [
+            "%", "_", "\\", "100%", "a_b", "k\\s", "\\\\", "%%", "Äp", "", "A_B", "BACK",
+        ] {
             let name = |row: &Value| row["name"].as_str().unwrap().to_owned();
             let contains = json!({ "name": { "contains": part } });
             subject
                 .check(contains, |row| {
-                    name(row).to_ascii_lowercase().contains(&part.to_ascii_lowercase())
+                    name(row)
+                        .to_ascii_lowercase()
+                        .contains(&part.to_ascii_lowercase())
                 })
                 .await;
             let starts = json!({ "name": { "startsWith": part } });
-            subject.check(starts, |row| name(row).starts_with(part)).await;
+            subject
+                .check(starts, |row| name(row).starts_with(part))
+                .await;
         }
         let chosen = subject.check(json!({ "name": { "contains": "%" } }), |row| {
             row["name"].as_str().unwrap().contains('%')
@@ -394,24 +475,38 @@ fn filters_that_ask_too_much_are_refused_before_any_sql() {
     run(async {
         let tenant = TestApp::shared().await.tenant().await;
         let shape = Shape::of(tenant.owner()).await;
-        let projects = shape.roots().into_iter().find(|list| list.name == "projects").unwrap();
+        let projects = shape
+            .roots()
+            .into_iter()
+            .find(|list| list.name == "projects")
+            .unwrap();
         let subject = Subject::new(&tenant, &projects).await;
-        let texts = |amount: usize| -> Value { (0..amount).map(|n| json!(n.to_string())).collect() };
-        let ids = |amount: usize| -> Value { (0..amount).map(|_| json!(id("prj", nobody()))).collect() };
+        let texts =
+            |amount: usize| -> Value { (0..amount).map(|n| json!(n.to_string())).collect() };
+        let ids =
+            |amount: usize| -> Value { (0..amount).map(|_| json!(id("prj", nobody()))).collect() };
         let one = json!({ "name": { "eq": "x" } });
         let many = |amount: usize| -> Value { (0..amount).map(|_| one.clone()).collect() };
-        let nested = |depth: usize| (0..depth).fold(one.clone(), |inner, _| json!({ "not": inner }));
+        let nested =
+            |depth: usize| (0..depth).fold(one.clone(), |inner, _| json!({ "not": inner }));
         let long = |length: usize| "ä".repeat(length);
 
         for (what, accepted) in [
             ("100 texts", json!({ "name": { "in": texts(100) } })),
             ("100 ids", json!({ "id": { "in": ids(100) } })),
             ("100 comparisons", json!({ "or": many(99) })),
-            ("1,000 characters", json!({ "name": { "contains": long(1_000) } })),
+            (
+                "1,000 characters",
+                json!({ "name": { "contains": long(1_000) } }),
+            ),
             ("a nest", nested(10)),
         ] {
             let answer = subject.ask(accepted).await;
-            assert_eq!(answer.data()["list"]["totalCount"], 0, "{what} were refused");
+            assert_eq!(
+                answer.data()["list"]["totalCount"],
+                0,
+                "{what} were refused"
+            );
         }
 
         let comparisons = "filter: at most 100 comparisons";
@@ -424,7 +519,10 @@ fn filters_that_ask_too_much_are_refused_before_any_sql() {
             (json!({ "status": { "in": vec!["ACTIVE"; 101] } }), values),
             (json!({ "not": { "name": { "in": texts(101) } } }), values),
             (json!({ "or": many(101) }), comparisons),
-            (json!({ "and": [{ "or": many(60) }, { "not": { "and": many(60) } }] }), comparisons),
+            (
+                json!({ "and": [{ "or": many(60) }, { "not": { "and": many(60) } }] }),
+                comparisons,
+            ),
             (json!({ "and": vec![json!({}); 101] }), comparisons),
             (json!({ "name": { "eq": long(1_001) } }), length),
             (json!({ "name": { "ne": long(1_001) } }), length),
@@ -436,10 +534,22 @@ fn filters_that_ask_too_much_are_refused_before_any_sql() {
             (json!({ "name": { "in": ["a", "\0"] } }), nul),
             (json!({ "name": { "contains": "\0" } }), nul),
             (json!({ "name": { "startsWith": "\0" } }), nul),
-            (json!({ "id": { "eq": id("inv", nobody()) } }), "expected the id of a Project"),
-            (json!({ "id": { "ne": nobody().to_string() } }), "expected the id of a Project"),
-            (json!({ "id": { "in": [id("prj", nobody()), id("usr", nobody())] } }), "expected the id of a Project"),
-            (json!({ "ownerId": { "eq": id("prj", nobody()) } }), "expected the id of a User"),
+            (
+                json!({ "id": { "eq": id("inv", nobody()) } }),
+                "expected the id of a Project",
+            ),
+            (
+                json!({ "id": { "ne": nobody().to_string() } }),
+                "expected the id of a Project",
+            ),
+            (
+                json!({ "id": { "in": [id("prj", nobody()), id("usr", nobody())] } }),
+                "expected the id of a Project",
+            ),
+            (
+                json!({ "ownerId": { "eq": id("prj", nobody()) } }),
+                "expected the id of a User",
+            ),
         ] {
             assert_refused(&subject.ask(refused).await, message);
         }
@@ -451,7 +561,11 @@ fn a_filter_nested_without_end_is_refused_and_the_service_lives() {
     run(async {
         let tenant = TestApp::shared().await.tenant().await;
         let shape = Shape::of(tenant.owner()).await;
-        let projects = shape.roots().into_iter().find(|list| list.name == "projects").unwrap();
+        let projects = shape
+            .roots()
+            .into_iter()
+            .find(|list| list.name == "projects")
+            .unwrap();
         let subject = Subject::new(&tenant, &projects).await;
         for key in ["not", "and", "or"] {
             for depth in [40, 110] {
@@ -460,8 +574,14 @@ fn a_filter_nested_without_end_is_refused_and_the_service_lives() {
                     list => json!({ (list): [inner] }),
                 });
                 let answer = subject.ask(deep).await;
-                let code = answer.body["errors"][0]["extensions"]["code"].as_str().unwrap();
-                assert!(matches!(code, "BAD_USER_INPUT" | "QUERY_TOO_COMPLEX"), "{}", answer.body);
+                let code = answer.body["errors"][0]["extensions"]["code"]
+                    .as_str()
+                    .unwrap();
+                assert!(
+                    matches!(code, "BAD_USER_INPUT" | "QUERY_TOO_COMPLEX"),
+                    "{}",
+                    answer.body
+                );
                 assert!(answer.body.get("data").is_none_or(Value::is_null));
             }
         }
@@ -490,7 +610,10 @@ fn a_filter_below_a_row_holds_in_every_list_of_the_level() {
                 assert_eq!(invoice["organization"]["id"], organization["id"]);
             }
             let all = organization["all"]["nodes"].as_array().unwrap();
-            let expected = all.iter().filter(|invoice| invoice["status"] == "OPEN").count();
+            let expected = all
+                .iter()
+                .filter(|invoice| invoice["status"] == "OPEN")
+                .count();
             assert_eq!(nodes.len(), expected);
             assert_eq!(organization["open"]["totalCount"], expected);
             assert_eq!(organization["all"]["totalCount"], all.len());

@@ -69,9 +69,16 @@ impl TestApp {
 
     /// Another service over the same database; answers the address of its API.
     pub async fn serve(&self, options: ServiceOptions) -> String {
+        self.serve_database(&self.database, options).await
+    }
+
+    /// A service over a database that [`TestApp::own_database`] made.
+    pub async fn serve_database(&self, database: &str, options: ServiceOptions) -> String {
         let settings = settings(options);
-        let db = TenantDb::connect(&self.database_url("palisade_app"), settings.pool).await.unwrap();
-        let directory = SignInDb::connect(&self.database_url("palisade_auth")).await.unwrap();
+        let app = self.server.url("palisade_app", database);
+        let db = TenantDb::connect(&app, settings.pool).await.unwrap();
+        let auth = self.server.url("palisade_auth", database);
+        let directory = SignInDb::connect(&auth).await.unwrap();
         let features = Features { introspection: true, explorer: true, tracing: true, home: true };
         let service =
             Service::new(db.recording_statements(), Some(directory), tokens(), &settings, features);
@@ -81,6 +88,17 @@ impl TestApp {
             http::serve(listener, service, &settings, std::future::pending()).await.unwrap();
         });
         url
+    }
+
+    /// Another migrated database, for a test whose rows or settings the others must not see.
+    pub async fn own_database(&self) -> String {
+        let mut connection =
+            PgConnection::connect(&self.server.url("postgres", "postgres")).await.unwrap();
+        let database = format!("palisade_test_{}", Uuid::now_v7().simple());
+        create_database(&mut connection, &database).await;
+        let url = self.server.url("postgres", &database);
+        migrate::run(&url, &RolePasswords::default()).await.unwrap();
+        database
     }
 
     /// The address of the tests' database as a role.

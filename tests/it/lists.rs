@@ -32,7 +32,10 @@ pub struct Field {
 impl Field {
     /// The type of an argument.
     pub fn arg(&self, name: &str) -> Option<&str> {
-        self.args.iter().find(|arg| arg.name == name).map(|arg| arg.named.as_str())
+        self.args
+            .iter()
+            .find(|arg| arg.name == name)
+            .map(|arg| arg.named.as_str())
     }
 
     /// Whether it is a list with pages.
@@ -77,13 +80,22 @@ impl Shape {
 
     /// The lists under no parent.
     pub fn roots(&self) -> Vec<Field> {
-        self.named("Query").fields.iter().filter(|field| field.is_connection()).cloned().collect()
+        self.named("Query")
+            .fields
+            .iter()
+            .filter(|field| field.is_connection())
+            .cloned()
+            .collect()
     }
 
     /// The values by which a list can be ordered.
     pub fn order_fields(&self, list: &Field) -> &[String] {
         let order = self.named(list.arg("orderBy").unwrap());
-        let field = order.inputs.iter().find(|input| input.name == "field").unwrap();
+        let field = order
+            .inputs
+            .iter()
+            .find(|input| input.name == "field")
+            .unwrap();
         &self.named(&field.named).values
     }
 }
@@ -93,7 +105,11 @@ fn text(value: &Value) -> String {
 }
 
 fn names(list: &Value) -> Vec<String> {
-    list.as_array().into_iter().flatten().map(|item| text(&item["name"])).collect()
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .map(|item| text(&item["name"]))
+        .collect()
 }
 
 fn fields(list: &Value) -> Vec<Field> {
@@ -155,7 +171,10 @@ pub async fn ids_by_sql(tenant: &Tenant, row: &str, rest: &str) -> Vec<String> {
     let (table, prefix) = table(row);
     let mut sql = tenant.begin().await;
     let text = format!("select id from {table} {rest}");
-    let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut sql.0).await.unwrap();
+    let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+        .fetch_all(&mut sql.0)
+        .await
+        .unwrap();
     rows.iter().map(|row| id(prefix, row.get(0))).collect()
 }
 
@@ -163,9 +182,13 @@ pub async fn ids_by_sql(tenant: &Tenant, row: &str, rest: &str) -> Vec<String> {
 pub async fn rows_by_sql(tenant: &Tenant, row: &str) -> Vec<Value> {
     let mut sql = tenant.begin().await;
     let text = format!("select to_jsonb(t)::text from {} t", table(row).0);
-    let rows: Vec<String> =
-        sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_all(&mut sql.0).await.unwrap();
-    rows.iter().map(|row| serde_json::from_str(row).unwrap()).collect()
+    let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
+        .fetch_all(&mut sql.0)
+        .await
+        .unwrap();
+    rows.iter()
+        .map(|row| serde_json::from_str(row).unwrap())
+        .collect()
 }
 
 /// `amount` rows of every kind that can be listed, at least 8, all made in one transaction: so every
@@ -245,8 +268,11 @@ pub fn nobody() -> Uuid {
 
 /// Sends a list with variables `$f` (filter), `$o` (order), `$a` (after) and `$b` (before).
 pub async fn list(caller: &Caller, list: &Field, page: &str, variables: Value) -> Answer {
-    let (name, filter, order) =
-        (&list.name, list.arg("filter").unwrap(), list.arg("orderBy").unwrap());
+    let (name, filter, order) = (
+        &list.name,
+        list.arg("filter").unwrap(),
+        list.arg("orderBy").unwrap(),
+    );
     let document = format!(
         "query ($f: {filter}, $o: [{order}!], $a: String, $b: String) {{
             list: {name}({page}, filter: $f, orderBy: $o, after: $a, before: $b) {{
@@ -261,7 +287,12 @@ pub async fn list(caller: &Caller, list: &Field, page: &str, variables: Value) -
 
 /// The ids of a page.
 pub fn ids(connection: &Value) -> Vec<String> {
-    connection["edges"].as_array().unwrap().iter().map(|edge| text(&edge["node"]["id"])).collect()
+    connection["edges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|edge| text(&edge["node"]["id"]))
+        .collect()
 }
 
 /// `[{field, direction}]` of words like `"NAME ASC"`.

@@ -7,8 +7,10 @@
     reason = "fixtures are dynamic SQL against a database that the build does not know"
 )]
 
+mod budgets;
 mod filters;
 mod harness;
 mod lists;
 mod pages;
+mod plans;
 mod reads;

@@ -31,16 +31,44 @@ fn check_page(connection: &Value, way: Way, is_first: bool, rest: usize) {
     };
     assert_eq!(info[more], rest > 0, "{way:?}, {rest} left: {info}");
     assert_eq!(info[came_from], !is_first, "{way:?}: {info}");
-    assert_eq!(info["startCursor"], edges.first().map_or(Value::Null, |edge| edge["cursor"].clone()));
-    assert_eq!(info["endCursor"], edges.last().map_or(Value::Null, |edge| edge["cursor"].clone()));
+    assert_eq!(
+        info["startCursor"],
+        edges
+            .first()
+            .map_or(Value::Null, |edge| edge["cursor"].clone())
+    );
+    assert_eq!(
+        info["endCursor"],
+        edges
+            .last()
+            .map_or(Value::Null, |edge| edge["cursor"].clone())
+    );
     let nodes: Vec<&Value> = edges.iter().map(|edge| &edge["node"]).collect();
-    assert_eq!(connection["nodes"].as_array().unwrap().iter().collect::<Vec<_>>(), nodes);
+    assert_eq!(
+        connection["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .collect::<Vec<_>>(),
+        nodes
+    );
 }
 
 /// Walks a root list and compares each page with the ids that belong on it.
-async fn walk(caller: &Caller, field: &Field, terms: &[String], size: usize, way: Way, all: &[String]) {
+async fn walk(
+    caller: &Caller,
+    field: &Field,
+    terms: &[String],
+    size: usize,
+    way: Way,
+    all: &[String],
+) {
     let what = format!("{} by {terms:?} {way:?} in pages of {size}", field.name);
-    let order = if terms.is_empty() { Value::Null } else { order_by(terms) };
+    let order = if terms.is_empty() {
+        Value::Null
+    } else {
+        order_by(terms)
+    };
     let mut seen = 0;
     let mut cursor = Value::Null;
     loop {
@@ -58,7 +86,10 @@ async fn walk(caller: &Caller, field: &Field, terms: &[String], size: usize, way
                 &all[end.saturating_sub(size)..end]
             }
         };
-        assert!(here == expected, "{what}, after {seen} rows: {here:?} instead of {expected:?}");
+        assert!(
+            here == expected,
+            "{what}, after {seen} rows: {here:?} instead of {expected:?}"
+        );
         let is_first = seen == 0;
         seen += here.len();
         check_page(connection, way, is_first, all.len() - seen);
@@ -128,11 +159,21 @@ fn every_list_walks_both_ways_in_every_order_without_a_gap_or_a_repeat() {
         });
         let walked: usize = join_all(walks).await.into_iter().sum();
         // Every value of every order there is, in both directions, and not fewer lists than types.
-        let enums = shape.types().filter(|(name, _)| name.ends_with("OrderField"));
-        let (kinds, values) =
-            enums.fold((0, 0), |(kinds, values), (_, one)| (kinds + 1, values + one.values.len()));
-        assert_eq!(kinds, roots.len(), "a kind of list has no root list that this test walks");
-        assert!(walked >= 2 * values && values >= kinds, "{walked} walks of {values} orders");
+        let enums = shape
+            .types()
+            .filter(|(name, _)| name.ends_with("OrderField"));
+        let (kinds, values) = enums.fold((0, 0), |(kinds, values), (_, one)| {
+            (kinds + 1, values + one.values.len())
+        });
+        assert_eq!(
+            kinds,
+            roots.len(),
+            "a kind of list has no root list that this test walks"
+        );
+        assert!(
+            walked >= 2 * values && values >= kinds,
+            "{walked} walks of {values} orders"
+        );
     });
 }
 
@@ -143,7 +184,13 @@ fn small_odd_pages_walk_a_thousand_equal_rows() {
         fill(&tenant, 1_000).await;
         let caller = tenant.owner();
         let shape = Shape::of(caller).await;
-        let root = |name: &str| shape.roots().into_iter().find(|field| field.name == name).unwrap();
+        let root = |name: &str| {
+            shape
+                .roots()
+                .into_iter()
+                .find(|field| field.name == name)
+                .unwrap()
+        };
         let (projects, products) = (root("projects"), root("products"));
 
         let newest = vec!["CREATED_AT DESC".to_owned()];
@@ -186,11 +233,20 @@ fn lists_under_several_parents_walk_both_ways_at_once() {
             .types()
             .filter(|(name, one)| one.kind == "OBJECT" && *name != "Query")
             .flat_map(|(name, one)| {
-                one.fields.iter().filter(|field| field.is_connection()).map(move |f| (name, f))
+                one.fields
+                    .iter()
+                    .filter(|field| field.is_connection())
+                    .map(move |f| (name, f))
             })
             .collect();
-        assert!(nested.len() >= 18, "only {} lists under parents", nested.len());
-        let walks = nested.iter().map(|(parent, field)| nested_walk(&tenant, parent, field));
+        assert!(
+            nested.len() >= 18,
+            "only {} lists under parents",
+            nested.len()
+        );
+        let walks = nested
+            .iter()
+            .map(|(parent, field)| nested_walk(&tenant, parent, field));
         join_all(walks).await;
     });
 }
@@ -206,7 +262,10 @@ async fn nested_walk(tenant: &Tenant, parent: &str, field: &Field) {
         table(row).0,
         table(parent).0,
     );
-    let parents = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut sql.0).await.unwrap();
+    let parents = sqlx::query(sqlx::AssertSqlSafe(text))
+        .fetch_all(&mut sql.0)
+        .await
+        .unwrap();
     let parents: Vec<uuid::Uuid> = parents.iter().map(|row| row.get(0)).collect();
     // The default order of every list but that of lines is newest first.
     let (order, terms) = match row {
@@ -219,8 +278,17 @@ async fn nested_walk(tenant: &Tenant, parent: &str, field: &Field) {
         all.push(ids_by_sql(tenant, row, &rest).await);
     }
     // A user writes nothing but what the fixture's only author does, and there is one tenant.
-    let least = if matches!(parent, "Tenant") || column == "author_id" || column == "actor_id" { 1 } else { 2 };
-    assert!(parents.len() >= least, "{parent}.{} has {} parents", field.name, parents.len());
+    let least = if matches!(parent, "Tenant") || column == "author_id" || column == "actor_id" {
+        1
+    } else {
+        2
+    };
+    assert!(
+        parents.len() >= least,
+        "{parent}.{} has {} parents",
+        field.name,
+        parents.len()
+    );
 
     for (way, size) in [(Way::Forwards, 7), (Way::Backwards, 5)] {
         let mut cursors = vec![Value::Null; parents.len()];
@@ -257,11 +325,20 @@ async fn nested_walk(tenant: &Tenant, parent: &str, field: &Field) {
                     Way::Forwards => &all[n][seen[n]..seen[n] + size.min(left)],
                     Way::Backwards => &all[n][left - size.min(left)..left],
                 };
-                assert!(here == expected, "{parent}.{} {way:?}, after {}", field.name, seen[n]);
+                assert!(
+                    here == expected,
+                    "{parent}.{} {way:?}, after {}",
+                    field.name,
+                    seen[n]
+                );
                 let is_first = seen[n] == 0;
                 seen[n] += here.len();
                 check_page(connection, way, is_first, all[n].len() - seen[n]);
-                let end = if way == Way::Forwards { "endCursor" } else { "startCursor" };
+                let end = if way == Way::Forwards {
+                    "endCursor"
+                } else {
+                    "startCursor"
+                };
                 cursors[n] = connection["pageInfo"][end].clone();
             }
         }
@@ -274,8 +351,16 @@ fn after_and_before_together_are_the_rows_between() {
         let tenant = TestApp::shared().await.tenant().await;
         fill(&tenant, 30).await;
         let caller = tenant.owner();
-        let projects = Shape::of(caller).await.roots().into_iter().find(|f| f.name == "projects").unwrap();
-        for terms in [vec!["CREATED_AT DESC".to_owned()], vec!["DUE_ON DESC".to_owned(), "NAME ASC".to_owned()]] {
+        let projects = Shape::of(caller)
+            .await
+            .roots()
+            .into_iter()
+            .find(|f| f.name == "projects")
+            .unwrap();
+        for terms in [
+            vec!["CREATED_AT DESC".to_owned()],
+            vec!["DUE_ON DESC".to_owned(), "NAME ASC".to_owned()],
+        ] {
             let order = order_by(&terms);
             let all = sorted(&tenant, "Project", &terms).await;
             let answer = list(caller, &projects, "first: 100", json!({ "o": order })).await;
@@ -308,8 +393,10 @@ fn an_empty_page_has_no_cursors_and_tells_whether_rows_follow() {
     run(async {
         let tenant = TestApp::shared().await.tenant().await;
         let page = |page: &str| {
-            format!("{{ list: projects({page}) {{ nodes {{ id }} edges {{ cursor node {{ id }} }}
-                pageInfo {{ hasNextPage hasPreviousPage startCursor endCursor }} }} }}")
+            format!(
+                "{{ list: projects({page}) {{ nodes {{ id }} edges {{ cursor node {{ id }} }}
+                pageInfo {{ hasNextPage hasPreviousPage startCursor endCursor }} }} }}"
+            )
         };
         for (rows, follows) in [(0, false), (3, true)] {
             if rows > 0 {
@@ -338,7 +425,10 @@ fn page_sizes_that_no_page_has_are_refused_before_any_sql() {
             ("first: -1", "first: must be between 0 and 100"),
             ("last: 101", "last: must be between 0 and 100"),
             ("last: -1", "last: must be between 0 and 100"),
-            ("first: 1, last: 1", "last: give either first or last, not both"),
+            (
+                "first: 1, last: 1",
+                "last: give either first or last, not both",
+            ),
         ];
         for root in Shape::of(caller).await.roots() {
             for (page, message) in refused {
@@ -354,7 +444,10 @@ fn page_sizes_that_no_page_has_are_refused_before_any_sql() {
         );
         let answer = caller.query(&document).await;
         assert_eq!(answer.code(), "BAD_USER_INPUT");
-        assert_eq!(answer.body["errors"][0]["path"], json!(["project", "invoices"]));
+        assert_eq!(
+            answer.body["errors"][0]["path"],
+            json!(["project", "invoices"])
+        );
         assert_eq!(answer.statements().len(), 1);
     });
 }
@@ -368,41 +461,96 @@ fn a_cursor_of_anything_else_is_refused_before_any_sql() {
         other.seed(3, 1).await;
         let caller = tenant.owner();
         let shape = Shape::of(caller).await;
-        let root = |name: &str| shape.roots().into_iter().find(|field| field.name == name).unwrap();
+        let root = |name: &str| {
+            shape
+                .roots()
+                .into_iter()
+                .find(|field| field.name == name)
+                .unwrap()
+        };
         let cursor_of = async |caller: &Caller, name: &str, terms: &[&str]| {
             let terms: Vec<String> = terms.iter().map(|term| (*term).to_owned()).collect();
-            let answer = list(caller, &root(name), "first: 1", json!({ "o": order_by(&terms) })).await;
-            answer.data()["list"]["pageInfo"]["endCursor"].as_str().unwrap().to_owned()
+            let answer = list(
+                caller,
+                &root(name),
+                "first: 1",
+                json!({ "o": order_by(&terms) }),
+            )
+            .await;
+            answer.data()["list"]["pageInfo"]["endCursor"]
+                .as_str()
+                .unwrap()
+                .to_owned()
         };
         let mine = cursor_of(caller, "projects", &["NAME ASC"]).await;
         let name_asc = json!([{ "field": "NAME", "direction": "ASC" }]);
-        let accepted = list(caller, &root("projects"), "first: 1", json!({ "o": name_asc, "a": mine })).await;
+        let accepted = list(
+            caller,
+            &root("projects"),
+            "first: 1",
+            json!({ "o": name_asc, "a": mine }),
+        )
+        .await;
         assert_eq!(ids(&accepted.data()["list"]).len(), 1);
 
         // The parts of a cursor are readable, and changing them is no way around the check.
-        let parts: Vec<Value> = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(&mine).unwrap()).unwrap();
+        let parts: Vec<Value> =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(&mine).unwrap()).unwrap();
         let forge = |change: &dyn Fn(&mut Vec<Value>)| {
             let mut parts = parts.clone();
             change(&mut parts);
             URL_SAFE_NO_PAD.encode(Value::Array(parts).to_string())
         };
         let wrong = [
-            ("of another field", cursor_of(caller, "projects", &["DUE_ON ASC"]).await),
-            ("of the other direction", cursor_of(caller, "projects", &["NAME DESC"]).await),
-            ("of more terms", cursor_of(caller, "projects", &["NAME ASC", "CREATED_AT ASC"]).await),
-            ("of another list", cursor_of(caller, "organizations", &["NAME ASC"]).await),
-            ("of another tenant", cursor_of(other.owner(), "projects", &["NAME ASC"]).await),
-            ("with another stamp", forge(&|parts| parts[0] = json!("0".repeat(32)))),
-            ("with a number for a text", forge(&|parts| parts[1] = json!(1))),
-            ("with a null where none can be", forge(&|parts| parts[1] = Value::Null)),
-            ("with a character that cannot be stored", forge(&|parts| parts[1] = json!("\0"))),
-            ("with a text for an id", forge(&|parts| parts[2] = json!("x"))),
+            (
+                "of another field",
+                cursor_of(caller, "projects", &["DUE_ON ASC"]).await,
+            ),
+            (
+                "of the other direction",
+                cursor_of(caller, "projects", &["NAME DESC"]).await,
+            ),
+            (
+                "of more terms",
+                cursor_of(caller, "projects", &["NAME ASC", "CREATED_AT ASC"]).await,
+            ),
+            (
+                "of another list",
+                cursor_of(caller, "organizations", &["NAME ASC"]).await,
+            ),
+            (
+                "of another tenant",
+                cursor_of(other.owner(), "projects", &["NAME ASC"]).await,
+            ),
+            (
+                "with another stamp",
+                forge(&|parts| parts[0] = json!("0".repeat(32))),
+            ),
+            (
+                "with a number for a text",
+                forge(&|parts| parts[1] = json!(1)),
+            ),
+            (
+                "with a null where none can be",
+                forge(&|parts| parts[1] = Value::Null),
+            ),
+            (
+                "with a character that cannot be stored",
+                forge(&|parts| parts[1] = json!("\0")),
+            ),
+            (
+                "with a text for an id",
+                forge(&|parts| parts[2] = json!("x")),
+            ),
             ("with a part more", forge(&|parts| parts.push(json!("x")))),
             ("with a part less", forge(&|parts| drop(parts.pop()))),
             ("that is cut", mine[..mine.len() - 3].to_owned()),
             ("that is no cursor", "not a cursor".to_owned()),
             ("that is empty", String::new()),
-            ("that is an injection", "'; drop table projects; --".to_owned()),
+            (
+                "that is an injection",
+                "'; drop table projects; --".to_owned(),
+            ),
             ("that is far too long", "A".repeat(100_000)),
         ];
         for (what, cursor) in &wrong {
@@ -410,7 +558,12 @@ fn a_cursor_of_anything_else_is_refused_before_any_sql() {
                 let mut variables = json!({ "o": name_asc });
                 variables[argument] = json!(cursor);
                 let answer = list(caller, &root("projects"), "first: 1", variables).await;
-                assert_eq!(answer.code(), "BAD_USER_INPUT", "a cursor {what}: {}", answer.body);
+                assert_eq!(
+                    answer.code(),
+                    "BAD_USER_INPUT",
+                    "a cursor {what}: {}",
+                    answer.body
+                );
                 assert_refused(&answer, &format!("{name}: not a cursor of this list"));
             }
         }
@@ -425,7 +578,12 @@ fn a_forged_position_reaches_no_row_of_another_tenant() {
         tenant.seed(4, 0).await;
         let theirs = other.seed(4, 0).await;
         let caller = tenant.owner();
-        let projects = Shape::of(caller).await.roots().into_iter().find(|f| f.name == "projects").unwrap();
+        let projects = Shape::of(caller)
+            .await
+            .roots()
+            .into_iter()
+            .find(|f| f.name == "projects")
+            .unwrap();
         let all = list(caller, &projects, "first: 100", json!({})).await;
         let mine: BTreeSet<String> = ids(&all.data()["list"]).into_iter().collect();
         let cursor = all.data()["list"]["edges"][0]["cursor"].as_str().unwrap();
@@ -446,19 +604,51 @@ fn an_order_has_at_most_five_terms_and_a_repeated_column_decides_nothing() {
         let tenant = TestApp::shared().await.tenant().await;
         fill(&tenant, 20).await;
         let caller = tenant.owner();
-        let projects = Shape::of(caller).await.roots().into_iter().find(|f| f.name == "projects").unwrap();
+        let projects = Shape::of(caller)
+            .await
+            .roots()
+            .into_iter()
+            .find(|f| f.name == "projects")
+            .unwrap();
         let six: Vec<String> = ["NAME ASC"; 6].map(str::to_owned).into();
-        let answer = list(caller, &projects, "first: 5", json!({ "o": order_by(&six) })).await;
+        let answer = list(
+            caller,
+            &projects,
+            "first: 5",
+            json!({ "o": order_by(&six) }),
+        )
+        .await;
         assert_refused(&answer, "orderBy: at most 5 terms");
-        let answer = list(caller, &projects, "first: 5", json!({ "o": order_by(&six[1..]) })).await;
-        let once = list(caller, &projects, "first: 5", json!({ "o": order_by(&six[..1]) })).await;
+        let answer = list(
+            caller,
+            &projects,
+            "first: 5",
+            json!({ "o": order_by(&six[1..]) }),
+        )
+        .await;
+        let once = list(
+            caller,
+            &projects,
+            "first: 5",
+            json!({ "o": order_by(&six[..1]) }),
+        )
+        .await;
         assert_eq!(answer.comparable(), once.comparable());
 
         let twice = ["NAME ASC", "DUE_ON DESC", "NAME DESC"].map(str::to_owned);
         let all = sorted(&tenant, "Project", &twice[..2]).await;
         walk(caller, &projects, &twice, 7, Way::Forwards, &all).await;
         // A direction that is not given is ascending.
-        let answer = list(caller, &projects, "first: 100", json!({ "o": [{ "field": "NAME" }] })).await;
-        assert_eq!(ids(&answer.data()["list"]), sorted(&tenant, "Project", &twice[..1]).await);
+        let answer = list(
+            caller,
+            &projects,
+            "first: 100",
+            json!({ "o": [{ "field": "NAME" }] }),
+        )
+        .await;
+        assert_eq!(
+            ids(&answer.data()["list"]),
+            sorted(&tenant, "Project", &twice[..1]).await
+        );
     });
 }
