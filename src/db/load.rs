@@ -142,7 +142,9 @@ impl Loaders {
     /// once in an operation.
     pub async fn load<K: Batch>(&self, key: K) -> Result<Option<K::Value>> {
         let loader = self.of::<K>();
-        Ok(loader.load(key).await?)
+        // Tokio makes a task wait after some 128 locks of one turn: keys beyond them would miss the
+        // batch that they belong to.
+        Ok(tokio::task::unconstrained(loader.load(key)).await?)
     }
 
     fn of<K: Batch>(&self) -> Loader<K> {

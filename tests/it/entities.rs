@@ -29,7 +29,11 @@ fn files(dir: impl AsRef<Path>) -> Vec<PathBuf> {
 }
 
 fn all(dir: &str) -> String {
-    files(dir).into_iter().map(read).collect::<Vec<_>>().concat()
+    files(dir)
+        .into_iter()
+        .map(read)
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 /// Type, table and source file of every `entity!`.
@@ -43,7 +47,10 @@ fn entities() -> BTreeMap<String, (String, PathBuf)> {
             found.insert(name.to_owned(), (table.to_owned(), path.clone()));
         }
     }
-    assert!(found.len() >= 9, "entities are declared in another way: {found:?}");
+    assert!(
+        found.len() >= 9,
+        "entities are declared in another way: {found:?}"
+    );
     found
 }
 
@@ -51,7 +58,9 @@ fn entities() -> BTreeMap<String, (String, PathBuf)> {
 fn camel(table: &str) -> String {
     let mut words = table.split('_');
     let first = words.next().unwrap().to_owned();
-    words.fold(first, |name, word| format!("{name}{}{}", word[..1].to_uppercase(), &word[1..]))
+    words.fold(first, |name, word| {
+        format!("{name}{}{}", word[..1].to_uppercase(), &word[1..])
+    })
 }
 
 #[test]
@@ -80,7 +89,11 @@ fn every_entity_stands_in_every_place() {
         let is_listed = name != "Tenant";
         let mut wanted = vec![
             ("migrations", &migrations, format!("create table {table} (")),
-            ("migrations", &migrations, format!("select app.protect('{table}'")),
+            (
+                "migrations",
+                &migrations,
+                format!("select app.protect('{table}'"),
+            ),
             ("src/ids.rs", &ids, format!("{name}Id = \"")),
             ("its slice", &slice, format!("relations! {{\n    {name} {{")),
             ("src/graphql/node.rs", &node, format!("{name}({name})")),
@@ -93,7 +106,10 @@ fn every_entity_stands_in_every_place() {
             wanted.push(("tests/it/documents", &documents, camel(&table)));
         }
         for (where_, text, what) in wanted {
-            assert!(text.contains(&what), "{name} ({place}): {where_} lacks `{what}`");
+            assert!(
+                text.contains(&what),
+                "{name} ({place}): {where_} lacks `{what}`"
+            );
         }
     }
 }

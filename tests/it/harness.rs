@@ -74,7 +74,11 @@ impl TestApp {
     pub async fn in_own_database(&self, steps: &[&str]) -> &'static Self {
         let database = format!("palisade_test_{}", Uuid::now_v7().simple());
         let postgres = self.server.url("postgres", "postgres");
-        create_database(&mut PgConnection::connect(&postgres).await.unwrap(), &database).await;
+        create_database(
+            &mut PgConnection::connect(&postgres).await.unwrap(),
+            &database,
+        )
+        .await;
         let url = self.server.url("postgres", &database);
         migrate::run(&url, &RolePasswords::default()).await.unwrap();
         let mut superuser = PgConnection::connect(&url).await.unwrap();
@@ -94,13 +98,16 @@ impl TestApp {
 
     /// Another service over the same database; answers the address of its API.
     pub async fn serve(&self, options: ServiceOptions) -> String {
+        self.serve_database(&self.database, options).await
+    }
+
+    /// A service over a database that [`TestApp::own_database`] made.
+    pub async fn serve_database(&self, database: &str, options: ServiceOptions) -> String {
         let settings = settings(options);
-        let db = TenantDb::connect(&self.database_url("palisade_app"), settings.pool)
-            .await
-            .unwrap();
-        let directory = SignInDb::connect(&self.database_url("palisade_auth"))
-            .await
-            .unwrap();
+        let app = self.server.url("palisade_app", database);
+        let db = TenantDb::connect(&app, settings.pool).await.unwrap();
+        let auth = self.server.url("palisade_auth", database);
+        let directory = SignInDb::connect(&auth).await.unwrap();
         let features = Features {
             introspection: true,
             explorer: true,
@@ -121,6 +128,18 @@ impl TestApp {
                 .unwrap();
         });
         url
+    }
+
+    /// Another migrated database, for a test whose rows or settings the others must not see.
+    pub async fn own_database(&self) -> String {
+        let mut connection = PgConnection::connect(&self.server.url("postgres", "postgres"))
+            .await
+            .unwrap();
+        let database = format!("palisade_test_{}", Uuid::now_v7().simple());
+        create_database(&mut connection, &database).await;
+        let url = self.server.url("postgres", &database);
+        migrate::run(&url, &RolePasswords::default()).await.unwrap();
+        database
     }
 
     /// The address of the tests' database as a role.
@@ -627,7 +646,10 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 /// Runs a statement: the number of rows that it touched, or the SQLSTATE by which it was refused.
 pub async fn attempt(connection: &mut PgConnection, sql: String) -> Result<u64, String> {
-    match sqlx::raw_sql(sqlx::AssertSqlSafe(sql.clone())).execute(connection).await {
+    match sqlx::raw_sql(sqlx::AssertSqlSafe(sql.clone()))
+        .execute(connection)
+        .await
+    {
         Ok(done) => Ok(done.rows_affected()),
         Err(sqlx::Error::Database(error)) => Err(error.code().unwrap().into_owned()),
         Err(error) => panic!("{sql}: {error}"),
@@ -666,5 +688,10 @@ pub async fn tenant_tables(connection: &mut PgConnection) -> Vec<TenantTable> {
     .fetch_all(connection)
     .await
     .unwrap();
-    rows.iter().map(|row| TenantTable { name: row.get(0), tenant_column: row.get(1) }).collect()
+    rows.iter()
+        .map(|row| TenantTable {
+            name: row.get(0),
+            tenant_column: row.get(1),
+        })
+        .collect()
 }

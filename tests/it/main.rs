@@ -8,11 +8,17 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod budgets;
 mod cross_tenant;
 mod embedded;
+mod entities;
+mod filters;
 mod harness;
 mod isolation;
 mod layers;
+mod lists;
+mod pages;
+mod plans;
 mod reads;
 mod role_rules;
 mod storm;

@@ -1,0 +1,544 @@
+//! What operations cost: round trips and statements, however many rows they answer.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use async_graphql::parser::{
+    parse_query,
+    types::{ExecutableDocument, Selection, SelectionSet},
+};
+use chrono::{DateTime, Utc};
+use palisade::{
+    db::{PoolSettings, TenantDb, admin_tx::AdminDb},
+    demo::{self, Amounts},
+    ids::EntityId as _,
+    users::UserRole,
+};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use crate::{
+    harness::{Answer, Caller, ServiceOptions, TestApp, eventually, id, run, scratch},
+    lists::Shape,
+};
+
+/// The document of the promise, with so many projects.
+fn headline(projects: u32) -> String {
+    format!(
+        "{{ projects(first: {projects}) {{ nodes {{ id name status organization {{ id name }}
+            owner {{ id email displayName }}
+            invoices(first: 5) {{ nodes {{ id number status total {{ amount currencyCode }} }} }}
+            auditLogs(first: 10) {{ nodes {{ id action occurredAt actor {{ ... on User {{ id email }} }} }} }} }} }} }}"
+    )
+}
+
+#[test]
+fn an_operation_costs_one_round_trip_and_one_for_each_list_or_type_of_a_level() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        let seed = tenant.seed(25, 2).await;
+        let caller = tenant.owner();
+        let project = id("prj", seed.projects[0]);
+        for (round_trips, document) in [
+            (0, "{ __typename }".to_owned()),
+            (0, "{ viewer { role permissions } }".to_owned()),
+            (2, format!("{{ project(id: \"{project}\") {{ name }} }}")),
+            (2, "{ projects(first: 20) { nodes { name } } }".to_owned()),
+            (3, "{ projects(first: 20) { totalCount nodes { name } } }".to_owned()),
+            (3, "{ projects(first: 20) { totalCount totalCountIsCapped nodes { name } } }".to_owned()),
+            (4, "{ projects(first: 20) { totalCount nodes { owner { email } } } }".to_owned()),
+            // One page and one count for all of the level.
+            (4, "{ projects(first: 20) { nodes { invoices { totalCount nodes { id } } } } }".to_owned()),
+            (5, "{ projects(first: 20) { totalCount nodes { invoices { totalCount nodes { id } } } } }".to_owned()),
+            // The same row by two ways is loaded once, and so is the same list.
+            (2, format!("{{ a: project(id: \"{project}\") {{ name }} b: project(id: \"{project}\") {{ id }} }}")),
+            (2, "{ a: projects { nodes { id } } b: projects { nodes { name } } }".to_owned()),
+            // Other arguments are another list, and one statement more.
+            (3, "{ a: projects(first: 1) { nodes { id } } b: projects(first: 2) { nodes { id } } }".to_owned()),
+        ] {
+            let answer = caller.query(&document).await;
+            answer.data();
+            assert_eq!(answer.round_trips(), round_trips, "{document}\n{:#?}", answer.statements());
+            let opening = u64::from(round_trips > 0);
+            assert_eq!(answer.statements().len() as u64, round_trips - opening, "{document}");
+        }
+    });
+}
+
+#[test]
+fn the_headline_document_costs_the_same_for_5_20_and_100_projects() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        tenant.seed(100, 6).await;
+        let mut costs = BTreeSet::new();
+        for projects in [5, 20, 100] {
+            let answer = tenant.owner().query(&headline(projects)).await;
+            let nodes = answer.data()["projects"]["nodes"].as_array().unwrap();
+            assert_eq!(nodes.len(), projects as usize);
+            for project in nodes {
+                assert_eq!(project["invoices"]["nodes"].as_array().unwrap().len(), 5);
+                assert_eq!(project["auditLogs"]["nodes"].as_array().unwrap().len(), 10);
+            }
+            assert!(
+                (6..=7).contains(&answer.round_trips()),
+                "{:#?}",
+                answer.statements()
+            );
+            costs.insert((answer.round_trips(), answer.statements()));
+        }
+        assert_eq!(costs.len(), 1, "rows changed the statements: {costs:#?}");
+    });
+}
+
+#[test]
+fn a_batch_holds_all_parents_of_its_level() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        tenant.seed(100, 2).await;
+        let levels = "{ projects(first: 100) { nodes { id
+            organization { id } owner { id }
+            comments(first: 2) { totalCount nodes { author { id } subject { ... on Project { id } } } }
+            invoices(first: 2) { nodes { id project { id } organization { id }
+                lineItems(first: 2) { nodes { id product { id } invoice { id } auditLogs(first: 1) { nodes { id } } } } } } } } }";
+        let answer = tenant.owner().query(levels).await;
+        let lines: usize = answer.data()["projects"]["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|project| project["invoices"]["nodes"].as_array().unwrap())
+            .map(|invoice| invoice["lineItems"]["nodes"].as_array().unwrap().len())
+            .sum();
+        assert_eq!(lines, 400);
+        // Each table is asked once for each way that leads to it, whatever the number of rows; rows
+        // that are known by id are not asked for again.
+        let mut asked: BTreeMap<String, usize> = BTreeMap::new();
+        for statement in answer.statements() {
+            let of = statement
+                .rsplit("FROM \"")
+                .next()
+                .unwrap()
+                .split('"')
+                .next()
+                .unwrap()
+                .to_owned();
+            *asked.entry(of).or_default() += 1;
+        }
+        let once = |table: &str| asked.get(table).copied().unwrap_or_default();
+        assert_eq!(once("organizations"), 1, "{asked:?}");
+        assert_eq!(once("users"), 1, "{asked:?}");
+        assert_eq!(once("products"), 1, "{asked:?}");
+        assert_eq!(once("invoice_line_items"), 1, "{asked:?}");
+        assert_eq!(once("audit_logs"), 1, "{asked:?}");
+        // The list and its count; the list and, as rows by id, what leads back.
+        assert_eq!(once("comments"), 2, "{asked:?}");
+        assert_eq!(once("invoices"), 2, "{asked:?}");
+        assert_eq!(once("projects"), 2, "{asked:?}");
+        assert_eq!(
+            answer.round_trips(),
+            1 + asked.values().sum::<usize>() as u64
+        );
+    });
+}
+
+/// The demo tenant of a database of its own, and its owner.
+struct Demo {
+    database: String,
+    tenant: Uuid,
+    caller: Caller,
+}
+
+async fn demo() -> Demo {
+    let app = TestApp::shared().await;
+    let database = app.own_database().await;
+    let url = |role: &str| app.server.url(role, &database);
+    let db = TenantDb::connect(&url("palisade_app"), PoolSettings::default())
+        .await
+        .unwrap();
+    let mut admin = AdminDb::connect(&url("palisade_admin")).await.unwrap();
+    let amounts = Amounts {
+        tenants: 1,
+        projects: 6,
+        invoices: 2,
+        audit_logs: 14,
+    };
+    demo::fill(&db, &mut admin, amounts, false).await.unwrap();
+    db.close().await;
+
+    let mut postgres = PgConnection::connect(&url("postgres")).await.unwrap();
+    let (tenant, user): (Uuid, Uuid) =
+        sqlx::query_as("select tenant_id, id from users where role = 'OWNER'")
+            .fetch_one(&mut postgres)
+            .await
+            .unwrap();
+    let token = app
+        .tokens
+        .issue(tenant.into(), user.into(), chrono::TimeDelta::hours(1))
+        .unwrap();
+    let url = app
+        .serve_database(&database, ServiceOptions::default())
+        .await;
+    let caller = Caller {
+        app,
+        url,
+        user: user.into(),
+        role: UserRole::Owner,
+        token,
+    };
+    Demo {
+        database,
+        tenant,
+        caller,
+    }
+}
+
+fn documents() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/documents");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "graphql")
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// The number behind `# name:` in the first lines of a document.
+fn budget(document: &str, name: &str) -> u64 {
+    let line = document
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("# {name}: ")));
+    line.unwrap_or_else(|| panic!("no line `# {name}: N`"))
+        .trim()
+        .parse()
+        .unwrap()
+}
+
+/// Takes out what differs from run to run: ids and moments that the database chose.
+fn redact(value: &mut Value, started: DateTime<Utc>) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| redact(item, started)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| redact(field, started)),
+        Value::String(text) => {
+            if text.starts_with("aud_") {
+                "[audit log]".clone_into(text);
+            } else if text
+                .parse::<DateTime<Utc>>()
+                .is_ok_and(|time| time >= started)
+            {
+                "[now]".clone_into(text);
+            } else if text.parse::<Uuid>().is_ok() && text.contains('-') {
+                "[request]".clone_into(text);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_golden_document_keeps_its_answer_its_statements_and_its_budget() {
+    run(async {
+        let started: DateTime<Utc> = std::time::SystemTime::now().into();
+        let demo = demo().await;
+        let ids = demo_ids(&demo).await;
+        let files = documents();
+        assert!(files.len() >= 10, "only {} documents", files.len());
+        let mut over = Vec::new();
+        for file in files {
+            let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+            let document = std::fs::read_to_string(&file).unwrap();
+            let answer = demo
+                .caller
+                .graphql(&document, variables(&document, &ids))
+                .await;
+            answer.data();
+            let mut statements = answer.statements();
+            let cost = (statements.len() as u64, answer.round_trips());
+            let budget = (
+                budget(&document, "statements"),
+                budget(&document, "round trips"),
+            );
+            if cost != budget {
+                over.push(format!(
+                    "{name} costs {cost:?} and not {budget:?}: {statements:#?}"
+                ));
+            }
+
+            let mut data = answer.body["data"].clone();
+            redact(&mut data, started);
+            // By text: lists of one level may be asked in either order.
+            statements.sort();
+            let mut golden = format!("{data:#}\n");
+            for statement in statements {
+                write!(golden, "\n{statement};\n").unwrap();
+            }
+            let mut settings = insta::Settings::clone_current();
+            settings.set_snapshot_path("documents");
+            settings.set_prepend_module_to_snapshot(false);
+            settings.set_omit_expression(true);
+            settings.bind(|| insta::assert_snapshot!(name, golden));
+        }
+        assert!(
+            over.is_empty(),
+            "statements, round trips: {}",
+            over.join("\n")
+        );
+    });
+}
+
+/// An id of each type, by the name of the variable that stands for it: `$project`.
+async fn demo_ids(demo: &Demo) -> BTreeMap<&'static str, String> {
+    let mut postgres =
+        PgConnection::connect(&demo.caller.app.server.url("postgres", &demo.database))
+            .await
+            .unwrap();
+    let mut ids = BTreeMap::from([("tenant", id("ten", demo.tenant))]);
+    for (name, prefix, one) in [
+        (
+            "user",
+            "usr",
+            "users where id in (select owner_id from projects) order by email",
+        ),
+        (
+            "organization",
+            "org",
+            "organizations where id in (select organization_id from projects) order by slug",
+        ),
+        ("project", "prj", "projects order by created_at"),
+        (
+            "product",
+            "prd",
+            "products where id in (select product_id from invoice_line_items) order by asin",
+        ),
+        (
+            "invoice",
+            "inv",
+            "invoices where id in (select invoice_id from comments) order by created_at",
+        ),
+        (
+            "line",
+            "ili",
+            "invoice_line_items order by created_at, position",
+        ),
+        ("comment", "com", "comments order by created_at"),
+        (
+            "entry",
+            "aud",
+            "audit_logs where action = 'project.created' order by subject_id",
+        ),
+    ] {
+        let text = format!("select id from {one} limit 1");
+        let found: Uuid = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
+            .fetch_one(&mut postgres)
+            .await
+            .unwrap();
+        ids.insert(name, id(prefix, found));
+    }
+    ids
+}
+
+/// The variables that a document names.
+fn variables(document: &str, ids: &BTreeMap<&'static str, String>) -> Value {
+    let named = ids
+        .iter()
+        .filter(|(name, _)| document.contains(&format!("${name}: ID!")));
+    let mut variables: serde_json::Map<String, Value> = named
+        .map(|(name, id)| ((*name).to_owned(), json!(id)))
+        .collect();
+    if document.contains("$ids: [ID!]!") {
+        let all: Vec<&String> = ids.values().collect();
+        variables.insert("ids".to_owned(), json!(all));
+    }
+    for (name, value) in [("yes", true), ("no", false)] {
+        if document.contains(&format!("${name}: Boolean!")) {
+            variables.insert(name.to_owned(), json!(value));
+        }
+    }
+    variables.into()
+}
+
+/// Collects `Type.field` of everything that a document selects.
+fn collect(shape: &Shape, document: &ExecutableDocument, seen: &mut BTreeSet<String>) {
+    for (_, operation) in document.operations.iter() {
+        collect_set(
+            shape,
+            document,
+            "Query",
+            &operation.node.selection_set.node,
+            seen,
+        );
+    }
+}
+
+fn collect_set(
+    shape: &Shape,
+    document: &ExecutableDocument,
+    on: &str,
+    set: &SelectionSet,
+    seen: &mut BTreeSet<String>,
+) {
+    for selection in &set.items {
+        match &selection.node {
+            Selection::Field(field) => {
+                let name = field.node.name.node.as_str();
+                seen.insert(format!("{on}.{name}"));
+                let of = shape
+                    .named(on)
+                    .fields
+                    .iter()
+                    .find(|field| field.name == name);
+                if let Some(of) = of {
+                    collect_set(
+                        shape,
+                        document,
+                        &of.named,
+                        &field.node.selection_set.node,
+                        seen,
+                    );
+                }
+            }
+            Selection::InlineFragment(fragment) => {
+                let condition = fragment.node.type_condition.as_ref();
+                let on = condition.map_or(on, |condition| condition.node.on.node.as_str());
+                collect_set(shape, document, on, &fragment.node.selection_set.node, seen);
+            }
+            Selection::FragmentSpread(spread) => {
+                let fragment = &document.fragments[&spread.node.fragment_name.node].node;
+                let on = fragment.type_condition.node.on.node.as_str();
+                collect_set(shape, document, on, &fragment.selection_set.node, seen);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_relation_of_every_type_is_in_a_golden_document() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        let shape = Shape::of(tenant.owner()).await;
+        let mut seen = BTreeSet::new();
+        for file in documents() {
+            let document = parse_query(std::fs::read_to_string(file).unwrap()).unwrap();
+            collect(&shape, &document, &mut seen);
+        }
+        let mut left = Vec::new();
+        for (name, one) in shape.types().filter(|(_, one)| one.kind == "OBJECT") {
+            for field in &one.fields {
+                let leads_on = matches!(
+                    &*shape.named(&field.named).kind,
+                    "OBJECT" | "INTERFACE" | "UNION"
+                );
+                let key = format!("{name}.{}", field.name);
+                if leads_on && !seen.contains(&key) {
+                    left.push(key);
+                }
+            }
+        }
+        assert!(left.is_empty(), "in no document: {left:#?}");
+    });
+}
+
+/// The statements of one backend in the server's log, from the one that holds `mark` to its end.
+fn logged(log: &str, mark: &str) -> Option<Vec<String>> {
+    let opening = log.lines().find(|line| line.contains(mark))?;
+    let backend = opening.split('[').nth(1)?.split(']').next()?;
+    let backend = format!(" [{backend}] LOG:  ");
+    let after = &log[log.find(opening)?..];
+    let mut statements = Vec::new();
+    for line in after.lines() {
+        let Some((_, entry)) = line.split_once(&backend) else {
+            continue;
+        };
+        let text = if let Some(text) = entry.strip_prefix("statement: ") {
+            text
+        } else if entry.starts_with("execute ") {
+            entry.split_once(": ")?.1
+        } else {
+            continue;
+        };
+        let is_end = text == "ROLLBACK" || text == "COMMIT";
+        statements.push(text.to_owned());
+        if is_end {
+            return Some(statements);
+        }
+    }
+    None
+}
+
+#[test]
+fn the_servers_own_log_holds_the_statements_that_the_transaction_counted() {
+    run(async {
+        let app = TestApp::shared().await;
+        let Demo {
+            database,
+            tenant,
+            caller,
+            ..
+        } = demo().await;
+        let mut postgres = PgConnection::connect(&app.server.url("postgres", &database))
+            .await
+            .unwrap();
+        let everything =
+            format!("alter role palisade_app in database {database} set log_statement = 'all'");
+        sqlx::query(sqlx::AssertSqlSafe(everything))
+            .execute(&mut postgres)
+            .await
+            .unwrap();
+        // Settings of a role hold from the next session on: a service that has none yet.
+        let caller = caller.at(&app
+            .serve_database(&database, ServiceOptions::default())
+            .await);
+        let log_file = scratch("postgres").await.join("postgres.log");
+
+        let (request, answer) = marked(&caller, &headline(6)).await;
+        let mark = format!("palisade {request}");
+        let mut statements = Vec::new();
+        eventually("the end of the transaction is in the log", async || {
+            let log = std::fs::read(&log_file).unwrap();
+            statements = logged(&String::from_utf8_lossy(&log), &mark).unwrap_or_default();
+            !statements.is_empty()
+        })
+        .await;
+
+        let opening = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL application_name = '{mark}'; \
+             SET LOCAL app.tenant_id = '{tenant}'; SET LOCAL app.user_id = '{}'; SET LOCAL app.role = 'OWNER'",
+            caller.user.uuid(),
+        );
+        assert_eq!(statements.first(), Some(&opening));
+        assert_eq!(statements.last().map(String::as_str), Some("ROLLBACK"));
+        assert_eq!(statements[1..statements.len() - 1], answer.statements());
+        // The end is not waited for, so it is no round trip.
+        assert_eq!(statements.len() as u64 - 1, answer.round_trips());
+        assert!((6..=7).contains(&answer.round_trips()));
+    });
+}
+
+/// Sends a document under a request id of its own.
+async fn marked(caller: &Caller, document: &str) -> (Uuid, Answer) {
+    let request = Uuid::now_v7();
+    let response = caller
+        .app
+        .client
+        .post(&caller.url)
+        .bearer_auth(&caller.token)
+        .header("palisade-trace", "1")
+        .header("x-request-id", request.to_string())
+        .json(&json!({ "query": document }))
+        .send()
+        .await
+        .unwrap();
+    let status = response.status().as_u16();
+    let answer = Answer {
+        status,
+        body: response.json().await.unwrap(),
+    };
+    answer.data();
+    (request, answer)
+}

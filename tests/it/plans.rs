@@ -1,0 +1,438 @@
+//! Plans: the hot statements find their rows by an index, as the role of the service.
+
+use palisade::users::UserRole;
+use serde_json::Value;
+use sqlx::{Connection as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+use crate::harness::{Caller, ServiceOptions, TestApp, id, run};
+
+/// Two tenants with so many rows that no plan reads a table for want of a better one.
+struct Big {
+    tenant: Uuid,
+    caller: Caller,
+    /// The project and the organization with the most rows below them.
+    project: Uuid,
+    organization: Uuid,
+    app: PgConnection,
+}
+
+/// As a superuser and without triggers, which the rows of the other tests need and these do not.
+const ROWS: &[&str] = &[
+    "set session_replication_role = replica",
+    "insert into tenants (id, slug, name)
+     select t::uuid, 'tenant-' || left(t, 1), 'Tenant' from unnest(array[$TENANTS]) t",
+    "insert into identities (id, email)
+     select gen_random_uuid(), n || '@example.com' from generate_series(1, 2) n",
+    "insert into users (tenant_id, id, identity_id, email, role, status)
+     select t.id, gen_random_uuid(), i.id, t.slug || i.email, 'OWNER', 'ACTIVE'
+     from tenants t, identities i",
+    "insert into memberships (tenant_id, id, identity_id, role, status)
+     select tenant_id, id, identity_id, role, status from users",
+    "insert into organizations (tenant_id, id, name, slug)
+     select t.id, gen_random_uuid(), 'Organization ' || n, 'organization-' || n
+     from tenants t, generate_series(1, 50) n",
+    "insert into projects (tenant_id, id, organization_id, owner_id, name, status, created_at)
+     select t.id, gen_random_uuid(), o.ids[1 + n % 50], u.ids[1 + n % 2], 'Project ' || n,
+            (array['ACTIVE', 'PLANNED', 'COMPLETED', 'ARCHIVED'])[1 + n % 4],
+            timestamptz '2026-01-01' + n * interval '7 minutes'
+     from tenants t
+     join (select tenant_id, array_agg(id) ids from organizations group by 1) o on o.tenant_id = t.id
+     join (select tenant_id, array_agg(id) ids from users group by 1) u on u.tenant_id = t.id,
+     generate_series(1, 20000) n",
+    "insert into invoices (tenant_id, id, organization_id, project_id, number, status, currency, created_at)
+     select tenant_id, gen_random_uuid(), organization_id, id, row_number() over (partition by tenant_id),
+            (array['OPEN', 'PAID', 'VOID'])[1 + (row_number() over ())::integer % 3], 'EUR',
+            created_at + n * interval '1 hour'
+     from projects, generate_series(1, 2) n",
+    "insert into audit_logs (tenant_id, id, occurred_at, action, subject_type, subject_id, project_id, changes)
+     select tenant_id, gen_random_uuid(), created_at + n * interval '1 hour', 'project.updated', 'projects',
+            id, id, '[]'
+     from projects, generate_series(1, 3) n",
+    "vacuum analyze",
+];
+
+impl Big {
+    async fn fill() -> Self {
+        let app = TestApp::shared().await;
+        let database = app.own_database().await;
+        let mut postgres = PgConnection::connect(&app.server.url("postgres", &database))
+            .await
+            .unwrap();
+        let (tenant, other) = (Uuid::now_v7(), Uuid::new_v4());
+        for statement in ROWS {
+            let text = statement.replace("$TENANTS", &format!("'{tenant}', '{other}'"));
+            sqlx::query(sqlx::AssertSqlSafe(text))
+                .execute(&mut postgres)
+                .await
+                .unwrap();
+        }
+        let row = sqlx::query(
+            "select (select id from users where tenant_id = $1 limit 1),
+                    (select project_id from audit_logs where tenant_id = $1 limit 1),
+                    (select id from organizations where tenant_id = $1 limit 1)",
+        )
+        .bind(tenant)
+        .fetch_one(&mut postgres)
+        .await
+        .unwrap();
+        let user: Uuid = row.get(0);
+        let token = app
+            .tokens
+            .issue(tenant.into(), user.into(), chrono::TimeDelta::hours(1))
+            .unwrap();
+        let url = app
+            .serve_database(&database, ServiceOptions::default())
+            .await;
+        let caller = Caller {
+            app,
+            url,
+            user: user.into(),
+            role: UserRole::Owner,
+            token,
+        };
+
+        let mut connection = PgConnection::connect(&app.server.url("palisade_app", &database))
+            .await
+            .unwrap();
+        for (name, value) in [
+            ("app.tenant_id", tenant.to_string()),
+            ("app.role", "OWNER".to_owned()),
+        ] {
+            sqlx::query("select set_config($1, $2, false)")
+                .bind(name)
+                .bind(value)
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
+        let (project, organization) = (row.get(1), row.get(2));
+        Self {
+            tenant,
+            caller,
+            project,
+            organization,
+            app: connection,
+        }
+    }
+
+    /// The last statement of a document, as the service sends it.
+    async fn statement(&self, document: &str) -> String {
+        let answer = self.caller.query(document).await;
+        answer.data();
+        answer.statements().pop().unwrap()
+    }
+
+    /// The plan of a statement with arguments, as `palisade_app` in the tenant. `generic` is the plan
+    /// that a prepared statement may get after some executions: the one without the values.
+    async fn plan(&mut self, statement: &str, arguments: &[String], generic: bool) -> Plan {
+        let mode = if generic {
+            "force_generic_plan"
+        } else {
+            "force_custom_plan"
+        };
+        let quoted: Vec<String> = arguments.iter().map(|one| format!("'{one}'")).collect();
+        let mut plan = None;
+        for text in [
+            format!("set plan_cache_mode = {mode}"),
+            format!("prepare hot as {statement}"),
+            format!(
+                "explain (format json, costs off) execute hot ({})",
+                quoted.join(", ")
+            ),
+            "deallocate hot".to_owned(),
+        ] {
+            let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(text))
+                .fetch_all(&mut self.app)
+                .await
+                .unwrap();
+            if let Some(row) = rows.first() {
+                plan = Some(row.get::<Value, _>(0)[0]["Plan"].clone());
+            }
+        }
+        Plan {
+            nodes: nodes(&plan.unwrap()),
+            statement: statement.to_owned(),
+        }
+    }
+}
+
+/// Every node of a plan, from the top.
+struct Plan {
+    nodes: Vec<Value>,
+    statement: String,
+}
+
+fn nodes(top: &Value) -> Vec<Value> {
+    let mut all = vec![top.clone()];
+    for below in top["Plans"].as_array().into_iter().flatten() {
+        all.extend(nodes(below));
+    }
+    all
+}
+
+impl Plan {
+    fn describe(&self) -> String {
+        let own = |node: &Value| {
+            let mut node = node.clone();
+            node.as_object_mut().unwrap().remove("Plans");
+            node.to_string()
+        };
+        let nodes: Vec<String> = self.nodes.iter().map(own).collect();
+        format!("{}\n{}", self.statement, nodes.join("\n"))
+    }
+
+    /// The rows of `table` come by `index` alone, whose condition holds every part of `condition`;
+    /// nothing is filtered or sorted afterwards, and the policy is evaluated once.
+    fn assert_index(&self, table: &str, index: &str, condition: &[&str]) {
+        let scans: Vec<&Value> = self
+            .nodes
+            .iter()
+            .filter(|node| node["Relation Name"] == *table || node["Index Name"] == *index)
+            .collect();
+        assert!(
+            !scans.is_empty(),
+            "{table} is not read:\n{}",
+            self.describe()
+        );
+        for scan in &scans {
+            let kind = scan["Node Type"].as_str().unwrap();
+            assert!(
+                matches!(
+                    kind,
+                    "Index Scan" | "Index Only Scan" | "Bitmap Heap Scan" | "Bitmap Index Scan"
+                ),
+                "{kind}:\n{}",
+                self.describe()
+            );
+        }
+        let by = scans.iter().find(|scan| scan["Index Name"] == *index);
+        let by = by.unwrap_or_else(|| panic!("not by {index}:\n{}", self.describe()));
+        let held = by["Index Cond"].as_str().unwrap_or_default();
+        for part in condition {
+            assert!(
+                held.contains(part),
+                "{part} is not in {held}:\n{}",
+                self.describe()
+            );
+        }
+        for node in &self.nodes {
+            let kind = node["Node Type"].as_str().unwrap();
+            assert!(
+                !matches!(kind, "Seq Scan" | "Sort" | "Incremental Sort"),
+                "{kind}:\n{}",
+                self.describe()
+            );
+            // The policy is worked out once: as an InitPlan, in a condition that is asked once.
+            for filter in ["Filter", "Join Filter"] {
+                let filter = node[filter].as_str().unwrap_or_default();
+                assert!(
+                    !filter.contains("current_setting"),
+                    "per row: {filter}\n{}",
+                    self.describe()
+                );
+            }
+        }
+        let has =
+            |key: &str, is: &dyn Fn(&Value) -> bool| self.nodes.iter().any(|node| is(&node[key]));
+        let once = has("Parent Relationship", &|is| is == "InitPlan")
+            && has("One-Time Filter", &Value::is_string);
+        assert!(once, "the policy is not asked once:\n{}", self.describe());
+    }
+}
+
+/// The arguments of a statement, in the order of its placeholders.
+fn args<const N: usize>(values: [&dyn std::fmt::Display; N]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one table of statements, each with its plan"
+)]
+fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and_cursor() {
+    run(async {
+        let mut big = Big::fill().await;
+        let (tenant, project, organization) = (big.tenant, big.project, big.organization);
+        let nobody = Uuid::now_v7();
+        let at = "2026-02-01T00:00:00Z";
+        let parents = format!("{{{project},{nobody}}}");
+        let organizations = format!("{{{organization},{nobody}}}");
+        let project_id = id("prj", project);
+        let organization_id = id("org", organization);
+
+        // A cursor of each list, from the service itself.
+        let cursor = |answer: &Value| answer["pageInfo"]["endCursor"].as_str().unwrap().to_owned();
+        let lists = big
+            .caller
+            .query(&format!(
+                "{{ projects {{ pageInfo {{ endCursor }} }} invoices {{ pageInfo {{ endCursor }} }}
+                    auditLogs {{ pageInfo {{ endCursor }} }}
+                    project(id: \"{project_id}\") {{ auditLogs(first: 1) {{ pageInfo {{ endCursor }} }}
+                                                   invoices(first: 1) {{ pageInfo {{ endCursor }} }} }} }}"
+            ))
+            .await;
+        let lists = lists.data().clone();
+        let (after_projects, after_invoices, after_logs) = (
+            cursor(&lists["projects"]),
+            cursor(&lists["invoices"]),
+            cursor(&lists["auditLogs"]),
+        );
+
+        let tenant_is = "tenant_id = ";
+        let behind = "ROW(created_at, id) < ROW(";
+        let behind_log = "ROW(occurred_at, id) < ROW(";
+        let parent = |column: &str| format!("{column} = ");
+        for (document, table, index, condition, arguments) in [
+            // Root lists: the first page, and one after a cursor.
+            (
+                "{ projects { nodes { id } } }".to_owned(),
+                "projects",
+                "projects_created_at_idx",
+                vec![tenant_is.to_owned()],
+                args([&tenant, &21]),
+            ),
+            (
+                format!("{{ projects(after: \"{after_projects}\") {{ nodes {{ id }} }} }}"),
+                "projects",
+                "projects_created_at_idx",
+                vec![tenant_is.to_owned(), behind.to_owned()],
+                args([&tenant, &at, &nobody, &21]),
+            ),
+            (
+                format!("{{ invoices(after: \"{after_invoices}\") {{ nodes {{ id }} }} }}"),
+                "invoices",
+                "invoices_created_at_idx",
+                vec![tenant_is.to_owned(), behind.to_owned()],
+                args([&tenant, &at, &nobody, &21]),
+            ),
+            (
+                format!("{{ auditLogs(after: \"{after_logs}\") {{ nodes {{ id }} }} }}"),
+                "audit_logs",
+                "audit_logs_occurred_at_idx",
+                vec![tenant_is.to_owned(), behind_log.to_owned()],
+                args([&tenant, &at, &nobody, &21]),
+            ),
+            // From the end the same index is read the other way.
+            (
+                format!(
+                    "{{ projects(last: 20, before: \"{after_projects}\") {{ nodes {{ id }} }} }}"
+                ),
+                "projects",
+                "projects_created_at_idx",
+                vec![
+                    tenant_is.to_owned(),
+                    "ROW(created_at, id) > ROW(".to_owned(),
+                ],
+                args([&tenant, &at, &nobody, &21]),
+            ),
+            // By name, ascending.
+            (
+                "{ projects(orderBy: [{ field: NAME }]) { nodes { id } } }".to_owned(),
+                "projects",
+                "projects_name_idx",
+                vec![tenant_is.to_owned()],
+                args([&tenant, &21]),
+            ),
+            // With a filter that has an index of its own.
+            (
+                format!(
+                    "{{ projects(filter: {{ status: {{ eq: ACTIVE }} }}, after: \"{after_projects}\") {{ nodes {{ id }} }} }}"
+                ),
+                "projects",
+                "projects_status_idx",
+                vec![tenant_is.to_owned(), parent("status"), behind.to_owned()],
+                args([&tenant, &"ACTIVE", &at, &nobody, &21]),
+            ),
+            (
+                format!(
+                    "{{ invoices(filter: {{ status: {{ eq: OPEN }} }}, after: \"{after_invoices}\") {{ nodes {{ id }} }} }}"
+                ),
+                "invoices",
+                "invoices_status_idx",
+                vec![tenant_is.to_owned(), parent("status"), behind.to_owned()],
+                args([&tenant, &"OPEN", &at, &nobody, &21]),
+            ),
+            // By id.
+            (
+                format!("{{ project(id: \"{project_id}\") {{ id }} }}"),
+                "projects",
+                "projects_pkey",
+                vec![tenant_is.to_owned(), "id = ANY (".to_owned()],
+                args([&tenant, &parents]),
+            ),
+            // Below parents: the first page, and one after a cursor.
+            (
+                format!(
+                    "{{ project(id: \"{project_id}\") {{ invoices(first: 5) {{ nodes {{ id }} }} }} }}"
+                ),
+                "invoices",
+                "invoices_project_idx",
+                vec![tenant_is.to_owned(), parent("project_id")],
+                args([&parents, &tenant, &6]),
+            ),
+            (
+                format!(
+                    "{{ project(id: \"{project_id}\") {{ invoices(first: 5, after: \"{after_invoices}\") {{ nodes {{ id }} }} }} }}"
+                ),
+                "invoices",
+                "invoices_project_idx",
+                vec![
+                    tenant_is.to_owned(),
+                    parent("project_id"),
+                    behind.to_owned(),
+                ],
+                args([&parents, &tenant, &at, &nobody, &6]),
+            ),
+            (
+                format!(
+                    "{{ project(id: \"{project_id}\") {{ auditLogs(first: 10, after: \"{after_logs}\") {{ nodes {{ id }} }} }} }}"
+                ),
+                "audit_logs",
+                "audit_logs_project_idx",
+                vec![
+                    tenant_is.to_owned(),
+                    parent("project_id"),
+                    behind_log.to_owned(),
+                ],
+                args([&parents, &tenant, &at, &nobody, &11]),
+            ),
+            (
+                format!(
+                    "{{ organization(id: \"{organization_id}\") {{ projects(first: 5, after: \"{after_projects}\") {{ nodes {{ id }} }} }} }}"
+                ),
+                "projects",
+                "projects_organization_idx",
+                vec![
+                    tenant_is.to_owned(),
+                    parent("organization_id"),
+                    behind.to_owned(),
+                ],
+                args([&organizations, &tenant, &at, &nobody, &6]),
+            ),
+            // Counts: of the tenant, and of each parent.
+            (
+                "{ projects { totalCount } }".to_owned(),
+                "projects",
+                "projects_pkey",
+                vec![tenant_is.to_owned()],
+                args([&tenant, &10_001]),
+            ),
+            (
+                format!("{{ project(id: \"{project_id}\") {{ invoices {{ totalCount }} }} }}"),
+                "invoices",
+                "invoices_project_idx",
+                vec![tenant_is.to_owned(), parent("project_id")],
+                args([&parents, &tenant, &10_001]),
+            ),
+        ] {
+            let statement = big.statement(&document).await;
+            let condition: Vec<&str> = condition.iter().map(String::as_str).collect();
+            for generic in [false, true] {
+                let plan = big.plan(&statement, &arguments, generic).await;
+                plan.assert_index(table, index, &condition);
+            }
+        }
+    });
+}
