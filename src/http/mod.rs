@@ -100,7 +100,7 @@ impl Service {
 }
 
 async fn not_found() -> Response {
-    (StatusCode::NOT_FOUND, "there is nothing here; the API is at /graphql\n").into_response()
+    hardened((StatusCode::NOT_FOUND, "there is nothing here; the API is at /graphql\n"))
 }
 
 /// The port cannot be had. One line.
@@ -198,6 +198,12 @@ pub async fn serve(
     }
     service.0.db.close().await;
     Ok(())
+}
+
+fn hardened(answer: impl IntoResponse) -> Response {
+    let mut response = answer.into_response();
+    harden(&mut response);
+    response
 }
 
 /// What no answer may lack: it is not to be guessed at, framed or kept by anybody.
