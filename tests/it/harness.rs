@@ -165,7 +165,7 @@ impl Default for ServiceOptions {
     }
 }
 
-fn settings(options: ServiceOptions) -> ServiceSettings {
+pub fn settings(options: ServiceOptions) -> ServiceSettings {
     ServiceSettings {
         listen: "127.0.0.1:0".parse().unwrap(),
         pool: PoolSettings {

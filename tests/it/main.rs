@@ -8,5 +8,6 @@
 )]
 
 mod harness;
+mod http;
 mod reads;
 mod tokens;
