@@ -5,7 +5,7 @@
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection,
-    migrate::Migrator,
+    migrate::{Migrate as _, Migrator},
 };
 
 use super::{ConnectError, OLDEST_SERVER, connect_options, unreachable};
@@ -155,6 +155,9 @@ async fn prepare(
     }
 
     connection.execute("set lock_timeout = '30s'").await?;
+    // The migrator takes the same lock once more. What it takes too late for is its own table, and
+    // the count of what was applied before. Closing the connection gives it back.
+    connection.lock().await.map_err(|error| explain(&error))?;
     let before = applied(connection).await?;
     MIGRATIONS.run(&mut *connection).await.map_err(|error| explain(&error))?;
     let total = applied(connection).await?;
@@ -254,8 +257,6 @@ async fn require_roles(connection: &mut PgConnection) -> Result<(), MigrateError
 
 /// How many migrations the database has; none if it never saw one.
 async fn applied(connection: &mut PgConnection) -> Result<usize, MigrateError> {
-    use sqlx::migrate::Migrate as _;
-
     connection
         .ensure_migrations_table(&MIGRATIONS.table_name)
         .await
