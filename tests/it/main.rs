@@ -7,6 +7,7 @@
     reason = "fixtures are dynamic SQL against a database that the build does not know"
 )]
 
+mod cli;
 mod harness;
 mod http;
 mod reads;
