@@ -8,7 +8,7 @@ use sqlx::{
     migrate::{Migrate as _, Migrator},
 };
 
-use super::{ConnectError, OLDEST_SERVER, connect_options, unreachable};
+use super::{ConnectError, connect_options, refuse_old_server, unreachable};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -141,9 +141,7 @@ async fn prepare(
     )
     .fetch_one(&mut *connection)
     .await?;
-    if login.server_number / 10_000 < OLDEST_SERVER {
-        return Err(ConnectError::TooOld { found: login.server }.into());
-    }
+    refuse_old_server(login.server_number, login.server)?;
     if login.is_superuser {
         make_roles(connection, passwords).await?;
         connection.execute(RIGHTS).await?;
