@@ -1222,6 +1222,69 @@ fn everything_in_the_schema_is_described() {
     });
 }
 
+// Secrets
+
+#[test]
+fn no_log_level_prints_a_secret() {
+    run(async {
+        // Of its own: the roles get passwords here.
+        let dir = new_dir().await;
+        let server = start(dir.clone()).await;
+        let url = server.url("postgres", "postgres");
+        let words = [
+            "owner's hunter1",
+            "app's hunter2",
+            "auth's hunter3",
+            "admin's hunter4",
+        ];
+        let mut migrate = palisade(&["migrate", "--database-url", &url]);
+        migrate.env("PALISADE_LOG", "trace");
+        for (role, word) in ["OWNER", "APP", "AUTH", "ADMIN"].iter().zip(words) {
+            migrate.env(format!("PALISADE_{role}_PASSWORD"), word);
+        }
+        let ended = end_of(migrate).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let mut printed = format!("{}{}", ended.stdout, ended.stderr);
+        let mut postgres = PgConnection::connect(&url).await.unwrap();
+        let set: i64 = sqlx::query_scalar(
+            "select count(*) from pg_authid where rolname like 'palisade%' and rolpassword is not null",
+        )
+        .fetch_one(&mut postgres)
+        .await
+        .unwrap();
+        assert_eq!(set, 4);
+
+        let app = server
+            .url("palisade_app", "postgres")
+            .replace("app@", "app:hunter5@");
+        let mut serve = serve_command(&app);
+        serve.env("PALISADE_LOG", "trace").env("NO_COLOR", "1");
+        let (serving, api) = Running::serve(serve).await;
+        let token = harness::tokens()
+            .issue(
+                Uuid::now_v7().into(),
+                Uuid::now_v7().into(),
+                chrono::TimeDelta::hours(1),
+            )
+            .unwrap();
+        let answer = ask(&api, &token, "{ __typename }").await;
+        assert_eq!(answer["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
+        printed += &serving.terminate().await;
+        assert!(printed.contains("DEBUG"), "{printed}");
+        let signature = token.rsplit_once('.').unwrap().1;
+        for secret in ["hunter", SECRET, signature] {
+            let told: Vec<&str> = printed
+                .lines()
+                .filter(|line| line.contains(secret))
+                .collect();
+            assert_eq!(told, Vec::<&str>::new(), "{secret}");
+        }
+        drop(postgres);
+        server.stop().await.unwrap();
+        remove(&dir);
+    });
+}
+
 // Stopping
 
 #[test]
