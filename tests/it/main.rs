@@ -6,6 +6,7 @@
     clippy::disallowed_methods,
     reason = "fixtures are dynamic SQL against a database that the build does not know"
 )]
+#![expect(clippy::unwrap_used, reason = "a fixture that fails fails its test")]
 
 mod cli;
 mod harness;
