@@ -70,22 +70,25 @@ alter table users
     add constraint users_tenant_fkey foreign key (tenant_id) references tenants (id),
     add constraint users_identity_fkey foreign key (identity_id) references identities (id);
 
+-- Owners are made and unmade by owners alone: otherwise an admin could become one.
 create policy insert_by_role on users as restrictive for insert
-    with check ((select app.role()) = any ('{OWNER,ADMIN}'::text[]));
+    with check ((select app.role()) = 'OWNER' or ((select app.role()) = 'ADMIN' and role <> 'OWNER'));
 -- Everybody edits themselves; what is not theirs to change about themselves stands in guard_standing.
 create policy update_by_role on users as restrictive for update
     using ((select app.role()) = any ('{OWNER,ADMIN}'::text[]) or id = (select app.user_id()));
 create policy delete_by_role on users as restrictive for delete
-    using ((select app.role()) = any ('{OWNER,ADMIN}'::text[]));
+    using ((select app.role()) = 'OWNER' or ((select app.role()) = 'ADMIN' and role <> 'OWNER'));
 
 -- A policy cannot compare the new row with the old one, so this rule is a trigger: only an OWNER or
--- ADMIN changes somebody's role, standing, address or sign-in, their own included.
+-- ADMIN changes somebody's role, standing, address or sign-in, their own included, and only an OWNER
+-- that of an owner.
 create function app.guard_standing() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if coalesce(app.role(), '') not in ('OWNER', 'ADMIN') and current_user = 'palisade_app' then
-        raise insufficient_privilege using message = 'only an owner or admin may change this of a user';
+    if current_user = 'palisade_app' and coalesce(app.role(), '') <> 'OWNER'
+       and (coalesce(app.role(), '') <> 'ADMIN' or 'OWNER' in (old.role, new.role)) then
+        raise insufficient_privilege using message = 'this role may not change that of the user';
     end if;
     return new;
 end $$;

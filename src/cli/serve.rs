@@ -73,10 +73,11 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         ..Features::default()
     };
     let service = Service::new(db, directory, tokens, &settings, features);
+    let stop = http::shutdown_signal();
     if let Ok(address) = listener.local_addr() {
         tracing::info!("listening on http://{address}/graphql");
     }
-    http::serve(listener, service, &settings, http::shutdown_signal())
+    http::serve(listener, service, &settings, stop)
         .await
         .map_err(Failure::failed)
 }

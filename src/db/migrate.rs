@@ -5,10 +5,10 @@
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection,
-    migrate::Migrator,
+    migrate::{Migrate as _, Migrator},
 };
 
-use super::{ConnectError, OLDEST_SERVER, connect_options, unreachable};
+use super::{ConnectError, connect_options, refuse_old_server, unreachable};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -181,12 +181,7 @@ async fn prepare(
     )
     .fetch_one(&mut *connection)
     .await?;
-    if login.server_number / 10_000 < OLDEST_SERVER {
-        return Err(ConnectError::TooOld {
-            found: login.server,
-        }
-        .into());
-    }
+    refuse_old_server(login.server_number, login.server)?;
     if login.is_superuser {
         make_roles(connection, passwords).await?;
         connection.execute(RIGHTS).await?;
@@ -198,6 +193,9 @@ async fn prepare(
     }
 
     connection.execute("set lock_timeout = '30s'").await?;
+    // The migrator takes the same lock once more. What it takes too late for is its own table, and
+    // the count of what was applied before. Closing the connection gives it back.
+    connection.lock().await.map_err(|error| explain(&error))?;
     let before = applied(connection).await?;
     MIGRATIONS
         .run(&mut *connection)
@@ -309,8 +307,6 @@ async fn require_roles(connection: &mut PgConnection) -> Result<(), MigrateError
 
 /// How many migrations the database has; none if it never saw one.
 async fn applied(connection: &mut PgConnection) -> Result<usize, MigrateError> {
-    use sqlx::migrate::Migrate as _;
-
     connection
         .ensure_migrations_table(&MIGRATIONS.table_name)
         .await

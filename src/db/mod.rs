@@ -200,6 +200,14 @@ fn unreachable(options: &PgConnectOptions, error: &sqlx::Error) -> ConnectError 
     }
 }
 
+/// Judges a server by its `server_version_num`, such as 150018.
+fn refuse_old_server(number: i32, text: String) -> Result<(), ConnectError> {
+    if number / 10_000 < OLDEST_SERVER {
+        return Err(ConnectError::TooOld { found: text });
+    }
+    Ok(())
+}
+
 /// The four ways past row level security, each looked up on the live connection. `session_user` is
 /// the role that logged in, to which RESET ROLE would return.
 async fn refuse_bypassing_role(
@@ -222,11 +230,7 @@ async fn refuse_bypassing_role(
     .fetch_one(&mut connection)
     .await
     .map_err(failed)?;
-    if version.number / 10_000 < OLDEST_SERVER {
-        return Err(ConnectError::TooOld {
-            found: version.text,
-        });
-    }
+    refuse_old_server(version.number, version.text)?;
 
     let role = sqlx::query!(
         r#"
@@ -305,5 +309,25 @@ async fn refuse_bypassing_role(
         Ok(())
     } else {
         Err(ConnectError::NotMigrated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_before_15_is_refused_in_one_line() {
+        for (number, text) in [(90_624, "9.6.24"), (140_099, "14.99 (Debian)")] {
+            assert_eq!(
+                refuse_old_server(number, text.to_owned())
+                    .unwrap_err()
+                    .to_string(),
+                format!("PostgreSQL {text} is too old: palisade needs 15 or newer"),
+            );
+        }
+        for number in [150_000, 150_018, 180_004] {
+            assert!(refuse_old_server(number, String::new()).is_ok(), "{number}");
+        }
     }
 }

@@ -306,17 +306,29 @@ impl TenantTx {
         })
     }
 
+    /// The pool does not test a connection before it lends it: one that the server closed meanwhile
+    /// shows here, before anything was done. After a restart of the server all of them are such.
     async fn open(&self) -> Result<Lease> {
-        match self.try_open().await {
-            // The pool does not test a connection before it lends it: one that the server closed
-            // meanwhile shows here, before anything was done.
-            Err(sqlx::Error::Io(_)) => Ok(self.try_open().await?),
-            opened => Ok(opened?),
+        for _ in 0..self.0.db.pool.options().get_max_connections() {
+            let lease = self.acquire().await?;
+            match self.begin(lease).await {
+                Err(error) if is_closed(&error) => {}
+                begun => return Ok(begun?),
+            }
+        }
+        Ok(self.begin(self.acquire().await?).await?)
+    }
+
+    /// Whatever keeps the service from having a connection passes: a restart, a failover, a password
+    /// that is being changed.
+    async fn acquire(&self) -> Result<Lease> {
+        match self.0.db.pool.acquire().await {
+            Ok(connection) => Ok(Lease(Some(connection))),
+            Err(error) => Err(Error::Unavailable(Some(error))),
         }
     }
 
-    async fn try_open(&self) -> sqlx::Result<Lease> {
-        let mut lease = Lease(Some(self.0.db.pool.acquire().await?));
+    async fn begin(&self, mut lease: Lease) -> sqlx::Result<Lease> {
         self.0.round_trips.fetch_add(1, Ordering::Relaxed);
         let begin = AssertSqlSafe(self.begin_sql()).into_sql_str();
         PgTransactionManager::begin(lease.connection(), Some(begin)).await?;
@@ -353,6 +365,17 @@ impl TenantTx {
             set("app.request_id", &operation.request_id);
         }
         sql
+    }
+}
+
+/// Whether the connection was closed, with or without a farewell (57P01 to 57P05).
+fn is_closed(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(farewell) => {
+            farewell.code().is_some_and(|code| code.starts_with("57P"))
+        }
+        _ => false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the demo tenants hold, worked out from their number alone.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use fastrand::Rng;
 use uuid::{Builder, Uuid};
@@ -185,6 +187,8 @@ pub struct Project {
     pub status: ProjectStatus,
     pub due_on: Option<NaiveDate>,
     pub created_at: DateTime<Utc>,
+    /// Rounds of edits that it sees, so that its audit log reaches the wanted length.
+    pub edits: u32,
 }
 
 impl Project {
@@ -240,8 +244,6 @@ pub struct TenantContent<'t> {
     pub invoices: Vec<Invoice>,
     lines: Vec<Line>,
     comments: Vec<Comment>,
-    /// Rounds of edits that every project sees, so that its audit log reaches the wanted length.
-    pub edits: u32,
 }
 
 impl<'t> TenantContent<'t> {
@@ -261,15 +263,10 @@ impl<'t> TenantContent<'t> {
             invoices: Vec::new(),
             lines: Vec::new(),
             comments: Vec::new(),
-            edits: 0,
         };
         content.add_invoices(&mut source, amounts.invoices);
         content.add_comments(&mut source);
-        // Made once, commented once; each invoice made, issued, and its lines made.
-        let each_invoice = 2 + u32::try_from(LINES).expect("BUG: a negative number of lines");
-        content.edits = amounts
-            .audit_logs
-            .saturating_sub(2 + amounts.invoices * each_invoice);
+        content.plan_edits(amounts);
         content
     }
 
@@ -349,6 +346,26 @@ impl<'t> TenantContent<'t> {
         }
         for product in &self.products {
             comment(None, None, Some(product.id));
+        }
+    }
+
+    /// Each project is made and commented once; each of its invoices is made and issued, its lines
+    /// are made, and some are commented. Edits are the rest of its audit log.
+    fn plan_edits(&mut self, amounts: Amounts) {
+        let each_invoice = 2 + u32::try_from(LINES).expect("BUG: a negative number of lines");
+        let of_content = 2 + amounts.invoices * each_invoice;
+        let project_of: HashMap<InvoiceId, ProjectId> = self
+            .invoices
+            .iter()
+            .map(|invoice| (invoice.id, invoice.project))
+            .collect();
+        let mut remarks: HashMap<ProjectId, u32> = HashMap::new();
+        for invoice in self.comments.iter().filter_map(|comment| comment.invoice) {
+            *remarks.entry(project_of[&invoice]).or_default() += 1;
+        }
+        for project in &mut self.projects {
+            let remarks = remarks.get(&project.id).copied().unwrap_or_default();
+            project.edits = amounts.audit_logs.saturating_sub(of_content + remarks);
         }
     }
 
@@ -437,6 +454,7 @@ fn projects(
                     .bool()
                     .then(|| created_at.date_naive() + Days::new(days)),
                 created_at,
+                edits: 0,
             }
         })
         .collect()

@@ -160,10 +160,21 @@ impl Writer<'_> {
             tx.commit().await?;
         }
 
-        for round in 0..content.edits {
+        let rounds = content
+            .projects
+            .iter()
+            .map(|project| project.edits)
+            .max()
+            .unwrap_or_default();
+        for round in 0..rounds {
             let editors = [UserRole::Member, UserRole::Admin, UserRole::Owner];
             let editor = self.somebody(editors[round as usize % editors.len()]);
-            for projects in content.projects.chunks(CHUNK) {
+            let projects: Vec<_> = content
+                .projects
+                .iter()
+                .filter(|project| round < project.edits)
+                .collect();
+            for projects in projects.chunks(CHUNK) {
                 let tx = self.act_as(editor);
                 self.edit(&tx, projects, round).await?;
                 tx.commit().await?;
@@ -386,7 +397,7 @@ impl Writer<'_> {
     }
 
     /// One round of progress: every project's description says how far it is.
-    async fn edit(&self, tx: &TenantTx, rows: &[content::Project], round: u32) -> Result<()> {
+    async fn edit(&self, tx: &TenantTx, rows: &[&content::Project], round: u32) -> Result<()> {
         let mut columns = Columns::default();
         columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
         columns.add(

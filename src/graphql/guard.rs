@@ -163,11 +163,20 @@ pub struct Admitted {
     pub operation: OperationType,
     /// The rows that it may fetch.
     pub cost: u64,
-    /// The response keys of its root selection in the order of the answer, each once. Directives
-    /// are not evaluated, so `@skip` may leave some of them out.
-    pub root_keys: Vec<Name>,
+    /// The fields of its root selection in the order of the answer, each response key once.
+    /// Directives are not evaluated, so `@skip` may leave some of them out.
+    pub root_fields: Vec<RootField>,
     /// Nodes of the syntax tree that were visited.
     pub work: u64,
+}
+
+/// A field of the root selection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootField {
+    /// Its key in the answer: the alias if it has one.
+    pub key: Name,
+    /// Its name in the schema.
+    pub name: Name,
 }
 
 /// A request that may not go on. Its text is for the client.
@@ -280,13 +289,13 @@ impl Guard {
                 });
             }
         };
-        let root_keys = fold.root_keys(&chosen.definition.selection_set.node);
+        let root_fields = fold.root_fields(&chosen.definition.selection_set.node);
         let (operation, cost, work) = (chosen.definition.ty, chosen.cost, fold.work);
         Ok(Admitted {
             document,
             operation,
             cost,
-            root_keys,
+            root_fields,
             work,
         })
     }
@@ -754,9 +763,9 @@ impl<'a> Fold<'a> {
         tally
     }
 
-    /// The response keys of a selection set; each fragment is entered once, as the executor does.
-    fn root_keys(&mut self, set: &'a SelectionSet) -> Vec<Name> {
-        let mut keys = Vec::new();
+    /// The fields of a selection set; each fragment is entered once, as the executor does.
+    fn root_fields(&mut self, set: &'a SelectionSet) -> Vec<RootField> {
+        let mut fields = Vec::new();
         let mut seen = HashSet::new();
         let mut entered = HashSet::new();
         let mut open = vec![set.items.iter()];
@@ -770,7 +779,11 @@ impl<'a> Fold<'a> {
                 Selection::Field(field) => {
                     let key = &field.node.response_key().node;
                     if seen.insert(key) {
-                        keys.push(key.clone());
+                        let name = field.node.name.node.clone();
+                        fields.push(RootField {
+                            key: key.clone(),
+                            name,
+                        });
                     }
                 }
                 Selection::FragmentSpread(spread) => {
@@ -786,7 +799,7 @@ impl<'a> Fold<'a> {
                 }
             }
         }
-        keys
+        fields
     }
 }
 
@@ -932,6 +945,15 @@ mod tests {
     use async_graphql::value;
 
     use super::*;
+
+    /// The response keys of the root selection.
+    fn keys(admitted: &Admitted) -> Vec<Name> {
+        admitted
+            .root_fields
+            .iter()
+            .map(|field| field.key.clone())
+            .collect()
+    }
 
     /// As published with the graphql-js reference implementation, nine `ofType` deep.
     const INTROSPECTION: &str = "
@@ -1123,7 +1145,7 @@ mod tests {
         let text = bomb(25, 2, "__typename");
         let guard = unlimited();
         let admitted = guard.admit(&text, None, &Variables::default()).unwrap();
-        assert_eq!(admitted.root_keys, ["__typename"]);
+        assert_eq!(keys(&admitted), ["__typename"]);
         // Two passes over the fragments, one over the operation, one for the keys.
         assert!(admitted.work <= 3 * bomb_nodes(25, 2), "{}", admitted.work);
 
@@ -1182,7 +1204,7 @@ mod tests {
     #[test]
     fn a_fragment_spread_twice_is_no_cycle() {
         let text = "{ ...a ...b ...a } fragment a on Q { ...b ...b } fragment b on Q { x }";
-        assert_eq!(admit(text).unwrap().root_keys, ["x"]);
+        assert_eq!(keys(&admit(text).unwrap()), ["x"]);
     }
 
     #[test]
@@ -1199,7 +1221,7 @@ mod tests {
         let run = move || {
             guard
                 .admit(&text, None, &Variables::default())
-                .map(|a| a.root_keys)
+                .map(|admitted| keys(&admitted))
         };
         let thread = std::thread::Builder::new()
             .stack_size(1024 * 1024)
@@ -1408,7 +1430,7 @@ mod tests {
     #[test]
     fn the_introspection_query_is_admitted_at_depth_fifteen() {
         let admitted = admit(INTROSPECTION).unwrap();
-        assert_eq!(admitted.root_keys, ["__schema"]);
+        assert_eq!(keys(&admitted), ["__schema"]);
         assert_eq!(admitted.cost, 0);
         let mut guard = guard();
         guard.limits.depth = 14;
@@ -1518,7 +1540,7 @@ mod tests {
             fragment f on Q { e ...g a }
             fragment g on Q { x: y z }";
         assert_eq!(
-            admit(text).unwrap().root_keys,
+            keys(&admit(text).unwrap()),
             ["b", "e", "x", "z", "a", "c", "d"]
         );
     }

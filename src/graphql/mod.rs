@@ -11,18 +11,20 @@ pub mod relations;
 pub mod scalars;
 pub mod transaction;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use async_graphql::{
-    EmptyMutation, EmptySubscription, IntrospectionMode, MergedObject, Name, OutputType as _,
-    Request, Response, Schema, Value, indexmap::IndexMap, registry::Registry,
+    EmptyMutation, EmptySubscription, IntrospectionMode, MergedObject, OutputType as _,
+    PathSegment, Request, Response, Schema, ServerError, Value,
+    indexmap::IndexMap,
+    registry::{MetaType, Registry},
 };
 
 pub use node::Node;
 pub(crate) use scalars::id_scalar;
 
 use self::{
-    guard::{Guard, Shape},
+    guard::{Guard, RootField, Shape},
     transaction::{OperationInfo, TenantTransaction},
 };
 use crate::{
@@ -92,13 +94,14 @@ pub fn sdl() -> String {
 pub struct Api {
     schema: ApiSchema,
     guard: Arc<Guard>,
+    nullable_root_fields: Arc<HashSet<String>>,
     introspection: bool,
 }
 
 /// An operation that has passed the guard.
 pub struct Admitted {
     request: Request,
-    root_keys: Vec<Name>,
+    root_fields: Vec<RootField>,
     info: OperationInfo,
 }
 
@@ -131,6 +134,7 @@ impl Api {
             schema,
             guard,
             introspection,
+            nullable_root_fields: Arc::new(nullable_root_fields()),
         }
     }
 
@@ -167,7 +171,7 @@ impl Api {
         }
         Ok(Admitted {
             request,
-            root_keys: admitted.root_keys,
+            root_fields: admitted.root_fields,
             info,
         })
     }
@@ -175,31 +179,73 @@ impl Api {
     /// Runs an operation in its tenant transaction.
     pub async fn execute(&self, admitted: Admitted) -> Response {
         let mut response = self.schema.execute(admitted.request).await;
-        in_query_order(&mut response, &admitted.root_keys);
+        complete_root(
+            &mut response,
+            &admitted.root_fields,
+            &self.nullable_root_fields,
+        );
         errors::finish(&mut response, admitted.info.operation.request_id());
         response
     }
 }
 
-/// Puts the root fields into the order of the query; below them [`object::Object`] keeps it.
-fn in_query_order(response: &mut Response, keys: &[Name]) {
-    if let Value::Object(data) = &mut response.data {
-        let mut ordered = IndexMap::with_capacity(data.len());
-        for key in keys {
-            if let Some(value) = data.swap_remove(key) {
-                ordered.insert(key.clone(), value);
+/// Completes the root of an answer as the specification demands (6.2.2, 6.4.4) and [`object::Object`]
+/// does below it: fields in the order of the query, and a failed one null, or all of the data if it
+/// cannot be null. The engine writes root fields as they complete and leaves failed ones out.
+fn complete_root(response: &mut Response, fields: &[RootField], nullable: &HashSet<String>) {
+    let mut given = match std::mem::take(&mut response.data) {
+        Value::Object(data) => data,
+        // The engine's word for "no field succeeded", and for "nothing was executed".
+        _ => IndexMap::new(),
+    };
+    let has_failed = |key: &str| {
+        let at_key = |error: &ServerError| match error.path.first() {
+            Some(PathSegment::Field(field)) => field == key,
+            _ => false,
+        };
+        response.errors.iter().any(at_key)
+    };
+    let mut data = IndexMap::with_capacity(fields.len());
+    for RootField { key, name } in fields {
+        match given.swap_remove(key) {
+            Some(value) => {
+                data.insert(key.clone(), value);
             }
+            // Neither given nor failed: it was skipped by a directive.
+            None if !has_failed(key) => {}
+            None if nullable.contains(name.as_str()) => {
+                data.insert(key.clone(), Value::Null);
+            }
+            None => return,
         }
-        ordered.append(data);
-        *data = ordered;
     }
+    let was_executed = response.errors.is_empty() || !data.is_empty();
+    if was_executed {
+        response.data = Value::Object(data);
+    }
+}
+
+/// The root fields that can be null.
+fn nullable_root_fields() -> HashSet<String> {
+    let registry = registry();
+    let query = registry.types.get(&*Query::type_name());
+    let fields = query.and_then(MetaType::fields).into_iter().flatten();
+    fields
+        .filter(|(_, field)| !field.ty.ends_with('!'))
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+fn registry() -> Registry {
+    let mut registry = Registry::default();
+    Query::create_type_info(&mut registry);
+    registry
 }
 
 /// What the guard must know of the schema: which fields are lists, by name.
 #[must_use]
 pub fn shape() -> Shape {
-    let mut registry = Registry::default();
-    Query::create_type_info(&mut registry);
+    let registry = registry();
     let mut shape = Shape {
         default_page: u64::from(DEFAULT_PAGE),
         max_page: u64::from(MAX_PAGE),

@@ -383,9 +383,11 @@ macro_rules! abstract_type {
     ($(#[doc = $doc:literal])+ $kind:ident $name:ident { $($variant:ident($member:ty)),+ $(,)? }) => {
         $(#[doc = $doc])+
         #[derive(Clone, Debug)]
-        #[expect(missing_docs, reason = "each variant is the type that it holds")]
         pub enum $name {
-            $($variant($crate::graphql::object::Object<$member>)),+
+            $(
+                #[doc = concat!("A `", stringify!($variant), "`.")]
+                $variant($crate::graphql::object::Object<$member>)
+            ),+
         }
 
         $(impl From<std::sync::Arc<$member>> for $name {

@@ -6,13 +6,13 @@ use async_graphql::{
     InputValueError, InputValueResult, Scalar, ScalarType, SimpleObject, Value as GraphqlValue,
 };
 use chrono::NaiveDate;
-use rust_decimal::Decimal;
 
 /// A calendar date without a time of day, as `YYYY-MM-DD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct Date(pub NaiveDate);
 
+/// A calendar date without a time of day, as `YYYY-MM-DD`.
 #[Scalar]
 impl ScalarType for Date {
     fn parse(value: GraphqlValue) -> InputValueResult<Self> {
@@ -20,6 +20,29 @@ impl ScalarType for Date {
             GraphqlValue::String(text) => NaiveDate::parse_from_str(text, "%Y-%m-%d")
                 .map(Self)
                 .map_err(|_| InputValueError::custom("a date is written YYYY-MM-DD")),
+            _ => Err(InputValueError::expected_type(value)),
+        }
+    }
+
+    fn to_value(&self) -> GraphqlValue {
+        GraphqlValue::String(self.0.to_string())
+    }
+}
+
+/// A decimal number as text, so that no client rounds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct Decimal(pub rust_decimal::Decimal);
+
+/// A decimal number as text, so that no client rounds it.
+#[Scalar]
+impl ScalarType for Decimal {
+    fn parse(value: GraphqlValue) -> InputValueResult<Self> {
+        match &value {
+            GraphqlValue::String(text) => text
+                .parse()
+                .map(Self)
+                .map_err(|_| InputValueError::custom("a decimal is written as text, such as 9.95")),
             _ => Err(InputValueError::expected_type(value)),
         }
     }
@@ -65,6 +88,7 @@ impl fmt::Display for CurrencyCode {
     }
 }
 
+/// A currency by its ISO 4217 code, such as `EUR`.
 #[Scalar]
 impl ScalarType for CurrencyCode {
     fn parse(value: GraphqlValue) -> InputValueResult<Self> {
@@ -99,7 +123,7 @@ impl Money {
     #[must_use]
     pub fn from_minor(minor: i64, currency: &CurrencyCode) -> Self {
         Self {
-            amount: Decimal::new(minor, currency.minor_digits()),
+            amount: Decimal(rust_decimal::Decimal::new(minor, currency.minor_digits())),
             currency_code: currency.clone(),
         }
     }

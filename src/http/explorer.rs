@@ -2,10 +2,10 @@
 
 use axum::{
     http::{HeaderValue, header},
-    response::{IntoResponse, Redirect, Response},
+    response::{Redirect, Response},
 };
 
-use super::harden;
+use super::hardened;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -35,16 +35,15 @@ pub async fn style() -> Response {
 }
 
 /// `/`
-pub async fn redirect() -> Redirect {
-    Redirect::temporary("/graphiql")
+pub async fn redirect() -> Response {
+    hardened(Redirect::temporary("/graphiql"))
 }
 
 fn file(kind: &'static str, text: &'static str) -> Response {
-    let mut response = ([(header::CONTENT_TYPE, kind)], text).into_response();
+    let mut response = hardened(([(header::CONTENT_TYPE, kind)], text));
     let policy = HeaderValue::from_static(POLICY);
     response
         .headers_mut()
         .insert(header::CONTENT_SECURITY_POLICY, policy);
-    harden(&mut response);
     response
 }

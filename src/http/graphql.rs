@@ -321,7 +321,12 @@ fn respond(answer: &Answer, speaks_graphql: bool) -> Response {
     } else {
         StatusCode::OK
     };
-    match serde_json::to_vec(answer) {
+    let body = if not_executed {
+        serde_json::to_vec(&json!({ "errors": answer.errors }))
+    } else {
+        serde_json::to_vec(answer)
+    };
+    match body {
         Ok(body) => with_body(status, body, speaks_graphql),
         Err(error) => {
             tracing::error!("an answer cannot be written as JSON: {error}");

@@ -1,22 +1,22 @@
 //! Whether the process lives, and whether it can answer.
 
-use axum::{extract::State, http::StatusCode};
+use axum::{extract::State, http::StatusCode, response::Response};
 
-use super::Service;
+use super::{Service, hardened};
 
 /// The process runs.
-pub async fn live() -> &'static str {
-    "live\n"
+pub async fn live() -> Response {
+    hardened("live\n")
 }
 
 /// The database answers.
-pub async fn ready(State(service): State<Service>) -> (StatusCode, &'static str) {
+pub async fn ready(State(service): State<Service>) -> Response {
     if service.0.db.is_ready().await {
-        (StatusCode::OK, "ready\n")
+        hardened("ready\n")
     } else {
-        (
+        hardened((
             StatusCode::SERVICE_UNAVAILABLE,
             "the database does not answer\n",
-        )
+        ))
     }
 }

@@ -102,11 +102,10 @@ impl Service {
 }
 
 async fn not_found() -> Response {
-    (
+    hardened((
         StatusCode::NOT_FOUND,
         "there is nothing here; the API is at /graphql\n",
-    )
-        .into_response()
+    ))
 }
 
 /// The port cannot be had. One line.
@@ -132,22 +131,25 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
         })
 }
 
-/// Ends when the process is told to stop (SIGTERM or SIGINT).
-pub async fn shutdown_signal() {
+/// Ends when the process is told to stop (SIGTERM or SIGINT). Listens from the call on, and not only
+/// once somebody waits: a signal in between would end the process at once.
+pub fn shutdown_signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let (terminate, interrupt) = (
+    let signals = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
     );
-    match (terminate, interrupt) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+    async {
+        match signals {
+            (Ok(mut terminate), Ok(mut interrupt)) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
             }
+            _ => std::future::pending().await,
         }
-        _ => std::future::pending().await,
     }
 }
 
@@ -209,6 +211,12 @@ pub async fn serve(
     }
     service.0.db.close().await;
     Ok(())
+}
+
+fn hardened(answer: impl IntoResponse) -> Response {
+    let mut response = answer.into_response();
+    harden(&mut response);
+    response
 }
 
 /// What no answer may lack: it is not to be guessed at, framed or kept by anybody.

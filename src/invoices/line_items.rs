@@ -2,7 +2,6 @@
 
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
 
 use super::Invoice;
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
         filter::{DateTimeFilter, IdFilter, StringFilter, listed},
         object::Object,
         relations::{relations, roots},
-        scalars::{CurrencyCode, Money},
+        scalars::{CurrencyCode, Decimal, Money},
     },
     ids::{InvoiceId, InvoiceLineItemId, ProductId},
     products::Product,

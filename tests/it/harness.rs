@@ -22,7 +22,7 @@ use palisade::{
     users::UserRole,
 };
 use serde_json::{Value, json};
-use sqlx::{Connection as _, PgConnection, Postgres, Row as _, Transaction};
+use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::{runtime::Runtime, sync::OnceCell};
 use uuid::Uuid;
 
@@ -247,7 +247,7 @@ impl Default for ServiceOptions {
     }
 }
 
-fn settings(options: ServiceOptions) -> ServiceSettings {
+pub fn settings(options: ServiceOptions) -> ServiceSettings {
     ServiceSettings {
         listen: "127.0.0.1:0".parse().unwrap(),
         pool: PoolSettings {
@@ -502,12 +502,6 @@ impl Tenant {
 /// A connection as `palisade_app` in the context of a tenant.
 pub struct TenantSql(pub PgConnection);
 
-impl TenantSql {
-    pub async fn begin(&mut self) -> Transaction<'_, Postgres> {
-        self.0.begin().await.unwrap()
-    }
-}
-
 /// What [`Tenant::seed`] made.
 pub struct Seed {
     pub organization: Uuid,
@@ -589,6 +583,7 @@ pub struct Answer {
 impl Answer {
     /// The data of an answer without errors.
     pub fn data(&self) -> &Value {
+        assert_eq!(self.status, 200, "{}", self.body);
         assert!(
             self.body.get("errors").is_none(),
             "unexpected errors: {}",

@@ -9,11 +9,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod budgets;
+mod cli;
 mod cross_tenant;
 mod embedded;
 mod entities;
 mod filters;
 mod harness;
+mod http;
 mod isolation;
 mod layers;
 mod lists;
@@ -22,3 +24,4 @@ mod plans;
 mod reads;
 mod role_rules;
 mod storm;
+mod tokens;
