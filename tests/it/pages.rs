@@ -209,6 +209,7 @@ fn small_odd_pages_walk_a_thousand_equal_rows() {
 /// The column by which the rows of a list name their parent.
 fn parent_column(parent: &str, list: &str) -> &'static str {
     match (parent, list) {
+        ("Tenant", "users") => "tenant_id",
         ("User", "projects") => "owner_id",
         ("User", "comments") => "author_id",
         ("User", "auditLogs") => "actor_id",

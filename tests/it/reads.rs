@@ -235,3 +235,39 @@ fn a_comment_says_what_its_reader_may_do_with_it() {
         }
     });
 }
+
+#[test]
+fn a_failed_root_field_is_null_or_nulls_the_answer_if_it_cannot_be() {
+    run(async {
+        let acme = TestApp::shared().await.tenant().await;
+        let owner = acme.owner();
+
+        let answer = owner
+            .query("{ a: viewer { role } node(id: \"x\") { id } project(id: \"y\") { id } }")
+            .await;
+        assert_eq!(
+            answer.body["data"].to_string(),
+            r#"{"a":{"role":"OWNER"},"node":null,"project":null}"#
+        );
+        let paths: Vec<&Value> = answer.body["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| &error["path"])
+            .collect();
+        assert_eq!(paths, [&json!(["node"]), &json!(["project"])]);
+
+        let answer = owner
+            .query("{ viewer { role } projects(first: 101) { nodes { id } } }")
+            .await;
+        assert_eq!(answer.body["data"], Value::Null);
+        assert_eq!(answer.code(), "BAD_USER_INPUT");
+        assert_eq!(answer.body["errors"][0]["path"], json!(["projects"]));
+
+        let answer = owner.query("{ node(id: \"x\") { id } }").await;
+        assert_eq!(answer.body["data"], json!({ "node": null }));
+
+        let answer = owner.query("{ viewer @skip(if: true) { role } }").await;
+        assert_eq!(answer.data(), &json!({}));
+    });
+}

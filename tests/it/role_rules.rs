@@ -467,3 +467,39 @@ fn memberships_follow_users() {
         assert_eq!(others, 3, "gone with its user");
     });
 }
+
+#[test]
+fn owners_are_made_and_unmade_by_owners_alone() {
+    run(async {
+        let acme = TestApp::shared().await.tenant().await;
+        let attempts = [
+            "update users set role = 'OWNER' where role = 'ADMIN'",
+            "update users set role = 'OWNER' where role = 'MEMBER'",
+            "update users set role = 'VIEWER' where role = 'OWNER'",
+            "update users set status = 'DEACTIVATED' where role = 'OWNER'",
+            "insert into users (id, email, role) values (app.uuid_v7(), 'new@example.com', 'OWNER')",
+        ];
+        let mut admin = acme.begin_as(UserRole::Admin).await;
+        for sql in attempts {
+            let error = sqlx::query(sql).execute(&mut admin.0).await.unwrap_err();
+            let code = error.as_database_error().and_then(|error| error.code());
+            assert_eq!(code.as_deref(), Some("42501"), "an admin could {sql}");
+        }
+        let gone = sqlx::query("delete from users where role = 'OWNER'")
+            .execute(&mut admin.0)
+            .await;
+        assert_eq!(gone.unwrap().rows_affected(), 0);
+
+        let mut owner = acme.begin().await;
+        for sql in [attempts[1], attempts[4]] {
+            assert_eq!(
+                sqlx::query(sql)
+                    .execute(&mut owner.0)
+                    .await
+                    .unwrap()
+                    .rows_affected(),
+                1
+            );
+        }
+    });
+}
