@@ -95,7 +95,9 @@ struct Batches<K> {
 
 impl<K: Batch> BatchFn<K, Loaded<K>> for Batches<K> {
     async fn load(&mut self, keys: &[K]) -> HashMap<K, Loaded<K>> {
-        match K::load(&self.tx, keys).await {
+        // Boxed, because every field that loads holds this future inside its own: unboxed, each of
+        // them would be moved with room for the building of a statement.
+        match Box::pin(K::load(&self.tx, keys)).await {
             Ok(mut found) => keys
                 .iter()
                 .map(|key| (key.clone(), Ok(found.remove(key))))

@@ -78,7 +78,9 @@ impl Operation {
         format!("palisade {}", self.request_id)
     }
 
-    fn is_cancelled(&self) -> bool {
+    /// Whether it was ended early: nobody waits for its answer any more.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
     }
 }

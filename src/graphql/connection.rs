@@ -79,7 +79,7 @@ pub struct ListArguments<E: Listed> {
     /// Only rows in front of this cursor.
     pub before: Option<String>,
     /// Which rows.
-    pub filter: Option<E::Filter>,
+    pub filter: Option<Box<E::Filter>>,
     /// In which order.
     pub order_by: Option<Vec<E::Order>>,
 }
@@ -124,7 +124,7 @@ impl<E: Listed> ListArguments<E> {
             scope,
             filter: self
                 .filter
-                .map(FilterInput::filter)
+                .map(|filter| filter.filter())
                 .transpose()?
                 .unwrap_or_default(),
             after: position("after", self.after)?,

@@ -17,13 +17,14 @@ pub fn refused(error: Error) -> Response {
     ])
 }
 
-/// Gives every error its code and the request's id, logs what is ours, and hides what is nobody's.
-pub fn finish(response: &mut Response, request_id: Uuid) {
+/// Gives every error its code and the request's id, and logs what is ours if it is to be known: that
+/// an operation was cancelled because its client went away is not.
+pub fn finish(response: &mut Response, request_id: Uuid, log: bool) {
     response.errors.truncate(MAX_ERRORS);
     for error in &mut response.errors {
         let code = match error.source::<Error>() {
             Some(ours) => {
-                if ours.is_ours() {
+                if log && ours.is_ours() {
                     tracing::error!(
                         request.id = %request_id,
                         error.code = ours.code(),

@@ -184,7 +184,12 @@ impl Api {
             &admitted.root_fields,
             &self.nullable_root_fields,
         );
-        errors::finish(&mut response, admitted.info.operation.request_id());
+        let operation = &admitted.info.operation;
+        errors::finish(
+            &mut response,
+            operation.request_id(),
+            !operation.is_cancelled(),
+        );
         response
     }
 }

@@ -10,9 +10,9 @@ use std::{
     borrow::Cow,
     future::poll_fn,
     ops::Deref,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::{Context as Poller, Poll},
+    task::{Context as Poller, Poll, Waker},
 };
 
 use async_graphql::{
@@ -22,7 +22,6 @@ use async_graphql::{
     registry::{Deprecation, MetaField, MetaType, MetaTypeId, Registry},
     resolver_utils::ContainerType,
 };
-use futures_util::FutureExt as _;
 
 /// A row, or a plain value of several fields, as a GraphQL object.
 ///
@@ -237,7 +236,10 @@ fn resolve_field<'a, T: ContainerType>(
     let is_leaf = field.node.selection_set.node.items.is_empty();
     if is_leaf {
         let ctx = ctx.with_field(field);
-        if let Some(value) = object.resolve_field(&ctx).now_or_never() {
+        // Pinned where it is made: it has room for the largest resolver of the type, and moving it
+        // would cost more than resolving a column.
+        let future = pin!(object.resolve_field(&ctx));
+        if let Poll::Ready(value) = future.poll(&mut Poller::from_waker(Waker::noop())) {
             return Slot::Done(or_null::<T>(&ctx, value));
         }
         // A leaf that waits, like `totalCount`: it is started again as a future of its own.

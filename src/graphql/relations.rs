@@ -56,7 +56,7 @@ macro_rules! relations {
                     #[graphql(desc = "Only rows in front of this cursor.")]
                     before: Option<String>,
                     #[graphql(desc = "Which rows.")]
-                    filter: Option<<$many_type as $crate::graphql::connection::Listed>::Filter>,
+                    filter: Option<Box<<$many_type as $crate::graphql::connection::Listed>::Filter>>,
                     #[graphql(desc = "In which order; at most 5 terms.")]
                     order_by: Option<Vec<<$many_type as $crate::graphql::connection::Listed>::Order>>,
                 ) -> $crate::error::Result<
@@ -117,7 +117,7 @@ macro_rules! roots {
                 #[graphql(desc = "Only rows in front of this cursor.")]
                 before: Option<String>,
                 #[graphql(desc = "Which rows.")]
-                filter: Option<<$row as $crate::graphql::connection::Listed>::Filter>,
+                filter: Option<Box<<$row as $crate::graphql::connection::Listed>::Filter>>,
                 #[graphql(desc = "In which order; at most 5 terms.")]
                 order_by: Option<Vec<<$row as $crate::graphql::connection::Listed>::Order>>,
             ) -> $crate::error::Result<

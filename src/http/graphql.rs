@@ -268,7 +268,7 @@ async fn run(service: &Service, admitted: Admitted, operation: Arc<Operation>) -
         Err(_) => errors::refused(Error::Timeout),
     };
     drop(abandoned);
-    errors::finish(&mut answer, request_id);
+    errors::finish(&mut answer, request_id, true);
     answer
 }
 

@@ -482,7 +482,9 @@ fn owners_are_made_and_unmade_by_owners_alone() {
         let mut admin = acme.begin_as(UserRole::Admin).await;
         for sql in attempts {
             let error = sqlx::query(sql).execute(&mut admin.0).await.unwrap_err();
-            let code = error.as_database_error().and_then(|error| error.code());
+            let code = error
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code);
             assert_eq!(code.as_deref(), Some("42501"), "an admin could {sql}");
         }
         let gone = sqlx::query("delete from users where role = 'OWNER'")
