@@ -108,4 +108,5 @@ $("run").addEventListener("click", run);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run();
 });
-enter();
+// Whoever comes with a token sees rows at once.
+enter().then(() => types.length && run());

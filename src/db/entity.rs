@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::ids::EntityId;
 
-/// A row of one table, as every slice declares it with [`entity!`].
+/// A row of one table, as every slice declares it with `entity!`.
 pub trait Entity: Clone + Send + Sync + Sized + 'static {
     /// The type of its id.
     type Id: EntityId;

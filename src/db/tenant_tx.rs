@@ -135,7 +135,7 @@ enum Lane {
 
 /// A pooled connection inside a transaction.
 ///
-/// Dropping it closes the socket, upon which the server rolls back. Only [`Lease::release`] gives
+/// Dropping it closes the socket, upon which the server rolls back. Only its two endings give
 /// the connection back.
 struct Lease(Option<PoolConnection<Postgres>>);
 

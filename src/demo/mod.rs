@@ -186,10 +186,10 @@ impl Writer<'_> {
     async fn organizations(&self, tx: &TenantTx, content: &TenantContent<'_>) -> Result<()> {
         let rows = &content.organizations;
         let mut columns = Columns::default();
-        columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.name.clone()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.slug.clone()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())?;
+        columns.of(rows, |row| row.id.uuid())?;
+        columns.of(rows, |row| row.name.clone())?;
+        columns.of(rows, |row| row.slug.clone())?;
+        columns.of(rows, |row| row.created_at)?;
         columns
             .write(
                 tx,
@@ -202,16 +202,12 @@ impl Writer<'_> {
     async fn products(&self, tx: &TenantTx, content: &TenantContent<'_>) -> Result<()> {
         let rows = &content.products;
         let mut columns = Columns::default();
-        columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.asin.clone()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.title.clone()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.price_minor).collect::<Vec<_>>())?;
-        columns.add(
-            rows.iter()
-                .map(|_| content.currency.to_owned())
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())?;
+        columns.of(rows, |row| row.id.uuid())?;
+        columns.of(rows, |row| row.asin.clone())?;
+        columns.of(rows, |row| row.title.clone())?;
+        columns.of(rows, |row| row.price_minor)?;
+        columns.of(rows, |_| content.currency.to_owned())?;
+        columns.of(rows, |row| row.created_at)?;
         columns
             .write(
                 tx,
@@ -224,21 +220,13 @@ impl Writer<'_> {
 
     async fn projects(&self, tx: &TenantTx, rows: &[content::Project]) -> Result<()> {
         let mut columns = Columns::default();
-        columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.organization.uuid())
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(rows.iter().map(|row| row.owner.uuid()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.name.clone()).collect::<Vec<_>>())?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.status.as_str().to_owned())
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(rows.iter().map(|row| row.due_on).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())?;
+        columns.of(rows, |row| row.id.uuid())?;
+        columns.of(rows, |row| row.organization.uuid())?;
+        columns.of(rows, |row| row.owner.uuid())?;
+        columns.of(rows, |row| row.name.clone())?;
+        columns.of(rows, |row| row.status.as_str().to_owned())?;
+        columns.of(rows, |row| row.due_on)?;
+        columns.of(rows, |row| row.created_at)?;
         columns
             .write(
                 tx,
@@ -251,23 +239,11 @@ impl Writer<'_> {
 
     async fn invoices(&self, tx: &TenantTx, rows: &[content::Invoice]) -> Result<()> {
         let mut columns = Columns::default();
-        columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.organization.uuid())
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.project.uuid())
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.currency.to_owned())
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())?;
+        columns.of(rows, |row| row.id.uuid())?;
+        columns.of(rows, |row| row.organization.uuid())?;
+        columns.of(rows, |row| row.project.uuid())?;
+        columns.of(rows, |row| row.currency.to_owned())?;
+        columns.of(rows, |row| row.created_at)?;
         columns
             .write(
                 tx,
@@ -280,35 +256,15 @@ impl Writer<'_> {
 
     async fn lines(&self, tx: &TenantTx, rows: &[content::Line]) -> Result<()> {
         let mut columns = Columns::default();
-        columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.invoice.uuid())
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.product.uuid())
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(rows.iter().map(|row| row.position).collect::<Vec<_>>())?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.description.clone())
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(rows.iter().map(|row| row.quantity).collect::<Vec<_>>())?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.unit_price_minor)
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.currency.to_owned())
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())?;
+        columns.of(rows, |row| row.id.uuid())?;
+        columns.of(rows, |row| row.invoice.uuid())?;
+        columns.of(rows, |row| row.product.uuid())?;
+        columns.of(rows, |row| row.position)?;
+        columns.of(rows, |row| row.description.clone())?;
+        columns.of(rows, |row| row.quantity)?;
+        columns.of(rows, |row| row.unit_price_minor)?;
+        columns.of(rows, |row| row.currency.to_owned())?;
+        columns.of(rows, |row| row.created_at)?;
         columns
             .write(
                 tx,
@@ -328,24 +284,12 @@ impl Writer<'_> {
     /// Totals and, for all but drafts, the number and the days.
     async fn finish_invoices(&self, tx: &TenantTx, rows: &[content::Invoice]) -> Result<()> {
         let mut columns = Columns::default();
-        columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.number.clone())
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.status.as_str().to_owned())
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(rows.iter().map(|row| row.issued_on).collect::<Vec<_>>())?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.subtotal_minor)
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(rows.iter().map(|row| row.tax_minor).collect::<Vec<_>>())?;
+        columns.of(rows, |row| row.id.uuid())?;
+        columns.of(rows, |row| row.number.clone())?;
+        columns.of(rows, |row| row.status.as_str().to_owned())?;
+        columns.of(rows, |row| row.issued_on)?;
+        columns.of(rows, |row| row.subtotal_minor)?;
+        columns.of(rows, |row| row.tax_minor)?;
         columns
             .write(
                 tx,
@@ -366,25 +310,13 @@ impl Writer<'_> {
 
     async fn comments(&self, tx: &TenantTx, rows: &[&content::Comment]) -> Result<()> {
         let mut columns = Columns::default();
-        columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.author.uuid()).collect::<Vec<_>>())?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.project.map(EntityId::uuid))
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.invoice.map(EntityId::uuid))
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.product.map(EntityId::uuid))
-                .collect::<Vec<_>>(),
-        )?;
-        columns.add(rows.iter().map(|row| row.body.clone()).collect::<Vec<_>>())?;
-        columns.add(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())?;
+        columns.of(rows, |row| row.id.uuid())?;
+        columns.of(rows, |row| row.author.uuid())?;
+        columns.of(rows, |row| row.project.map(EntityId::uuid))?;
+        columns.of(rows, |row| row.invoice.map(EntityId::uuid))?;
+        columns.of(rows, |row| row.product.map(EntityId::uuid))?;
+        columns.of(rows, |row| row.body.clone())?;
+        columns.of(rows, |row| row.created_at)?;
         columns
             .write(
                 tx,
@@ -399,12 +331,8 @@ impl Writer<'_> {
     /// One round of progress: every project's description says how far it is.
     async fn edit(&self, tx: &TenantTx, rows: &[&content::Project], round: u32) -> Result<()> {
         let mut columns = Columns::default();
-        columns.add(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())?;
-        columns.add(
-            rows.iter()
-                .map(|row| row.description(round))
-                .collect::<Vec<_>>(),
-        )?;
+        columns.of(rows, |row| row.id.uuid())?;
+        columns.of(rows, |row| row.description(round))?;
         columns
             .write(
                 tx,
@@ -421,12 +349,13 @@ impl Writer<'_> {
 struct Columns(PgArguments);
 
 impl Columns {
-    fn add<T>(&mut self, column: Vec<T>) -> Result<()>
+    /// Adds a column: one value of each row.
+    fn of<R, T>(&mut self, rows: &[R], value: impl Fn(&R) -> T) -> Result<()>
     where
         Vec<T>: for<'q> sqlx::Encode<'q, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
     {
         self.0
-            .add(column)
+            .add(rows.iter().map(value).collect::<Vec<_>>())
             .map_err(|error| Error::Internal(format!("cannot encode demo data: {error}").into()))
     }
 

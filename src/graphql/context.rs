@@ -12,7 +12,6 @@ use crate::{
     auth::Principal,
     db::{
         TenantTx,
-        entity::Entity,
         load::{ById, Loaders},
         page::Keyed,
     },
@@ -95,9 +94,4 @@ impl ContextExt for Context<'_> {
         let list = arguments.list(self.principal().tenant, Some(column))?;
         Connection::load(self.loaders(), Some(parent.uuid()), list).await
     }
-}
-
-/// The column that holds an entity's own id, for lists of what belongs to it.
-pub fn id_of<E: Entity>(entity: &E) -> E::Id {
-    entity.id()
 }

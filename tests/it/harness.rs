@@ -2,7 +2,9 @@
 
 use std::{
     future::Future,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::LazyLock,
     time::Duration,
 };
@@ -278,12 +280,34 @@ pub fn tokens() -> Tokens {
 /// account that runs PostgreSQL for root cannot enter `target/`.
 pub async fn scratch(name: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let base = match embedded::reachable(target, None).await {
-        Ok(()) => target.to_owned(),
-        Err(_) => std::env::temp_dir().join(format!("palisade-tests-{}", std::process::id())),
-    };
-    base.join(name)
+    match embedded::reachable(target, None).await {
+        Ok(()) => target.join(name),
+        Err(_) => AWAY.join(name),
+    }
 }
+
+/// The place below the temporary directory, gone when this process is.
+static AWAY: LazyLock<PathBuf> = LazyLock::new(|| {
+    let dir = std::env::temp_dir().join(format!("palisade-tests-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    // The account that runs PostgreSQL passes through it.
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Its input ends with this process; the server that lives there ends at the same time.
+    let script = r#"read -r _; i=0
+        while [ -e "$0" ] && [ "$i" -lt 100 ]; do rm -rf "$0" 2>/dev/null; i=$((i+1)); sleep 0.1; done"#;
+    let cleaner = Command::new("/bin/sh")
+        .args(["-c", script])
+        .arg(&dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    // Held open for as long as this process lives.
+    std::mem::forget(cleaner);
+    dir
+});
 
 /// A migrated database of its own in the tests' cluster.
 async fn database() -> (Embedded, String) {
