@@ -13,10 +13,10 @@ use crate::{
 #[derive(Clone, clap::Args)]
 pub struct Options {
     /// The tenant's slug.
-    #[arg(long, value_name = "SLUG")]
+    #[arg(long, env = "PALISADE_TOKEN_TENANT", value_name = "SLUG")]
     tenant: String,
     /// The user's address.
-    #[arg(long, value_name = "EMAIL")]
+    #[arg(long, env = "PALISADE_TOKEN_USER", value_name = "EMAIL")]
     user: String,
     /// How long the token lives: a number with s, m, h or d; at most 31d.
     #[arg(long, env = "PALISADE_TOKEN_EXPIRES", default_value = "12h", value_parser = lifetime, value_name = "TIME")]

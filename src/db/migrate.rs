@@ -248,8 +248,10 @@ async fn make_roles(
     Ok(())
 }
 
-/// Two runs that change the same role at once: Postgres lets one fail with XX000 "tuple concurrently
-/// updated". The statements are the same, so doing it again is right.
+/// Roles belong to the cluster, so two runs in two of its databases, which no lock of a database keeps
+/// apart, may change the same role at once: Postgres lets one fail, with XX000 "tuple concurrently
+/// updated" or with 23505 for a setting that was new. The statements are the same, so doing it again
+/// is right.
 async fn repeat_if_concurrent(
     connection: &mut PgConnection,
     statement: String,
@@ -257,7 +259,7 @@ async fn repeat_if_concurrent(
     for attempt in 0..10 {
         match connection.execute(AssertSqlSafe(statement.clone())).await {
             Err(sqlx::Error::Database(error))
-                if error.code().as_deref() == Some("XX000") && attempt < 9 => {}
+                if matches!(error.code().as_deref(), Some("XX000" | "23505")) && attempt < 9 => {}
             done => return Ok(done.map(|_| ())?),
         }
     }

@@ -197,7 +197,8 @@ pub struct StringFilter {
     pub any: Option<Vec<String>>,
     /// Begins with this text.
     pub starts_with: Option<String>,
-    /// Holds this text, ignoring case. No index helps: it reads all rows of the tenant.
+    /// Holds this text, ignoring case as far as the database's locale knows it. No index helps: it
+    /// reads all rows of the tenant.
     pub contains: Option<String>,
     /// Whether there is none.
     pub is_null: Option<bool>,

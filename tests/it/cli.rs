@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use palisade::db::embedded::{self, Embedded};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
@@ -564,6 +565,21 @@ fn migrating_again_or_at_the_same_time_changes_nothing() {
             assert!(said.starts_with("0 migrations applied, "), "{said}");
         }
         database.drop().await;
+    });
+}
+
+#[test]
+fn databases_of_one_cluster_are_migrated_at_the_same_time() {
+    run(async {
+        // The roles are the cluster's, and no lock of a database keeps these runs apart.
+        let databases = join_all((0..6).map(|_| Database::empty())).await;
+        for ended in join_all(databases.iter().map(|one| one.migrate("postgres"))).await {
+            let said = ended.ok();
+            assert!(!said.starts_with("0 "), "{said}");
+        }
+        for database in databases {
+            database.drop().await;
+        }
     });
 }
 
