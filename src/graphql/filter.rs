@@ -317,7 +317,7 @@ pub fn on_choice<T: Choice>(
 
 /// An enum of the API whose values are texts of the database, and the filter by it.
 ///
-/// ```ignore
+/// ```text
 /// choices! {
 ///     /// How far a project is.
 ///     ProjectStatus by ProjectStatusFilter {
@@ -377,7 +377,7 @@ pub(crate) use choices;
 
 /// How an entity can be listed: its filter, its orders, and the order when none is named.
 ///
-/// ```ignore
+/// ```text
 /// listed! {
 ///     Project {
 ///         filter ProjectFilter {

@@ -375,7 +375,7 @@ pub(crate) fn interface<T: OutputType>(
 
 /// A union or interface whose members are [`Object`]s, resolved like them.
 ///
-/// ```ignore
+/// ```text
 /// abstract_type! {
 ///     /// Who did it.
 ///     union AuditActor { User(User), SystemActor(SystemActor) }

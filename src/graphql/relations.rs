@@ -6,7 +6,7 @@
 
 /// The relations of a row type, and its other computed fields.
 ///
-/// ```ignore
+/// ```text
 /// relations! {
 ///     Project {
 ///         one {
@@ -80,7 +80,7 @@ pub(crate) use relations;
 
 /// The root queries of a row type: one by id, and the list of all.
 ///
-/// ```ignore
+/// ```text
 /// roots! { ProjectQueries: Project { project(ProjectId) projects } }
 /// ```
 macro_rules! roots {

@@ -114,9 +114,16 @@ async fn ask(server: &Embedded, sql: &str) -> String {
     answer.unwrap()
 }
 
-/// The same through `psql`, which reads URLs differently.
+/// The same through `psql`, which reads URLs differently: the server's own, or the one on PATH where
+/// a package of the server brings none.
 fn psql(server: &Embedded, sql: &str) -> String {
-    let output = Command::new(bin_dir(server).join("psql"))
+    let beside = bin_dir(server).join("psql");
+    let program = if beside.exists() {
+        beside
+    } else {
+        "psql".into()
+    };
+    let output = Command::new(program)
         .args(["-X", "-At", "-c", sql, &server.url("postgres", "postgres")])
         .env("PGPORT", "1")
         .output()
