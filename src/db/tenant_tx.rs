@@ -197,12 +197,6 @@ impl TenantTx {
         }))
     }
 
-    /// Who the transaction acts for.
-    #[must_use]
-    pub fn context(&self) -> &TenantContext {
-        &self.0.context
-    }
-
     /// The tenant for the predicate that [`super`] adds to every statement.
     pub(super) fn tenant_uuid(&self) -> Uuid {
         self.0.context.tenant.uuid()
