@@ -38,6 +38,13 @@ pub enum Error {
     /// The database cannot be reached, or every connection is busy. Worth a retry.
     #[error("the service is busy, try again")]
     Unavailable(#[source] Option<sqlx::Error>),
+    /// The database gave this transaction up in favour of another (SQLSTATE 40001, 40P01). Nothing was
+    /// written, and the service has tried again for as long as it does.
+    #[error("the service is busy, try again")]
+    Contended(#[source] sqlx::Error),
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    IdempotencyMismatch,
     /// A database error that is a defect of the service.
     #[error("internal error")]
     Database(#[source] sqlx::Error),
@@ -71,9 +78,20 @@ impl Error {
             Self::Invalid { .. } => "BAD_USER_INPUT",
             Self::TooComplex(_) => "QUERY_TOO_COMPLEX",
             Self::Timeout => "TIMEOUT",
-            Self::Unavailable(_) => "UNAVAILABLE",
+            Self::Unavailable(_) | Self::Contended(_) => "UNAVAILABLE",
+            Self::IdempotencyMismatch => "IDEMPOTENCY_MISMATCH",
             Self::Database(_) | Self::TransactionClosed | Self::Internal(_) => "INTERNAL",
             Self::Shared(error) => error.code(),
+        }
+    }
+
+    /// Whether the same operation may succeed if it is run again, and has written nothing.
+    #[must_use]
+    pub fn is_contended(&self) -> bool {
+        match self {
+            Self::Contended(_) => true,
+            Self::Shared(error) => error.is_contended(),
+            _ => false,
         }
     }
 
@@ -111,6 +129,8 @@ impl From<sqlx::Error> for Error {
                 // query_canceled (also by statement_timeout), lock_not_available
                 Some("57014" | "55P03") => Self::Timeout,
                 Some("42501") => Self::Forbidden,
+                // serialization_failure, deadlock_detected
+                Some("40001" | "40P01") => Self::Contended(error),
                 // Connection exceptions, shutdowns, too many connections.
                 Some(code)
                     if code.starts_with("08") || code.starts_with("57P") || code == "53300" =>

@@ -21,4 +21,5 @@ pub mod organizations;
 pub mod products;
 pub mod projects;
 pub mod tenants;
+pub mod user_error;
 pub mod users;

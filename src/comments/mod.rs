@@ -1,7 +1,11 @@
 //! Comments: what people say about a project, an invoice or a product.
 
+mod mutations;
+
 use async_graphql::{Context, SimpleObject};
 use chrono::{DateTime, Utc};
+
+pub use mutations::CommentMutations;
 
 use crate::{
     audit::AuditLog,

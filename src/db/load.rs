@@ -10,7 +10,7 @@ use std::{
     fmt::Debug,
     hash::Hash,
     marker::PhantomData,
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use dataloader::{BatchFn, cached};
@@ -138,6 +138,12 @@ impl Loaders {
     #[must_use]
     pub fn tx(&self) -> &TenantTx {
         &self.tx
+    }
+
+    /// Forgets what was loaded: a mutation may have changed it.
+    pub fn clear(&self) {
+        let by_key = self.by_key.lock();
+        by_key.unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Loads one key together with all others of its kind that are asked for meanwhile, at most

@@ -6,12 +6,14 @@
 pub mod admin_tx;
 pub mod embedded;
 pub mod entity;
+pub mod idempotency;
 pub mod load;
 pub mod migrate;
 pub mod page;
 pub mod shared;
 pub mod sign_in;
 pub mod tenant_tx;
+pub mod write;
 
 use std::{str::FromStr, time::Duration};
 
@@ -20,7 +22,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-pub use tenant_tx::{Operation, Purpose, Statement, TenantContext, TenantTx};
+pub use tenant_tx::{Operation, OperationName, Purpose, Statement, TenantContext, TenantTx};
 
 /// The oldest server that is supported: policies need `security_invoker` views and 15's fixes.
 pub const OLDEST_SERVER: i32 = 15;

@@ -174,7 +174,7 @@ impl Default for Filter {
 }
 
 impl Filter {
-    fn condition(&self) -> Cond {
+    pub(super) fn condition(&self) -> Cond {
         match self {
             Self::All(parts) => parts
                 .iter()

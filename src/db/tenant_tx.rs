@@ -57,6 +57,32 @@ pub struct Operation {
     cancelled: AtomicBool,
 }
 
+/// The name of an operation, for the audit log. It is written into SQL text, so it is nothing but
+/// letters, digits and underscores, as the names of GraphQL are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationName(String);
+
+impl OperationName {
+    /// Most characters that are kept of a name.
+    const MAX: usize = 100;
+
+    /// The name, cut to its first 100 characters; `None` if it is not one of GraphQL (specification,
+    /// 2.1.9).
+    #[must_use]
+    pub fn new(name: &str) -> Option<Self> {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let is_empty = name.is_empty();
+        (!is_empty && name.chars().all(is_name))
+            .then(|| Self(name.chars().take(Self::MAX).collect()))
+    }
+}
+
+impl fmt::Display for OperationName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl Operation {
     /// An operation of the request with this id.
     #[must_use]
@@ -116,9 +142,33 @@ struct Shared {
     context: TenantContext,
     purpose: Purpose,
     operation: Arc<Operation>,
-    lane: Mutex<Lane>,
+    /// For the audit log.
+    name: Option<OperationName>,
+    session: Mutex<Session>,
     round_trips: AtomicU32,
     statements: std::sync::Mutex<Vec<String>>,
+}
+
+/// The connection, and how to undo what the present root field of a mutation wrote.
+struct Session {
+    lane: Lane,
+    undo: Undo,
+    /// Root fields of a mutation that have begun.
+    fields: u32,
+    /// How often the transaction was opened: a root field that is undone may end it.
+    openings: u32,
+}
+
+/// How to undo what the present root field wrote, and no more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Undo {
+    /// Nothing was written before it: the transaction ends, and another opens if need be.
+    All,
+    /// Something was, and the field has sent no statement yet: the next one sets a savepoint. `true`
+    /// if that of an earlier field is still there.
+    Savepoint(bool),
+    /// To the savepoint.
+    ToSavepoint,
 }
 
 /// The one connection of the transaction.
@@ -191,10 +241,25 @@ impl TenantTx {
             context,
             purpose,
             operation,
-            lane: Mutex::new(Lane::Unopened),
+            name: None,
+            session: Mutex::new(Session {
+                lane: Lane::Unopened,
+                undo: Undo::All,
+                fields: 0,
+                openings: 0,
+            }),
             round_trips: AtomicU32::new(0),
             statements: std::sync::Mutex::default(),
         }))
+    }
+
+    /// The same for an operation that has a name.
+    #[must_use]
+    pub fn named(mut self, name: Option<OperationName>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.name = name;
+        }
+        self
     }
 
     /// The tenant for the predicate that [`super`] adds to every statement.
@@ -223,20 +288,86 @@ impl TenantTx {
         turn.end(done).map(|done| done.rows_affected())
     }
 
+    /// Begins a root field of a mutation, which can be undone alone from here on. Fails if a statement
+    /// failed before and nobody said so.
+    pub(crate) async fn begin_field(&self) -> Result<()> {
+        let mut session = self.0.session.lock().await;
+        session.fields += 1;
+        session.undo = match (&session.lane, session.undo) {
+            (Lane::Failed(_), _) => return Err(passed_over()),
+            (Lane::Open(_), undo) if session.fields > 1 => {
+                Undo::Savepoint(undo == Undo::ToSavepoint || undo == Undo::Savepoint(true))
+            }
+            _ => Undo::All,
+        };
+        Ok(())
+    }
+
+    /// Undoes what the root field wrote. Statements can be sent again, also if one has failed.
+    pub(crate) async fn undo_field(&self) -> Result<()> {
+        let mut session = self.0.session.lock().await;
+        let undo = session.undo;
+        session.lane = match (std::mem::replace(&mut session.lane, Lane::Ended), undo) {
+            (Lane::Open(lease) | Lane::Failed(lease), Undo::All) => {
+                lease.release_rolled_back();
+                Lane::Unopened
+            }
+            (Lane::Open(lease) | Lane::Failed(lease), Undo::ToSavepoint) => {
+                let back = "ROLLBACK TO SAVEPOINT field";
+                let lease = self.plain(lease, back.into_sql_str()).await;
+                Lane::Open(lease.inspect_err(|_| session.lane = Lane::Refused)?)
+            }
+            (lane, _) => lane,
+        };
+        Ok(())
+    }
+
+    /// Fails if a statement has failed since the root field began: whoever sent it passed over that.
+    pub(crate) async fn check_field(&self) -> Result<()> {
+        match self.0.session.lock().await.lane {
+            Lane::Failed(_) => Err(passed_over()),
+            _ => Ok(()),
+        }
+    }
+
+    /// How often the transaction was opened. What was written in an earlier one is gone.
+    pub(crate) async fn openings(&self) -> u32 {
+        let session = self.0.session.lock().await;
+        match session.lane {
+            Lane::Unopened => 0,
+            _ => session.openings,
+        }
+    }
+
     /// Makes the changes durable. Fails, and changes nothing, if any statement has failed.
     ///
     /// A connection lost in the middle leaves open whether the server committed: `Unavailable`.
     pub async fn commit(&self) -> Result<()> {
-        let mut lane = self.0.lane.lock().await;
-        match std::mem::replace(&mut *lane, Lane::Ended) {
+        self.commit_after(None).await
+    }
+
+    /// The same in one message with a last statement, which therefore takes no round trip.
+    pub(super) async fn commit_after(&self, last: Option<String>) -> Result<()> {
+        let mut session = self.0.session.lock().await;
+        match std::mem::replace(&mut session.lane, Lane::Ended) {
             Lane::Unopened => Ok(()),
-            Lane::Open(lease) => {
-                self.0.round_trips.fetch_add(1, Ordering::Relaxed);
-                Ok(lease.commit().await?)
-            }
+            Lane::Open(lease) => match last {
+                None => {
+                    self.0.round_trips.fetch_add(1, Ordering::Relaxed);
+                    Ok(lease.commit().await?)
+                }
+                // The chained transaction is empty, and ends like one that only read.
+                Some(last) => {
+                    self.record(&last);
+                    let message = AssertSqlSafe(format!("{last}; COMMIT AND CHAIN"));
+                    let lease = self.plain(lease, message.into_sql_str()).await?;
+                    lease.release_rolled_back();
+                    Ok(())
+                }
+            },
             Lane::Failed(lease) => {
                 lease.release_rolled_back();
-                Err(Error::Internal("commit after a failed statement".into()))
+                Err(passed_over())
             }
             Lane::Refused => Err(Error::Unavailable(None)),
             Lane::Ended => Err(Error::TransactionClosed),
@@ -245,9 +376,29 @@ impl TenantTx {
 
     /// Forgets the changes. It waits for nothing: the server is told while the connection goes back.
     pub async fn rollback(&self) {
-        match std::mem::replace(&mut *self.0.lane.lock().await, Lane::Ended) {
+        let mut session = self.0.session.lock().await;
+        match std::mem::replace(&mut session.lane, Lane::Ended) {
             Lane::Open(lease) | Lane::Failed(lease) => lease.release_rolled_back(),
             Lane::Unopened | Lane::Refused | Lane::Ended => {}
+        }
+    }
+
+    /// Sends a message of one or more commands that answer nothing. A lease that fails is dropped, and
+    /// the server rolls back.
+    async fn plain(&self, mut lease: Lease, message: sqlx::SqlStr) -> sqlx::Result<Lease> {
+        self.0.round_trips.fetch_add(1, Ordering::Relaxed);
+        sqlx::raw_sql(message).execute(lease.connection()).await?;
+        Ok(lease)
+    }
+
+    fn record(&self, statement: &str) {
+        if self.0.db.records_statements {
+            let mut recorded = self
+                .0
+                .statements
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            recorded.push(statement.to_owned());
         }
     }
 
@@ -270,34 +421,43 @@ impl TenantTx {
     /// While a turn lasts the lane is `Ended`, so a turn that is dropped in the middle of its
     /// statement leaves nothing behind that could be used again.
     async fn turn(&self, statement: &Statement) -> Result<Turn<'_>> {
-        let mut lane = self.0.lane.lock().await;
+        let mut session = self.0.session.lock().await;
         if self.0.operation.is_cancelled() {
             return Err(Error::Timeout);
         }
-        let lease = match std::mem::replace(&mut *lane, Lane::Ended) {
-            Lane::Unopened => self.open().await.inspect_err(|_| *lane = Lane::Refused)?,
-            Lane::Open(lease) => lease,
+        let lease = match std::mem::replace(&mut session.lane, Lane::Ended) {
+            Lane::Unopened => {
+                session.openings += 1;
+                let opened = self.open().await;
+                opened.inspect_err(|_| session.lane = Lane::Refused)?
+            }
+            Lane::Open(lease) => match session.undo {
+                Undo::Savepoint(released) => {
+                    let set = if released {
+                        "RELEASE SAVEPOINT field; SAVEPOINT field"
+                    } else {
+                        "SAVEPOINT field"
+                    };
+                    let lease = self.plain(lease, set.into_sql_str()).await;
+                    session.undo = Undo::ToSavepoint;
+                    lease.inspect_err(|_| session.lane = Lane::Refused)?
+                }
+                _ => lease,
+            },
             Lane::Failed(lease) => {
-                *lane = Lane::Failed(lease);
+                session.lane = Lane::Failed(lease);
                 return Err(Error::Internal("statement after a failed one".into()));
             }
             Lane::Refused => {
-                *lane = Lane::Refused;
+                session.lane = Lane::Refused;
                 return Err(Error::Unavailable(None));
             }
             Lane::Ended => return Err(Error::TransactionClosed),
         };
         self.0.round_trips.fetch_add(1, Ordering::Relaxed);
-        if self.0.db.records_statements {
-            let mut recorded = self
-                .0
-                .statements
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            recorded.push(statement.text().to_owned());
-        }
+        self.record(statement.text());
         Ok(Turn {
-            lane,
+            session,
             lease: Some(lease),
         })
     }
@@ -332,7 +492,7 @@ impl TenantTx {
     }
 
     /// BEGIN and the context in one message. Nothing else ever goes into this string, and nothing
-    /// but UUIDs and the words of an enum is formatted into it.
+    /// but UUIDs, the words of an enum and an [`OperationName`] is formatted into it.
     fn begin_sql(&self) -> String {
         use fmt::Write as _;
 
@@ -340,6 +500,7 @@ impl TenantTx {
             context,
             purpose,
             operation,
+            name,
             ..
         } = &*self.0;
         let mut sql = match purpose {
@@ -359,9 +520,16 @@ impl TenantTx {
         }
         if *purpose == Purpose::Write {
             set("app.request_id", &operation.request_id);
+            if let Some(name) = name {
+                set("app.operation_name", name);
+            }
         }
         sql
     }
+}
+
+fn passed_over() -> Error {
+    Error::Internal("a failed statement was passed over".into())
 }
 
 /// Whether the connection was closed, with or without a farewell (57P01 to 57P05).
@@ -386,7 +554,7 @@ impl fmt::Debug for TenantTx {
 
 /// The time between taking the connection and having the answer.
 struct Turn<'t> {
-    lane: MutexGuard<'t, Lane>,
+    session: MutexGuard<'t, Session>,
     lease: Option<Lease>,
 }
 
@@ -401,7 +569,7 @@ impl Turn<'_> {
     /// Gives the connection back to the transaction, remembering a failure.
     fn end<T>(mut self, answer: sqlx::Result<T>) -> Result<T> {
         let lease = self.lease.take().expect("BUG: a turn ends twice");
-        *self.lane = if answer.is_ok() {
+        self.session.lane = if answer.is_ok() {
             Lane::Open(lease)
         } else {
             Lane::Failed(lease)

@@ -202,13 +202,17 @@ pub struct Invoice {
     pub id: InvoiceId,
     pub organization: OrganizationId,
     pub project: ProjectId,
-    pub number: Option<String>,
     pub status: InvoiceStatus,
     pub currency: &'static str,
     pub issued_on: Option<NaiveDate>,
-    pub subtotal_minor: i64,
-    pub tax_minor: i64,
     pub created_at: DateTime<Utc>,
+}
+
+impl Invoice {
+    /// Whether it was issued and is no longer open.
+    pub fn is_settled(&self) -> bool {
+        !matches!(self.status, InvoiceStatus::Draft | InvoiceStatus::Open)
+    }
 }
 
 #[derive(Clone)]
@@ -271,16 +275,13 @@ impl<'t> TenantContent<'t> {
     }
 
     fn add_invoices(&mut self, source: &mut Source, of_each_project: u32) {
-        let mut number = 0;
         for project in &self.projects {
             for _ in 0..of_each_project {
                 let created_at = source.pass(30);
                 let id = InvoiceId::from(source.uuid());
-                let mut subtotal_minor = 0;
                 for position in 1..=LINES {
                     let product = &self.products[source.rng.usize(0..self.products.len())];
                     let quantity = source.rng.i64(1..=20);
-                    subtotal_minor += quantity * product.price_minor;
                     self.lines.push(Line {
                         id: source.uuid().into(),
                         invoice: id,
@@ -301,17 +302,13 @@ impl<'t> TenantContent<'t> {
                     InvoiceStatus::Void,
                 ]);
                 let is_issued = status != InvoiceStatus::Draft;
-                number += u32::from(is_issued);
                 self.invoices.push(Invoice {
                     id,
                     organization: project.organization,
                     project: project.id,
-                    number: is_issued.then(|| format!("INV-{number:06}")),
                     status,
                     currency: self.currency,
                     issued_on: is_issued.then(|| created_at.date_naive()),
-                    subtotal_minor,
-                    tax_minor: (subtotal_minor * 19 + 50) / 100,
                     created_at,
                 });
             }
@@ -349,8 +346,8 @@ impl<'t> TenantContent<'t> {
         }
     }
 
-    /// Each project is made and commented once; each of its invoices is made and issued, its lines
-    /// are made, and some are commented. Edits are the rest of its audit log.
+    /// Each project is made and commented once; each of its invoices is made, summed up or issued, and
+    /// perhaps settled, its lines are made, and some are commented. Edits are the rest of its audit log.
     fn plan_edits(&mut self, amounts: Amounts) {
         let each_invoice = 2 + u32::try_from(LINES).expect("BUG: a negative number of lines");
         let of_content = 2 + amounts.invoices * each_invoice;
@@ -359,13 +356,16 @@ impl<'t> TenantContent<'t> {
             .iter()
             .map(|invoice| (invoice.id, invoice.project))
             .collect();
-        let mut remarks: HashMap<ProjectId, u32> = HashMap::new();
+        let mut others: HashMap<ProjectId, u32> = HashMap::new();
         for invoice in self.comments.iter().filter_map(|comment| comment.invoice) {
-            *remarks.entry(project_of[&invoice]).or_default() += 1;
+            *others.entry(project_of[&invoice]).or_default() += 1;
+        }
+        for invoice in self.invoices.iter().filter(|invoice| invoice.is_settled()) {
+            *others.entry(invoice.project).or_default() += 1;
         }
         for project in &mut self.projects {
-            let remarks = remarks.get(&project.id).copied().unwrap_or_default();
-            project.edits = amounts.audit_logs.saturating_sub(of_content + remarks);
+            let others = others.get(&project.id).copied().unwrap_or_default();
+            project.edits = amounts.audit_logs.saturating_sub(of_content + others);
         }
     }
 

@@ -281,28 +281,32 @@ impl Writer<'_> {
             .await
     }
 
-    /// Totals and, for all but drafts, the number and the days.
+    /// Issues what is not to stay a draft, in order, then settles some of it. The database works out
+    /// totals and numbers.
     async fn finish_invoices(&self, tx: &TenantTx, rows: &[content::Invoice]) -> Result<()> {
         let mut columns = Columns::default();
         columns.of(rows, |row| row.id.uuid())?;
-        columns.of(rows, |row| row.number.clone())?;
-        columns.of(rows, |row| row.status.as_str().to_owned())?;
         columns.of(rows, |row| row.issued_on)?;
-        columns.of(rows, |row| row.subtotal_minor)?;
-        columns.of(rows, |row| row.tax_minor)?;
         columns
             .write(
                 tx,
                 "update invoices
-                 set number = done.number,
-                     status = done.status,
-                     issued_on = done.issued_on,
-                     due_on = done.issued_on + 30,
-                     subtotal_minor = done.subtotal,
-                     tax_minor = done.tax,
-                     total_minor = done.subtotal + done.tax
-                 from unnest($1::uuid[], $2::text[], $3::text[], $4::date[], $5::bigint[],
-                             $6::bigint[]) as done (id, number, status, issued_on, subtotal, tax)
+                 set status = case when done.issued_on is null then 'DRAFT' else 'OPEN' end,
+                     issued_on = done.issued_on
+                 from unnest($1::uuid[], $2::date[]) as done (id, issued_on)
+                 where invoices.id = done.id",
+            )
+            .await?;
+        let settled: Vec<_> = rows.iter().filter(|row| row.is_settled()).collect();
+        let mut columns = Columns::default();
+        columns.of(&settled, |row| row.id.uuid())?;
+        columns.of(&settled, |row| row.status.as_str().to_owned())?;
+        columns
+            .write(
+                tx,
+                "update invoices
+                 set status = done.status
+                 from unnest($1::uuid[], $2::text[]) as done (id, status)
                  where invoices.id = done.id",
             )
             .await

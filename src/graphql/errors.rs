@@ -17,6 +17,13 @@ pub fn refused(error: Error) -> Response {
     ])
 }
 
+/// Whether the database gave the operation up in favour of another.
+#[must_use]
+pub fn is_contended(response: &Response) -> bool {
+    let mut errors = response.errors.iter();
+    errors.any(|error| error.source::<Error>().is_some_and(Error::is_contended))
+}
+
 /// Gives every error its code and the request's id, and logs what is ours if it is to be known: that
 /// an operation was cancelled because its client went away is not.
 pub fn finish(response: &mut Response, request_id: Uuid, log: bool) {

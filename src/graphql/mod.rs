@@ -1,22 +1,25 @@
 //! The only place that knows async-graphql's plumbing, and the table of contents of the API.
 
+pub mod batch;
 pub mod connection;
 pub mod context;
 pub mod errors;
 pub mod filter;
 pub mod guard;
+pub mod mutation;
 pub mod node;
 pub mod object;
 pub mod relations;
 pub mod scalars;
 pub mod transaction;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_graphql::{
-    EmptyMutation, EmptySubscription, IntrospectionMode, MergedObject, OutputType as _,
-    PathSegment, Request, Response, Schema, ServerError, Value,
+    EmptySubscription, IntrospectionMode, MergedObject, OutputType as _, PathSegment, Request,
+    Response, Schema, ServerError, Value, Variables,
     indexmap::IndexMap,
+    parser::types::ExecutableDocument,
     registry::{MetaType, Registry},
 };
 
@@ -30,19 +33,22 @@ use self::{
 use crate::{
     audit::AuditLogQueries,
     auth::Principal,
-    comments::CommentQueries,
+    comments::{CommentMutations, CommentQueries},
     currencies::CurrencyQueries,
     db::{
         TenantDb,
+        idempotency::Claim,
         page::{DEFAULT_PAGE, MAX_PAGE},
         sign_in::SignInDb,
     },
-    invoices::{InvoiceLineItemQueries, InvoiceQueries},
-    organizations::OrganizationQueries,
-    products::ProductQueries,
-    projects::ProjectQueries,
+    invoices::{
+        InvoiceLineItemMutations, InvoiceLineItemQueries, InvoiceMutations, InvoiceQueries,
+    },
+    organizations::{OrganizationMutations, OrganizationQueries},
+    products::{ProductMutations, ProductQueries},
+    projects::{ProjectMutations, ProjectQueries},
     tenants::{TenantQueries, ViewerQueries},
-    users::UserQueries,
+    users::{UserMutations, UserQueries},
 };
 
 /// Everything that can be read.
@@ -62,8 +68,20 @@ pub struct Query(
     CurrencyQueries,
 );
 
+/// Everything that can be changed.
+#[derive(Debug, Default, MergedObject)]
+pub struct Mutation(
+    UserMutations,
+    OrganizationMutations,
+    ProjectMutations,
+    ProductMutations,
+    InvoiceMutations,
+    InvoiceLineItemMutations,
+    CommentMutations,
+);
+
 /// The schema of the API.
-pub type ApiSchema = Schema<Query, EmptyMutation, EmptySubscription>;
+pub type ApiSchema = Schema<Query, Mutation, EmptySubscription>;
 
 /// The schema without its databases: for printing, and for asking about its shape.
 #[must_use]
@@ -71,8 +89,8 @@ pub fn schema() -> ApiSchema {
     builder().finish()
 }
 
-fn builder() -> async_graphql::SchemaBuilder<Query, EmptyMutation, EmptySubscription> {
-    Schema::build(Query::default(), EmptyMutation, EmptySubscription)
+fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, EmptySubscription> {
+    Schema::build(Query::default(), Mutation::default(), EmptySubscription)
         .extension(TenantTransaction)
         // Suggestions would tell a stranger what exists, and cost time on hostile documents.
         .disable_suggestions()
@@ -98,11 +116,30 @@ pub struct Api {
     introspection: bool,
 }
 
+/// How often an operation is run at most that the database gave up in favour of another.
+const MAX_RUNS: u32 = 5;
+/// The longest wait before the second run; before each further one it is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
 /// An operation that has passed the guard.
 pub struct Admitted {
-    request: Request,
+    document: ExecutableDocument,
+    operation_name: Option<String>,
+    variables: Variables,
+    principal: Principal,
     root_fields: Vec<RootField>,
     info: OperationInfo,
+}
+
+/// How an operation is to be run.
+#[derive(Clone, Debug, Default)]
+pub struct Manner {
+    /// Whether the answer tells what it cost.
+    pub traced: bool,
+    /// Whether a mutation is undone at its end.
+    pub dry_run: bool,
+    /// The key by which a mutation may be sent again: 1 to 255 characters.
+    pub idempotency_key: Option<String>,
 }
 
 /// A request for an operation, as it came.
@@ -144,7 +181,7 @@ impl Api {
         incoming: Incoming,
         principal: Principal,
         operation: Arc<crate::db::Operation>,
-        traced: bool,
+        manner: Manner,
     ) -> Result<Admitted, guard::Refusal> {
         self.guard.check_variables(&incoming.variables)?;
         let name = incoming.operation_name.as_deref();
@@ -155,36 +192,78 @@ impl Api {
             async_graphql::parser::types::OperationType::Mutation => crate::db::Purpose::Write,
             _ => crate::db::Purpose::Read,
         };
+        let claim = manner
+            .idempotency_key
+            .filter(|_| purpose == crate::db::Purpose::Write)
+            .map(|key| {
+                let variables = serde_json::to_vec(&incoming.variables).unwrap_or_default();
+                let name = name.unwrap_or_default();
+                let request = [incoming.query.as_bytes(), name.as_bytes(), &variables];
+                Claim::new(principal.user, None, &key, &request)
+            });
         let info = OperationInfo {
             operation,
             purpose,
-            traced,
+            traced: manner.traced,
+            dry_run: manner.dry_run,
+            claim,
         };
-        let mut request = Request::new(incoming.query)
-            .variables(incoming.variables)
-            .data(principal)
-            .data(info.clone());
-        request.operation_name = incoming.operation_name;
-        request.set_parsed_query(admitted.document);
-        if !self.introspection {
-            request.introspection_mode = IntrospectionMode::Disabled;
-        }
         Ok(Admitted {
-            request,
+            document: admitted.document,
+            operation_name: incoming.operation_name,
+            variables: incoming.variables,
+            principal,
             root_fields: admitted.root_fields,
             info,
         })
     }
 
-    /// Runs an operation in its tenant transaction.
+    /// Runs an operation in its tenant transaction. A mutation that the database gave up in favour of
+    /// another is run again: nothing of it was written, and nobody has seen an answer.
     pub async fn execute(&self, admitted: Admitted) -> Response {
-        let mut response = self.schema.execute(admitted.request).await;
-        complete_root(
-            &mut response,
-            &admitted.root_fields,
-            &self.nullable_root_fields,
-        );
-        let operation = &admitted.info.operation;
+        let Admitted {
+            document,
+            operation_name,
+            variables,
+            principal,
+            root_fields,
+            info,
+        } = admitted;
+        let request = |document: ExecutableDocument, variables: Variables| {
+            let mut request = Request::new(String::new())
+                .variables(variables)
+                .data(principal)
+                .data(info.clone());
+            request.operation_name.clone_from(&operation_name);
+            request.set_parsed_query(document);
+            if !self.introspection {
+                request.introspection_mode = IntrospectionMode::Disabled;
+            }
+            request
+        };
+        let mut response = if info.purpose == crate::db::Purpose::Read {
+            self.schema.execute(request(document, variables)).await
+        } else {
+            let mut run = 1;
+            loop {
+                let request = request(document.clone(), variables.clone());
+                let response = self.schema.execute(request).await;
+                if run == MAX_RUNS || !errors::is_contended(&response) {
+                    break response;
+                }
+                tracing::debug!(
+                    request.id = %info.operation.request_id(),
+                    "request {} is run again: the database preferred another",
+                    info.operation.request_id(),
+                );
+                // At random, so that two that got in each other's way do not meet again.
+                let longest = FIRST_PAUSE * 2_u32.pow(run - 1);
+                tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
+                run += 1;
+            }
+        };
+        complete_root(&mut response, &root_fields, &self.nullable_root_fields);
+        let operation = &info.operation;
         errors::finish(
             &mut response,
             operation.request_id(),
@@ -244,6 +323,7 @@ fn nullable_root_fields() -> HashSet<String> {
 fn registry() -> Registry {
     let mut registry = Registry::default();
     Query::create_type_info(&mut registry);
+    Mutation::create_type_info(&mut registry);
     registry
 }
 

@@ -3,9 +3,12 @@
 use std::fmt;
 
 use async_graphql::{
-    InputValueError, InputValueResult, Scalar, ScalarType, SimpleObject, Value as GraphqlValue,
+    InputObject, InputValueError, InputValueResult, Scalar, ScalarType, SimpleObject,
+    Value as GraphqlValue,
 };
 use chrono::NaiveDate;
+
+use crate::user_error::{Checks, UserErrorCode};
 
 /// A calendar date without a time of day, as `YYYY-MM-DD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::Type)]
@@ -39,8 +42,8 @@ pub struct Decimal(pub rust_decimal::Decimal);
 impl ScalarType for Decimal {
     fn parse(value: GraphqlValue) -> InputValueResult<Self> {
         match &value {
-            GraphqlValue::String(text) => text
-                .parse()
+            // Exactly: the usual way of reading rounds what has more than 28 digits.
+            GraphqlValue::String(text) => rust_decimal::Decimal::from_str_exact(text)
                 .map(Self)
                 .map_err(|_| InputValueError::custom("a decimal is written as text, such as 9.95")),
             _ => Err(InputValueError::expected_type(value)),
@@ -52,6 +55,14 @@ impl ScalarType for Decimal {
     }
 }
 
+/// The currencies of the table `currencies`.
+const CURRENCIES: [&str; 48] = [
+    "AED", "ARS", "AUD", "BHD", "BRL", "CAD", "CHF", "CLP", "CNY", "COP", "CZK", "DKK", "EGP",
+    "EUR", "GBP", "HKD", "HUF", "IDR", "ILS", "INR", "ISK", "JOD", "JPY", "KES", "KRW", "KWD",
+    "MXN", "MYR", "NGN", "NOK", "NZD", "OMR", "PEN", "PHP", "PLN", "QAR", "RON", "SAR", "SEK",
+    "SGD", "THB", "TND", "TRY", "TWD", "UAH", "USD", "VND", "ZAR",
+];
+
 /// A currency by its ISO 4217 code, such as `EUR`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, sqlx::Type)]
 #[sqlx(transparent)]
@@ -62,6 +73,13 @@ impl CurrencyCode {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether there are amounts of it. The same codes stand in the table `currencies`; a test compares
+    /// them.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        CURRENCIES.contains(&self.0.as_str())
     }
 
     /// Digits after the decimal point (ISO 4217): the unit of a stored amount is 10^-n. The same
@@ -106,6 +124,53 @@ impl ScalarType for CurrencyCode {
 
     fn to_value(&self) -> GraphqlValue {
         GraphqlValue::String(self.0.clone())
+    }
+}
+
+/// An amount of money, as it is given.
+#[derive(Clone, Debug, PartialEq, Eq, InputObject)]
+pub struct MoneyInput {
+    /// The amount in units of the currency, as a decimal string with no more digits than the currency
+    /// has.
+    pub amount: Decimal,
+    /// The currency.
+    pub currency_code: CurrencyCode,
+}
+
+impl MoneyInput {
+    /// The amount in minor units, if it is one; `field` is the path of this input.
+    pub fn minor(&self, checks: &mut Checks, field: &str) -> Option<i64> {
+        let currency = format!("{field}.currencyCode");
+        let message = "is no currency of this API";
+        let is_known = self.currency_code.is_known();
+        checks.require(is_known, UserErrorCode::Invalid, &currency, message);
+        if !is_known {
+            return None;
+        }
+        self.amount
+            .minor(&self.currency_code, checks, &format!("{field}.amount"))
+    }
+}
+
+impl Decimal {
+    /// An amount of a currency in its minor units, if it is one; `field` is the path of the input.
+    pub fn minor(self, currency: &CurrencyCode, checks: &mut Checks, field: &str) -> Option<i64> {
+        let digits = currency.minor_digits();
+        let amount = self.0.normalize();
+        let is_whole = amount.scale() <= digits;
+        let message =
+            format!("has more than {digits} digits after the point, which {currency} has not");
+        checks.require(is_whole, UserErrorCode::Invalid, field, message);
+        let minor = amount
+            .checked_mul(rust_decimal::Decimal::from(10_i64.pow(digits)))
+            .and_then(|minor| i64::try_from(minor).ok());
+        checks.require(
+            minor.is_some(),
+            UserErrorCode::TooLarge,
+            field,
+            "is too large",
+        );
+        minor.filter(|_| is_whole)
     }
 }
 

@@ -3,15 +3,27 @@
 use std::sync::Arc;
 
 use async_graphql::{
-    Data, Response,
+    Data, Response, Value,
     extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
 };
+
+use axum::http::HeaderValue;
 
 use super::errors;
 use crate::{
     auth::Principal,
-    db::{Operation, Purpose, TenantDb, TenantTx, load::Loaders},
+    db::{
+        Operation, OperationName, Purpose, TenantDb, TenantTx,
+        idempotency::{Claim, Claimed},
+        load::Loaders,
+    },
+    error::{Error, Result},
 };
+
+/// The header of an answer that was given before.
+pub const REPLAYED: &str = "idempotency-replayed";
+/// The header that says which preference was followed (RFC 7240, 3).
+pub const PREFERENCE_APPLIED: &str = "preference-applied";
 
 /// What the HTTP layer says of an operation.
 #[derive(Clone, Debug)]
@@ -22,6 +34,10 @@ pub struct OperationInfo {
     pub purpose: Purpose,
     /// Whether the answer tells what it cost, under `extensions.palisade`.
     pub traced: bool,
+    /// Whether a mutation is undone at its end.
+    pub dry_run: bool,
+    /// The idempotency key of a mutation.
+    pub claim: Option<Claim>,
 }
 
 /// The extension that gives every execution its tenant transaction.
@@ -48,21 +64,20 @@ impl Extension for TenantTransaction {
             ctx.data_unchecked::<Principal>().context(),
             info.purpose,
             Arc::clone(&info.operation),
-        );
-        let mut data = Data::default();
-        data.insert(Arc::new(Loaders::new(tx.clone())));
+        )
+        .named(operation_name.and_then(OperationName::new));
 
-        let mut response = next.run_with_data(ctx, operation_name, data).await;
-
-        // An error anywhere means that nothing was written. What was only read needs no ending that
-        // the client would wait for.
-        if info.purpose == Purpose::Write && response.is_ok() {
-            if let Err(error) = tx.commit().await {
-                response = errors::refused(error);
-            }
-        } else {
-            tx.rollback().await;
-        }
+        let run = async || {
+            let mut data = Data::default();
+            data.insert(Arc::new(Loaders::new(tx.clone())));
+            next.run_with_data(ctx, operation_name, data).await
+        };
+        let mut response = match info.purpose {
+            // What was only read needs no ending that the client would wait for.
+            Purpose::Read => run().await,
+            Purpose::Write => write(&tx, info, run).await,
+        };
+        tx.rollback().await;
         if info.traced {
             let cost = tx.cost();
             let traced = async_graphql::value!({
@@ -72,5 +87,70 @@ impl Extension for TenantTransaction {
             response.extensions.insert("palisade".to_owned(), traced);
         }
         response
+    }
+}
+
+/// Runs a mutation and makes it durable. An error anywhere means that nothing was written, and then
+/// the answer holds no data either: what looks done in it is undone.
+async fn write(
+    tx: &TenantTx,
+    info: &OperationInfo,
+    run: impl AsyncFnOnce() -> Response,
+) -> Response {
+    // A dry run changes nothing, so it needs no protection from being repeated.
+    let claim = info.claim.as_ref().filter(|_| !info.dry_run);
+    let mut claimed_in = 0;
+    if let Some(claim) = claim {
+        match claim.claim(tx).await {
+            Ok(Claimed::Now) => claimed_in = tx.openings().await,
+            Ok(Claimed::Answered(answer)) => return replay(&answer),
+            Err(error) => return errors::refused(error),
+        }
+    }
+    let mut response = run().await;
+    if !response.is_ok() {
+        response.data = Value::Null;
+        return response;
+    }
+    let ended = match claim {
+        _ if info.dry_run => tx.check_field().await.map(|()| None),
+        None => tx.commit().await.map(|()| None),
+        Some(claim) => keep(claim, tx, claimed_in, &response).await,
+    };
+    match ended {
+        Ok(None) if info.dry_run => {
+            let applied = HeaderValue::from_static("tx=rollback");
+            response.http_headers.insert(PREFERENCE_APPLIED, applied);
+            response
+        }
+        Ok(None) => response,
+        Ok(Some(first)) => replay(&first),
+        Err(error) => errors::refused(error),
+    }
+}
+
+async fn keep(
+    claim: &Claim,
+    tx: &TenantTx,
+    claimed_in: u32,
+    response: &Response,
+) -> Result<Option<Vec<u8>>> {
+    let answer = serde_json::to_vec(&response.data)
+        .map_err(|error| Error::Internal(format!("an answer is no JSON: {error}").into()))?;
+    claim.commit(tx, claimed_in, &answer).await
+}
+
+/// The first answer to a request, once more.
+fn replay(answer: &[u8]) -> Response {
+    match serde_json::from_slice::<Value>(answer) {
+        Ok(data) => {
+            let mut response = Response::new(data);
+            let yes = HeaderValue::from_static("true");
+            response.http_headers.insert(REPLAYED, yes);
+            response
+        }
+        Err(error) => errors::refused(Error::Internal(
+            format!("a stored answer is no JSON: {error}").into(),
+        )),
     }
 }

@@ -22,7 +22,10 @@ use crate::{
     auth::Principal,
     db::Operation,
     error::Error,
-    graphql::{Admitted, Incoming, errors, guard},
+    graphql::{
+        Admitted, Incoming, Manner, errors, guard,
+        mutation::{MAX_KEY, is_key},
+    },
 };
 
 /// The longest body, in bytes (SECURITY: a document is at most 64 KiB, the rest is for variables).
@@ -31,6 +34,10 @@ const MAX_BODY: usize = 1024 * 1024;
 const RETRY_AFTER: &str = "1";
 /// How long a cancelled statement gets to end before it is looked for again.
 const BETWEEN_CANCELLATIONS: Duration = Duration::from_millis(100);
+/// What the client would like (RFC 7240).
+const PREFER: &str = "prefer";
+/// The key by which a mutation may be sent again.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const JSON: &str = "application/json";
 const GRAPHQL_JSON: &str = "application/graphql-response+json";
 
@@ -115,7 +122,7 @@ async fn operate(
 ) -> Result<Answer, Refused> {
     let principal = authenticate(service, request.headers()).await?;
     require_json(request.headers())?;
-    let traced = service.0.features.tracing && request.headers().contains_key("palisade-trace");
+    let manner = manner(service, request.headers())?;
     let body = receive(service, request.into_body()).await?;
     let incoming = parse(&body)?;
 
@@ -123,9 +130,55 @@ async fn operate(
     let admitted = service
         .0
         .api
-        .admit(incoming, principal, Arc::clone(&operation), traced)
+        .admit(incoming, principal, Arc::clone(&operation), manner)
         .map_err(|refusal| refuse_document(&refusal))?;
     Ok(run(service, admitted, operation).await)
+}
+
+/// How the client wants its operation run.
+fn manner(service: &Service, headers: &HeaderMap) -> Result<Manner, Refused> {
+    Ok(Manner {
+        traced: service.0.features.tracing && headers.contains_key("palisade-trace"),
+        dry_run: prefers_rollback(headers)?,
+        idempotency_key: idempotency_key(headers)?,
+    })
+}
+
+/// Whether a mutation is to be undone: `Prefer: tx=rollback` (RFC 7240). Preferences that are not known
+/// are ignored, as it demands, but not another word for `tx`: a slip there would write.
+fn prefers_rollback(headers: &HeaderMap) -> Result<bool, Refused> {
+    let mut rollback = None;
+    for header in headers.get_all(PREFER) {
+        let text = header.to_str().unwrap_or_default();
+        for preference in text.split([',', ';']) {
+            let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
+            if !name.trim().eq_ignore_ascii_case("tx") {
+                continue;
+            }
+            let value = value.trim().trim_matches('"');
+            let wanted = match value {
+                _ if value.eq_ignore_ascii_case("rollback") => true,
+                _ if value.eq_ignore_ascii_case("commit") => false,
+                _ => return Err(Refused::bad("Prefer: tx is either rollback or commit")),
+            };
+            // The first counts (RFC 7240, 2).
+            rollback.get_or_insert(wanted);
+        }
+    }
+    Ok(rollback.unwrap_or(false))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refused> {
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = given.next() else {
+        return Ok(None);
+    };
+    match key.to_str() {
+        Ok(key) if is_key(key) && given.next().is_none() => Ok(Some(key.to_owned())),
+        _ => Err(Refused::bad(format!(
+            "Idempotency-Key is given once, and is 1 to {MAX_KEY} printable ASCII characters"
+        ))),
+    }
 }
 
 /// One bearer token in one header. Every cause of failure looks the same.
@@ -327,7 +380,11 @@ fn respond(answer: &Answer, speaks_graphql: bool) -> Response {
         serde_json::to_vec(answer)
     };
     match body {
-        Ok(body) => with_body(status, body, speaks_graphql),
+        Ok(body) => {
+            let mut response = with_body(status, body, speaks_graphql);
+            response.headers_mut().extend(answer.http_headers.clone());
+            response
+        }
         Err(error) => {
             tracing::error!("an answer cannot be written as JSON: {error}");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

@@ -24,7 +24,7 @@ pub struct InvoiceLineItem {
     /// The id.
     pub id: InvoiceLineItemId,
     #[graphql(skip)]
-    invoice_id: InvoiceId,
+    pub(super) invoice_id: InvoiceId,
     #[graphql(skip)]
     product_id: Option<ProductId>,
     /// Its place on the invoice, from 1.

@@ -1,11 +1,15 @@
 //! Invoices and their lines: what a tenant bills.
 
 mod line_items;
+mod line_mutations;
+mod mutations;
 
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
 
 pub use line_items::{InvoiceLineItem, InvoiceLineItemQueries};
+pub use line_mutations::InvoiceLineItemMutations;
+pub use mutations::InvoiceMutations;
 
 use crate::{
     audit::AuditLog,

@@ -1,7 +1,11 @@
 //! Organizations: the clients, departments or subsidiaries inside a tenant.
 
+mod mutations;
+
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
+
+pub use mutations::OrganizationMutations;
 
 use crate::{
     audit::AuditLog,

@@ -1,7 +1,11 @@
 //! Products: what a tenant sells.
 
+mod mutations;
+
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
+
+pub use mutations::ProductMutations;
 
 use crate::{
     audit::AuditLog,

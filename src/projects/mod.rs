@@ -1,7 +1,11 @@
 //! Projects: the work for an organization.
 
+mod mutations;
+
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
+
+pub use mutations::ProjectMutations;
 
 use crate::{
     audit::AuditLog,

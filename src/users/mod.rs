@@ -1,7 +1,11 @@
 //! Users: the people of a tenant.
 
+mod mutations;
+
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
+
+pub use mutations::UserMutations;
 
 use crate::{
     audit::AuditLog,
