@@ -208,6 +208,8 @@ async fn prepare(
         introspection: true,
         explorer: true,
         tracing: true,
+        // Who else can reach the port must not get in without a token.
+        people: address.ip().is_loopback(),
     };
     Ok(Service::new(
         db,

@@ -9,7 +9,7 @@ use async_graphql::{Response as Answer, Variables};
 use axum::{
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{REQUEST_ID, Service, harden};
+use super::{REQUEST_ID, Service, explorer, harden};
 use crate::{
     auth::Principal,
     db::Operation,
@@ -79,7 +79,15 @@ impl From<Error> for Refused {
 }
 
 /// Everything but POST.
-pub async fn only_post(method: Method) -> Response {
+pub async fn only_post(
+    State(service): State<Service>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    if let Some(led) = explorer::for_browsers(&service, &method, &uri, &headers) {
+        return led;
+    }
     let message = format!("{method} is not supported here: send the operation by POST\n");
     let mut response = (StatusCode::METHOD_NOT_ALLOWED, message).into_response();
     response

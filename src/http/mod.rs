@@ -1,5 +1,6 @@
 //! The service over HTTP: router, accept loop, limits, shutdown.
 
+mod dev;
 mod explorer;
 mod graphql;
 mod health;
@@ -8,6 +9,7 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -18,6 +20,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
+
+use explorer::Explorer;
 
 use crate::{
     auth::{jwt::Tokens, membership::Memberships},
@@ -40,6 +44,8 @@ pub struct Features {
     pub explorer: bool,
     /// Whether an answer tells what it cost if the request has the header `palisade-trace`.
     pub tracing: bool,
+    /// Whether `/dev` tells who there is and hands out tokens for them: `palisade dev` alone.
+    pub people: bool,
 }
 
 /// Everything that a request needs.
@@ -49,8 +55,10 @@ pub struct Service(Arc<Parts>);
 struct Parts {
     api: Api,
     db: TenantDb,
+    directory: Option<SignInDb>,
     tokens: Tokens,
     memberships: Memberships,
+    explorer: Option<Explorer>,
     operation_timeout: Duration,
     receive_timeout: Duration,
     features: Features,
@@ -71,7 +79,14 @@ impl Service {
             ..Limits::default()
         };
         Self(Arc::new(Parts {
-            api: Api::new(db.clone(), directory, limits, features.introspection),
+            api: Api::new(
+                db.clone(),
+                directory.clone(),
+                limits,
+                features.introspection,
+            ),
+            directory,
+            explorer: features.explorer.then(|| Explorer::new(features)),
             memberships: Memberships::new(db.clone()),
             db,
             tokens,
@@ -94,8 +109,15 @@ impl Service {
             router = router
                 .route("/", get(explorer::redirect))
                 .route("/graphiql", get(explorer::page))
-                .route("/graphiql/explorer.js", get(explorer::script))
-                .route("/graphiql/explorer.css", get(explorer::style));
+                .route("/graphiql/", get(explorer::redirect))
+                .route("/graphiql/schema.graphql", get(explorer::schema))
+                .route("/graphiql/assets/{name}", get(explorer::asset));
+        }
+        if self.0.features.people {
+            let limit = DefaultBodyLimit::max(dev::MAX_BODY);
+            router = router
+                .route("/dev/people", get(dev::people))
+                .route("/dev/token", post(dev::token).layer(limit));
         }
         router.fallback(not_found).with_state(self.clone())
     }

@@ -114,6 +114,7 @@ impl TestApp {
             introspection: true,
             explorer: true,
             tracing: true,
+            people: true,
         };
         let service = Service::new(
             db.recording_statements(),

@@ -1,0 +1,52 @@
+import { explorerPlugin } from "@graphiql/plugin-explorer";
+import { GraphiQL, HISTORY_PLUGIN } from "graphiql";
+
+import { Bar } from "./Bar";
+import { EXAMPLES } from "./Examples";
+import { fetcher } from "./fetcher";
+import { LastRun, SQL } from "./Sql";
+
+const WELCOME = `# Who you are. Run it with the button or Ctrl+Enter; more is in the panel "Examples".
+query WhoAmI {
+  viewer {
+    role
+    tenant {
+      name
+      slug
+    }
+    user {
+      id
+      email
+    }
+  }
+}
+`;
+
+const HEADERS = "{}";
+
+// Made once: GraphiQL compares plugins by identity.
+const plugins = [EXAMPLES, SQL, explorerPlugin({ showAttribution: false }), HISTORY_PLUGIN];
+
+export function App() {
+  return (
+    <GraphiQL
+      fetcher={fetcher}
+      plugins={plugins}
+      visiblePlugin={EXAMPLES}
+      defaultQuery={WELCOME}
+      defaultHeaders={HEADERS}
+      defaultEditorToolsVisibility="variables"
+      shouldPersistHeaders
+      showPersistHeadersSettings={false}
+      inputValueDeprecation
+    >
+      <GraphiQL.Logo>
+        <span />
+      </GraphiQL.Logo>
+      <GraphiQL.Footer>
+        <LastRun />
+      </GraphiQL.Footer>
+      <Bar />
+    </GraphiQL>
+  );
+}
