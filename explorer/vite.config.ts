@@ -33,6 +33,8 @@ export default defineConfig({
   plugins: [react(), gzip()],
   build: {
     target: "es2023",
+    // The first with `light-dark()`, which is otherwise rewritten into what does not follow a switch.
+    cssTarget: ["chrome123", "firefox120", "safari17.5"],
     // A file is a file: `img-src` and `font-src` need no `data:` for what is ours.
     assetsInlineLimit: 0,
     // Monaco is one large library, which is loaded after the page is there.

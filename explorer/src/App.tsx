@@ -2,6 +2,7 @@ import { explorerPlugin } from "@graphiql/plugin-explorer";
 import { GraphiQL, HISTORY_PLUGIN } from "graphiql";
 
 import { Bar } from "./Bar";
+import { EDITOR_THEME } from "./editor-theme";
 import { EXAMPLES } from "./Examples";
 import { fetcher } from "./fetcher";
 import { LastRun, SQL } from "./Sql";
@@ -31,6 +32,7 @@ export function App() {
   return (
     <GraphiQL
       fetcher={fetcher}
+      editorTheme={EDITOR_THEME}
       plugins={plugins}
       visiblePlugin={EXAMPLES}
       defaultQuery={WELCOME}

@@ -4,6 +4,7 @@ import { useGraphiQL, useGraphiQLActions } from "@graphiql/react";
 import { useEffect, useRef, useState, type FormEvent } from "react";
 import { createPortal } from "react-dom";
 
+import { useEditorTheme } from "./editor-theme";
 import { offersPeople } from "./server";
 import { ableFirst, leave, paste, pick, session } from "./session";
 import { useStore } from "./store";
@@ -138,8 +139,10 @@ function Paste() {
 
 function Who() {
   const { viewer, trouble, held } = useStore(session);
+  // Where the picker shows it already, it is only said.
+  const look = trouble ? "who bad" : viewer && held?.choice && offersPeople ? "who hidden" : "who";
   return (
-    <p role="status" className={trouble ? "who bad" : "who"}>
+    <p role="status" className={look}>
       {trouble ?? (viewer ? `${viewer.tenant}: ${viewer.user}, ${viewer.role}` : held ? "Asking who this is …" : "Nobody yet")}
     </p>
   );
@@ -183,6 +186,7 @@ function useClearedAnswers() {
 export function Bar() {
   const { dryRun } = useStore(settings);
   useClearedAnswers();
+  useEditorTheme();
   return createPortal(
     <>
       <span className="mark">Palisade</span>

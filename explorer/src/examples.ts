@@ -71,7 +71,9 @@ function rowsOf(type: GraphQLNamedType): GraphQLObjectType | undefined {
 
 /** Plain columns, and objects of plain columns such as an amount of money. */
 function columns(type: GraphQLObjectType): string[] {
-  return fieldsOf(type).flatMap((field) => {
+  const rank = (name: string) => ["id", ...TELLING, name].indexOf(name);
+  const fields = fieldsOf(type).sort((a, b) => rank(a.name) - rank(b.name));
+  return fields.flatMap((field) => {
     const of = getNamedType(field.type);
     if (needsArguments(field)) return [];
     if (isLeafType(of)) return [field.name];
@@ -101,7 +103,7 @@ function relations(type: GraphQLObjectType, from?: GraphQLObjectType): string {
     if (needsArguments(field) || isLeafType(of) || of === from) continue;
     const rows = rowsOf(of);
     if (rows) {
-      if (!from) parts.push(`${field.name}(first: 3) { totalCount nodes { ${relations(rows, type)} } }`);
+      if (!from) parts.push(`${field.name}(first: 3) { nodes { ${relations(rows, type)} } }`);
     } else if (isRow(of) || isAbstractType(of)) {
       parts.push(`${field.name} { ${label(of)} }`);
     }
@@ -403,9 +405,8 @@ export function examplesOf(schema: GraphQLSchema): Group[] {
     if (subject) add(subject, [mutation(schema, field, subject)]);
   }
 
-  const order = (name: string) => (groups.get(name) ?? []).length;
   const byType = [...groups.keys()]
-    .sort((a, b) => order(b) - order(a) || a.localeCompare(b))
+    .sort()
     .map((name) => ({ name: capital(words(name)), examples: groups.get(name) ?? [] }));
   const headline = groups.get("Project") ?? byType[0]?.examples ?? [];
   const start = [
@@ -414,6 +415,9 @@ export function examplesOf(schema: GraphQLSchema): Group[] {
   ];
   return [{ name: "To start with", examples: start }, ...byType];
 }
+
+/** Marks the rows that are in the wanted state, beside any others. */
+const FITTING = "_fitting";
 
 /** The operation that finds the rows for an example, if it needs any. */
 export function rowsQuery(schema: GraphQLSchema, needs: Example["needs"]): string | undefined {
@@ -426,8 +430,9 @@ export function rowsQuery(schema: GraphQLSchema, needs: Example["needs"]): strin
     const leaves = selection.map(({ name }) => name).join(" ");
     const list = fields.find((field) => rowsOf(getNamedType(field.type)) === type);
     if (list) {
-      const filter = status ? `, filter: { status: { eq: ${status} } }` : "";
-      return [`${name}: ${list.name}(first: 1${filter}) { nodes { ${leaves} } }`];
+      const any = `${name}: ${list.name}(first: 20) { nodes { ${leaves} } }`;
+      const filter = `(first: 1, filter: { status: { eq: ${status} } })`;
+      return status ? [any, `${name}${FITTING}: ${list.name}${filter} { nodes { ${leaves} } }`] : [any];
     }
     const single = fields.find((field) => getNamedType(field.type) === type && !field.args.length);
     return single ? [`${name}: ${single.name} { ${leaves} }`] : [];
@@ -435,11 +440,14 @@ export function rowsQuery(schema: GraphQLSchema, needs: Example["needs"]): strin
   return parts.length ? `query ExplorerRows { ${parts.join(" ")} }` : undefined;
 }
 
-/** The rows in the answer to {@link rowsQuery}. */
+/** The rows in the answer to {@link rowsQuery}: in the wanted state, and one's own, where there are such. */
 export function rowsIn(data: Record<string, unknown> | null | undefined): Rows {
-  const entries = Object.entries(data ?? {}).flatMap(([name, found]) => {
-    const row = (found as { nodes?: Record<string, unknown>[] } | null)?.nodes?.[0] ?? found;
-    return row && !(row as { nodes?: unknown }).nodes ? [[name, row]] : [];
-  });
-  return Object.fromEntries(entries) as Rows;
+  const rows: Rows = {};
+  for (const [alias, found] of Object.entries(data ?? {})) {
+    if (!found) continue;
+    const nodes = (found as { nodes?: Record<string, unknown>[] }).nodes ?? [found as Record<string, unknown>];
+    const row = nodes.find((node) => node.viewerCanEdit && node.viewerCanDelete) ?? nodes[0];
+    if (row) rows[alias.replace(FITTING, "")] = row;
+  }
+  return rows;
 }

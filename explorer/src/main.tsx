@@ -7,7 +7,10 @@ import "./app.css";
 import { createRoot } from "react-dom/client";
 
 import { App } from "./App";
+import { keepRepaired } from "./repairs";
 import { start } from "./session";
 
+const root = document.getElementById("root")!;
+keepRepaired(root);
 void start();
-createRoot(document.getElementById("root")!).render(<App />);
+createRoot(root).render(<App />);
