@@ -167,6 +167,7 @@ fn table(files: &[(String, PathBuf)]) -> Result<String> {
             "woff2" => "font/woff2",
             other => return Err(format!("{name}: which type is .{other}?").into()),
         };
+        let path = path.to_str().ok_or("a path that is no text")?;
         writeln!(
             text,
             "    File {{ name: {name:?}, kind: {kind:?}, gzip: include_bytes!({path:?}) }},"

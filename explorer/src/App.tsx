@@ -25,8 +25,23 @@ query WhoAmI {
 
 const HEADERS = "{}";
 
+/** Those of the builder are too faint on white. */
+const BUILDER_COLORS = {
+  keyword: "var(--accent)",
+  def: "var(--ink)",
+  property: "var(--accent)",
+  qualifier: "var(--quiet)",
+  attribute: "var(--good)",
+  number: "var(--good)",
+  string: "var(--change)",
+  builtin: "var(--good)",
+  string2: "var(--quiet)",
+  variable: "var(--change)",
+  atom: "var(--good)",
+};
+
 // Made once: GraphiQL compares plugins by identity.
-const plugins = [EXAMPLES, SQL, explorerPlugin({ showAttribution: false }), HISTORY_PLUGIN];
+const plugins = [EXAMPLES, SQL, explorerPlugin({ showAttribution: false, colors: BUILDER_COLORS }), HISTORY_PLUGIN];
 
 export function App() {
   return (

@@ -95,7 +95,11 @@ function Sql() {
   return (
     <section aria-label="SQL" className="panel sql">
       <h2>SQL of the last operation</h2>
-      {!offersTrace && <p>This server does not tell what an operation cost. `palisade dev` does.</p>}
+      {!offersTrace && (
+        <p>
+          This server does not tell what an operation cost. <code>palisade dev</code> does.
+        </p>
+      )}
       {offersTrace && !last && <p>Run an operation, and its statements are here.</p>}
       {last && (
         <p className="quiet">

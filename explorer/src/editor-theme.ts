@@ -48,6 +48,7 @@ export function useEditorTheme() {
       colors: colors("#ffffff", "#1a5fc4", "#e3ecfa", "#556070"),
       rules: [
         { token: "comment", foreground: "2b6a1e" },
+        { token: "number", foreground: "066043" },
         { token: "argument.identifier.gql", foreground: "5a56bd" },
       ],
     });

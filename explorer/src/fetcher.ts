@@ -1,7 +1,7 @@
 /** How GraphiQL reaches the API. */
 
 import type { Fetcher } from "@graphiql/toolkit";
-import { buildSchema, getOperationAST, introspectionFromSchema, parse, type ExecutionResult } from "graphql";
+import { buildSchema, introspectionFromSchema, Kind, parse, type ExecutionResult } from "graphql";
 
 import { offersTrace, reason, schemaText } from "./server";
 import { post, session } from "./session";
@@ -18,9 +18,14 @@ async function introspect(): Promise<ExecutionResult> {
   return { data: introspectionFromSchema(schema, { inputValueDeprecation: true }) as unknown as Record<string, unknown> };
 }
 
+/**
+ * The operation that is meant. GraphiQL reads names a moment after the text changed; whoever is faster
+ * would be told that an operation of the last text is not there.
+ */
 function operationOf(query: string, name: string | null | undefined) {
   try {
-    return getOperationAST(parse(query), name) ?? undefined;
+    const operations = parse(query).definitions.filter((definition) => definition.kind === Kind.OPERATION_DEFINITION);
+    return operations.find((operation) => operation.name?.value === name) ?? (operations.length === 1 ? operations[0] : undefined);
   } catch {
     // The server says it better.
     return undefined;
@@ -41,7 +46,8 @@ export const fetcher: Fetcher = async ({ query, variables, operationName }, opti
 
   const started = performance.now();
   try {
-    const { response, body } = await post({ query, variables, operationName }, own);
+    const wanted = operation ? operation.name?.value : operationName;
+    const { response, body } = await post({ query, variables, operationName: wanted }, own);
     if (session.get().era !== era) return ours("Another tenant or user was picked before the answer came. Run it again.");
     const { extensions, ...answer } = body as ExecutionResult;
     const { palisade, ...others } = extensions ?? {};

@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{SecondsFormat, TimeDelta};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Service, hardened};
@@ -47,7 +47,7 @@ pub async fn token(State(service): State<Service>, headers: HeaderMap, body: Byt
 
 async fn list(service: &Service, headers: &HeaderMap) -> Result<Value, Refused> {
     let directory = enter(service, headers)?;
-    let mut tenants: Vec<Value> = Vec::new();
+    let mut tenants: Vec<Listed> = Vec::new();
     for member in directory.people().await? {
         let person = json!({
             "email": member.email,
@@ -55,19 +55,23 @@ async fn list(service: &Service, headers: &HeaderMap) -> Result<Value, Refused> 
             "status": member.status.as_str(),
         });
         match tenants.last_mut() {
-            Some(last) if last["slug"] == member.tenant_slug.as_str() => {
-                last["people"]
-                    .as_array_mut()
-                    .map(|people| people.push(person));
-            }
-            _ => tenants.push(json!({
-                "name": member.tenant_name,
-                "slug": member.tenant_slug,
-                "people": [person],
-            })),
+            Some(last) if last.slug == member.tenant_slug => last.people.push(person),
+            _ => tenants.push(Listed {
+                name: member.tenant_name,
+                slug: member.tenant_slug,
+                people: vec![person],
+            }),
         }
     }
     Ok(json!({ "tenants": tenants }))
+}
+
+/// A tenant with its people.
+#[derive(Serialize)]
+struct Listed {
+    name: String,
+    slug: String,
+    people: Vec<Value>,
 }
 
 /// Whose token.

@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Redirect, Response},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use flate2::read::GzDecoder;
 use sha2::{Digest as _, Sha256};
 
@@ -152,10 +153,7 @@ struct Text {
 impl Text {
     fn new(kind: &'static str, body: String) -> Self {
         let hash = Sha256::digest(&body);
-        let hash: String = hash[..12]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hash = URL_SAFE_NO_PAD.encode(&hash[..12]);
         Self {
             kind,
             body,

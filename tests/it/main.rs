@@ -13,6 +13,7 @@ mod cli;
 mod cross_tenant;
 mod embedded;
 mod entities;
+mod explorer;
 mod filters;
 mod harness;
 mod http;
