@@ -78,7 +78,7 @@ function Examples() {
       {!schema && <p>Reading the schema …</p>}
       {schema && !shown.length && <p>No example is called that.</p>}
       {shown.map(({ name, examples }, index) => (
-        <details key={`${name} ${word && "found"}`} open={index < 1 || word !== "" || name === "Project"}>
+        <details key={`${name} ${word && "found"}`} open={index < 1 || word !== ""}>
           <summary>
             {name} <span className="quiet">{examples.length}</span>
           </summary>

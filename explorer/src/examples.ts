@@ -1,6 +1,6 @@
 /**
- * Operations to start from, made from the schema: nothing here names a type of this API but the two
- * small tables at the top, which only choose between what the schema offers.
+ * Operations to start from, made from the schema. Nothing here names what is in this API but the
+ * constants at the top and the wording of samples, which only choose between what the schema offers.
  */
 
 import {
@@ -44,6 +44,9 @@ export interface Group {
 
 /** Fields that tell a person which row it is, the best first. */
 const TELLING = ["name", "title", "number", "displayName", "email", "description", "body", "action", "status", "occurredAt"];
+
+/** The type that shows best what one operation can read. */
+const HEADLINE = "Project";
 
 /** The status that a row must have for a mutation to succeed. */
 const STATUS: [RegExp, string][] = [
@@ -207,8 +210,9 @@ function skeleton(
     if (changes && field.name === "ifVersion" && row?.version !== undefined) return [[field.name, row.version]];
     const current = changes && field.name !== "id" ? row?.[field.name] : undefined;
     if (current !== undefined && current !== null) return [[field.name, current]];
-    const wanted = isRequiredInputField(field) || (subject === "Invoice" && field.name === "lineItems" && !changes);
-    return wanted ? [[field.name, sample(schema, field.name, field.type, rows, subject)]] : [];
+    // Also its parts, such as the lines of an invoice: without them it is a poor example.
+    const parts = !changes && isListType(getNullableType(field.type)) && isInputObjectType(getNamedType(field.type));
+    return isRequiredInputField(field) || parts ? [[field.name, sample(schema, field.name, field.type, rows, subject)]] : [];
   });
   return Object.fromEntries(entries) as Record<string, unknown>;
 }
@@ -408,7 +412,7 @@ export function examplesOf(schema: GraphQLSchema): Group[] {
   const byType = [...groups.keys()]
     .sort()
     .map((name) => ({ name: capital(words(name)), examples: groups.get(name) ?? [] }));
-  const headline = groups.get("Project") ?? byType[0]?.examples ?? [];
+  const headline = groups.get(HEADLINE) ?? byType[0]?.examples ?? [];
   const start = [
     ...headline.filter(({ title }) => title.endsWith("lead to")),
     ...fieldsOf(queries).flatMap(plain),

@@ -7,12 +7,13 @@ use flate2::read::GzDecoder;
 use palisade::{
     db::{PoolSettings, TenantDb},
     http::{self as service, Features, Service},
+    ids::EntityId as _,
     users::UserRole,
 };
 use reqwest::{Client, Method, Response, redirect::Policy};
 use serde_json::{Value, json};
 
-use crate::harness::{ServiceOptions, TestApp, run, settings, tokens};
+use crate::harness::{Caller, ServiceOptions, TestApp, attempt, run, settings, tokens};
 
 /// One that shows redirections instead of following them.
 static CLIENT: LazyLock<Client> =
@@ -334,20 +335,29 @@ fn dev_knows_the_people_and_lets_one_be_them() {
     run(async {
         let (app, origin) = dev().await;
         let (acme, globex) = (app.tenant().await, app.tenant().await);
+        let changes = [
+            (
+                &acme,
+                "update users set status = 'DEACTIVATED' where role = 'VIEWER'",
+            ),
+            (&globex, "update tenants set status = 'SUSPENDED'"),
+        ];
         let mut superuser = app.connect("postgres").await;
-        for change in [
-            format!(
-                "update users set status = 'DEACTIVATED' where email = 'viewer@{}.example'",
-                acme.slug
-            ),
-            format!(
-                "update tenants set status = 'SUSPENDED' where slug = '{}'",
-                globex.slug
-            ),
-        ] {
-            crate::harness::attempt(&mut superuser, change)
-                .await
-                .unwrap();
+        for (tenant, change) in changes {
+            // Row level security does not bind this role, so the statement says where.
+            let key = if change.contains("tenants") {
+                "id"
+            } else {
+                "tenant_id"
+            };
+            let glue = if change.contains("where") {
+                "and"
+            } else {
+                "where"
+            };
+            let id = tenant.id.uuid();
+            let change = format!("set app.tenant_id = '{id}'; {change} {glue} {key} = '{id}'");
+            attempt(&mut superuser, change).await.unwrap();
         }
 
         let people = get(&format!("{origin}/dev/people"), &[]).await;
@@ -369,7 +379,7 @@ fn dev_knows_the_people_and_lets_one_be_them() {
         let (status, issued) = ask_for_token(&origin, wanted, &[]).await;
         assert_eq!(status, 200, "{issued}");
         let token = issued["token"].as_str().unwrap();
-        let caller = crate::harness::Caller {
+        let caller = Caller {
             token: token.to_owned(),
             ..acme.caller(UserRole::Owner).clone()
         };
