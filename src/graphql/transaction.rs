@@ -13,7 +13,7 @@ use super::errors;
 use crate::{
     auth::Principal,
     db::{
-        Operation, OperationName, Purpose, TenantDb, TenantTx,
+        Operation, OperationName, Purpose, TenantDb, TenantTx, Traced,
         idempotency::{Claim, Claimed},
         load::Loaders,
     },
@@ -80,9 +80,18 @@ impl Extension for TenantTransaction {
         tx.rollback().await;
         if info.traced {
             let cost = tx.cost();
+            let statements = cost.statements.into_iter().map(|statement| {
+                let Traced {
+                    sql,
+                    duration,
+                    rows,
+                } = statement;
+                let ms = duration.as_secs_f64() * 1_000.0;
+                async_graphql::value!({ "sql": sql, "ms": ms, "rows": rows })
+            });
             let traced = async_graphql::value!({
                 "roundTrips": cost.round_trips,
-                "statements": cost.statements,
+                "statements": (Value::List(statements.collect())),
             });
             response.extensions.insert("palisade".to_owned(), traced);
         }

@@ -632,7 +632,11 @@ impl Answer {
 
     /// The statements, in order.
     pub fn statements(&self) -> Vec<String> {
-        serde_json::from_value(self.body["extensions"]["palisade"]["statements"].clone()).unwrap()
+        let statements = self.body["extensions"]["palisade"]["statements"].as_array();
+        let statements = statements.unwrap().iter();
+        statements
+            .map(|statement| statement["sql"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// The answer without what differs between any two: the request's id and the cost.
