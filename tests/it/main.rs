@@ -10,6 +10,7 @@
 
 mod budgets;
 mod cli;
+mod constraints;
 mod cross_tenant;
 mod embedded;
 mod entities;
