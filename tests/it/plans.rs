@@ -21,7 +21,7 @@ struct Big {
 const ROWS: &[&str] = &[
     "set session_replication_role = replica",
     "insert into tenants (id, slug, name)
-     select t::uuid, 'tenant-' || left(t, 1), 'Tenant' from unnest(array[$TENANTS]) t",
+     select t::uuid, 'tenant-' || left(t, 8), 'Tenant' from unnest(array[$TENANTS]) t",
     "insert into identities (id, email)
      select gen_random_uuid(), n || '@example.com' from generate_series(1, 2) n",
     "insert into users (tenant_id, id, identity_id, email, role, status)
