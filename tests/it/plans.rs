@@ -45,9 +45,10 @@ const ROWS: &[&str] = &[
             (array['OPEN', 'PAID', 'VOID'])[1 + (row_number() over ())::integer % 3], 'EUR',
             created_at + n * interval '1 hour'
      from projects, generate_series(1, 2) n",
-    "insert into audit_logs (tenant_id, id, occurred_at, action, subject_type, subject_id, project_id, changes)
+    "insert into audit_logs (tenant_id, id, occurred_at, action, subject_type, subject_id, project_id, changes,
+                             hash)
      select tenant_id, gen_random_uuid(), created_at + n * interval '1 hour', 'project.updated', 'projects',
-            id, id, '[]'
+            id, id, '[]', sha256('')
      from projects, generate_series(1, 3) n",
     "vacuum analyze",
 ];
