@@ -1,4 +1,6 @@
-//! The audit log: what happened to a tenant's rows. Triggers write it; this only reads.
+//! The audit log: what happened to a tenant's rows. Triggers write it; this only reads, and seals what they wrote.
+
+pub mod sealing;
 
 use async_graphql::{Context, Json, SimpleObject};
 use chrono::{DateTime, Utc};

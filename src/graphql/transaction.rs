@@ -9,6 +9,7 @@ use async_graphql::{
 
 use super::errors;
 use crate::{
+    audit::sealing::Sealer,
     auth::Principal,
     db::{Operation, Purpose, TenantDb, TenantTx, load::Loaders},
 };
@@ -59,6 +60,9 @@ impl Extension for TenantTransaction {
         if info.purpose == Purpose::Write && response.is_ok() {
             if let Err(error) = tx.commit().await {
                 response = errors::refused(error);
+            } else {
+                let sealer = ctx.data_unchecked::<Sealer>();
+                sealer.wrote(ctx.data_unchecked::<Principal>().context().tenant);
             }
         } else {
             tx.rollback().await;
