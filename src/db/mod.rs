@@ -4,6 +4,7 @@
 //! the address. Neither is ever written anywhere else.
 
 pub mod admin_tx;
+pub mod audit_snapshot;
 pub mod embedded;
 pub mod entity;
 pub mod idempotency;

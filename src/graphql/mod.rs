@@ -31,7 +31,7 @@ use self::{
     transaction::{OperationInfo, TenantTransaction},
 };
 use crate::{
-    audit::AuditLogQueries,
+    audit::{AuditLogQueries, sealing::Sealer},
     auth::Principal,
     comments::{CommentMutations, CommentQueries},
     currencies::CurrencyQueries,
@@ -154,15 +154,17 @@ pub struct Incoming {
 }
 
 impl Api {
-    /// The API over a database, and over the sign-in directory if it may use it.
+    /// The API over a database, and over the sign-in directory if it may use it. The sealer is told of
+    /// every write.
     #[must_use]
     pub fn new(
         db: TenantDb,
         directory: Option<SignInDb>,
+        sealer: Sealer,
         limits: guard::Limits,
         introspection: bool,
     ) -> Self {
-        let schema = builder().data(db).data(directory).finish();
+        let schema = builder().data(db).data(directory).data(sealer).finish();
         let guard = Arc::new(Guard {
             limits,
             shape: shape(),

@@ -11,6 +11,7 @@ use axum::http::HeaderValue;
 
 use super::errors;
 use crate::{
+    audit::sealing::Sealer,
     auth::Principal,
     db::{
         Operation, OperationName, Purpose, TenantDb, TenantTx, Traced,
@@ -78,6 +79,13 @@ impl Extension for TenantTransaction {
             Purpose::Write => write(&tx, info, run).await,
         };
         tx.rollback().await;
+        // Also when the commit was lost half-way, for then nobody knows what was written.
+        if info.purpose == Purpose::Write
+            && !info.dry_run
+            && let Some(sealer) = ctx.data_opt::<Sealer>()
+        {
+            sealer.wrote(ctx.data_unchecked::<Principal>().tenant);
+        }
         if info.traced {
             let cost = tx.cost();
             let statements = cost.statements.into_iter().map(|statement| {

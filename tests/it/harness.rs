@@ -503,6 +503,11 @@ impl Tenant {
         .execute(&mut *tx)
         .await
         .unwrap();
+        // Seals, entries of seals and, after the comments, rows that wait for one.
+        sqlx::query("select app.seal_audit_log()")
+            .execute(&mut *tx)
+            .await
+            .unwrap();
         sqlx::query(
             "insert into comments (id, author_id, project_id, body)
              select app.uuid_v7(), $1, p, 'Comment ' || $2 from unnest($3::uuid[]) p",

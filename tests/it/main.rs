@@ -8,6 +8,7 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod audit_seals;
 mod budgets;
 mod cli;
 mod constraints;
