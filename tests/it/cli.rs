@@ -1076,7 +1076,8 @@ async fn content(database: &Database) -> Vec<(String, i64, String)> {
                 "concat_ws('|', tenant_id, actor_id, action, subject_id, project_id)".to_owned()
             }
             // These are made now; the rest carries the times of its story.
-            "tenants" | "users" | "identities" | "memberships" | "currencies" => {
+            "tenants" | "users" | "identities" | "memberships" | "currencies"
+            | "invoice_counters" => {
                 "(to_jsonb(t) - '{created_at,updated_at}'::text[])::text".to_owned()
             }
             _ => "(to_jsonb(t) - 'updated_at')::text".to_owned(),
