@@ -1082,7 +1082,8 @@ async fn content(database: &Database) -> Vec<(String, i64, String)> {
             "audit_unsealed" | "audit_seal_entries" => "tenant_id::text".to_owned(),
             "audit_seals" => "concat_ws('|', tenant_id, number, rows)".to_owned(),
             // These are made now; the rest carries the times of its story.
-            "tenants" | "users" | "identities" | "memberships" | "currencies" => {
+            "tenants" | "users" | "identities" | "memberships" | "currencies"
+            | "invoice_counters" => {
                 "(to_jsonb(t) - '{created_at,updated_at}'::text[])::text".to_owned()
             }
             _ => "(to_jsonb(t) - 'updated_at')::text".to_owned(),

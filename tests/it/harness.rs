@@ -388,7 +388,12 @@ impl Tenant {
 
     /// The same as the user with a role.
     pub async fn begin_as(&self, role: UserRole) -> TenantSql {
-        let mut connection = self.app.connect("palisade_app").await;
+        self.connect_as("palisade_app", role).await
+    }
+
+    /// A connection as a role of the database, in the context of the user with a role of the tenant.
+    pub async fn connect_as(&self, login: &str, role: UserRole) -> TenantSql {
+        let mut connection = self.app.connect(login).await;
         for (name, value) in [
             ("app.tenant_id", self.id.uuid().to_string()),
             ("app.user_id", self.caller(role).user.uuid().to_string()),
@@ -418,12 +423,14 @@ impl Tenant {
         let mut users = Vec::new();
         for tenant in [self, other] {
             let user = UserId::generate();
-            let mut sql = tenant.begin().await;
+            // A tenant does not choose who signs in as its user.
+            let mut sql = tenant.connect_as("palisade_admin", UserRole::Owner).await;
             sqlx::query(
-                "insert into users (id, identity_id, email, role, status)
-                 values ($1, $2, $3, $4, 'ACTIVE')",
+                "insert into users (id, tenant_id, identity_id, email, role, status)
+                 values ($1, $2, $3, $4, $5, 'ACTIVE')",
             )
             .bind(user)
+            .bind(tenant.id.uuid())
             .bind(identity)
             .bind(format!("shared@{}.example", self.slug))
             .bind(role.as_str())
@@ -481,8 +488,8 @@ impl Tenant {
         .await
         .unwrap();
         let invoice_ids: Vec<Uuid> = sqlx::query_scalar(
-            "insert into invoices (id, organization_id, project_id, currency, subtotal_minor, total_minor)
-             select app.uuid_v7(), $1, p, 'EUR', 3998, 3998
+            "insert into invoices (id, organization_id, project_id, currency)
+             select app.uuid_v7(), $1, p, 'EUR'
              from unnest($2::uuid[]) p, generate_series(1, $3) returning id",
         )
         .bind(organization)
@@ -503,6 +510,11 @@ impl Tenant {
         .execute(&mut *tx)
         .await
         .unwrap();
+        // The database works out the totals whenever a draft changes.
+        sqlx::query("update invoices set currency = currency")
+            .execute(&mut *tx)
+            .await
+            .unwrap();
         // Seals, entries of seals and, after the comments, rows that wait for one.
         sqlx::query("select app.seal_audit_log()")
             .execute(&mut *tx)
@@ -528,7 +540,30 @@ impl Tenant {
     }
 }
 
-/// A connection as `palisade_app` in the context of a tenant.
+/// A row in every table: the seed, an issued invoice beside its drafts, and each user's idempotency key.
+pub async fn seed_every_table(tenant: &Tenant, projects: i32, invoices: i32) -> Seed {
+    let seed = tenant.seed(projects, invoices).await;
+    let mut sql = tenant.begin().await.0;
+    for statement in [
+        "insert into invoices (id, organization_id, currency)
+         select app.uuid_v7(), id, 'EUR' from organizations",
+        "insert into invoice_line_items (id, invoice_id, position, description, quantity,
+                                         unit_price_minor, amount_minor, currency)
+         select app.uuid_v7(), id, 1, 'One', 1, 100, 100, 'EUR' from invoices where project_id is null",
+        "update invoices set status = 'OPEN' where project_id is null",
+    ] {
+        assert_eq!(attempt(&mut sql, statement.to_owned()).await, Ok(1));
+    }
+    for caller in &tenant.callers {
+        let mut own = tenant.begin_as(caller.role).await.0;
+        let key =
+            "insert into idempotency_keys (id, request) values (app.uuid_v7(), sha256('one'))";
+        assert_eq!(attempt(&mut own, key.to_owned()).await, Ok(1));
+    }
+    seed
+}
+
+/// A connection in the context of a tenant.
 pub struct TenantSql(pub PgConnection);
 
 /// What [`Tenant::seed`] made.
