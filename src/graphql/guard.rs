@@ -124,8 +124,8 @@ impl Default for Limits {
             cost: 20_000,
             // A filter of `and`, `or` and `not` needs two levels for each.
             variable_depth: 32,
-            // A list input has at most 1,000 items.
-            variable_values: 5_000,
+            // A list input has at most 1,000 items, of six values each if they are products.
+            variable_values: 10_000,
         }
     }
 }
@@ -1706,11 +1706,11 @@ mod tests {
         );
 
         let wide = |count| Variables::from_value(value!({ "a": { "b": (vec![1; count]) } }));
-        guard().check_variables(&wide(4_998)).unwrap();
-        let refusal = guard().check_variables(&wide(4_999)).unwrap_err();
+        guard().check_variables(&wide(9_998)).unwrap();
+        let refusal = guard().check_variables(&wide(9_999)).unwrap_err();
         assert_eq!(
             refusal.to_string(),
-            "the request has more than 5000 values in its variables"
+            "the request has more than 10000 values in its variables"
         );
 
         guard().check_variables(&Variables::default()).unwrap();
