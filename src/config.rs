@@ -58,7 +58,7 @@ pub struct ServiceSettings {
 /// Who may call from where, with which documents, and how much.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct TrafficSettings {
-    /// Pages that may call the API from a browser, as https://app.example; several separated by commas.
+    /// Pages that may call the API from a browser, as `https://app.example`; several separated by commas.
     #[arg(long = "cors-origin", env = "PALISADE_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',',
           value_parser = origin)]
     pub cors_origins: Vec<String>,

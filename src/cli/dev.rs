@@ -207,8 +207,7 @@ async fn prepare(
     let features = Features {
         introspection: true,
         explorer: true,
-        loopback_origins: true,
-        tracing: true,
+        development: true,
     };
     Service::new(db, Some(directory), tokens, &settings, features).map_err(Failure::usage)
 }

@@ -246,7 +246,7 @@ impl Asked<'_> {
             hash: body
                 .extensions
                 .and_then(|extensions| extensions.persisted_query)
-                .map(|persisted| persisted.sha256_hash),
+                .and_then(|persisted| persisted.sha256_hash),
         };
         let query = service.0.documents.resolve(tenant, named)?;
         let query =
@@ -273,13 +273,13 @@ impl Asked<'_> {
         }
 
         let cost = admitted.cost();
-        service.0.budgets.take(tenant, cost).map_err(|wait| {
+        let taken = service.0.budgets.take(tenant, cost).map_err(|wait| {
             let message = "the tenant has asked for too much: try again later";
             Refused::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message).after(wait)
         })?;
         let place = service.0.places.take(tenant, service.0.place_timeout).await;
         let Some(place) = place else {
-            service.0.budgets.give_back(tenant, cost);
+            service.0.budgets.give_back(tenant, taken);
             return Err(Error::Unavailable(None).into());
         };
         let answer = run(service, admitted, operation, place).await;
@@ -287,7 +287,7 @@ impl Asked<'_> {
             service
                 .0
                 .budgets
-                .give_back(tenant, cost.saturating_sub(actual));
+                .give_back(tenant, taken.saturating_sub(actual));
         }
         Ok(answer)
     }
@@ -307,7 +307,7 @@ fn actual_cost(answer: &Answer) -> Option<u64> {
 /// How the client wants its operation run.
 fn manner(service: &Service, headers: &HeaderMap) -> Result<Manner, Refused> {
     Ok(Manner {
-        traced: service.0.features.tracing && headers.contains_key("palisade-trace"),
+        traced: service.0.features.development && headers.contains_key("palisade-trace"),
         dry_run: prefers_rollback(headers)?,
         idempotency_key: idempotency_key(headers)?,
     })
@@ -435,7 +435,7 @@ struct Extensions {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PersistedQuery {
-    sha256_hash: String,
+    sha256_hash: Option<String>,
 }
 
 enum Received {

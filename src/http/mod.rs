@@ -56,10 +56,9 @@ pub struct Features {
     pub introspection: bool,
     /// Whether `/graphiql` is there, and `/` leads to it.
     pub explorer: bool,
-    /// Whether pages that this machine serves to itself may call.
-    pub loopback_origins: bool,
-    /// Whether an answer tells what it cost if the request has the header `palisade-trace`.
-    pub tracing: bool,
+    /// What helps those who develop against it: an answer tells its statements if the request has the
+    /// header `palisade-trace`, and pages that this machine serves to itself may call.
+    pub development: bool,
 }
 
 /// Everything that a request needs.
@@ -85,7 +84,6 @@ struct Parts {
 
 impl Service {
     /// The service over its databases. It starts a task of its own, so it takes a runtime.
-    #[must_use]
     pub fn new(
         db: TenantDb,
         directory: Option<SignInDb>,
@@ -110,7 +108,7 @@ impl Service {
             memberships: Memberships::new(db.clone()),
             origins: Origins {
                 allowed: settings.traffic.cors_origins.clone(),
-                loopback: features.loopback_origins,
+                loopback: features.development,
             },
             documents,
             budgets: Budgets::new(settings.traffic.tenant_budget),

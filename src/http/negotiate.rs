@@ -28,7 +28,7 @@ impl Format {
         if !headers.contains_key(header::ACCEPT) {
             return Some(Self::Json);
         }
-        let ranges: Vec<(String, f32)> = headers
+        let ranges: Vec<(String, u16)> = headers
             .get_all(header::ACCEPT)
             .iter()
             .filter_map(|accept| accept.to_str().ok())
@@ -44,7 +44,7 @@ impl Format {
             quality(name)
                 .or_else(|| quality("application/*"))
                 .or_else(|| quality("*/*"))
-                .unwrap_or(0.0)
+                .unwrap_or(0)
         };
         let (graphql, json) = (
             liked("application/graphql-response+json"),
@@ -53,9 +53,9 @@ impl Format {
         let names_graphql = ranges
             .iter()
             .any(|(range, _)| range == "application/graphql-response+json");
-        if graphql > json || (names_graphql && graphql == json && graphql > 0.0) {
+        if graphql > json || (names_graphql && graphql == json && graphql > 0) {
             Some(Self::GraphQl)
-        } else if json > 0.0 {
+        } else if json > 0 {
             Some(Self::Json)
         } else {
             None
@@ -63,16 +63,24 @@ impl Format {
     }
 }
 
-/// A media range in lower case and its quality. One whose quality cannot be read counts in full.
-fn range(text: &str) -> (String, f32) {
+/// A media range in lower case and its quality in thousandths, which are all that it has (RFC 9110,
+/// 12.4.2). One whose quality cannot be read counts in full.
+fn range(text: &str) -> (String, u16) {
     let mut parts = text.split(';');
     let name = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
     let quality = parts
         .filter_map(|parameter| parameter.split_once('='))
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
-        .and_then(|(_, value)| value.trim().parse().ok())
-        .unwrap_or(1.0);
+        .and_then(|(_, value)| thousandths(value.trim()))
+        .unwrap_or(1_000);
     (name, quality)
+}
+
+fn thousandths(text: &str) -> Option<u16> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = format!("{whole}{fraction:0<3}");
+    let number: u16 = digits.get(..4)?.parse().ok()?;
+    (fraction.len() <= 3 && number <= 1_000).then_some(number)
 }
 
 /// The pages of other places that may call the API from a browser.

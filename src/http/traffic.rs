@@ -52,18 +52,18 @@ impl Budgets {
         }
     }
 
-    /// Takes the rows that an operation may fetch, or says how long to wait until they are there. An
-    /// operation that may fetch more than the whole budget needs a full one.
-    pub fn take(&self, tenant: TenantId, rows: u64) -> Result<(), Duration> {
+    /// Takes the rows that an operation may fetch and answers how many those were, or says how long to
+    /// wait until they are there. An operation that may fetch more than the whole budget takes a full one.
+    pub fn take(&self, tenant: TenantId, rows: u64) -> Result<u64, Duration> {
         self.change(tenant, |limit, level| {
             let needed = lossy(rows).min(limit);
             if *level < needed {
                 return Err(Duration::from_secs_f64((needed - *level) / limit * 60.0));
             }
             *level -= needed;
-            Ok(())
+            Ok(whole(needed))
         })
-        .unwrap_or(Ok(()))
+        .unwrap_or(Ok(0))
     }
 
     /// Gives back what an operation took and did not fetch.

@@ -12,7 +12,7 @@ use std::{
 
 use palisade::{
     auth::jwt::{TokenSettings, Tokens},
-    config::ServiceSettings,
+    config::{ServiceSettings, TrafficSettings},
     db::{
         PoolSettings, TenantDb,
         admin_tx::{AdminDb, NewMember, NewTenant},
@@ -37,6 +37,15 @@ static APP: OnceCell<TestApp> = OnceCell::const_new();
 /// Runs a test on the shared runtime.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
     RUNTIME.block_on(test)
+}
+
+/// A client that lets go of idle connections before the service does, which closes them after 10 s: a
+/// request on one that is being closed is nobody's fault.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder()
+        .pool_idle_timeout(Duration::from_secs(5))
+        .build()
+        .unwrap()
 }
 
 /// The secret of the tests' tokens.
@@ -64,7 +73,7 @@ impl TestApp {
         let app = Self {
             url: String::new(),
             tokens: tokens(),
-            client: reqwest::Client::new(),
+            client: client(),
             server,
             database,
         };
@@ -94,7 +103,7 @@ impl TestApp {
             database,
             url: String::new(),
             tokens: tokens(),
-            client: reqwest::Client::new(),
+            client: client(),
         };
         let url = app.serve(ServiceOptions::default()).await;
         Box::leak(Box::new(Self { url, ..app }))
@@ -107,7 +116,11 @@ impl TestApp {
 
     /// A service over a database that [`TestApp::own_database`] made.
     pub async fn serve_database(&self, database: &str, options: ServiceOptions) -> String {
-        let settings = settings(options);
+        self.serve_with(database, settings(options)).await
+    }
+
+    /// A service over a database, with settings of the test's own.
+    pub async fn serve_with(&self, database: &str, settings: ServiceSettings) -> String {
         let app = self.server.url("palisade_app", database);
         let db = TenantDb::connect(&app, settings.pool).await.unwrap();
         let auth = self.server.url("palisade_auth", database);
@@ -115,7 +128,7 @@ impl TestApp {
         let features = Features {
             introspection: true,
             explorer: true,
-            tracing: true,
+            development: true,
         };
         let service = Service::new(
             db.recording_statements(),
@@ -123,7 +136,8 @@ impl TestApp {
             tokens(),
             &settings,
             features,
-        );
+        )
+        .unwrap();
         let listener = http::listen(settings.listen).await.unwrap();
         let url = format!("http://{}/graphql", listener.local_addr().unwrap());
         RUNTIME.spawn(async move {
@@ -263,6 +277,7 @@ pub fn settings(options: ServiceOptions) -> ServiceSettings {
         receive_timeout: options.receive_timeout_ms,
         max_connections: 1_000,
         max_cost: 20_000,
+        traffic: TrafficSettings::default(),
     }
 }
 

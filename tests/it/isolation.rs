@@ -95,6 +95,15 @@ fn touched_nothing(done: &Result<u64, String>) -> bool {
     }
 }
 
+/// By the policy or, if that is asked first, by the trigger that freezes issued invoices.
+fn is_refused(table: &str, moved: &Result<u64, String>) -> bool {
+    match moved.as_ref().map_err(String::as_str) {
+        Err("42501") => true,
+        Err("23514") => table == "invoices",
+        _ => false,
+    }
+}
+
 #[test]
 fn another_tenants_rows_are_out_of_reach_in_every_table() {
     run(async {
@@ -176,7 +185,10 @@ fn another_tenants_rows_are_out_of_reach_in_every_table() {
 
             // A row of one's own, moved to the other tenant or planted there.
             let moved = attempt(&mut b, format!("update {name} set {tenant} = '{theirs}'")).await;
-            assert_eq!(moved, Err("42501".to_owned()), "{name}: a row was moved");
+            assert!(
+                is_refused(name, &moved),
+                "{name}: a row was moved: {moved:?}"
+            );
             let mut with = json!({ "id": Uuid::now_v7() });
             with[tenant] = json!(theirs);
             let planted = attempt(&mut b, insert_copy(name, &with)).await;
