@@ -410,6 +410,36 @@ impl Tenant {
         TenantSql(connection)
     }
 
+    /// All rows of the tenant in all tables, each table in one line: as the role that no policy binds,
+    /// so that not even a key which only its user sees can change unnoticed.
+    pub async fn everything(&self) -> Vec<String> {
+        let mut admin = self.app.connect("palisade_admin").await;
+        let tenant = self.id.uuid();
+        let sums = tenant_tables(&mut admin).await;
+        let sums: Vec<String> = sums
+            .iter()
+            .map(
+                |TenantTable {
+                     name,
+                     tenant_column,
+                 }| {
+                    format!(
+                        "select '{name} ' || count(*) || ' ' ||
+                            coalesce(md5(string_agg(to_jsonb(t)::text, ',' order by id)), '')
+                     from {name} t where {tenant_column} = '{tenant}'"
+                    )
+                },
+            )
+            .collect();
+        let query = sqlx::AssertSqlSafe(sums.join(" union all "));
+        let mut sums: Vec<String> = sqlx::query_scalar(query)
+            .fetch_all(&mut admin)
+            .await
+            .unwrap();
+        sums.sort();
+        sums
+    }
+
     /// The same person as a member here and there; the answer is who they are here.
     pub async fn share_member_with(&self, other: &Self, role: UserRole) -> Caller {
         let mut auth = self.app.connect("palisade_auth").await;

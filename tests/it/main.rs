@@ -19,6 +19,7 @@ mod http;
 mod isolation;
 mod layers;
 mod lists;
+mod mutations;
 mod pages;
 mod plans;
 mod reads;
