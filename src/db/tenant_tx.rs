@@ -10,12 +10,13 @@ use std::{
         Arc, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use sqlx::{
     AssertSqlSafe, PgConnection, Postgres, SqlSafeStr,
     pool::PoolConnection,
-    postgres::{PgArguments, PgRow, PgTransactionManager},
+    postgres::{PgArguments, PgQueryResult, PgRow, PgTransactionManager},
 };
 // sqlx exposes this trait only here. `pool.begin()` will not do: a future dropped in the middle of
 // it gives the connection back with the transaction open.
@@ -146,7 +147,7 @@ struct Shared {
     name: Option<OperationName>,
     session: Mutex<Session>,
     round_trips: AtomicU32,
-    statements: std::sync::Mutex<Vec<String>>,
+    statements: std::sync::Mutex<Vec<Traced>>,
 }
 
 /// The connection, and how to undo what the present root field of a mutation wrote.
@@ -223,8 +224,19 @@ impl Drop for Lease {
 pub struct Cost {
     /// Waits for the database: the opening, each statement, the commit.
     pub round_trips: u32,
-    /// The text of every statement, in order; empty unless the database was told to record them.
-    pub statements: Vec<String>,
+    /// Every statement, in order; empty unless the database was told to record them.
+    pub statements: Vec<Traced>,
+}
+
+/// A statement that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// Its text, which holds no values.
+    pub sql: String,
+    /// From sending it to its whole answer.
+    pub duration: Duration,
+    /// The rows that it returned or changed.
+    pub rows: u64,
 }
 
 impl TenantTx {
@@ -271,21 +283,22 @@ impl TenantTx {
     pub async fn fetch_all(&self, statement: Statement) -> Result<Vec<PgRow>> {
         let mut turn = self.turn(&statement).await?;
         let rows = statement.query().fetch_all(turn.connection()).await;
-        turn.end(rows)
+        turn.end(rows, |rows| rows.len() as u64)
     }
 
     /// The row of a statement, if there is one.
     pub async fn fetch_optional(&self, statement: Statement) -> Result<Option<PgRow>> {
         let mut turn = self.turn(&statement).await?;
         let row = statement.query().fetch_optional(turn.connection()).await;
-        turn.end(row)
+        turn.end(row, |row| u64::from(row.is_some()))
     }
 
     /// The number of rows that a statement changed.
     pub async fn execute(&self, statement: Statement) -> Result<u64> {
         let mut turn = self.turn(&statement).await?;
         let done = statement.query().execute(turn.connection()).await;
-        turn.end(done).map(|done| done.rows_affected())
+        turn.end(done, PgQueryResult::rows_affected)
+            .map(|done| done.rows_affected())
     }
 
     /// Begins a root field of a mutation, which can be undone alone from here on. Fails if a statement
@@ -358,9 +371,10 @@ impl TenantTx {
                 }
                 // The chained transaction is empty, and ends like one that only read.
                 Some(last) => {
-                    self.record(&last);
+                    let begun = Instant::now();
                     let message = AssertSqlSafe(format!("{last}; COMMIT AND CHAIN"));
                     let lease = self.plain(lease, message.into_sql_str()).await?;
+                    self.record(&last, begun, 1);
                     lease.release_rolled_back();
                     Ok(())
                 }
@@ -391,14 +405,18 @@ impl TenantTx {
         Ok(lease)
     }
 
-    fn record(&self, statement: &str) {
+    fn record(&self, statement: &str, begun: Instant, rows: u64) {
         if self.0.db.records_statements {
             let mut recorded = self
                 .0
                 .statements
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            recorded.push(statement.to_owned());
+            recorded.push(Traced {
+                sql: statement.to_owned(),
+                duration: begun.elapsed(),
+                rows,
+            });
         }
     }
 
@@ -455,8 +473,15 @@ impl TenantTx {
             Lane::Ended => return Err(Error::TransactionClosed),
         };
         self.0.round_trips.fetch_add(1, Ordering::Relaxed);
-        self.record(statement.text());
         Ok(Turn {
+            tx: self,
+            // Kept only where it is recorded: it would be a copy for nothing.
+            text: self
+                .0
+                .db
+                .records_statements
+                .then(|| statement.text().to_owned()),
+            begun: Instant::now(),
             session,
             lease: Some(lease),
         })
@@ -554,6 +579,9 @@ impl fmt::Debug for TenantTx {
 
 /// The time between taking the connection and having the answer.
 struct Turn<'t> {
+    tx: &'t TenantTx,
+    text: Option<String>,
+    begun: Instant,
     session: MutexGuard<'t, Session>,
     lease: Option<Lease>,
 }
@@ -567,7 +595,11 @@ impl Turn<'_> {
     }
 
     /// Gives the connection back to the transaction, remembering a failure.
-    fn end<T>(mut self, answer: sqlx::Result<T>) -> Result<T> {
+    fn end<T>(mut self, answer: sqlx::Result<T>, rows: impl Fn(&T) -> u64) -> Result<T> {
+        if let Some(text) = &self.text {
+            self.tx
+                .record(text, self.begun, answer.as_ref().map_or(0, rows));
+        }
         let lease = self.lease.take().expect("BUG: a turn ends twice");
         self.session.lane = if answer.is_ok() {
             Lane::Open(lease)

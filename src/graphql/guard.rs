@@ -22,14 +22,15 @@
 //! | without a selection | 0 |
 //! | `__schema`, `__type`, … | 0 with everything below: introspection reads no rows |
 //! | a connection with page size `n` | 1 + `n` × (1 + what is below); the 1 is the row read ahead |
-//! | a list of `n` ids | `n` × (1 + what is below) |
+//! | a list of `n` ids, a batch of `n` inputs | `n` × (1 + what is below) |
 //! | `edges`, `nodes`, `node`, `pageInfo` without arguments | what is below |
 //! | any other | 1 + what is below |
 //!
 //! `n` of a connection is its `first` or `last`, the larger if both stand there: a literal or the
 //! variable's value, else the variable's default; absent or null is the default page. It is held to
 //! `0..=max_page`, since a resolver refuses what is outside; what is not an integer counts as a full
-//! page. `n` of a list of ids is its length, held to the same range.
+//! page. `n` of a list of ids is its length, held to the same range; that of a batch is held to the
+//! largest batch.
 
 use std::{
     borrow::Cow,
@@ -53,6 +54,9 @@ const WRAPPERS: [&str; 4] = ["edges", "nodes", "node", "pageInfo"];
 
 /// The argument that holds the list of a field in [`Shape::id_lists`].
 const ID_LIST: &str = "ids";
+
+/// The longest batch that a resolver accepts.
+const MAX_BATCH: u64 = 1_000;
 
 /// What [`Limits::nodes`] bounds, as a client reads it.
 const NODES: &str = "fields and fragments, each spread counted in full";
@@ -124,8 +128,8 @@ impl Default for Limits {
             cost: 20_000,
             // A filter of `and`, `or` and `not` needs two levels for each.
             variable_depth: 32,
-            // A list input has at most 1,000 items.
-            variable_values: 5_000,
+            // A batch has at most 1,000 inputs, of up to six values each.
+            variable_values: 10_000,
         }
     }
 }
@@ -137,6 +141,9 @@ pub struct Shape {
     pub connections: HashSet<String>,
     /// Names of fields that return one row for each item of their argument `ids`.
     pub id_lists: HashSet<String>,
+    /// Names of mutations that answer one result for each item of a list in their `input`, with the
+    /// name of that list.
+    pub batches: HashMap<String, String>,
     /// The page size of a connection without `first` and `last`.
     pub default_page: u64,
     /// The largest page, and the longest list of ids, that a resolver accepts.
@@ -148,6 +155,7 @@ impl Default for Shape {
         Self {
             connections: HashSet::new(),
             id_lists: HashSet::new(),
+            batches: HashMap::new(),
             default_page: 20,
             max_page: 100,
         }
@@ -867,10 +875,42 @@ impl<'a> Scope<'a> {
         {
             return rows.saturating_mul(row);
         }
+        if let Some(list) = self.shape.batches.get(name) {
+            return self.batch(field, list).saturating_mul(row);
+        }
         if WRAPPERS.contains(&name) && field.arguments.is_empty() {
             return below;
         }
         row
+    }
+
+    /// The number of inputs of a batch.
+    fn batch(&self, field: &Field, list: &str) -> u64 {
+        let length = |value: &Value| match value {
+            Value::List(items) => len(items.len()),
+            Value::Number(length) => length.as_u64().unwrap_or(1),
+            _ => 1,
+        };
+        // A variable is replaced by the length of its list, or of the list in it: it must not be copied.
+        let of_variable = |name: Name| {
+            let length = self.variable(&name).map(|value| match value {
+                Value::Object(input) => input.get(list).map_or(0, length),
+                value => length(value),
+            });
+            Ok::<_, Infallible>(Value::from(length.unwrap_or(0)))
+        };
+        let inputs = field
+            .arguments
+            .iter()
+            .filter(|(name, _)| name.node == "input");
+        let lengths = inputs.map(|(_, input)| {
+            let Ok(input) = input.node.clone().into_const_with(of_variable);
+            match &input {
+                Value::Object(input) => input.get(list).map_or(0, length),
+                other => length(other),
+            }
+        });
+        lengths.max().unwrap_or(0).clamp(1, MAX_BATCH)
     }
 
     /// The page size of a connection.
@@ -1045,6 +1085,7 @@ mod tests {
             shape: Shape {
                 connections: connections.map(str::to_owned).into(),
                 id_lists: HashSet::from(["nodes".to_owned()]),
+                batches: HashMap::from([("importProducts".to_owned(), "rows".to_owned())]),
                 ..Shape::default()
             },
         }
@@ -1068,6 +1109,33 @@ mod tests {
             Reason::TooComplex { what, .. } => what,
             ref other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_batch_costs_what_is_below_for_each_of_its_inputs() {
+        let import = |input: &str, variables: &str| {
+            let text = format!(
+                "mutation($input: I, $rows: [R!]) {{
+                     importProducts(input: {input}) {{ results {{ product {{ id }} }} }} }}"
+            );
+            let variables = Variables::from_json(serde_json::from_str(variables).unwrap());
+            guard().admit(&text, None, &variables).unwrap().cost
+        };
+        let each = 3;
+        assert_eq!(import("{ rows: [{}, {}, {}] }", "{}"), 3 * each);
+        assert_eq!(
+            import("{ rows: $rows }", r#"{ "rows": [{}, {}] }"#),
+            2 * each
+        );
+        assert_eq!(
+            import("$input", r#"{ "input": { "rows": [{}, {}] } }"#),
+            2 * each
+        );
+        // At least one, and no more than a resolver takes.
+        assert_eq!(import("$input", "{}"), each);
+        assert_eq!(import("{ rows: [] }", "{}"), each);
+        let many = format!(r#"{{ "rows": [{}1] }}"#, "1,".repeat(1_999));
+        assert_eq!(import("{ rows: $rows }", &many), 1_000 * each);
     }
 
     /// `levels` fragments, each spreading the next `spreads` times; the last one is `last`.
@@ -1706,11 +1774,11 @@ mod tests {
         );
 
         let wide = |count| Variables::from_value(value!({ "a": { "b": (vec![1; count]) } }));
-        guard().check_variables(&wide(4_998)).unwrap();
-        let refusal = guard().check_variables(&wide(4_999)).unwrap_err();
+        guard().check_variables(&wide(9_998)).unwrap();
+        let refusal = guard().check_variables(&wide(9_999)).unwrap_err();
         assert_eq!(
             refusal.to_string(),
-            "the request has more than 5000 values in its variables"
+            "the request has more than 10000 values in its variables"
         );
 
         guard().check_variables(&Variables::default()).unwrap();

@@ -20,7 +20,7 @@ use async_graphql::{
     Response, Schema, ServerError, Value, Variables,
     indexmap::IndexMap,
     parser::types::ExecutableDocument,
-    registry::{MetaType, Registry},
+    registry::{MetaField, MetaType, Registry},
 };
 
 pub use node::Node;
@@ -31,7 +31,7 @@ use self::{
     transaction::{OperationInfo, TenantTransaction},
 };
 use crate::{
-    audit::AuditLogQueries,
+    audit::{AuditLogQueries, sealing::Sealer},
     auth::Principal,
     comments::{CommentMutations, CommentQueries},
     currencies::CurrencyQueries,
@@ -154,15 +154,17 @@ pub struct Incoming {
 }
 
 impl Api {
-    /// The API over a database, and over the sign-in directory if it may use it.
+    /// The API over a database, and over the sign-in directory if it may use it. The sealer is told of
+    /// every write.
     #[must_use]
     pub fn new(
         db: TenantDb,
         directory: Option<SignInDb>,
+        sealer: Sealer,
         limits: guard::Limits,
         introspection: bool,
     ) -> Self {
-        let schema = builder().data(db).data(directory).finish();
+        let schema = builder().data(db).data(directory).data(sealer).finish();
         let guard = Arc::new(Guard {
             limits,
             shape: shape(),
@@ -327,6 +329,18 @@ fn registry() -> Registry {
     registry
 }
 
+/// The list in the `input` of a mutation that answers a result for each of its items.
+fn batch_list(registry: &Registry, field: &MetaField) -> Option<String> {
+    let named = |name: &str| registry.types.get(name.trim_end_matches('!'));
+    named(&field.ty)?.field_by_name("results")?;
+    let MetaType::InputObject { input_fields, .. } = named(&field.args.get("input")?.ty)? else {
+        return None;
+    };
+    let mut fields = input_fields.values();
+    let list = fields.find(|field| field.ty.starts_with('['))?;
+    Some(list.name.clone())
+}
+
 /// What the guard must know of the schema: which fields are lists, by name.
 #[must_use]
 pub fn shape() -> Shape {
@@ -343,6 +357,9 @@ pub fn shape() -> Shape {
             }
             if field.args.contains_key("ids") {
                 shape.id_lists.insert(field.name.clone());
+            }
+            if let Some(list) = batch_list(&registry, field) {
+                shape.batches.insert(field.name.clone(), list);
             }
         }
     }

@@ -20,6 +20,7 @@ use hyper_util::{
 use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::{
+    audit::sealing::Sealer,
     auth::{jwt::Tokens, membership::Memberships},
     config::ServiceSettings,
     db::{TenantDb, sign_in::SignInDb},
@@ -49,6 +50,7 @@ pub struct Service(Arc<Parts>);
 struct Parts {
     api: Api,
     db: TenantDb,
+    sealer: Sealer,
     tokens: Tokens,
     memberships: Memberships,
     operation_timeout: Duration,
@@ -57,7 +59,7 @@ struct Parts {
 }
 
 impl Service {
-    /// The service over its databases.
+    /// The service over its databases. It starts a task of its own, so it takes a runtime.
     #[must_use]
     pub fn new(
         db: TenantDb,
@@ -70,8 +72,11 @@ impl Service {
             cost: settings.max_cost,
             ..Limits::default()
         };
+        let sealer = Sealer::start(db.clone());
+        let introspection = features.introspection;
         Self(Arc::new(Parts {
-            api: Api::new(db.clone(), directory, limits, features.introspection),
+            api: Api::new(db.clone(), directory, sealer.clone(), limits, introspection),
+            sealer,
             memberships: Memberships::new(db.clone()),
             db,
             tokens,
@@ -209,6 +214,7 @@ pub async fn serve(
         () = tokio::time::sleep(DRAIN) => tracing::warn!("some operations were cut off"),
         () = shutdown_signal() => tracing::warn!("stopping at once"),
     }
+    service.0.sealer.finish().await;
     service.0.db.close().await;
     Ok(())
 }

@@ -8,8 +8,10 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod audit_seals;
 mod budgets;
 mod cli;
+mod constraints;
 mod cross_tenant;
 mod embedded;
 mod entities;
