@@ -147,8 +147,11 @@ impl Tampered {
     async fn insert(&mut self, age: &str) -> Uuid {
         let id = Uuid::now_v7();
         let copy = insert_copy("audit_logs", &json!({ "id": id })).replace(
-            "order by id",
-            &format!("where tenant_id = '{}' order by id", self.tenant.id.uuid()),
+            "order by row.id",
+            &format!(
+                "where tenant_id = '{}' order by row.id",
+                self.tenant.id.uuid()
+            ),
         );
         self.tamper(&format!(
             "{copy}; update audit_logs set occurred_at = now() - interval '{age}' where id = '{id}';

@@ -1,6 +1,7 @@
 //! One PostgreSQL, one database, one service for the whole binary, and callers to talk to it.
 
 use std::{
+    collections::HashMap,
     future::Future,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -23,7 +24,8 @@ use palisade::{
     ids::{EntityId as _, OrganizationId, TenantId, UserId},
     users::UserRole,
 };
-use serde_json::{Value, json};
+use reqwest::header::{HeaderMap, HeaderValue};
+use serde_json::{Value, json, value::RawValue};
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::{runtime::Runtime, sync::OnceCell};
 use uuid::Uuid;
@@ -654,6 +656,45 @@ impl Caller {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
+    /// Sends an operation with further headers. No answer may hold words of the database, but for the
+    /// statements that a trace lists.
+    pub async fn send(&self, document: &str, variables: &Value, headers: &[(&str, &str)]) -> Reply {
+        let mut request = self.app.client.post(&self.url).bearer_auth(&self.token);
+        for (name, value) in headers {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            request = request.header(*name, value);
+        }
+        let body = json!({ "query": document, "variables": variables });
+        let response = request.json(&body).send().await.unwrap();
+        let reply = Reply {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            text: response.text().await.unwrap(),
+        };
+        if headers.iter().all(|(name, _)| *name != TRACE) {
+            let lower = reply.text.to_lowercase();
+            for word in DATABASE_WORDS {
+                assert!(!lower.contains(word), "{word}: {}", reply.text);
+            }
+        }
+        reply
+    }
+
+    /// Sends one mutation by its name; answers its payload. `selection` is what is asked of it besides
+    /// the errors.
+    pub async fn mutate(&self, name: &str, input: Value, selection: &str) -> Value {
+        let variables = json!({ "input": input });
+        let reply = self.send(&mutation(name, selection), &variables, &[]).await;
+        reply.answer().data()[name].clone()
+    }
+
+    /// The same for one that is not refused.
+    pub async fn does(&self, name: &str, input: Value, selection: &str) -> Value {
+        let payload = self.mutate(name, input.clone(), selection).await;
+        assert_eq!(payload["userErrors"], json!([]), "{name} {input}");
+        payload
+    }
+
     /// Sends an operation.
     pub async fn graphql(&self, document: &str, variables: Value) -> Answer {
         let response = self
@@ -661,7 +702,7 @@ impl Caller {
             .client
             .post(&self.url)
             .bearer_auth(&self.token)
-            .header("palisade-trace", "1")
+            .header(TRACE, "1")
             .json(&json!({ "query": document, "variables": variables }))
             .send()
             .await
@@ -669,6 +710,74 @@ impl Caller {
         let status = response.status().as_u16();
         let body: Value = response.json().await.unwrap();
         Answer { status, body }
+    }
+}
+
+/// The header that asks for the cost of an operation.
+pub const TRACE: &str = "palisade-trace";
+
+/// What no answer holds: the database speaking of its tables and rules.
+const DATABASE_WORDS: [&str; 12] = [
+    "constraint",
+    "violates",
+    "relation",
+    "duplicate key",
+    "sqlstate",
+    "postgres",
+    "_fkey",
+    "_pkey",
+    "audit_logs",
+    "idempotency_keys",
+    "invoice_counters",
+    "invoice_line_items",
+];
+
+/// The document of one mutation, with its input as the variable `input`.
+pub fn mutation(name: &str, selection: &str) -> String {
+    let (first, rest) = name.split_at(1);
+    let input = format!("{}{rest}Input", first.to_uppercase());
+    format!(
+        "mutation ($input: {input}!) {{ {name}(input: $input) {{
+            {selection} userErrors {{ code field message }} }} }}"
+    )
+}
+
+/// The code and the field of each error of a payload.
+pub fn refusals(payload: &Value) -> Vec<(&str, String)> {
+    let errors = payload["userErrors"].as_array().unwrap().iter();
+    let told = errors.map(|error| {
+        assert!(!error["message"].as_str().unwrap().is_empty(), "{error}");
+        let path = error["field"].as_array().into_iter().flatten();
+        let path: Vec<&str> = path.map(|part| part.as_str().unwrap()).collect();
+        (error["code"].as_str().unwrap(), path.join("."))
+    });
+    told.collect()
+}
+
+/// An answer of the API with everything that HTTP says of it.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Reply {
+    pub fn answer(&self) -> Answer {
+        Answer {
+            status: self.status,
+            body: serde_json::from_str(&self.text).unwrap(),
+        }
+    }
+
+    /// The bytes of the data.
+    pub fn data_text(&self) -> String {
+        let members: HashMap<String, Box<RawValue>> = serde_json::from_str(&self.text).unwrap();
+        members["data"].get().to_owned()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 }
 

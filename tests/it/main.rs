@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod audit_seals;
+mod bad_resolvers;
 mod budgets;
 mod cli;
 mod constraints;
@@ -18,13 +19,21 @@ mod entities;
 mod filters;
 mod harness;
 mod http;
+mod idempotency;
+mod invoices;
 mod isolation;
 mod layers;
 mod lists;
+mod made;
+mod money;
 mod mutations;
 mod pages;
 mod plans;
 mod reads;
+mod refusals;
+mod retries;
 mod role_rules;
+mod root_fields;
 mod storm;
 mod tokens;
+mod writes;

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use palisade::users::UserRole;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     assert_done, document,
     samples::{Rows, samples},
-    send, send_with, tenant_and_schema,
+    send, tenant_and_schema,
 };
 use crate::harness::run;
 
@@ -73,20 +73,26 @@ fn a_dry_run_of_any_mutation_answers_like_the_real_one_and_changes_nothing() {
             };
 
             let before = tenant.everything().await;
-            let prefer = Some("tx=rollback");
-            let dry = send_with(owner, &document, &input, request, prefer).await;
-            assert_done(&dry.answer, sample.field);
-            assert_eq!(dry.headers["preference-applied"], "tx=rollback", "{name}");
+            let variables = json!({ "input": input });
+            let headers = [
+                ("x-request-id", &*request.to_string()),
+                ("prefer", "tx=rollback"),
+            ];
+            let dry = owner.send(&document, &variables, &headers).await;
+            assert_done(&dry.answer(), sample.field);
+            let applied = dry.header("preference-applied");
+            assert_eq!(applied, Some("tx=rollback"), "{name}");
             assert_eq!(tenant.everything().await, before, "{name}");
 
             let real = send(owner, &document, &input, request).await;
-            assert_done(&real.answer, sample.field);
-            assert!(!real.headers.contains_key("preference-applied"), "{name}");
-            assert!(!real.headers.contains_key("idempotency-replayed"), "{name}");
+            assert_done(&real.answer(), sample.field);
+            for header in ["preference-applied", "idempotency-replayed"] {
+                assert_eq!(real.header(header), None, "{name}: {header}");
+            }
             assert_ne!(tenant.everything().await, before, "{name}");
             assert_eq!(
-                redacted(dry.answer.body),
-                redacted(real.answer.body),
+                redacted(dry.answer().body),
+                redacted(real.answer().body),
                 "{name}"
             );
         }

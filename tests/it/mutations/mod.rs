@@ -4,18 +4,17 @@
 //! What there is to try is computed from the schema: a mutation without a sample fails the tests.
 
 use palisade::users::UserRole;
-use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
     cross_tenant::{Schema, array, named},
-    harness::{Answer, Caller, Tenant, TestApp},
+    harness::{Answer, Caller, Reply, Tenant, TestApp},
 };
 
 mod dry_runs;
 mod grid;
-mod invoices;
+mod lifecycle;
 mod owners;
 mod records;
 pub mod samples;
@@ -34,12 +33,6 @@ async fn tenant_and_schema() -> (Tenant, Schema) {
     let tenant = TestApp::shared().await.tenant().await;
     let schema = Schema::of(tenant.owner()).await;
     (tenant, schema)
-}
-
-/// An answer with its headers.
-struct Sent {
-    answer: Answer,
-    headers: HeaderMap,
 }
 
 /// A mutation of one root field, named after it, with all that its payload can show.
@@ -67,36 +60,12 @@ fn of_mutation<'s>(schema: &'s Schema, field: &str) -> &'s Value {
 }
 
 /// Sends one mutation.
-async fn send(caller: &Caller, document: &str, input: &Value, request: Uuid) -> Sent {
-    send_with(caller, document, input, request, None).await
-}
-
-/// The same with a preference of how it is done.
-async fn send_with(
-    caller: &Caller,
-    document: &str,
-    input: &Value,
-    request: Uuid,
-    prefer: Option<&str>,
-) -> Sent {
-    let mut post = caller
-        .app
-        .client
-        .post(&caller.url)
-        .bearer_auth(&caller.token)
-        .header("x-request-id", request.to_string());
-    if let Some(prefer) = prefer {
-        post = post.header("prefer", prefer);
-    }
-    let body = json!({ "query": document, "variables": { "input": input } });
-    let response = post.json(&body).send().await.unwrap();
-    let status = response.status().as_u16();
-    let headers = response.headers().clone();
-    let body = response.json().await.unwrap();
-    Sent {
-        answer: Answer { status, body },
-        headers,
-    }
+async fn send(caller: &Caller, document: &str, input: &Value, request: Uuid) -> Reply {
+    let request = request.to_string();
+    let headers = [("x-request-id", request.as_str())];
+    caller
+        .send(document, &json!({ "input": input }), &headers)
+        .await
 }
 
 /// The payload of one root field, in an answer without errors.

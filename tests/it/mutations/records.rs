@@ -61,8 +61,10 @@ fn every_mutation_succeeds_for_an_owner_and_leaves_exactly_its_entries_in_the_au
             let before = count(&mut sql.0).await;
             let request = Uuid::now_v7();
             let document = document(&schema, sample.field);
-            let sent = send(owner, &document, &(sample.input)(&rows), request).await;
-            assert_done(&sent.answer, sample.field);
+            let answer = send(owner, &document, &(sample.input)(&rows), request)
+                .await
+                .answer();
+            assert_done(&answer, sample.field);
 
             let query =
                 "select action, subject_type, subject_id, project_id, actor_id, operation_name,

@@ -1,7 +1,7 @@
 //! One tenant's owner with another tenant's ids, in every mutation.
 
 use palisade::users::UserRole;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     samples::{Rows, id_places, samples},
     send, tenant_and_schema,
 };
-use crate::harness::{id, run};
+use crate::harness::{Answer, id, run};
 
 /// The request id of every attack, so that answers can be compared byte by byte.
 const REQUEST: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0002);
@@ -50,7 +50,7 @@ fn another_tenants_id_anywhere_in_any_mutation_answers_like_a_random_one_and_cha
                 };
                 let mut answers = Vec::new();
                 for input in [put(Value::clone), put(random_like)] {
-                    let variables = serde_json::json!({ "input": input });
+                    let variables = json!({ "input": input });
                     let (status, body) =
                         attacker.owner().bytes(&document, &variables, REQUEST).await;
                     assert_eq!(status, 200, "{name} {places:?}: {body}");
@@ -65,7 +65,7 @@ fn another_tenants_id_anywhere_in_any_mutation_answers_like_a_random_one_and_cha
                 }
                 assert_eq!(answers[0], answers[1], "{name} {places:?}");
                 let body: Value = serde_json::from_str(&answers[0]).unwrap();
-                let answer = crate::harness::Answer { status: 200, body };
+                let answer = Answer { status: 200, body };
                 assert_eq!(
                     outcome(&answer, sample.field),
                     "NOT_FOUND",
@@ -78,15 +78,15 @@ fn another_tenants_id_anywhere_in_any_mutation_answers_like_a_random_one_and_cha
 
             // The victim's ids are those of rows that were there: for their owner it is done. Then what
             // is unique in the victim's tenant, and its keys, are free for everybody else.
-            let sent = send(victim.owner(), &document, &theirs, REQUEST).await;
-            assert_done(&sent.answer, sample.field);
+            let done = send(victim.owner(), &document, &theirs, REQUEST).await;
+            assert_done(&done.answer(), sample.field);
             let before = victim.everything().await;
             let mut same = theirs.clone();
             for place in &places {
                 *same.pointer_mut(place).unwrap() = own.pointer(place).unwrap().clone();
             }
-            let sent = send(attacker.owner(), &document, &same, REQUEST).await;
-            assert_done(&sent.answer, sample.field);
+            let done = send(attacker.owner(), &document, &same, REQUEST).await;
+            assert_done(&done.answer(), sample.field);
             assert_eq!(victim.everything().await, before, "{name}");
         }
         assert!(attacks > 40, "only {attacks} attacks");
