@@ -376,6 +376,9 @@ async fn drop_old_databases(connection: &mut PgConnection) {
     }
 }
 
+/// What the service writes in its own time. That nobody else does hold the tests of the seals.
+const SEALS: [&str; 3] = ["audit_seal_entries", "audit_seals", "audit_unsealed"];
+
 /// A tenant of one test.
 pub struct Tenant {
     pub app: &'static TestApp,
@@ -425,6 +428,38 @@ impl Tenant {
                 .unwrap();
         }
         TenantSql(connection)
+    }
+
+    /// All rows of the tenant in all tables, each table in one line: as the role that no policy binds,
+    /// so that not even a key which only its user sees can change unnoticed. Without the seals of the
+    /// audit log, which the service puts there a moment behind the writers.
+    pub async fn everything(&self) -> Vec<String> {
+        let mut admin = self.app.connect("palisade_admin").await;
+        let tenant = self.id.uuid();
+        let sums = tenant_tables(&mut admin).await;
+        let sums: Vec<String> = sums
+            .iter()
+            .filter(|table| !SEALS.contains(&table.name.as_str()))
+            .map(
+                |TenantTable {
+                     name,
+                     tenant_column,
+                 }| {
+                    format!(
+                        "select '{name} ' || count(*) || ' ' ||
+                            coalesce(md5(string_agg(to_jsonb(t)::text, ',' order by id)), '')
+                     from {name} t where {tenant_column} = '{tenant}'"
+                    )
+                },
+            )
+            .collect();
+        let query = sqlx::AssertSqlSafe(sums.join(" union all "));
+        let mut sums: Vec<String> = sqlx::query_scalar(query)
+            .fetch_all(&mut admin)
+            .await
+            .unwrap();
+        sums.sort();
+        sums
     }
 
     /// The same person as a member here and there; the answer is who they are here.

@@ -26,6 +26,7 @@ mod layers;
 mod lists;
 mod made;
 mod money;
+mod mutations;
 mod over_http;
 mod pages;
 mod plans;

@@ -264,6 +264,109 @@ fn the_lines_of_an_invoice_change_only_while_it_is_a_draft() {
 }
 
 #[test]
+fn what_is_commented_on_goes_only_with_comments_that_its_deleter_may_delete() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        for role in ROLES {
+            let subjects = [
+                ("projects", "project_id", true),
+                ("products", "product_id", true),
+                ("invoices", "invoice_id", !matches!(role, UserRole::Member)),
+            ];
+            for (table, column, may_delete) in subjects {
+                let mut owner = tenant.begin().await.0;
+                let (subject, comment) = (Uuid::now_v7(), Uuid::now_v7());
+                for made in [
+                    new_subject(table, subject),
+                    format!(
+                        "insert into comments (id, author_id, {column}, body)
+                     values ('{comment}', app.user_id(), '{subject}', 'of the owner')"
+                    ),
+                ] {
+                    assert_eq!(attempt(&mut owner, made).await, Ok(1), "{table}");
+                }
+                let mut sql = tenant.begin_as(role).await.0;
+                let delete = format!("delete from {table} where id = '{subject}'");
+                let keeps_order = matches!(role, UserRole::Owner | UserRole::Admin);
+                let context = format!("{} deletes from {table}", role.as_str());
+
+                // 1. Nothing goes along by itself.
+                let may_delete = may_delete && role != UserRole::Viewer;
+                let alone = if may_delete {
+                    Err("23503".to_owned())
+                } else {
+                    Ok(0)
+                };
+                assert_eq!(try_out(&mut sql, delete.clone()).await, alone, "{context}");
+                // 2. Its comments first, as far as they may be deleted.
+                let comments = format!("delete from comments where {column} = '{subject}'");
+                attempt(&mut sql, "begin".to_owned()).await.unwrap();
+                let gone = attempt(&mut sql, comments).await;
+                assert_eq!(gone, Ok(u64::from(keeps_order)), "{context}");
+                let expected = if keeps_order { Ok(1) } else { alone };
+                assert_eq!(attempt(&mut sql, delete).await, expected, "{context}");
+                attempt(&mut sql, "rollback".to_owned()).await.unwrap();
+            }
+        }
+    });
+}
+
+/// A row that can be commented on, and that nothing refers to.
+fn new_subject(table: &str, id: Uuid) -> String {
+    let organization = Uuid::now_v7();
+    let name = id.simple().to_string();
+    let with_organization = |insert: &str| {
+        format!(
+            "with organization as (
+                 insert into organizations (id, name, slug) values ('{organization}', 'One', '{name}')
+                 returning id)
+             {insert} from organization"
+        )
+    };
+    match table {
+        "projects" => with_organization(&format!(
+            "insert into projects (id, organization_id, owner_id, name)
+             select '{id}', id, app.user_id(), 'One'"
+        )),
+        "invoices" => with_organization(&format!(
+            "insert into invoices (id, organization_id, currency) select '{id}', id, 'EUR'"
+        )),
+        _ => format!(
+            "insert into products (id, asin) values ('{id}', '{}')",
+            name[22..].to_uppercase()
+        ),
+    }
+}
+
+#[test]
+fn an_idempotency_key_is_for_its_user_alone() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        seed_every_table(&tenant, 1, 1).await;
+        for role in ROLES {
+            let mut sql = tenant.begin_as(role).await.0;
+            let seen: i64 = one(&mut sql, "select count(*) from idempotency_keys").await;
+            assert_eq!(seen, 1, "{}", role.as_str());
+            for other in ROLES.into_iter().filter(|other| *other != role) {
+                let user = tenant.caller(other).user.uuid();
+                for write in [
+                    format!(
+                        "insert into idempotency_keys (id, user_id, request)
+                         values (app.uuid_v7(), '{user}', sha256('one'))"
+                    ),
+                    format!("update idempotency_keys set user_id = '{user}'"),
+                ] {
+                    let done = try_out(&mut sql, write.clone()).await;
+                    assert_eq!(done, refused(), "{}: {write}", role.as_str());
+                }
+                let delete = format!("delete from idempotency_keys where user_id = '{user}'");
+                assert_eq!(try_out(&mut sql, delete).await, Ok(0), "{}", role.as_str());
+            }
+        }
+    });
+}
+
+#[test]
 fn a_foreign_key_to_another_tenants_row_fails_like_one_to_no_row() {
     run(async {
         let app = TestApp::shared().await;
