@@ -30,7 +30,7 @@ test("a picked user runs the headline query, and another tenant has other rows",
   expect(ours).toHaveLength(5);
   for (const relation of ["organization", "owner", "invoices", "auditLogs"]) expect(ours[0]).toHaveProperty(relation);
   // Its cost is beside the answer and not in it.
-  expect(first).not.toHaveProperty("extensions");
+  expect(JSON.stringify(first.extensions ?? {})).not.toContain("statements");
   await expect(explorer.lastRun).toContainText(/Done · HTTP 200 · .* ms · \d+ round trips · \d+ statements/);
   await explorer.shoot("headline");
 
@@ -176,7 +176,7 @@ test("statements that know their time and rows show them", async ({ explorer }) 
       }),
     }),
   );
-  expect(await explorer.run()).toEqual({ data: { viewer: null }, extensions: { other: true } });
+  expect((await explorer.run()).extensions).toEqual({ other: true });
   await explorer.show("SQL");
   const panel = page.getByRole("region", { name: "SQL", exact: true });
   await expect(panel.locator(".totals")).toContainText("In statements13 ms");

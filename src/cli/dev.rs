@@ -207,17 +207,11 @@ async fn prepare(
     let features = Features {
         introspection: true,
         explorer: true,
-        tracing: true,
+        development: true,
         // Who else can reach the port must not get in without a token.
         people: address.ip().is_loopback(),
     };
-    Ok(Service::new(
-        db,
-        Some(directory),
-        tokens,
-        &settings,
-        features,
-    ))
+    Service::new(db, Some(directory), tokens, &settings, features).map_err(Failure::usage)
 }
 
 /// A tenant that somebody can enter, with the token for it.

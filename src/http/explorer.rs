@@ -5,7 +5,7 @@ use std::io::Read as _;
 
 use axum::{
     extract::{Path, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -67,7 +67,7 @@ impl Explorer {
                 if features.people {
                     offers.push("people");
                 }
-                if features.tracing {
+                if features.development {
                     offers.push("trace");
                 }
                 let offers = format!("{OFFERS}{}", offers.join(" "));
@@ -118,21 +118,20 @@ pub async fn redirect() -> Response {
 
 /// A person who opens the address of the API in a browser wants to see something: leads them to the
 /// explorer, if there is one and they do not bring an operation.
-pub fn for_browsers(
-    service: &Service,
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
-) -> Option<Response> {
-    let reads = *method == Method::GET || *method == Method::HEAD;
-    let brings_operation = uri
-        .query()
-        .is_some_and(|query| query.split('&').any(|pair| pair.starts_with("query=")));
-    let is_browser = headers
+pub fn for_browsers<B>(service: &Service, request: &Request<B>) -> Option<Response> {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !service.0.features.explorer || !reads {
+        return None;
+    }
+    let query = request.uri().query().unwrap_or_default();
+    let brings_operation = form_urlencoded::parse(query.as_bytes())
+        .any(|(name, _)| matches!(&*name, "query" | "documentId" | "extensions"));
+    let is_browser = request
+        .headers()
         .get_all(header::ACCEPT)
         .iter()
         .any(|accept| accept.to_str().is_ok_and(|kind| kind.contains("text/html")));
-    let leads = service.0.features.explorer && reads && is_browser && !brings_operation;
+    let leads = is_browser && !brings_operation;
     leads.then(|| hardened(Redirect::temporary("/graphiql")))
 }
 
@@ -230,7 +229,7 @@ mod tests {
     const ALL: Features = Features {
         introspection: true,
         explorer: true,
-        tracing: true,
+        development: true,
         people: true,
     };
 

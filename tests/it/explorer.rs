@@ -58,7 +58,7 @@ async fn serve(features: Features) -> String {
     let settings = settings(ServiceOptions::default());
     let listener = service::listen(settings.listen).await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
-    let served = Service::new(db, None, tokens(), &settings, features);
+    let served = Service::new(db, None, tokens(), &settings, features).unwrap();
     tokio::spawn(async move {
         service::serve(listener, served, &settings, std::future::pending())
             .await
@@ -271,6 +271,8 @@ fn browsers_are_led_to_the_explorer_and_programs_are_not() {
             ("/graphql", vec![]),
             ("/graphql", vec![("accept", "application/json")]),
             ("/graphql?query=%7B__typename%7D", vec![BROWSER]),
+            ("/graphql?documentId=sha256%3Aabc", vec![BROWSER]),
+            ("/graphql?variables=%7B%7D&extensions=%7B%7D", vec![BROWSER]),
         ] {
             let answer = get(&format!("{origin}{path}"), &headers).await;
             assert_ne!(answer.status().as_u16(), 307, "{path}");
@@ -279,7 +281,11 @@ fn browsers_are_led_to_the_explorer_and_programs_are_not() {
 
         let plain = serve(Features::default()).await;
         let answer = get(&format!("{plain}/graphql"), &[BROWSER]).await;
-        assert_eq!(answer.status().as_u16(), 405, "there is nothing to lead to");
+        assert_eq!(
+            header(&answer, "location"),
+            "",
+            "there is nothing to lead to"
+        );
     });
 }
 
