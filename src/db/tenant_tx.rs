@@ -8,7 +8,7 @@ use std::{
     fmt,
     sync::{
         Arc, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -147,6 +147,7 @@ struct Shared {
     name: Option<OperationName>,
     session: Mutex<Session>,
     round_trips: AtomicU32,
+    rows: AtomicU64,
     statements: std::sync::Mutex<Vec<Traced>>,
 }
 
@@ -224,6 +225,8 @@ impl Drop for Lease {
 pub struct Cost {
     /// Waits for the database: the opening, each statement, the commit.
     pub round_trips: u32,
+    /// Rows that were returned or changed.
+    pub rows: u64,
     /// Every statement, in order; empty unless the database was told to record them.
     pub statements: Vec<Traced>,
 }
@@ -261,6 +264,7 @@ impl TenantTx {
                 openings: 0,
             }),
             round_trips: AtomicU32::new(0),
+            rows: AtomicU64::new(0),
             statements: std::sync::Mutex::default(),
         }))
     }
@@ -430,6 +434,7 @@ impl TenantTx {
             .unwrap_or_else(PoisonError::into_inner);
         Cost {
             round_trips: self.0.round_trips.load(Ordering::Relaxed),
+            rows: self.0.rows.load(Ordering::Relaxed),
             statements: statements.clone(),
         }
     }
@@ -596,9 +601,10 @@ impl Turn<'_> {
 
     /// Gives the connection back to the transaction, remembering a failure.
     fn end<T>(mut self, answer: sqlx::Result<T>, rows: impl Fn(&T) -> u64) -> Result<T> {
+        let rows = answer.as_ref().map_or(0, rows);
+        self.tx.0.rows.fetch_add(rows, Ordering::Relaxed);
         if let Some(text) = &self.text {
-            self.tx
-                .record(text, self.begun, answer.as_ref().map_or(0, rows));
+            self.tx.record(text, self.begun, rows);
         }
         let lease = self.lease.take().expect("BUG: a turn ends twice");
         self.session.lane = if answer.is_ok() {

@@ -132,6 +132,20 @@ pub struct Admitted {
     info: OperationInfo,
 }
 
+impl Admitted {
+    /// The rows that it may fetch.
+    #[must_use]
+    pub fn cost(&self) -> u64 {
+        self.info.cost
+    }
+
+    /// Whether it only reads.
+    #[must_use]
+    pub fn is_query(&self) -> bool {
+        self.info.purpose == crate::db::Purpose::Read
+    }
+}
+
 /// How an operation is to be run.
 #[derive(Clone, Debug, Default)]
 pub struct Manner {
@@ -210,6 +224,7 @@ impl Api {
             traced: manner.traced,
             dry_run: manner.dry_run,
             claim,
+            cost: admitted.cost,
         };
         Ok(Admitted {
             document: admitted.document,

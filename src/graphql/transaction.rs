@@ -39,6 +39,8 @@ pub struct OperationInfo {
     pub dry_run: bool,
     /// The idempotency key of a mutation.
     pub claim: Option<Claim>,
+    /// The rows that it may fetch.
+    pub cost: u64,
 }
 
 /// The extension that gives every execution its tenant transaction.
@@ -86,8 +88,10 @@ impl Extension for TenantTransaction {
         {
             sealer.wrote(ctx.data_unchecked::<Principal>().tenant);
         }
+        let cost = tx.cost();
+        let rows = async_graphql::value!({ "requested": info.cost, "actual": cost.rows });
+        response.extensions.insert("cost".to_owned(), rows);
         if info.traced {
-            let cost = tx.cost();
             let statements = cost.statements.into_iter().map(|statement| {
                 let Traced {
                     sql,

@@ -149,7 +149,7 @@ impl Tampered {
         let copy = insert_copy("audit_logs", &json!({ "id": id })).replace(
             "order by row.id",
             &format!(
-                "where tenant_id = '{}' order by row.id",
+                "where row.tenant_id = '{}' order by row.id",
                 self.tenant.id.uuid()
             ),
         );

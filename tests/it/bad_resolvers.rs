@@ -109,6 +109,7 @@ async fn execute(
         traced: false,
         dry_run,
         claim,
+        cost: 0,
     };
     let request = Request::new(document).data(principal).data(info);
     let mut response = schema.execute(request).await;

@@ -13,7 +13,7 @@ use std::{
 
 use palisade::{
     auth::jwt::{TokenSettings, Tokens},
-    config::ServiceSettings,
+    config::{ServiceSettings, TrafficSettings},
     db::{
         PoolSettings, TenantDb,
         admin_tx::{AdminDb, NewMember, NewTenant},
@@ -51,6 +51,15 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
     done
 }
 
+/// A client that lets go of idle connections before the service does, which closes them after 10 s: a
+/// request on one that is being closed is nobody's fault.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder()
+        .pool_idle_timeout(Duration::from_secs(5))
+        .build()
+        .unwrap()
+}
+
 /// The secret of the tests' tokens.
 pub const SECRET: &str = "a secret of the tests, which is long enough to be one";
 
@@ -76,13 +85,13 @@ impl TestApp {
         let app = Self {
             url: String::new(),
             tokens: tokens(),
-            client: reqwest::Client::new(),
+            client: client(),
             server,
             database,
         };
         app.assert_role_is_bound().await;
-        let options = ServiceOptions::default();
-        let url = serve(app.server, &app.database, options, pending()).await;
+        let settings = settings(ServiceOptions::default());
+        let url = serve(app.server, &app.database, settings, pending()).await;
         Self { url, ..app }
     }
 
@@ -107,7 +116,7 @@ impl TestApp {
             database,
             url: String::new(),
             tokens: tokens(),
-            client: reqwest::Client::new(),
+            client: client(),
         };
         let url = app.serve(ServiceOptions::default()).await;
         Box::leak(Box::new(Self { url, ..app }))
@@ -120,9 +129,14 @@ impl TestApp {
 
     /// A service over a database that [`TestApp::own_database`] made.
     pub async fn serve_database(&self, database: &str, options: ServiceOptions) -> String {
+        self.serve_with(database, settings(options)).await
+    }
+
+    /// A service over a database, with settings of the test's own.
+    pub async fn serve_with(&self, database: &str, settings: ServiceSettings) -> String {
         let (ending, ended) = oneshot::channel();
         ENDINGS.with_borrow_mut(|endings| endings.push(ending));
-        serve(self.server, database, options, async { drop(ended.await) }).await
+        serve(self.server, database, settings, async { drop(ended.await) }).await
     }
 
     /// Another migrated database, for a test whose rows or settings the others must not see.
@@ -226,10 +240,9 @@ impl TestApp {
 async fn serve(
     server: &Embedded,
     database: &str,
-    options: ServiceOptions,
+    settings: ServiceSettings,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> String {
-    let settings = settings(options);
     let app = server.url("palisade_app", database);
     let db = TenantDb::connect(&app, settings.pool).await.unwrap();
     let auth = server.url("palisade_auth", database);
@@ -237,7 +250,7 @@ async fn serve(
     let features = Features {
         introspection: true,
         explorer: true,
-        tracing: true,
+        development: true,
     };
     let service = Service::new(
         db.recording_statements(),
@@ -245,7 +258,8 @@ async fn serve(
         tokens(),
         &settings,
         features,
-    );
+    )
+    .unwrap();
     let listener = http::listen(settings.listen).await.unwrap();
     let url = format!("http://{}/graphql", listener.local_addr().unwrap());
     RUNTIME.spawn(async move {
@@ -288,6 +302,7 @@ pub fn settings(options: ServiceOptions) -> ServiceSettings {
         receive_timeout: options.receive_timeout_ms,
         max_connections: 1_000,
         max_cost: 20_000,
+        traffic: TrafficSettings::default(),
     }
 }
 

@@ -100,8 +100,10 @@ fn several_root_fields_are_replayed_in_their_order() {
         let first = owner.send(document, &json!({}), &headers).await;
         let again = owner.send(document, &json!({}), &headers).await;
         assert!(is_replayed(&again) && !is_replayed(&first));
-        assert_eq!(again.text, first.text);
         let answer = again.answer();
+        // Their text, for the order of the fields counts.
+        let data = |text: &str| text.split(r#","extensions":"#).next().map(str::to_owned);
+        assert_eq!(data(&again.text), data(&first.text));
         let keys: Vec<&String> = answer.data().as_object().unwrap().keys().collect();
         assert_eq!(keys, ["z", "a", "m"]);
         assert_eq!(count(&acme, "organizations").await, 1);

@@ -27,6 +27,7 @@ mod lists;
 mod made;
 mod money;
 mod mutations;
+mod over_http;
 mod pages;
 mod plans;
 mod reads;
