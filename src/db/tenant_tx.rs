@@ -56,6 +56,7 @@ pub enum Purpose {
 pub struct Operation {
     request_id: Uuid,
     cancelled: AtomicBool,
+    alone: AtomicBool,
 }
 
 /// The name of an operation, for the audit log. It is written into SQL text, so it is nothing but
@@ -91,6 +92,7 @@ impl Operation {
         Arc::new(Self {
             request_id,
             cancelled: AtomicBool::new(false),
+            alone: AtomicBool::new(false),
         })
     }
 
@@ -103,6 +105,11 @@ impl Operation {
     /// The `application_name` that marks the operation's backend while its transaction is open.
     fn mark(&self) -> String {
         format!("palisade {}", self.request_id)
+    }
+
+    /// From its next transaction on, a mutation runs while no other of its tenant does.
+    pub(crate) fn run_alone(&self) {
+        self.alone.store(true, Ordering::Release);
     }
 
     /// Whether it was ended early: nobody waits for its answer any more.
@@ -553,6 +560,19 @@ impl TenantTx {
             if let Some(name) = name {
                 set("app.operation_name", name);
             }
+            // All mutations of a tenant share this lock, but for one that runs alone. It is the first
+            // that a transaction takes, so nobody waits for it who holds another.
+            let shared = if operation.alone.load(Ordering::Acquire) {
+                ""
+            } else {
+                "_shared"
+            };
+            let tenant = context.tenant.uuid();
+            write!(
+                sql,
+                "; SELECT pg_advisory_xact_lock{shared}(hashtextextended('palisade writes {tenant}', 0))"
+            )
+            .expect("BUG: writing to a String fails");
         }
         sql
     }

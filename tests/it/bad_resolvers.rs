@@ -197,6 +197,7 @@ fn a_resolver_that_passes_over_a_failure_stores_nothing_and_is_no_success() {
         })
         .await;
         db.close().await;
+        app.drop_database().await;
     });
 }
 
@@ -236,5 +237,6 @@ fn a_commit_that_the_database_refuses_is_an_error_and_stores_neither_rows_nor_an
         let payload = owner.does("createOrganization", input, "").await;
         assert_eq!(refusals(&payload), []);
         assert_eq!(count(&mut superuser, ORGANIZATIONS, &acme).await, 1);
+        app.drop_database().await;
     });
 }

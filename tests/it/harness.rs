@@ -122,6 +122,14 @@ impl TestApp {
         Box::leak(Box::new(Self { url, ..app }))
     }
 
+    /// Drops a database of a test's own: its service keeps connections that others need.
+    pub async fn drop_database(&self) {
+        let postgres = self.server.url("postgres", "postgres");
+        let mut superuser = PgConnection::connect(&postgres).await.unwrap();
+        let drop = format!("drop database {} with (force)", self.database);
+        attempt(&mut superuser, drop).await.unwrap();
+    }
+
     /// Another service over the same database; answers the address of its API.
     pub async fn serve(&self, options: ServiceOptions) -> String {
         self.serve_database(&self.database, options).await

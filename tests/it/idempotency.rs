@@ -283,6 +283,7 @@ fn a_failure_is_not_kept_and_the_retry_is_done() {
         assert!(is_replayed(&third));
         assert_eq!(third.data_text(), second.data_text());
         assert_eq!(count(&acme, "organizations").await, 1);
+        app.drop_database().await;
     });
 }
 

@@ -172,6 +172,7 @@ fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate() {
             );
         }
         assert_eq!(issue(owner, &aborted[50]).await, "INV-000101");
+        app.drop_database().await;
     });
 }
 

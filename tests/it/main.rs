@@ -32,6 +32,7 @@ mod pages;
 mod plans;
 mod reads;
 mod refusals;
+mod replay;
 mod retries;
 mod role_rules;
 mod root_fields;
