@@ -44,7 +44,7 @@ thread_local! {
 }
 
 /// Runs a test on the shared runtime. The services that it starts end with it: each holds connections,
-/// of which PostgreSQL has no more than a hundred.
+/// of which PostgreSQL has no more than it was started with.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
     let done = RUNTIME.block_on(test);
     drop(ENDINGS.take());
