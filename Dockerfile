@@ -1,12 +1,19 @@
 # syntax=docker/dockerfile:1
 # Builds the service, and ships the binary alone on a small image, run by nobody in particular.
 
+# For the explorer, which npm builds; nothing of Node is shipped.
+FROM node:24-bookworm-slim AS node
+
 FROM rust:1.95-bookworm AS build
+COPY --from=node /usr/local/bin/node /usr/local/bin/node
+COPY --from=node /usr/local/lib/node_modules /usr/local/lib/node_modules
+RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm
 WORKDIR /palisade
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/root/.npm \
     --mount=type=cache,target=/palisade/target \
-    cargo build --locked --release && cp target/release/palisade /usr/local/bin/palisade
+    PALISADE_EXPLORER_BUILD=require cargo build --locked --release && cp target/release/palisade /usr/local/bin/palisade
 
 FROM debian:bookworm-slim
 RUN apt-get update \

@@ -208,6 +208,8 @@ async fn prepare(
         introspection: true,
         explorer: true,
         development: true,
+        // Who else can reach the port must not get in without a token.
+        people: address.ip().is_loopback(),
     };
     Service::new(db, Some(directory), tokens, &settings, features).map_err(Failure::usage)
 }

@@ -6,7 +6,7 @@ use super::{ConnectError, PoolSettings, connect_options, pool, unreachable};
 use crate::{
     error::Result,
     ids::{TenantId, UserId},
-    users::UserRole,
+    users::{UserRole, UserStatus},
 };
 
 /// The database as `palisade_auth` sees it.
@@ -26,6 +26,21 @@ pub struct DirectoryEntry {
     pub user: UserId,
     /// The role in this tenant.
     pub role: UserRole,
+}
+
+/// Somebody of a tenant, whether or not they may enter it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The tenant's name in addresses.
+    pub tenant_slug: String,
+    /// The tenant's name for people.
+    pub tenant_name: String,
+    /// The address.
+    pub email: String,
+    /// The role in this tenant.
+    pub role: UserRole,
+    /// Whether they may enter.
+    pub status: UserStatus,
 }
 
 impl SignInDb {
@@ -97,5 +112,36 @@ impl SignInDb {
             role: entry.role,
         });
         Ok(entries.collect())
+    }
+
+    /// The people of the active tenants, by tenant and address: of at most 100 tenants at most 100 each.
+    pub async fn people(&self) -> Result<Vec<Member>> {
+        let members = sqlx::query!(
+            r#"
+            select t.slug, t.name, m.email, m.role as "role: UserRole", m.status as "status: UserStatus"
+            from (
+                select id, slug, name from tenants where status = 'ACTIVE' order by name, id limit 100
+            ) t
+            cross join lateral (
+                select i.email, m.role, m.status
+                from memberships m
+                join identities i on i.id = m.identity_id
+                where m.tenant_id = t.id
+                order by i.email
+                limit 100
+            ) m
+            order by t.name, t.id, m.email
+            "#,
+        )
+        .fetch_all(&self.0)
+        .await?;
+        let members = members.into_iter().map(|member| Member {
+            tenant_slug: member.slug,
+            tenant_name: member.name,
+            email: member.email,
+            role: member.role,
+            status: member.status,
+        });
+        Ok(members.collect())
     }
 }

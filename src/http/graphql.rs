@@ -18,7 +18,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    REQUEST_ID, Service, harden,
+    REQUEST_ID, Service, explorer, harden,
     negotiate::Format,
     persisted::{self, Named},
     traffic::{Place, Standing},
@@ -148,6 +148,9 @@ struct Replied {
 
 /// Answers one request.
 pub async fn answer(State(service): State<Service>, request: Request<Body>) -> Response {
+    if let Some(led) = explorer::for_browsers(&service, &request) {
+        return led;
+    }
     let request_id = request_id(request.headers());
     let format = Format::accepted(request.headers());
     let replied = match format {

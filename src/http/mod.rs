@@ -1,5 +1,6 @@
 //! The service over HTTP: router, accept loop, limits, shutdown.
 
+mod dev;
 mod explorer;
 mod graphql;
 mod health;
@@ -11,9 +12,10 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -27,6 +29,7 @@ use tower_http::{
 };
 
 use self::{
+    explorer::Explorer,
     negotiate::Origins,
     persisted::{Documents, ManifestError},
     traffic::{Budgets, Places},
@@ -51,6 +54,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What is offered beside the API.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Features {
     /// Whether clients may ask about the schema.
     pub introspection: bool,
@@ -59,6 +63,8 @@ pub struct Features {
     /// What helps those who develop against it: an answer tells its statements if the request has the
     /// header `palisade-trace`, and pages that this machine serves to itself may call.
     pub development: bool,
+    /// Whether `/dev` tells who there is and hands out tokens for them: `palisade dev` alone.
+    pub people: bool,
 }
 
 /// Everything that a request needs.
@@ -68,6 +74,8 @@ pub struct Service(Arc<Parts>);
 struct Parts {
     api: Api,
     db: TenantDb,
+    directory: Option<SignInDb>,
+    explorer: Option<Explorer>,
     sealer: Sealer,
     tokens: Tokens,
     memberships: Memberships,
@@ -103,7 +111,15 @@ impl Service {
         let sealer = Sealer::start(db.clone());
         let introspection = features.introspection;
         Ok(Self(Arc::new(Parts {
-            api: Api::new(db.clone(), directory, sealer.clone(), limits, introspection),
+            api: Api::new(
+                db.clone(),
+                directory.clone(),
+                sealer.clone(),
+                limits,
+                introspection,
+            ),
+            directory,
+            explorer: features.explorer.then(|| Explorer::new(features)),
             sealer,
             memberships: Memberships::new(db.clone()),
             origins: Origins {
@@ -143,8 +159,15 @@ impl Service {
             router = router
                 .route("/", get(explorer::redirect))
                 .route("/graphiql", get(explorer::page))
-                .route("/graphiql/explorer.js", get(explorer::script))
-                .route("/graphiql/explorer.css", get(explorer::style));
+                .route("/graphiql/", get(explorer::redirect))
+                .route("/graphiql/schema.graphql", get(explorer::schema))
+                .route("/graphiql/assets/{name}", get(explorer::asset));
+        }
+        if self.0.features.people {
+            let limit = DefaultBodyLimit::max(dev::MAX_BODY);
+            router = router
+                .route("/dev/people", get(dev::people))
+                .route("/dev/token", post(dev::token).layer(limit));
         }
         router.fallback(not_found).with_state(self.clone())
     }

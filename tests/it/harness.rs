@@ -259,6 +259,7 @@ async fn serve(
         introspection: true,
         explorer: true,
         development: true,
+        people: true,
     };
     let service = Service::new(
         db.recording_statements(),

@@ -16,6 +16,7 @@ mod constraints;
 mod cross_tenant;
 mod embedded;
 mod entities;
+mod explorer;
 mod filters;
 mod harness;
 mod http;
