@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 
-import { ApolloClient, CombinedGraphQLErrors, HttpLink, InMemoryCache, ServerError } from "@apollo/client";
+import { ApolloClient, CombinedGraphQLErrors, HttpLink, InMemoryCache } from "@apollo/client";
 import { relayStylePagination } from "@apollo/client/utilities";
 import { Kind } from "graphql";
 
@@ -28,8 +28,6 @@ export const connect: Connect = (url, token) => {
         return { data: data as never, codes: [] };
       } catch (error) {
         if (CombinedGraphQLErrors.is(error)) return { data: null, codes: codesOf(error.errors) };
-        // What is no success as `application/json` stays text for Apollo.
-        if (ServerError.is(error)) return { data: null, codes: codesOf(JSON.parse(error.bodyText).errors) };
         throw error;
       }
     },
