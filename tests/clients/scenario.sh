@@ -54,7 +54,7 @@ input="{\"input\": {\"name\": \"Made by curl\", \"organizationId\": \"$organizat
 made="$(ask CreateMutation "$input" -H 'Idempotency-Key: scenario curl')"
 is '[]' "$(get data.createProject.userErrors <<<"$made")"
 id="$(get data.createProject.project.id <<<"$made")"
-is "$made" "$(ask CreateMutation "$input" -H 'Idempotency-Key: scenario curl')"
+is "$id" "$(ask CreateMutation "$input" -H 'Idempotency-Key: scenario curl' | get data.createProject.project.id)"
 
 # By its id: for its tenant, and for no other.
 is 'Made by curl' "$(ask NodeQuery "{\"id\": \"$id\"}" | get data.node.name)"
