@@ -45,6 +45,10 @@ begin
             raise check_violation using constraint = 'invoices_transition',
                 message = 'an invoice begins as a draft';
         end if;
+        -- It has no lines yet.
+        new.subtotal_minor := 0;
+        new.tax_minor := 0;
+        new.total_minor := 0;
         return new;
     end if;
     if new.status <> old.status and not app.invoice_may_become(old.status, new.status) then

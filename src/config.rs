@@ -47,6 +47,64 @@ pub struct ServiceSettings {
         value_name = "ROWS"
     )]
     pub max_cost: u64,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment would become the help of every flag in it"
+    )]
+    pub traffic: TrafficSettings,
+}
+
+/// Who may call from where, with which documents, and how much.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct TrafficSettings {
+    /// Pages that may call the API from a browser, as `https://app.example`; several separated by commas.
+    #[arg(long = "cors-origin", env = "PALISADE_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',',
+          value_parser = origin)]
+    pub cors_origins: Vec<String>,
+    /// Rows that a tenant may fetch in a minute, and most at once; 0 for no bound.
+    #[arg(
+        long,
+        env = "PALISADE_TENANT_BUDGET",
+        default_value_t = 1_000_000,
+        value_name = "ROWS"
+    )]
+    pub tenant_budget: u64,
+    /// Operations of one tenant that run at once; more wait their turn [default: the pool's size].
+    #[arg(long, env = "PALISADE_TENANT_PLACES", value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub tenant_places: Option<u32>,
+    /// Operations that one request may hold in a list; 0 for no lists.
+    #[arg(long, env = "PALISADE_MAX_BATCH", default_value_t = 0, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(0..=10))]
+    pub max_batch: u32,
+    /// Bytes for documents that clients name by their hash (automatic persisted queries); 0 for none.
+    #[arg(
+        long,
+        env = "PALISADE_APQ_BYTES",
+        default_value_t = 33_554_432,
+        value_name = "BYTES"
+    )]
+    pub apq_bytes: u64,
+    /// File of trusted documents: an object of ids and documents, or Apollo's manifest.
+    #[arg(long, env = "PALISADE_TRUSTED_DOCUMENTS", value_name = "FILE")]
+    pub trusted_documents: Option<PathBuf>,
+    /// Run nothing but trusted documents.
+    #[arg(long, env = "PALISADE_ONLY_TRUSTED", requires = "trusted_documents")]
+    pub only_trusted: bool,
+}
+
+/// An origin as a browser writes it.
+fn origin(text: &str) -> Result<String, String> {
+    let wrong = || {
+        "an origin is a scheme, a host and perhaps a port, such as https://app.example".to_owned()
+    };
+    let (scheme, place) = text.split_once("://").ok_or_else(wrong)?;
+    let is_host = |c: char| c.is_ascii_alphanumeric() || "-.:[]".contains(c);
+    if !matches!(scheme, "http" | "https") || place.is_empty() || !place.chars().all(is_host) {
+        return Err(wrong());
+    }
+    Ok(text.to_ascii_lowercase())
 }
 
 impl ServiceSettings {

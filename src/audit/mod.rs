@@ -1,4 +1,8 @@
-//! The audit log: what happened to a tenant's rows. Triggers write it; this only reads.
+//! The audit log: what happened to a tenant's rows. Triggers write it; this only reads, seals what they wrote, and
+//! checks the seals.
+
+pub mod sealing;
+pub mod verifying;
 
 use async_graphql::{Context, Json, SimpleObject};
 use chrono::{DateTime, Utc};

@@ -207,15 +207,9 @@ async fn prepare(
     let features = Features {
         introspection: true,
         explorer: true,
-        tracing: true,
+        development: true,
     };
-    Ok(Service::new(
-        db,
-        Some(directory),
-        tokens,
-        &settings,
-        features,
-    ))
+    Service::new(db, Some(directory), tokens, &settings, features).map_err(Failure::usage)
 }
 
 /// A tenant that somebody can enter, with the token for it.

@@ -1,6 +1,7 @@
 //! The commands, one file each. An error is one line on standard error and the exit code 1, or 2 for
 //! a command line or setting that cannot be used.
 
+pub mod audit;
 pub mod demo;
 pub mod dev;
 pub mod migrate;
@@ -37,6 +38,9 @@ enum Command {
     Migrate(migrate::Options),
     /// Fill in demo tenants: the same data for the same numbers.
     Demo(demo::Options),
+    /// Check or seal a tenant's audit log.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Print a token for a user of a tenant.
     Token(token::Options),
     /// Print the API's schema.
@@ -85,6 +89,7 @@ pub fn main() -> ExitCode {
             Some(Command::Serve(options)) => serve::run(*options).await,
             Some(Command::Migrate(options)) => migrate::run(options).await,
             Some(Command::Demo(options)) => demo::run(options).await,
+            Some(Command::Audit(command)) => audit::run(command).await,
             Some(Command::Token(options)) => token::run(options).await,
             Some(Command::Schema) => schema::run(),
         }

@@ -72,7 +72,8 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         explorer: options.explorer,
         ..Features::default()
     };
-    let service = Service::new(db, directory, tokens, &settings, features);
+    let service =
+        Service::new(db, directory, tokens, &settings, features).map_err(Failure::usage)?;
     let stop = http::shutdown_signal();
     if let Ok(address) = listener.local_addr() {
         tracing::info!("listening on http://{address}/graphql");

@@ -5,7 +5,7 @@
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use uuid::Uuid;
 
-use super::{ConnectError, connect_options, unreachable};
+use super::{ConnectError, audit_snapshot::AuditSnapshot, connect_options, unreachable};
 use crate::{error::Result, ids::EntityId, ids::TenantId, users::UserRole};
 
 /// One connection as `palisade_admin`.
@@ -48,6 +48,28 @@ impl AdminDb {
             .await
             .map(Self)
             .map_err(|error| unreachable(&options, &error))
+    }
+
+    /// The tenant with a slug, if there is one.
+    pub async fn tenant(&mut self, slug: &str) -> Result<Option<TenantId>> {
+        let id = sqlx::query_scalar!(
+            r#"select id as "id: TenantId" from tenants where slug = $1"#,
+            slug,
+        );
+        Ok(id.fetch_optional(&mut self.0).await?)
+    }
+
+    /// Every tenant, by slug.
+    pub async fn tenants(&mut self) -> Result<Vec<TenantId>> {
+        let ids = sqlx::query_scalar!(r#"select id as "id: TenantId" from tenants order by slug"#);
+        Ok(ids.fetch_all(&mut self.0).await?)
+    }
+
+    /// The audit log of a tenant as it is now, whatever is written while it is read.
+    pub async fn audit_snapshot(&mut self, tenant: TenantId) -> Result<AuditSnapshot<'_>> {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let tx = self.0.begin_with(begin).await?;
+        Ok(AuditSnapshot { tx, tenant })
     }
 
     /// Makes a tenant with its first members. Answers `false`, and changes nothing, if the slug is

@@ -61,14 +61,17 @@ impl Claim {
     /// Removes some of the user's keys that have had their day on the way.
     pub async fn claim(&self, tx: &TenantTx) -> Result<Claimed> {
         let claim = "
-            with old as (
+            with old as materialized (
+                -- By itself: a sub-select that locks may be run anew for each row, and then its limit
+                -- is none.
+                select id from idempotency_keys
+                where tenant_id = $1 and user_id = app.user_id() and id <> $2
+                  and created_at < now() - make_interval(hours => $4)
+                order by created_at limit 10
+                for update skip locked),
+            removed as (
                 delete from idempotency_keys
-                where tenant_id = $1 and id in (
-                    select id from idempotency_keys
-                    where tenant_id = $1 and user_id = app.user_id() and id <> $2
-                      and created_at < now() - make_interval(hours => $4)
-                    order by created_at limit 10
-                    for update skip locked))
+                where tenant_id = $1 and id in (select id from old))
             insert into idempotency_keys as known (tenant_id, id, request)
             values ($1, $2, $3)
             on conflict (tenant_id, id) do update set

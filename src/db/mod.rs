@@ -4,6 +4,7 @@
 //! the address. Neither is ever written anywhere else.
 
 pub mod admin_tx;
+pub mod audit_snapshot;
 pub mod embedded;
 pub mod entity;
 pub mod idempotency;
@@ -22,7 +23,9 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-pub use tenant_tx::{Operation, OperationName, Purpose, Statement, TenantContext, TenantTx};
+pub use tenant_tx::{
+    Operation, OperationName, Purpose, Statement, TenantContext, TenantTx, Traced,
+};
 
 /// The oldest server that is supported: policies need `security_invoker` views and 15's fixes.
 pub const OLDEST_SERVER: i32 = 15;

@@ -8,14 +8,15 @@ use std::{
     fmt,
     sync::{
         Arc, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use sqlx::{
     AssertSqlSafe, PgConnection, Postgres, SqlSafeStr,
     pool::PoolConnection,
-    postgres::{PgArguments, PgRow, PgTransactionManager},
+    postgres::{PgArguments, PgQueryResult, PgRow, PgTransactionManager},
 };
 // sqlx exposes this trait only here. `pool.begin()` will not do: a future dropped in the middle of
 // it gives the connection back with the transaction open.
@@ -55,6 +56,7 @@ pub enum Purpose {
 pub struct Operation {
     request_id: Uuid,
     cancelled: AtomicBool,
+    alone: AtomicBool,
 }
 
 /// The name of an operation, for the audit log. It is written into SQL text, so it is nothing but
@@ -90,6 +92,7 @@ impl Operation {
         Arc::new(Self {
             request_id,
             cancelled: AtomicBool::new(false),
+            alone: AtomicBool::new(false),
         })
     }
 
@@ -102,6 +105,11 @@ impl Operation {
     /// The `application_name` that marks the operation's backend while its transaction is open.
     fn mark(&self) -> String {
         format!("palisade {}", self.request_id)
+    }
+
+    /// From its next transaction on, a mutation runs while no other of its tenant does.
+    pub(crate) fn run_alone(&self) {
+        self.alone.store(true, Ordering::Release);
     }
 
     /// Whether it was ended early: nobody waits for its answer any more.
@@ -146,7 +154,8 @@ struct Shared {
     name: Option<OperationName>,
     session: Mutex<Session>,
     round_trips: AtomicU32,
-    statements: std::sync::Mutex<Vec<String>>,
+    rows: AtomicU64,
+    statements: std::sync::Mutex<Vec<Traced>>,
 }
 
 /// The connection, and how to undo what the present root field of a mutation wrote.
@@ -223,8 +232,21 @@ impl Drop for Lease {
 pub struct Cost {
     /// Waits for the database: the opening, each statement, the commit.
     pub round_trips: u32,
-    /// The text of every statement, in order; empty unless the database was told to record them.
-    pub statements: Vec<String>,
+    /// Rows that were returned or changed.
+    pub rows: u64,
+    /// Every statement, in order; empty unless the database was told to record them.
+    pub statements: Vec<Traced>,
+}
+
+/// A statement that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// Its text, which holds no values.
+    pub sql: String,
+    /// From sending it to its whole answer.
+    pub duration: Duration,
+    /// The rows that it returned or changed.
+    pub rows: u64,
 }
 
 impl TenantTx {
@@ -249,6 +271,7 @@ impl TenantTx {
                 openings: 0,
             }),
             round_trips: AtomicU32::new(0),
+            rows: AtomicU64::new(0),
             statements: std::sync::Mutex::default(),
         }))
     }
@@ -271,21 +294,22 @@ impl TenantTx {
     pub async fn fetch_all(&self, statement: Statement) -> Result<Vec<PgRow>> {
         let mut turn = self.turn(&statement).await?;
         let rows = statement.query().fetch_all(turn.connection()).await;
-        turn.end(rows)
+        turn.end(rows, |rows| rows.len() as u64)
     }
 
     /// The row of a statement, if there is one.
     pub async fn fetch_optional(&self, statement: Statement) -> Result<Option<PgRow>> {
         let mut turn = self.turn(&statement).await?;
         let row = statement.query().fetch_optional(turn.connection()).await;
-        turn.end(row)
+        turn.end(row, |row| u64::from(row.is_some()))
     }
 
     /// The number of rows that a statement changed.
     pub async fn execute(&self, statement: Statement) -> Result<u64> {
         let mut turn = self.turn(&statement).await?;
         let done = statement.query().execute(turn.connection()).await;
-        turn.end(done).map(|done| done.rows_affected())
+        turn.end(done, PgQueryResult::rows_affected)
+            .map(|done| done.rows_affected())
     }
 
     /// Begins a root field of a mutation, which can be undone alone from here on. Fails if a statement
@@ -358,9 +382,10 @@ impl TenantTx {
                 }
                 // The chained transaction is empty, and ends like one that only read.
                 Some(last) => {
-                    self.record(&last);
+                    let begun = Instant::now();
                     let message = AssertSqlSafe(format!("{last}; COMMIT AND CHAIN"));
                     let lease = self.plain(lease, message.into_sql_str()).await?;
+                    self.record(&last, begun, 1);
                     lease.release_rolled_back();
                     Ok(())
                 }
@@ -391,14 +416,18 @@ impl TenantTx {
         Ok(lease)
     }
 
-    fn record(&self, statement: &str) {
+    fn record(&self, statement: &str, begun: Instant, rows: u64) {
         if self.0.db.records_statements {
             let mut recorded = self
                 .0
                 .statements
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            recorded.push(statement.to_owned());
+            recorded.push(Traced {
+                sql: statement.to_owned(),
+                duration: begun.elapsed(),
+                rows,
+            });
         }
     }
 
@@ -412,6 +441,7 @@ impl TenantTx {
             .unwrap_or_else(PoisonError::into_inner);
         Cost {
             round_trips: self.0.round_trips.load(Ordering::Relaxed),
+            rows: self.0.rows.load(Ordering::Relaxed),
             statements: statements.clone(),
         }
     }
@@ -455,8 +485,15 @@ impl TenantTx {
             Lane::Ended => return Err(Error::TransactionClosed),
         };
         self.0.round_trips.fetch_add(1, Ordering::Relaxed);
-        self.record(statement.text());
         Ok(Turn {
+            tx: self,
+            // Kept only where it is recorded: it would be a copy for nothing.
+            text: self
+                .0
+                .db
+                .records_statements
+                .then(|| statement.text().to_owned()),
+            begun: Instant::now(),
             session,
             lease: Some(lease),
         })
@@ -523,6 +560,19 @@ impl TenantTx {
             if let Some(name) = name {
                 set("app.operation_name", name);
             }
+            // All mutations of a tenant share this lock, but for one that runs alone. It is the first
+            // that a transaction takes, so nobody waits for it who holds another.
+            let shared = if operation.alone.load(Ordering::Acquire) {
+                ""
+            } else {
+                "_shared"
+            };
+            let tenant = context.tenant.uuid();
+            write!(
+                sql,
+                "; SELECT pg_advisory_xact_lock{shared}(hashtextextended('palisade writes {tenant}', 0))"
+            )
+            .expect("BUG: writing to a String fails");
         }
         sql
     }
@@ -554,6 +604,9 @@ impl fmt::Debug for TenantTx {
 
 /// The time between taking the connection and having the answer.
 struct Turn<'t> {
+    tx: &'t TenantTx,
+    text: Option<String>,
+    begun: Instant,
     session: MutexGuard<'t, Session>,
     lease: Option<Lease>,
 }
@@ -567,7 +620,12 @@ impl Turn<'_> {
     }
 
     /// Gives the connection back to the transaction, remembering a failure.
-    fn end<T>(mut self, answer: sqlx::Result<T>) -> Result<T> {
+    fn end<T>(mut self, answer: sqlx::Result<T>, rows: impl Fn(&T) -> u64) -> Result<T> {
+        let rows = answer.as_ref().map_or(0, rows);
+        self.tx.0.rows.fetch_add(rows, Ordering::Relaxed);
+        if let Some(text) = &self.text {
+            self.tx.record(text, self.begun, rows);
+        }
         let lease = self.lease.take().expect("BUG: a turn ends twice");
         self.session.lane = if answer.is_ok() {
             Lane::Open(lease)

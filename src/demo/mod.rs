@@ -11,6 +11,7 @@ use sqlx::{Arguments as _, postgres::PgArguments};
 use uuid::Uuid;
 
 use crate::{
+    audit::sealing,
     db::{
         Operation, Purpose, Statement, TenantContext, TenantDb, TenantTx,
         admin_tx::{AdminDb, NewMember, NewTenant},
@@ -180,6 +181,7 @@ impl Writer<'_> {
                 tx.commit().await?;
             }
         }
+        sealing::seal(self.db, self.tenant.id).await?;
         Ok(())
     }
 

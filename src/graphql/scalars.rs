@@ -42,10 +42,15 @@ pub struct Decimal(pub rust_decimal::Decimal);
 impl ScalarType for Decimal {
     fn parse(value: GraphqlValue) -> InputValueResult<Self> {
         match &value {
-            // Exactly: the usual way of reading rounds what has more than 28 digits.
+            // Exactly: the usual way of reading rounds what has more than 28 digits. Both ways pass over
+            // underscores.
             GraphqlValue::String(text) => rust_decimal::Decimal::from_str_exact(text)
+                .ok()
+                .filter(|_| !text.contains('_'))
                 .map(Self)
-                .map_err(|_| InputValueError::custom("a decimal is written as text, such as 9.95")),
+                .ok_or_else(|| {
+                    InputValueError::custom("a decimal is written as text, such as 9.95")
+                }),
             _ => Err(InputValueError::expected_type(value)),
         }
     }

@@ -11,9 +11,10 @@ use axum::http::HeaderValue;
 
 use super::errors;
 use crate::{
+    audit::sealing::Sealer,
     auth::Principal,
     db::{
-        Operation, OperationName, Purpose, TenantDb, TenantTx,
+        Operation, OperationName, Purpose, TenantDb, TenantTx, Traced,
         idempotency::{Claim, Claimed},
         load::Loaders,
     },
@@ -38,6 +39,8 @@ pub struct OperationInfo {
     pub dry_run: bool,
     /// The idempotency key of a mutation.
     pub claim: Option<Claim>,
+    /// The rows that it may fetch.
+    pub cost: u64,
 }
 
 /// The extension that gives every execution its tenant transaction.
@@ -78,11 +81,29 @@ impl Extension for TenantTransaction {
             Purpose::Write => write(&tx, info, run).await,
         };
         tx.rollback().await;
+        // Also when the commit was lost half-way, for then nobody knows what was written.
+        if info.purpose == Purpose::Write
+            && !info.dry_run
+            && let Some(sealer) = ctx.data_opt::<Sealer>()
+        {
+            sealer.wrote(ctx.data_unchecked::<Principal>().tenant);
+        }
+        let cost = tx.cost();
+        let rows = async_graphql::value!({ "requested": info.cost, "actual": cost.rows });
+        response.extensions.insert("cost".to_owned(), rows);
         if info.traced {
-            let cost = tx.cost();
+            let statements = cost.statements.into_iter().map(|statement| {
+                let Traced {
+                    sql,
+                    duration,
+                    rows,
+                } = statement;
+                let ms = duration.as_secs_f64() * 1_000.0;
+                async_graphql::value!({ "sql": sql, "ms": ms, "rows": rows })
+            });
             let traced = async_graphql::value!({
                 "roundTrips": cost.round_trips,
-                "statements": cost.statements,
+                "statements": (Value::List(statements.collect())),
             });
             response.extensions.insert("palisade".to_owned(), traced);
         }

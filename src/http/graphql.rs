@@ -1,11 +1,11 @@
-//! `POST /graphql`: one request, one operation.
+//! `/graphql`: one request, one operation, or a few if batches are allowed.
 //!
-//! In this order: who asks, what kind of body, how long it is, what it asks for. A stranger costs one
-//! signature check and nothing else.
+//! In this order: where it comes from, who asks, what kind of body, how long it is, what it asks for,
+//! whether the tenant may ask for so much now. A stranger costs one signature check and nothing else.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use async_graphql::{Response as Answer, Variables};
+use async_graphql::{Response as Answer, Value as GraphqlValue, Variables};
 use axum::{
     body::{Body, Bytes},
     extract::State,
@@ -17,7 +17,12 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{REQUEST_ID, Service, harden};
+use super::{
+    REQUEST_ID, Service, harden,
+    negotiate::Format,
+    persisted::{self, Named},
+    traffic::{Place, Standing},
+};
 use crate::{
     auth::Principal,
     db::Operation,
@@ -30,8 +35,8 @@ use crate::{
 
 /// The longest body, in bytes (SECURITY: a document is at most 64 KiB, the rest is for variables).
 const MAX_BODY: usize = 1024 * 1024;
-/// What a client waits before it tries again, in seconds.
-const RETRY_AFTER: &str = "1";
+/// What a client waits before it tries again when the database is busy.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a cancelled statement gets to end before it is looked for again.
 const BETWEEN_CANCELLATIONS: Duration = Duration::from_millis(100);
 /// What the client would like (RFC 7240).
@@ -39,28 +44,44 @@ const PREFER: &str = "prefer";
 /// The key by which a mutation may be sent again.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const JSON: &str = "application/json";
-const GRAPHQL_JSON: &str = "application/graphql-response+json";
+/// What may be sent here.
+const METHODS: &str = "GET, POST";
 
 /// A request that was refused before an operation ran.
 struct Refused {
     status: StatusCode,
     code: &'static str,
-    message: String,
+    message: Cow<'static, str>,
     locations: Vec<async_graphql::Pos>,
+    retry_after: Option<Duration>,
+    /// Whether the document is what is wrong: a well-formed request, to which older clients expect 200.
+    is_document: bool,
 }
 
 impl Refused {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
             code,
             message: message.into(),
             locations: Vec::new(),
+            retry_after: None,
+            is_document: false,
         }
     }
 
-    fn bad(message: impl Into<String>) -> Self {
+    fn bad(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message)
+    }
+
+    fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    fn of_document(mut self) -> Self {
+        self.is_document = true;
+        self
     }
 }
 
@@ -74,31 +95,75 @@ impl From<Error> for Refused {
         if error.is_ours() {
             tracing::error!("a request failed before its operation: {}", error.detail());
         }
-        Self::new(status, error.code(), error.to_string())
+        let refused = Self::new(status, error.code(), error.to_string());
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            refused.after(RETRY_AFTER)
+        } else {
+            refused
+        }
     }
 }
 
-/// Everything but POST.
-pub async fn only_post(method: Method) -> Response {
-    let message = format!("{method} is not supported here: send the operation by POST\n");
+impl From<guard::Refusal> for Refused {
+    fn from(refusal: guard::Refusal) -> Self {
+        let locations = match &refusal.reason {
+            guard::Reason::Parse { positions, .. } => positions.clone(),
+            _ => Vec::new(),
+        };
+        let (code, message) = (refusal.reason.code(), refusal.to_string());
+        Self {
+            locations,
+            ..Self::new(StatusCode::BAD_REQUEST, code, message).of_document()
+        }
+    }
+}
+
+impl From<persisted::Refusal> for Refused {
+    fn from(refusal: persisted::Refusal) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, refusal.code(), refusal.to_string()).of_document()
+    }
+}
+
+/// Everything but GET and POST.
+pub async fn other_method(method: Method) -> Response {
+    let message =
+        format!("{method} is not supported here: send operations by POST, queries also by GET\n");
     let mut response = (StatusCode::METHOD_NOT_ALLOWED, message).into_response();
     response
         .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static("POST"));
+        .insert(header::ALLOW, HeaderValue::from_static(METHODS));
     harden(&mut response);
     response
 }
 
-/// Answers one operation.
+/// What became of one operation.
+type Answered = Result<Answer, Refused>;
+
+/// What became of a request.
+struct Replied {
+    answers: Vec<Answered>,
+    is_batch: bool,
+    standing: Option<Standing>,
+}
+
+/// Answers one request.
 pub async fn answer(State(service): State<Service>, request: Request<Body>) -> Response {
     let request_id = request_id(request.headers());
-    let speaks_graphql = accepts_graphql_json(request.headers());
-    let answered = operate(&service, request, request_id).await;
-
-    let mut response = match answered {
-        Ok(answer) => respond(&answer, speaks_graphql),
-        Err(refused) => refuse(&refused, request_id, speaks_graphql),
+    let format = Format::accepted(request.headers());
+    let replied = match format {
+        Some(_) => operate(&service, request, request_id).await,
+        None => Err(Refused::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "BAD_USER_INPUT",
+            "answers are application/graphql-response+json or application/json: accept one of them",
+        )),
     };
+    let replied = replied.unwrap_or_else(|refused| Replied {
+        answers: vec![Err(refused)],
+        is_batch: false,
+        standing: None,
+    });
+    let mut response = respond(replied, request_id, format.unwrap_or(Format::Json));
     harden(&mut response);
     if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
         response.headers_mut().insert(REQUEST_ID, id);
@@ -119,26 +184,130 @@ async fn operate(
     service: &Service,
     request: Request<Body>,
     request_id: Uuid,
-) -> Result<Answer, Refused> {
+) -> Result<Replied, Refused> {
+    if service.0.origins.refuse(request.headers()) {
+        let message = "pages of this origin may not call this API";
+        return Err(Refused::new(StatusCode::FORBIDDEN, "CSRF_BLOCKED", message));
+    }
     let principal = authenticate(service, request.headers()).await?;
-    require_json(request.headers())?;
     let manner = manner(service, request.headers())?;
-    let body = receive(service, request.into_body()).await?;
-    let incoming = parse(&body)?;
+    let by_get = request.method() != Method::POST;
+    let received = if by_get {
+        Received::One(from_address(request.uri().query().unwrap_or_default())?)
+    } else {
+        require_json(request.headers())?;
+        let body = receive(service, request.into_body()).await?;
+        parse(&body, service.0.max_batch)?
+    };
+    let (bodies, is_batch) = match received {
+        Received::One(body) => (vec![body], false),
+        Received::Batch(_) if manner.idempotency_key.is_some() => {
+            return Err(Refused::bad(
+                "Idempotency-Key is for one operation, not for a batch",
+            ));
+        }
+        Received::Batch(bodies) => (bodies, true),
+    };
+    let asked = Asked {
+        service,
+        principal,
+        manner,
+        request_id,
+        by_get,
+    };
+    let mut answers = Vec::with_capacity(bodies.len());
+    // One after the other: a batch has no more of the database than a single operation.
+    for body in bodies {
+        answers.push(asked.answer(body).await);
+    }
+    let standing = service.0.budgets.standing(principal.tenant);
+    Ok(Replied {
+        answers,
+        is_batch,
+        standing,
+    })
+}
 
-    let operation = Operation::new(request_id);
-    let admitted = service
-        .0
-        .api
-        .admit(incoming, principal, Arc::clone(&operation), manner)
-        .map_err(|refusal| refuse_document(&refusal))?;
-    Ok(run(service, admitted, operation).await)
+/// Who asks, and how.
+struct Asked<'r> {
+    service: &'r Service,
+    principal: Principal,
+    manner: Manner,
+    request_id: Uuid,
+    by_get: bool,
+}
+
+impl Asked<'_> {
+    async fn answer(&self, body: RequestBody) -> Answered {
+        let (service, tenant) = (self.service, self.principal.tenant);
+        let named = Named {
+            query: body.query,
+            id: body.document_id,
+            hash: body
+                .extensions
+                .and_then(|extensions| extensions.persisted_query)
+                .and_then(|persisted| persisted.sha256_hash),
+        };
+        let query = service.0.documents.resolve(tenant, named)?;
+        let query =
+            query.ok_or_else(|| Refused::bad("there is no `query`, and nothing that names one"))?;
+        let incoming = Incoming {
+            query: query.to_string(),
+            operation_name: body.operation_name,
+            variables: Variables::from_json(body.variables.unwrap_or_default().into()),
+        };
+        let operation = Operation::new(self.request_id);
+        let admitted = service.0.api.admit(
+            incoming,
+            self.principal,
+            Arc::clone(&operation),
+            self.manner.clone(),
+        )?;
+        if self.by_get && !admitted.is_query() {
+            let message = "by GET only queries are answered: send mutations by POST";
+            return Err(Refused::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "BAD_USER_INPUT",
+                message,
+            ));
+        }
+
+        let cost = admitted.cost();
+        let taken = service.0.budgets.take(tenant, cost).map_err(|wait| {
+            let message = "the tenant has asked for too much: try again later";
+            Refused::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message).after(wait)
+        })?;
+        let place = service.0.places.take(tenant, service.0.place_timeout).await;
+        let Some(place) = place else {
+            service.0.budgets.give_back(tenant, taken);
+            return Err(Error::Unavailable(None).into());
+        };
+        let answer = run(service, admitted, operation, place).await;
+        if let Some(actual) = actual_cost(&answer) {
+            service
+                .0
+                .budgets
+                .give_back(tenant, taken.saturating_sub(actual));
+        }
+        Ok(answer)
+    }
+}
+
+/// The rows that an operation fetched; `None` if it was cut short and nobody knows.
+fn actual_cost(answer: &Answer) -> Option<u64> {
+    match answer.extensions.get("cost")? {
+        GraphqlValue::Object(cost) => match cost.get("actual")? {
+            GraphqlValue::Number(actual) => actual.as_u64(),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// How the client wants its operation run.
 fn manner(service: &Service, headers: &HeaderMap) -> Result<Manner, Refused> {
     Ok(Manner {
-        traced: service.0.features.tracing && headers.contains_key("palisade-trace"),
+        traced: service.0.features.development && headers.contains_key("palisade-trace"),
         dry_run: prefers_rollback(headers)?,
         idempotency_key: idempotency_key(headers)?,
     })
@@ -226,21 +395,6 @@ fn require_json(headers: &HeaderMap) -> Result<(), Refused> {
     }
 }
 
-/// Whether the client reads `application/graphql-response+json`, which has its own status codes.
-fn accepts_graphql_json(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|accept| accept.to_str().ok())
-        .flat_map(|accept| accept.split(','))
-        .any(|range| {
-            range
-                .split(';')
-                .next()
-                .is_some_and(|kind| kind.trim().eq_ignore_ascii_case(GRAPHQL_JSON))
-        })
-}
-
 async fn receive(service: &Service, body: Body) -> Result<Bytes, Refused> {
     let received = Limited::new(body, MAX_BODY).collect();
     match tokio::time::timeout(service.0.receive_timeout, received).await {
@@ -259,53 +413,105 @@ async fn receive(service: &Service, body: Body) -> Result<Bytes, Refused> {
     }
 }
 
-/// The members of a request (GraphQL over HTTP, 5.3). Others are ignored, as it demands.
+/// The members of a request (GraphQL over HTTP, 5.3 and its appendix on persisted documents). Others
+/// are ignored, as it demands.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RequestBody {
-    query: String,
+    query: Option<String>,
+    document_id: Option<String>,
     operation_name: Option<String>,
     variables: Option<serde_json::Map<String, serde_json::Value>>,
+    extensions: Option<Extensions>,
 }
 
-fn parse(body: &[u8]) -> Result<Incoming, Refused> {
-    let body: RequestBody = serde_json::from_slice(body).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => {
-            Refused::bad("the body must be one object with a text `query`, and may have a text `operationName` and an object `variables`")
-        }
-        _ => Refused::bad(format!("the body is not JSON: line {}, column {}", error.line(), error.column())),
-    })?;
-    let variables = body
-        .variables
-        .map(serde_json::Value::Object)
-        .unwrap_or_default();
-    Ok(Incoming {
-        query: body.query,
-        operation_name: body.operation_name,
-        variables: Variables::from_json(variables),
-    })
+/// Further members, of which those of Apollo's persisted queries are known.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Extensions {
+    persisted_query: Option<PersistedQuery>,
 }
 
-fn refuse_document(refusal: &guard::Refusal) -> Refused {
-    let locations = match &refusal.reason {
-        guard::Reason::Parse { positions, .. } => positions.clone(),
-        _ => Vec::new(),
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PersistedQuery {
+    sha256_hash: Option<String>,
+}
+
+enum Received {
+    One(RequestBody),
+    Batch(Vec<RequestBody>),
+}
+
+const MEMBERS: &str = "the body must be one object: it may have a text `query`, `documentId` and \
+                       `operationName`, and an object `variables` and `extensions`";
+
+/// Reads a body: one request or, if as many may be sent at a time, a list of them.
+fn parse(body: &[u8], max_batch: u32) -> Result<Received, Refused> {
+    let is_list = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    let wrong = |error: serde_json::Error| match error.classify() {
+        serde_json::error::Category::Data => Refused::bad(MEMBERS),
+        _ => Refused::bad(format!(
+            "the body is not JSON: line {}, column {}",
+            error.line(),
+            error.column()
+        )),
     };
-    let (code, message) = (refusal.reason.code(), refusal.to_string());
-    Refused {
-        status: StatusCode::BAD_REQUEST,
-        code,
-        message,
-        locations,
+    if !is_list {
+        return serde_json::from_slice(body)
+            .map(Received::One)
+            .map_err(wrong);
     }
+    if max_batch == 0 {
+        // A list that is no JSON is told that it is none.
+        serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(wrong)?;
+        return Err(Refused::bad(MEMBERS));
+    }
+    let bodies: Vec<RequestBody> = serde_json::from_slice(body).map_err(wrong)?;
+    match bodies.len() {
+        0 => Err(Refused::bad("the batch is empty")),
+        many if many > max_batch as usize => Err(Refused::bad(format!(
+            "the batch has more than {max_batch} operations"
+        ))),
+        _ => Ok(Received::Batch(bodies)),
+    }
+}
+
+/// Reads a request from the address of a GET: each member once, `variables` and `extensions` as JSON.
+fn from_address(text: &str) -> Result<RequestBody, Refused> {
+    let mut members = serde_json::Map::new();
+    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+        let value = match &*name {
+            "query" | "documentId" | "operationName" => json!(value),
+            "variables" | "extensions" => serde_json::from_str(&value)
+                .map_err(|_| Refused::bad(format!("the parameter {name} is not JSON")))?,
+            _ => continue,
+        };
+        if members.insert(name.to_string(), value).is_some() {
+            return Err(Refused::bad(format!("the parameter {name} is given twice")));
+        }
+    }
+    serde_json::from_value(members.into()).map_err(|_| {
+        Refused::bad("`query`, `documentId` and `operationName` are texts, `variables` and `extensions` objects")
+    })
 }
 
 /// Runs the operation in a task of its own, so that a client that goes away cannot cut a statement
 /// in two. If it does, or takes too long, the operation is ended where it works: in the database.
-async fn run(service: &Service, admitted: Admitted, operation: Arc<Operation>) -> Answer {
+async fn run(
+    service: &Service,
+    admitted: Admitted,
+    operation: Arc<Operation>,
+    place: Place,
+) -> Answer {
     let request_id = operation.request_id();
     let api = service.0.api.clone();
-    let mut running = tokio::spawn(async move { api.execute(admitted).await });
+    let mut running = tokio::spawn(async move {
+        let answer = api.execute(admitted).await;
+        // The task's own, so that an operation that nobody waits for keeps its place until it ends.
+        drop(place);
+        answer
+    });
     let abandoned = CancelOnDrop {
         service: service.clone(),
         operation,
@@ -354,86 +560,133 @@ impl Drop for CancelOnDrop {
     }
 }
 
-fn respond(answer: &Answer, speaks_graphql: bool) -> Response {
-    let code_is = |wanted: &str| {
-        answer.errors.iter().any(|error| {
-            let code = error
-                .extensions
-                .as_ref()
-                .and_then(|extensions| extensions.get("code"));
-            matches!(code, Some(async_graphql::Value::String(code)) if code == wanted)
-        })
-    };
-    // Nothing was executed if there is no data at all, not even null, in the sense of the standard.
-    let not_executed =
-        answer.data == async_graphql::Value::Null && code_is("GRAPHQL_VALIDATION_FAILED");
-    let status = if code_is("UNAVAILABLE") {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else if speaks_graphql && not_executed {
-        StatusCode::BAD_REQUEST
-    } else {
-        StatusCode::OK
-    };
-    let body = if not_executed {
-        serde_json::to_vec(&json!({ "errors": answer.errors }))
-    } else {
-        serde_json::to_vec(answer)
-    };
-    match body {
-        Ok(body) => {
-            let mut response = with_body(status, body, speaks_graphql);
-            response.headers_mut().extend(answer.http_headers.clone());
-            response
-        }
-        Err(error) => {
-            tracing::error!("an answer cannot be written as JSON: {error}");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
-}
-
-fn refuse(refused: &Refused, request_id: Uuid, speaks_graphql: bool) -> Response {
-    let mut extensions = json!({ "code": refused.code });
-    // All refusals of a token are the same byte for byte; their id is in the header alone.
-    if refused.status != StatusCode::UNAUTHORIZED {
-        extensions["requestId"] = json!(request_id.to_string());
-    }
-    let mut error = json!({ "message": refused.message, "extensions": extensions });
-    if !refused.locations.is_empty() {
-        let places = refused.locations.iter();
-        error["locations"] = places
-            .map(|at| json!({ "line": at.line, "column": at.column }))
+fn respond(replied: Replied, request_id: Uuid, format: Format) -> Response {
+    let Replied {
+        answers,
+        is_batch,
+        standing,
+    } = replied;
+    let mut response = if is_batch {
+        let bodies: Vec<_> = answers
+            .iter()
+            .map(|answered| body(answered, request_id))
             .collect();
-    }
-    // A document that is refused is a well-formed request: to older clients that is 200.
-    let is_document = refused.status == StatusCode::BAD_REQUEST && refused.code != "BAD_USER_INPUT";
-    let status = if is_document && !speaks_graphql {
-        StatusCode::OK
+        let body = [b"[", &bodies.join(&b","[..])[..], b"]"].concat();
+        with_body(StatusCode::OK, body, format)
     } else {
-        refused.status
-    };
-    let body = json!({ "errors": [error] }).to_string().into_bytes();
-    let mut response = with_body(status, body, speaks_graphql);
-    if refused.status == StatusCode::UNAUTHORIZED {
-        let challenge = HeaderValue::from_static("Bearer");
+        let mut answers = answers;
+        let answered = answers.remove(0);
+        let body = body(&answered, request_id);
+        let mut response = with_body(status(&answered, format), body, format);
+        let headers = response.headers_mut();
+        match answered {
+            Ok(answer) => headers.extend(answer.http_headers),
+            Err(refused) => {
+                if refused.status == StatusCode::UNAUTHORIZED {
+                    headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                }
+                if refused.status == StatusCode::METHOD_NOT_ALLOWED {
+                    headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+                }
+                if let Some(wait) = refused.retry_after {
+                    retry_after(headers, wait);
+                }
+            }
+        }
         response
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, challenge);
+    };
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        retry_after(response.headers_mut(), RETRY_AFTER);
+    }
+    if let Some(standing) = standing {
+        rate_limit(response.headers_mut(), standing);
     }
     response
 }
 
-fn with_body(status: StatusCode, body: Vec<u8>, speaks_graphql: bool) -> Response {
-    let kind = if speaks_graphql {
-        "application/graphql-response+json; charset=utf-8"
-    } else {
-        "application/json; charset=utf-8"
-    };
-    let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+/// Whole seconds, rounded up: whoever comes back after them is not too early.
+fn retry_after(headers: &mut HeaderMap, wait: Duration) {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+}
+
+/// How the tenant's budget stands (draft-ietf-httpapi-ratelimit-headers): rows in a minute, rows left,
+/// seconds until it is full.
+fn rate_limit(headers: &mut HeaderMap, standing: Standing) {
+    let Standing {
+        limit,
+        remaining,
+        full_in,
+    } = standing;
+    let policy = format!("\"rows\";q={limit};w=60");
+    let now = format!("\"rows\";r={remaining};t={}", full_in.as_secs());
+    for (name, value) in [("ratelimit-policy", policy), ("ratelimit", now)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
     }
-    response
+}
+
+fn code_is(answer: &Answer, wanted: &str) -> bool {
+    answer.errors.iter().any(|error| {
+        let code = error
+            .extensions
+            .as_ref()
+            .and_then(|extensions| extensions.get("code"));
+        matches!(code, Some(GraphqlValue::String(code)) if code == wanted)
+    })
+}
+
+/// Whether there is no data at all, not even null, in the sense of the standard.
+fn is_not_executed(answer: &Answer) -> bool {
+    answer.data == GraphqlValue::Null && code_is(answer, "GRAPHQL_VALIDATION_FAILED")
+}
+
+fn status(answered: &Answered, format: Format) -> StatusCode {
+    match answered {
+        Ok(answer) if code_is(answer, "UNAVAILABLE") => StatusCode::SERVICE_UNAVAILABLE,
+        Ok(answer) if format == Format::GraphQl && is_not_executed(answer) => {
+            StatusCode::BAD_REQUEST
+        }
+        Ok(_) => StatusCode::OK,
+        Err(refused) if refused.is_document && format == Format::Json => StatusCode::OK,
+        Err(refused) => refused.status,
+    }
+}
+
+fn body(answered: &Answered, request_id: Uuid) -> Vec<u8> {
+    let written = match answered {
+        Ok(answer) if is_not_executed(answer) => {
+            serde_json::to_vec(&json!({ "errors": answer.errors }))
+        }
+        Ok(answer) => serde_json::to_vec(answer),
+        Err(refused) => {
+            let mut extensions = json!({ "code": refused.code });
+            // All refusals of a token are the same byte for byte; their id is in the header alone.
+            if refused.status != StatusCode::UNAUTHORIZED {
+                extensions["requestId"] = json!(request_id.to_string());
+            }
+            let mut error = json!({ "message": refused.message, "extensions": extensions });
+            if !refused.locations.is_empty() {
+                let places = refused.locations.iter();
+                error["locations"] = places
+                    .map(|at| json!({ "line": at.line, "column": at.column }))
+                    .collect();
+            }
+            serde_json::to_vec(&json!({ "errors": [error] }))
+        }
+    };
+    written.unwrap_or_else(|error| {
+        tracing::error!("an answer cannot be written as JSON: {error}");
+        br#"{"errors":[{"message":"internal error","extensions":{"code":"INTERNAL"}}]}"#.to_vec()
+    })
+}
+
+fn with_body(status: StatusCode, body: Vec<u8>, format: Format) -> Response {
+    (
+        status,
+        [(header::CONTENT_TYPE, format.content_type())],
+        body,
+    )
+        .into_response()
 }

@@ -3,14 +3,17 @@
 mod explorer;
 mod graphql;
 mod health;
+pub mod negotiate;
+pub mod persisted;
+mod traffic;
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -18,12 +21,27 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
+use tower_http::{
+    compression::{CompressionLayer, predicate::SizeAbove},
+    cors::{AllowOrigin, CorsLayer},
+};
+
+use self::{
+    negotiate::Origins,
+    persisted::{Documents, ManifestError},
+    traffic::{Budgets, Places},
+};
 
 use crate::{
+    audit::sealing::Sealer,
     auth::{jwt::Tokens, membership::Memberships},
     config::ServiceSettings,
     db::{TenantDb, sign_in::SignInDb},
-    graphql::{Api, guard::Limits},
+    graphql::{
+        Api,
+        guard::Limits,
+        transaction::{PREFERENCE_APPLIED, REPLAYED},
+    },
 };
 
 /// How long running operations may take to end after the signal to stop.
@@ -38,8 +56,9 @@ pub struct Features {
     pub introspection: bool,
     /// Whether `/graphiql` is there, and `/` leads to it.
     pub explorer: bool,
-    /// Whether an answer tells what it cost if the request has the header `palisade-trace`.
-    pub tracing: bool,
+    /// What helps those who develop against it: an answer tells its statements if the request has the
+    /// header `palisade-trace`, and pages that this machine serves to itself may call.
+    pub development: bool,
 }
 
 /// Everything that a request needs.
@@ -49,45 +68,75 @@ pub struct Service(Arc<Parts>);
 struct Parts {
     api: Api,
     db: TenantDb,
+    sealer: Sealer,
     tokens: Tokens,
     memberships: Memberships,
+    origins: Origins,
+    documents: Documents,
+    budgets: Budgets,
+    places: Places,
+    place_timeout: Duration,
+    max_batch: u32,
     operation_timeout: Duration,
     receive_timeout: Duration,
     features: Features,
 }
 
 impl Service {
-    /// The service over its databases.
-    #[must_use]
+    /// The service over its databases. It starts a task of its own, so it takes a runtime.
     pub fn new(
         db: TenantDb,
         directory: Option<SignInDb>,
         tokens: Tokens,
         settings: &ServiceSettings,
         features: Features,
-    ) -> Self {
+    ) -> Result<Self, ManifestError> {
+        let documents = Documents::new(settings.traffic.apq_bytes);
+        let documents = match &settings.traffic.trusted_documents {
+            Some(path) => documents.trust(path, settings.traffic.only_trusted)?,
+            None => documents,
+        };
         let limits = Limits {
             cost: settings.max_cost,
             ..Limits::default()
         };
-        Self(Arc::new(Parts {
-            api: Api::new(db.clone(), directory, limits, features.introspection),
+        let sealer = Sealer::start(db.clone());
+        let introspection = features.introspection;
+        Ok(Self(Arc::new(Parts {
+            api: Api::new(db.clone(), directory, sealer.clone(), limits, introspection),
+            sealer,
             memberships: Memberships::new(db.clone()),
+            origins: Origins {
+                allowed: settings.traffic.cors_origins.clone(),
+                loopback: features.development,
+            },
+            documents,
+            budgets: Budgets::new(settings.traffic.tenant_budget),
+            // Twice the connections, so that one operation reads from the database while another writes
+            // its answer.
+            places: Places::new(
+                settings.pool.size.saturating_mul(2),
+                settings.traffic.tenant_places.unwrap_or(settings.pool.size),
+            ),
+            place_timeout: Duration::from_millis(settings.pool.acquire_timeout_ms),
+            max_batch: settings.traffic.max_batch,
             db,
             tokens,
             operation_timeout: settings.operation_timeout(),
             receive_timeout: settings.receive_timeout(),
             features,
-        }))
+        })))
     }
 
     /// Every path of the service.
     pub fn router(&self) -> Router {
+        let api = get(graphql::answer)
+            .post(graphql::answer)
+            .fallback(graphql::other_method);
         let mut router = Router::new()
-            .route(
-                "/graphql",
-                post(graphql::answer).fallback(graphql::only_post),
-            )
+            .route("/graphql", api)
+            .route_layer(compression())
+            .route_layer(cors(self.0.origins.clone()))
             .route("/health/live", get(health::live))
             .route("/health/ready", get(health::ready));
         if self.0.features.explorer {
@@ -99,6 +148,38 @@ impl Service {
         }
         router.fallback(not_found).with_state(self.clone())
     }
+}
+
+/// What pages of allowed origins may send, and read of the answer.
+fn cors(origins: Origins) -> CorsLayer {
+    let origin = AllowOrigin::predicate(move |origin, _| {
+        origin.to_str().is_ok_and(|origin| origins.allow(origin))
+    });
+    CorsLayer::new()
+        .allow_origin(origin)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            REQUEST_ID,
+            HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("prefer"),
+            HeaderName::from_static("palisade-trace"),
+        ])
+        .expose_headers([
+            REQUEST_ID,
+            header::RETRY_AFTER,
+            HeaderName::from_static("ratelimit"),
+            HeaderName::from_static("ratelimit-policy"),
+            HeaderName::from_static(REPLAYED),
+            HeaderName::from_static(PREFERENCE_APPLIED),
+        ])
+        .max_age(Duration::from_hours(1))
+}
+
+/// Answers that are worth it are compressed as the client likes.
+fn compression() -> CompressionLayer<SizeAbove> {
+    CompressionLayer::new().compress_when(SizeAbove::new(1_024))
 }
 
 async fn not_found() -> Response {
@@ -209,6 +290,7 @@ pub async fn serve(
         () = tokio::time::sleep(DRAIN) => tracing::warn!("some operations were cut off"),
         () = shutdown_signal() => tracing::warn!("stopping at once"),
     }
+    service.0.sealer.finish().await;
     service.0.db.close().await;
     Ok(())
 }

@@ -25,7 +25,7 @@ use crate::harness::{self, SECRET, create_database, eventually, run};
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// The binary, with nothing of the environment that could configure it.
-fn palisade(arguments: &[&str]) -> Command {
+pub fn palisade(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
     command
         .args(arguments)
@@ -44,15 +44,15 @@ fn palisade(arguments: &[&str]) -> Command {
 
 /// How a command ended.
 #[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Ended {
     /// Exactly one line on standard error, which is the command's own.
-    fn line(&self, code: i32) -> &str {
+    pub fn line(&self, code: i32) -> &str {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
         assert!(!self.stderr.contains("panicked"), "{self:?}");
@@ -62,7 +62,7 @@ impl Ended {
             .unwrap_or_else(|| panic!("{self:?}"))
     }
 
-    fn ok(self) -> String {
+    pub fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.stdout
     }
@@ -78,7 +78,7 @@ impl From<Output> for Ended {
     }
 }
 
-async fn end_of(mut command: Command) -> Ended {
+pub async fn end_of(mut command: Command) -> Ended {
     let output = command.spawn().unwrap().wait_with_output();
     tokio::time::timeout(LIMIT, output)
         .await
@@ -377,7 +377,11 @@ fn dev_serves_keeps_its_data_and_takes_its_database_with_it() {
         let token = run_command(&token_of).await.ok();
         let token = token.lines().last().unwrap();
         let answer = ask(&first.api(), token, "{ viewer { role } }").await;
-        assert_eq!(answer, json!({ "data": { "viewer": { "role": "OWNER" } } }));
+        assert_eq!(answer["data"], json!({ "viewer": { "role": "OWNER" } }));
+
+        let verify = ["audit", "verify", "--data-dir", dir_text, "--tenant"];
+        let log = run_command(&[&verify[..], &[slugs[0].as_str()]].concat()).await;
+        assert!(log.ok().contains("not yet sealed 0"));
 
         // A second service attaches, and outlives neither its own end nor that of the first.
         let second = Running::dev(&dir, |_| {}).await;
@@ -1075,8 +1079,11 @@ async fn content(database: &Database) -> Vec<(String, i64, String)> {
             "audit_logs" => {
                 "concat_ws('|', tenant_id, actor_id, action, subject_id, project_id)".to_owned()
             }
+            "audit_unsealed" | "audit_seal_entries" => "tenant_id::text".to_owned(),
+            "audit_seals" => "concat_ws('|', tenant_id, number, rows)".to_owned(),
             // These are made now; the rest carries the times of its story.
-            "tenants" | "users" | "identities" | "memberships" | "currencies" => {
+            "tenants" | "users" | "identities" | "memberships" | "currencies"
+            | "invoice_counters" => {
                 "(to_jsonb(t) - '{created_at,updated_at}'::text[])::text".to_owned()
             }
             _ => "(to_jsonb(t) - 'updated_at')::text".to_owned(),
@@ -1122,6 +1129,41 @@ fn demo_data_is_the_same_for_the_same_numbers() {
         assert_eq!(made, content(&one).await);
         one.drop().await;
         two.drop().await;
+    });
+}
+
+#[test]
+fn demo_data_is_sealed() {
+    run(async {
+        let database = Database::migrated().await;
+        end_of(demo_command(&database, "2", "3", "4", "30"))
+            .await
+            .ok();
+        let (app, admin) = (database.url("palisade_app"), database.url("palisade_admin"));
+        let verify = [
+            "audit",
+            "verify",
+            "--tenant",
+            "acme",
+            "--admin-database-url",
+            &admin,
+        ];
+        let said = run_command(&verify).await.ok();
+        assert!(
+            said.contains(", not yet sealed 0, seals 1, head "),
+            "{said}"
+        );
+        let seal = [
+            "audit",
+            "seal",
+            "--app-database-url",
+            &app,
+            "--admin-database-url",
+            &admin,
+        ];
+        let said = run_command(&seal).await.ok();
+        assert_eq!(said, "0 rows sealed, of 2 tenants\n");
+        database.drop().await;
     });
 }
 
@@ -1317,8 +1359,8 @@ fn a_running_operation_is_answered_before_the_service_ends() {
         let token = token.lines().last().unwrap().to_owned();
         let (serving, url) = Running::serve(serve_command(&database.url("palisade_app"))).await;
         let count = "{ projects { totalCount } }";
-        let expected = json!({ "data": { "projects": { "totalCount": 2 } } });
-        assert_eq!(ask(&url, &token, count).await, expected);
+        let expected = json!({ "projects": { "totalCount": 2 } });
+        assert_eq!(ask(&url, &token, count).await["data"], expected);
 
         let mut postgres = PgConnection::connect(&database.url("postgres"))
             .await
@@ -1356,7 +1398,7 @@ fn a_running_operation_is_answered_before_the_service_ends() {
         .await;
         assert!(!asking.is_finished());
         lock.commit().await.unwrap();
-        assert_eq!(asking.await.unwrap(), expected);
+        assert_eq!(asking.await.unwrap()["data"], expected);
         let (code, printed) = serving.end().await;
         assert_eq!(code, Some(0), "{printed}");
         assert!(

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 use uuid::Uuid;
 
-use crate::harness::{Caller, Seed, Tenant, TestApp, id, run};
+use crate::{
+    harness::{Caller, Seed, Tenant, TestApp, id, run},
+    mutations::samples::sampled,
+};
 
 /// The table whose ids a prefix names.
 const TABLES: [(&str, &str); 9] = [
@@ -40,55 +43,67 @@ const INTROSPECTION: &str = "{ __schema { queryType { name } mutationType { name
     fragment T on __Type { kind name ofType { kind name ofType { kind name ofType { kind name } } } }";
 
 /// The schema as its own introspection tells it.
-struct Schema {
+pub struct Schema {
     types: BTreeMap<String, Value>,
 }
 
 /// The name of a type without its lists and non-nulls.
-fn named(mut of: &Value) -> &str {
+pub fn named(mut of: &Value) -> &str {
     while of["name"].is_null() {
         of = &of["ofType"];
     }
     of["name"].as_str().unwrap()
 }
 
-fn array(value: &Value) -> &[Value] {
+pub fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn name(value: &Value) -> &str {
+pub fn name(value: &Value) -> &str {
     value["name"].as_str().unwrap()
 }
 
 impl Schema {
-    async fn of(caller: &Caller) -> Self {
+    /// Asks the service.
+    pub async fn of(caller: &Caller) -> Self {
         let answer = caller.query(INTROSPECTION).await;
-        let schema = &answer.data()["__schema"];
-        assert_eq!(schema["queryType"]["name"], "Query");
-        for kind in ["mutationType", "subscriptionType"] {
-            assert!(
-                schema[kind].is_null(),
-                "{kind}: its fields need their attacks here"
-            );
-        }
-        let types = array(&schema["types"])
+        let told = &answer.data()["__schema"];
+        assert_eq!(told["queryType"]["name"], "Query");
+        assert_eq!(told["mutationType"]["name"], "Mutation");
+        let kind = "subscriptionType";
+        assert!(
+            told[kind].is_null(),
+            "{kind}: its fields need their attacks here"
+        );
+        let types = array(&told["types"])
             .iter()
             .map(|of| (name(of).to_owned(), of.clone()));
-        Self {
+        let schema = Self {
             types: types.collect(),
-        }
+        };
+        // The fields of mutations are attacked by the module that has a sample of each.
+        let mutations = schema.fields("Mutation").iter().map(name);
+        assert_eq!(mutations.collect::<BTreeSet<_>>(), sampled());
+        schema
     }
 
-    fn kind(&self, of: &str) -> &str {
+    /// What kind of type it is.
+    pub fn kind(&self, of: &str) -> &str {
         self.types[of]["kind"].as_str().unwrap()
     }
 
-    fn fields(&self, of: &str) -> &[Value] {
+    /// The fields of a type.
+    pub fn fields(&self, of: &str) -> &[Value] {
         array(&self.types[of]["fields"])
     }
 
+    /// The fields of an input.
+    pub fn inputs(&self, of: &str) -> &[Value] {
+        array(&self.types[of]["inputFields"])
+    }
+
     /// Everything that can be read of a type, to a depth: plain fields, rows beside, pages of two.
-    fn selection(&self, of: &str, depth: usize) -> String {
+    pub fn selection(&self, of: &str, depth: usize) -> String {
         let mut text = "__typename".to_owned();
         for member in array(&self.types[of]["possibleTypes"]) {
             write!(
@@ -615,7 +630,9 @@ fn the_same_id_asked_by_two_tenants_in_turn_never_mixes() {
                 scene.victim.owner().bytes(document, &variables, REQUEST),
                 scene.attacker.owner().bytes(document, &variables, REQUEST),
             );
-            assert_eq!(own.1, r#"{"data":{"project":null}}"#);
+            let nothing =
+                r#"{"data":{"project":null},"extensions":{"cost":{"requested":3,"actual":0}}}"#;
+            assert_eq!(own.1, nothing);
             assert_eq!(
                 theirs.1.matches(&scene.victim.slug).count(),
                 3,

@@ -1,6 +1,7 @@
 //! One PostgreSQL, one database, one service for the whole binary, and callers to talk to it.
 
 use std::{
+    collections::HashMap,
     future::Future,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -11,7 +12,7 @@ use std::{
 
 use palisade::{
     auth::jwt::{TokenSettings, Tokens},
-    config::ServiceSettings,
+    config::{ServiceSettings, TrafficSettings},
     db::{
         PoolSettings, TenantDb,
         admin_tx::{AdminDb, NewMember, NewTenant},
@@ -23,7 +24,8 @@ use palisade::{
     ids::{EntityId as _, OrganizationId, TenantId, UserId},
     users::UserRole,
 };
-use serde_json::{Value, json};
+use reqwest::header::{HeaderMap, HeaderValue};
+use serde_json::{Value, json, value::RawValue};
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::{runtime::Runtime, sync::OnceCell};
 use uuid::Uuid;
@@ -35,6 +37,15 @@ static APP: OnceCell<TestApp> = OnceCell::const_new();
 /// Runs a test on the shared runtime.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
     RUNTIME.block_on(test)
+}
+
+/// A client that lets go of idle connections before the service does, which closes them after 10 s: a
+/// request on one that is being closed is nobody's fault.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder()
+        .pool_idle_timeout(Duration::from_secs(5))
+        .build()
+        .unwrap()
 }
 
 /// The secret of the tests' tokens.
@@ -62,7 +73,7 @@ impl TestApp {
         let app = Self {
             url: String::new(),
             tokens: tokens(),
-            client: reqwest::Client::new(),
+            client: client(),
             server,
             database,
         };
@@ -92,10 +103,18 @@ impl TestApp {
             database,
             url: String::new(),
             tokens: tokens(),
-            client: reqwest::Client::new(),
+            client: client(),
         };
         let url = app.serve(ServiceOptions::default()).await;
         Box::leak(Box::new(Self { url, ..app }))
+    }
+
+    /// Drops a database of a test's own: its service keeps connections that others need.
+    pub async fn drop_database(&self) {
+        let postgres = self.server.url("postgres", "postgres");
+        let mut superuser = PgConnection::connect(&postgres).await.unwrap();
+        let drop = format!("drop database {} with (force)", self.database);
+        attempt(&mut superuser, drop).await.unwrap();
     }
 
     /// Another service over the same database; answers the address of its API.
@@ -105,7 +124,11 @@ impl TestApp {
 
     /// A service over a database that [`TestApp::own_database`] made.
     pub async fn serve_database(&self, database: &str, options: ServiceOptions) -> String {
-        let settings = settings(options);
+        self.serve_with(database, settings(options)).await
+    }
+
+    /// A service over a database, with settings of the test's own.
+    pub async fn serve_with(&self, database: &str, settings: ServiceSettings) -> String {
         let app = self.server.url("palisade_app", database);
         let db = TenantDb::connect(&app, settings.pool).await.unwrap();
         let auth = self.server.url("palisade_auth", database);
@@ -113,7 +136,7 @@ impl TestApp {
         let features = Features {
             introspection: true,
             explorer: true,
-            tracing: true,
+            development: true,
         };
         let service = Service::new(
             db.recording_statements(),
@@ -121,7 +144,8 @@ impl TestApp {
             tokens(),
             &settings,
             features,
-        );
+        )
+        .unwrap();
         let listener = http::listen(settings.listen).await.unwrap();
         let url = format!("http://{}/graphql", listener.local_addr().unwrap());
         RUNTIME.spawn(async move {
@@ -261,6 +285,7 @@ pub fn settings(options: ServiceOptions) -> ServiceSettings {
         receive_timeout: options.receive_timeout_ms,
         max_connections: 1_000,
         max_cost: 20_000,
+        traffic: TrafficSettings::default(),
     }
 }
 
@@ -359,6 +384,9 @@ async fn drop_old_databases(connection: &mut PgConnection) {
     }
 }
 
+/// What the service writes in its own time. That nobody else does hold the tests of the seals.
+const SEALS: [&str; 3] = ["audit_seal_entries", "audit_seals", "audit_unsealed"];
+
 /// A tenant of one test.
 pub struct Tenant {
     pub app: &'static TestApp,
@@ -388,7 +416,12 @@ impl Tenant {
 
     /// The same as the user with a role.
     pub async fn begin_as(&self, role: UserRole) -> TenantSql {
-        let mut connection = self.app.connect("palisade_app").await;
+        self.connect_as("palisade_app", role).await
+    }
+
+    /// A connection as a role of the database, in the context of the user with a role of the tenant.
+    pub async fn connect_as(&self, login: &str, role: UserRole) -> TenantSql {
+        let mut connection = self.app.connect(login).await;
         for (name, value) in [
             ("app.tenant_id", self.id.uuid().to_string()),
             ("app.user_id", self.caller(role).user.uuid().to_string()),
@@ -405,6 +438,38 @@ impl Tenant {
         TenantSql(connection)
     }
 
+    /// All rows of the tenant in all tables, each table in one line: as the role that no policy binds,
+    /// so that not even a key which only its user sees can change unnoticed. Without the seals of the
+    /// audit log, which the service puts there a moment behind the writers.
+    pub async fn everything(&self) -> Vec<String> {
+        let mut admin = self.app.connect("palisade_admin").await;
+        let tenant = self.id.uuid();
+        let sums = tenant_tables(&mut admin).await;
+        let sums: Vec<String> = sums
+            .iter()
+            .filter(|table| !SEALS.contains(&table.name.as_str()))
+            .map(
+                |TenantTable {
+                     name,
+                     tenant_column,
+                 }| {
+                    format!(
+                        "select '{name} ' || count(*) || ' ' ||
+                            coalesce(md5(string_agg(to_jsonb(t)::text, ',' order by id)), '')
+                     from {name} t where {tenant_column} = '{tenant}'"
+                    )
+                },
+            )
+            .collect();
+        let query = sqlx::AssertSqlSafe(sums.join(" union all "));
+        let mut sums: Vec<String> = sqlx::query_scalar(query)
+            .fetch_all(&mut admin)
+            .await
+            .unwrap();
+        sums.sort();
+        sums
+    }
+
     /// The same person as a member here and there; the answer is who they are here.
     pub async fn share_member_with(&self, other: &Self, role: UserRole) -> Caller {
         let mut auth = self.app.connect("palisade_auth").await;
@@ -418,12 +483,14 @@ impl Tenant {
         let mut users = Vec::new();
         for tenant in [self, other] {
             let user = UserId::generate();
-            let mut sql = tenant.begin().await;
+            // A tenant does not choose who signs in as its user.
+            let mut sql = tenant.connect_as("palisade_admin", UserRole::Owner).await;
             sqlx::query(
-                "insert into users (id, identity_id, email, role, status)
-                 values ($1, $2, $3, $4, 'ACTIVE')",
+                "insert into users (id, tenant_id, identity_id, email, role, status)
+                 values ($1, $2, $3, $4, $5, 'ACTIVE')",
             )
             .bind(user)
+            .bind(tenant.id.uuid())
             .bind(identity)
             .bind(format!("shared@{}.example", self.slug))
             .bind(role.as_str())
@@ -481,8 +548,8 @@ impl Tenant {
         .await
         .unwrap();
         let invoice_ids: Vec<Uuid> = sqlx::query_scalar(
-            "insert into invoices (id, organization_id, project_id, currency, subtotal_minor, total_minor)
-             select app.uuid_v7(), $1, p, 'EUR', 3998, 3998
+            "insert into invoices (id, organization_id, project_id, currency)
+             select app.uuid_v7(), $1, p, 'EUR'
              from unnest($2::uuid[]) p, generate_series(1, $3) returning id",
         )
         .bind(organization)
@@ -503,6 +570,16 @@ impl Tenant {
         .execute(&mut *tx)
         .await
         .unwrap();
+        // The database works out the totals whenever a draft changes.
+        sqlx::query("update invoices set currency = currency")
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        // Seals, entries of seals and, after the comments, rows that wait for one.
+        sqlx::query("select app.seal_audit_log()")
+            .execute(&mut *tx)
+            .await
+            .unwrap();
         sqlx::query(
             "insert into comments (id, author_id, project_id, body)
              select app.uuid_v7(), $1, p, 'Comment ' || $2 from unnest($3::uuid[]) p",
@@ -523,7 +600,30 @@ impl Tenant {
     }
 }
 
-/// A connection as `palisade_app` in the context of a tenant.
+/// A row in every table: the seed, an issued invoice beside its drafts, and each user's idempotency key.
+pub async fn seed_every_table(tenant: &Tenant, projects: i32, invoices: i32) -> Seed {
+    let seed = tenant.seed(projects, invoices).await;
+    let mut sql = tenant.begin().await.0;
+    for statement in [
+        "insert into invoices (id, organization_id, currency)
+         select app.uuid_v7(), id, 'EUR' from organizations",
+        "insert into invoice_line_items (id, invoice_id, position, description, quantity,
+                                         unit_price_minor, amount_minor, currency)
+         select app.uuid_v7(), id, 1, 'One', 1, 100, 100, 'EUR' from invoices where project_id is null",
+        "update invoices set status = 'OPEN' where project_id is null",
+    ] {
+        assert_eq!(attempt(&mut sql, statement.to_owned()).await, Ok(1));
+    }
+    for caller in &tenant.callers {
+        let mut own = tenant.begin_as(caller.role).await.0;
+        let key =
+            "insert into idempotency_keys (id, request) values (app.uuid_v7(), sha256('one'))";
+        assert_eq!(attempt(&mut own, key.to_owned()).await, Ok(1));
+    }
+    seed
+}
+
+/// A connection in the context of a tenant.
 pub struct TenantSql(pub PgConnection);
 
 /// What [`Tenant::seed`] made.
@@ -579,6 +679,45 @@ impl Caller {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
+    /// Sends an operation with further headers. No answer may hold words of the database, but for the
+    /// statements that a trace lists.
+    pub async fn send(&self, document: &str, variables: &Value, headers: &[(&str, &str)]) -> Reply {
+        let mut request = self.app.client.post(&self.url).bearer_auth(&self.token);
+        for (name, value) in headers {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            request = request.header(*name, value);
+        }
+        let body = json!({ "query": document, "variables": variables });
+        let response = request.json(&body).send().await.unwrap();
+        let reply = Reply {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            text: response.text().await.unwrap(),
+        };
+        if headers.iter().all(|(name, _)| *name != TRACE) {
+            let lower = reply.text.to_lowercase();
+            for word in DATABASE_WORDS {
+                assert!(!lower.contains(word), "{word}: {}", reply.text);
+            }
+        }
+        reply
+    }
+
+    /// Sends one mutation by its name; answers its payload. `selection` is what is asked of it besides
+    /// the errors.
+    pub async fn mutate(&self, name: &str, input: Value, selection: &str) -> Value {
+        let variables = json!({ "input": input });
+        let reply = self.send(&mutation(name, selection), &variables, &[]).await;
+        reply.answer().data()[name].clone()
+    }
+
+    /// The same for one that is not refused.
+    pub async fn does(&self, name: &str, input: Value, selection: &str) -> Value {
+        let payload = self.mutate(name, input.clone(), selection).await;
+        assert_eq!(payload["userErrors"], json!([]), "{name} {input}");
+        payload
+    }
+
     /// Sends an operation.
     pub async fn graphql(&self, document: &str, variables: Value) -> Answer {
         let response = self
@@ -586,7 +725,7 @@ impl Caller {
             .client
             .post(&self.url)
             .bearer_auth(&self.token)
-            .header("palisade-trace", "1")
+            .header(TRACE, "1")
             .json(&json!({ "query": document, "variables": variables }))
             .send()
             .await
@@ -594,6 +733,74 @@ impl Caller {
         let status = response.status().as_u16();
         let body: Value = response.json().await.unwrap();
         Answer { status, body }
+    }
+}
+
+/// The header that asks for the cost of an operation.
+pub const TRACE: &str = "palisade-trace";
+
+/// What no answer holds: the database speaking of its tables and rules.
+const DATABASE_WORDS: [&str; 12] = [
+    "constraint",
+    "violates",
+    "relation",
+    "duplicate key",
+    "sqlstate",
+    "postgres",
+    "_fkey",
+    "_pkey",
+    "audit_logs",
+    "idempotency_keys",
+    "invoice_counters",
+    "invoice_line_items",
+];
+
+/// The document of one mutation, with its input as the variable `input`.
+pub fn mutation(name: &str, selection: &str) -> String {
+    let (first, rest) = name.split_at(1);
+    let input = format!("{}{rest}Input", first.to_uppercase());
+    format!(
+        "mutation ($input: {input}!) {{ {name}(input: $input) {{
+            {selection} userErrors {{ code field message }} }} }}"
+    )
+}
+
+/// The code and the field of each error of a payload.
+pub fn refusals(payload: &Value) -> Vec<(&str, String)> {
+    let errors = payload["userErrors"].as_array().unwrap().iter();
+    let told = errors.map(|error| {
+        assert!(!error["message"].as_str().unwrap().is_empty(), "{error}");
+        let path = error["field"].as_array().into_iter().flatten();
+        let path: Vec<&str> = path.map(|part| part.as_str().unwrap()).collect();
+        (error["code"].as_str().unwrap(), path.join("."))
+    });
+    told.collect()
+}
+
+/// An answer of the API with everything that HTTP says of it.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Reply {
+    pub fn answer(&self) -> Answer {
+        Answer {
+            status: self.status,
+            body: serde_json::from_str(&self.text).unwrap(),
+        }
+    }
+
+    /// The bytes of the data.
+    pub fn data_text(&self) -> String {
+        let members: HashMap<String, Box<RawValue>> = serde_json::from_str(&self.text).unwrap();
+        members["data"].get().to_owned()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 }
 
@@ -632,7 +839,11 @@ impl Answer {
 
     /// The statements, in order.
     pub fn statements(&self) -> Vec<String> {
-        serde_json::from_value(self.body["extensions"]["palisade"]["statements"].clone()).unwrap()
+        let statements = self.body["extensions"]["palisade"]["statements"].as_array();
+        let statements = statements.unwrap().iter();
+        statements
+            .map(|statement| statement["sql"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// The answer without what differs between any two: the request's id and the cost.
@@ -676,12 +887,22 @@ pub async fn attempt(connection: &mut PgConnection, sql: String) -> Result<u64, 
 }
 
 /// A statement that inserts a copy of a row the caller sees, with other values in some columns.
+///
+/// A copied invoice is a draft, and a copied user nobody who signs in: the database lets a tenant make
+/// no others.
 pub fn insert_copy(table: &str, with: &Value) -> String {
-    let with = with.to_string().replace('\'', "''");
+    let mut changed = match table {
+        "invoices" => json!({ "status": "DRAFT", "number": null }),
+        "users" => json!({ "identity_id": null }),
+        _ => json!({}),
+    };
+    let given = with.as_object().unwrap().clone();
+    changed.as_object_mut().unwrap().extend(given);
+    let with = changed.to_string().replace('\'', "''");
     format!(
         "insert into {table}
          select (jsonb_populate_record(null::{table}, to_jsonb(row) || '{with}')).*
-         from {table} row order by id limit 1"
+         from {table} row order by row.id limit 1"
     )
 }
 

@@ -1,6 +1,6 @@
 //! What the tests of lists share: the schema by introspection, the tables, and rows to list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use palisade::ids::EntityId as _;
 use serde_json::{Value, json};
@@ -18,6 +18,8 @@ pub struct Type {
     pub fields: Vec<Field>,
     pub inputs: Vec<Field>,
     pub values: Vec<String>,
+    /// What an interface or a union may be.
+    pub members: Vec<String>,
 }
 
 /// A field, an argument or an input field.
@@ -49,7 +51,7 @@ impl Shape {
     pub async fn of(caller: &Caller) -> Self {
         const NAMED: &str = "type { name ofType { name ofType { name ofType { name } } } }";
         let document = format!(
-            "{{ __schema {{ types {{ name kind enumValues {{ name }} inputFields {{ name {NAMED} }}
+            "{{ __schema {{ types {{ name kind enumValues {{ name }} possibleTypes {{ name }} inputFields {{ name {NAMED} }}
                 fields {{ name {NAMED} args {{ name {NAMED} }} }} }} }} }}"
         );
         let answer = caller.query(&document).await;
@@ -63,6 +65,7 @@ impl Shape {
                         fields: fields(&one["fields"]),
                         inputs: fields(&one["inputFields"]),
                         values: names(&one["enumValues"]),
+                        members: names(&one["possibleTypes"]),
                     };
                     (text(&one["name"]), read)
                 })
@@ -86,6 +89,20 @@ impl Shape {
             .filter(|field| field.is_connection())
             .cloned()
             .collect()
+    }
+
+    /// The types that fields lead to, from one type on.
+    pub fn reached_from(&self, root: &str) -> BTreeSet<String> {
+        let mut reached = BTreeSet::new();
+        let mut next = vec![root.to_owned()];
+        while let Some(name) = next.pop() {
+            let of = self.named(&name);
+            let fields = of.fields.iter().map(|field| field.named.clone());
+            next.extend(fields.chain(of.members.iter().cloned()));
+            reached.insert(name);
+            next.retain(|name| !reached.contains(name));
+        }
+        reached
     }
 
     /// The values by which a list can be ordered.
@@ -234,6 +251,12 @@ pub async fn fill(tenant: &Tenant, amount: i32) {
          from generate_series(1, $1) n, (select array_agg(id order by id) ids from invoices) i,
               (select array_agg(id order by asin) ids from products) p
          where $2::uuid is not null",
+        // Those that are issued below have at least one line.
+        "insert into invoice_line_items (id, invoice_id, position, description, quantity,
+                                         unit_price_minor, amount_minor, currency)
+         select gen_random_uuid(), id, 1, 'Line_' || n % 7, 1, 100, 100, 'EUR'
+         from (select id, row_number() over (order by id) n from invoices) numbered
+         where n > 4 and n % 3 > 0 and $1 > 0 and $2::uuid is not null",
         "insert into comments (id, author_id, project_id, invoice_id, product_id, body)
          select gen_random_uuid(), $2, case n % 3 when 0 then p.ids[1 + n % 2] end,
                 case n % 3 when 1 then i.ids[1 + n % 2] end, case n % 3 when 2 then s.ids[1 + n % 2] end,
@@ -242,11 +265,13 @@ pub async fn fill(tenant: &Tenant, amount: i32) {
               (select array_agg(id order by id) ids from invoices) i,
               (select array_agg(id order by asin) ids from products) s",
         "update invoices i
-         set status = case n % 2 when 0 then 'OPEN' else 'PAID' end, number = 'INV-' || n,
-             issued_on = date '2026-01-01' + n % 5,
+         set status = 'OPEN', issued_on = date '2026-01-01' + n % 5,
              due_on = case n % 2 when 0 then null else date '2026-02-01' + n % 3 end
          from (select id, (row_number() over (order by id))::integer n from invoices) numbered
          where numbered.id = i.id and n % 3 > 0 and $1 > 0 and $2::uuid is not null",
+        "update invoices i set status = 'PAID'
+         from (select id, row_number() over (order by id) n from invoices) numbered
+         where numbered.id = i.id and n % 3 > 0 and n % 2 = 1 and $1 > 0 and $2::uuid is not null",
     ] {
         sqlx::query(statement).bind(amount).bind(owner).execute(&mut *tx).await.unwrap();
     }

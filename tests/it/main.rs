@@ -8,20 +8,34 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod audit_seals;
+mod bad_resolvers;
 mod budgets;
 mod cli;
+mod constraints;
 mod cross_tenant;
 mod embedded;
 mod entities;
 mod filters;
 mod harness;
 mod http;
+mod idempotency;
+mod invoices;
 mod isolation;
 mod layers;
 mod lists;
+mod made;
+mod money;
+mod mutations;
+mod over_http;
 mod pages;
 mod plans;
 mod reads;
+mod refusals;
+mod replay;
+mod retries;
 mod role_rules;
+mod root_fields;
 mod storm;
 mod tokens;
+mod writes;

@@ -21,7 +21,7 @@ struct Big {
 const ROWS: &[&str] = &[
     "set session_replication_role = replica",
     "insert into tenants (id, slug, name)
-     select t::uuid, 'tenant-' || left(t, 1), 'Tenant' from unnest(array[$TENANTS]) t",
+     select t::uuid, 'tenant-' || left(t, 8), 'Tenant' from unnest(array[$TENANTS]) t",
     "insert into identities (id, email)
      select gen_random_uuid(), n || '@example.com' from generate_series(1, 2) n",
     "insert into users (tenant_id, id, identity_id, email, role, status)
@@ -45,9 +45,10 @@ const ROWS: &[&str] = &[
             (array['OPEN', 'PAID', 'VOID'])[1 + (row_number() over ())::integer % 3], 'EUR',
             created_at + n * interval '1 hour'
      from projects, generate_series(1, 2) n",
-    "insert into audit_logs (tenant_id, id, occurred_at, action, subject_type, subject_id, project_id, changes)
+    "insert into audit_logs (tenant_id, id, occurred_at, action, subject_type, subject_id, project_id, changes,
+                             hash)
      select tenant_id, gen_random_uuid(), created_at + n * interval '1 hour', 'project.updated', 'projects',
-            id, id, '[]'
+            id, id, '[]', sha256('')
      from projects, generate_series(1, 3) n",
     "vacuum analyze",
 ];

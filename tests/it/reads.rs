@@ -119,6 +119,8 @@ fn money_has_the_digits_of_its_currency() {
         let acme = TestApp::shared().await.tenant().await;
         let seed = acme.seed(1, 1).await;
         let mut sql = acme.begin().await;
+        let one = "delete from invoice_line_items where position = 2";
+        sqlx::query(one).execute(&mut sql.0).await.unwrap();
         for (currency, minor, amount) in [
             ("EUR", 1_i64, "0.01"),
             ("EUR", -1_999, "-19.99"),
@@ -127,9 +129,14 @@ fn money_has_the_digits_of_its_currency() {
             ("USD", 1_000_000_000_000_000, "10000000000000.00"),
             ("USD", 0, "0.00"),
         ] {
-            sqlx::query("update invoices set currency = $1, subtotal_minor = $2, total_minor = $2")
-                .bind(currency)
+            let price = "update invoice_line_items set unit_price_minor = $1, amount_minor = $1";
+            sqlx::query(price)
                 .bind(minor)
+                .execute(&mut sql.0)
+                .await
+                .unwrap();
+            sqlx::query("update invoices set currency = $1")
+                .bind(currency)
                 .execute(&mut sql.0)
                 .await
                 .unwrap();

@@ -372,7 +372,8 @@ fn the_role_is_that_of_the_database_whatever_the_token_says() {
         let claims = with(&claims(acme.id, viewer.user), json!({ "role": "OWNER" }));
         let token = forge(HEADER, &claims, SECRET);
         let (_, _, body) = ask(app, &[format!("Bearer {token}")], "{ viewer { role } }").await;
-        assert_eq!(body, r#"{"data":{"viewer":{"role":"VIEWER"}}}"#);
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["data"], json!({ "viewer": { "role": "VIEWER" } }));
     });
 }
 
@@ -397,7 +398,7 @@ fn no_header_query_or_cookie_moves_a_caller_to_another_tenant() {
             .await
             .unwrap();
         let body: Value = response.json().await.unwrap();
-        assert_eq!(body, json!({ "data": { "tenant": { "slug": acme.slug } } }));
+        assert_eq!(body["data"], json!({ "tenant": { "slug": acme.slug } }));
 
         // Nor does a cookie or a query alone let anybody in.
         let token = &acme.owner().token;

@@ -1,0 +1,209 @@
+//! Seals the audit log, a second behind its writers, none of whom waits for it.
+//!
+//! What a seal is, and which rows it takes, stands in the database (`app.seal_audit_log`); here is who
+//! asks for it, and when.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sqlx::{Row as _, postgres::PgArguments};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
+use uuid::Uuid;
+
+use crate::{
+    db::{Operation, Purpose, Statement, TenantContext, TenantDb, TenantTx},
+    error::Result,
+    ids::TenantId,
+};
+
+/// Between two rounds: what is written meanwhile goes into one seal.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The same after a failure.
+const RETRY: Duration = Duration::from_secs(10);
+/// How long the last round may take.
+const LAST: Duration = Duration::from_secs(1);
+/// Most tenants that are kept in mind. The rows of one more are sealed after its next write.
+const MOST: usize = 100_000;
+/// As many rows as one seal takes: if it took fewer, there were no more.
+const FULL: i32 = 5_000;
+
+/// What [`seal`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sealed {
+    /// The rows that were sealed.
+    pub rows: u64,
+    /// Whether another sealer is at this tenant, which may have begun too early to see every row.
+    pub is_contended: bool,
+}
+
+/// Seals what a tenant has written and is not sealed yet, as many seals as it takes, each in a
+/// transaction of its own.
+pub async fn seal(db: &TenantDb, tenant: TenantId) -> Result<Sealed> {
+    let context = TenantContext {
+        tenant,
+        user: None,
+        role: None,
+    };
+    let mut sealed = Sealed::default();
+    loop {
+        let operation = Operation::new(Uuid::now_v7());
+        let tx = TenantTx::new(db.clone(), context, Purpose::Write, operation);
+        match seal_once(&tx).await {
+            Ok(Some(rows)) => {
+                tx.commit().await?;
+                sealed.rows += u64::from(rows.unsigned_abs());
+                if rows < FULL {
+                    return Ok(sealed);
+                }
+            }
+            Ok(None) => {
+                tx.rollback().await;
+                sealed.is_contended = true;
+                return Ok(sealed);
+            }
+            Err(error) => {
+                tx.rollback().await;
+                return Err(error);
+            }
+        }
+    }
+}
+
+async fn seal_once(tx: &TenantTx) -> Result<Option<i32>> {
+    let statement = Statement::fixed("select app.seal_audit_log()", PgArguments::default());
+    let row = tx.fetch_optional(statement).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
+}
+
+/// Notes who has written, and seals it in the background. Cheap to clone.
+#[derive(Clone)]
+pub struct Sealer(Arc<Handle>);
+
+struct Handle {
+    noted: Arc<Noted>,
+    /// Dropped with the last clone, which ends the task like [`Sealer::finish`] does.
+    stop: watch::Sender<()>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Sealer {
+    /// Starts the one task that seals.
+    #[must_use]
+    pub fn start(db: TenantDb) -> Self {
+        let noted = Arc::new(Noted::default());
+        let (stop, stopped) = watch::channel(());
+        let task = tokio::spawn(work(db, Arc::clone(&noted), stopped));
+        Self(Arc::new(Handle {
+            noted,
+            stop,
+            task: Mutex::new(Some(task)),
+        }))
+    }
+
+    /// Notes that a tenant's rows have changed. Never waits for the database.
+    pub fn wrote(&self, tenant: TenantId) {
+        self.0.noted.add(tenant);
+    }
+
+    /// Seals what was noted and ends, within a second. What is left is sealed after the tenant's next
+    /// write, or by `palisade audit seal`.
+    pub async fn finish(&self) {
+        self.0.stop.send_replace(());
+        let task = lock(&self.0.task).take();
+        if let Some(task) = task
+            && tokio::time::timeout(LAST, task).await.is_err()
+        {
+            tracing::warn!("the last rows of the audit log are not sealed yet");
+        }
+    }
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealer").finish_non_exhaustive()
+    }
+}
+
+/// Tenants whose rows wait for a seal.
+#[derive(Default)]
+struct Noted {
+    tenants: Mutex<HashSet<TenantId>>,
+    any: Notify,
+}
+
+impl Noted {
+    fn add(&self, tenant: TenantId) {
+        let mut tenants = lock(&self.tenants);
+        if tenants.len() < MOST {
+            tenants.insert(tenant);
+        }
+        self.any.notify_one();
+    }
+
+    fn take(&self) -> HashSet<TenantId> {
+        std::mem::take(&mut *lock(&self.tenants))
+    }
+
+    async fn any(&self) {
+        while lock(&self.tenants).is_empty() {
+            self.any.notified().await;
+        }
+    }
+}
+
+/// What is behind these locks is whole after every statement, so a panic elsewhere spoils nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn work(db: TenantDb, noted: Arc<Noted>, mut stop: watch::Receiver<()>) {
+    let mut is_failing = false;
+    loop {
+        tokio::select! {
+            () = noted.any() => {}
+            _ = stop.changed() => break,
+        }
+        is_failing = round(&db, &noted, is_failing).await;
+        tokio::select! {
+            () = tokio::time::sleep(if is_failing { RETRY } else { PAUSE }) => {}
+            _ = stop.changed() => break,
+        }
+    }
+    round(&db, &noted, is_failing).await;
+}
+
+/// Seals for every tenant that was noted, and notes those again that must wait. Answers whether
+/// anything failed; the first failure of a series is logged.
+async fn round(db: &TenantDb, noted: &Noted, was_failing: bool) -> bool {
+    let mut is_failing = false;
+    let mut tenants = noted.take().into_iter();
+    while let Some(tenant) = tenants.next() {
+        match seal(db, tenant).await {
+            Ok(sealed) if sealed.is_contended => noted.add(tenant),
+            Ok(_) => {}
+            Err(error) => {
+                if !was_failing && !is_failing {
+                    tracing::warn!(
+                        tenant.id = %tenant,
+                        "cannot seal the audit log of {tenant}, trying again later: {}",
+                        error.detail(),
+                    );
+                }
+                is_failing = true;
+                noted.add(tenant);
+                // Nobody else's rows could be sealed either.
+                if error.code() == "UNAVAILABLE" {
+                    tenants.by_ref().for_each(|tenant| noted.add(tenant));
+                }
+            }
+        }
+    }
+    is_failing
+}

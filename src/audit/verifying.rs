@@ -1,0 +1,220 @@
+//! Finds what was changed, removed or inserted in a tenant's audit log behind the service's back.
+
+use std::{fmt, pin::pin, str::FromStr};
+
+use futures_util::TryStreamExt as _;
+
+use crate::{
+    db::audit_snapshot::{AuditSnapshot, Fault, Lost, Row, Seal},
+    error::Result,
+    ids::AuditLogId,
+};
+
+/// The SHA-256 of a seal, as 64 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealHash(Vec<u8>);
+
+impl fmt::Display for SealHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for SealHash {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.as_bytes().chunks(2);
+        let bytes = digits.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok());
+        match bytes.collect::<Option<Vec<u8>>>() {
+            Some(bytes) if text.len() == 64 && !text.contains('+') => Ok(Self(bytes)),
+            _ => Err("the hash of a seal is 64 hexadecimal digits"),
+        }
+    }
+}
+
+/// Something that the service did not do. Its text is one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A sealed row is not what it was.
+    Changed(AuditLogId, String),
+    /// A row is gone.
+    Removed(AuditLogId, String),
+    /// A row that no trigger wrote, or not at the time that it claims.
+    Inserted(AuditLogId, String),
+    /// A seal does not fit what it holds, or the seal before it.
+    SealBroken(i32, String),
+    /// No seal has the hash that somebody noted.
+    HeadMissing(SealHash),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed(id, why) => write!(f, "changed {id}: {why}"),
+            Self::Removed(id, why) => write!(f, "removed {id}: {why}"),
+            Self::Inserted(id, why) => write!(f, "inserted {id}: {why}"),
+            Self::SealBroken(number, why) => write!(f, "seal broken {number}: {why}"),
+            Self::HeadMissing(head) => write!(
+                f,
+                "head missing {head}: no seal has this hash, the history was made anew"
+            ),
+        }
+    }
+}
+
+/// What the log consists of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Rows.
+    pub rows: u64,
+    /// Those that a seal holds.
+    pub sealed: u64,
+    /// Seals.
+    pub seals: u64,
+    /// The hash of the last seal.
+    pub head: Option<SealHash>,
+    /// Findings.
+    pub findings: u64,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            rows,
+            sealed,
+            seals,
+            ..
+        } = self;
+        let waiting = rows - sealed;
+        write!(
+            f,
+            "rows {rows}, sealed {sealed}, not yet sealed {waiting}, seals {seals}, head "
+        )?;
+        match &self.head {
+            Some(head) => write!(f, "{head}"),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+/// Compares every row with its hash and its seal, and every seal with the one before it. Findings are
+/// told as they are found, so that nothing grows with the log.
+///
+/// `noted_head` is the head of an earlier time: a seal must still have it.
+pub async fn verify(
+    log: &mut AuditSnapshot<'_>,
+    noted_head: Option<SealHash>,
+    mut tell: impl FnMut(&Finding),
+) -> Result<Summary> {
+    let mut summary = Summary::default();
+    let mut found = |finding: Option<Finding>| {
+        finding.iter().for_each(&mut tell);
+        u64::from(finding.is_some())
+    };
+
+    let mut missing_head = noted_head;
+    let mut last: Option<Seal> = None;
+    {
+        let mut seals = pin!(log.seals());
+        while let Some(seal) = seals.try_next().await? {
+            summary.seals += 1;
+            summary.findings += found(broken(&seal, last.as_ref()));
+            missing_head = missing_head.filter(|head| head.0 != seal.hash);
+            last = Some(seal);
+        }
+    }
+    summary.findings += found(missing_head.map(Finding::HeadMissing));
+    summary.head = last.map(|seal| SealHash(seal.hash));
+
+    {
+        let mut rows = pin!(log.rows());
+        while let Some(row) = rows.try_next().await? {
+            summary.rows += 1;
+            summary.sealed += u64::from(row.seal.is_some());
+            summary.findings += found(faulty(row));
+        }
+    }
+
+    let mut gone = pin!(log.lost());
+    while let Some(row) = gone.try_next().await? {
+        summary.findings += found(Some(removed(row)));
+    }
+    Ok(summary)
+}
+
+fn broken(seal: &Seal, last: Option<&Seal>) -> Option<Finding> {
+    let expected = last.map_or(1, |last| last.number.saturating_add(1));
+    let why = if seal.number != expected {
+        format!(
+            "seals {expected} to {} before it are missing",
+            seal.number.saturating_sub(1)
+        )
+    } else if seal.previous_hash.as_ref() != last.map(|last| &last.hash) {
+        "it does not continue the seal before it".to_owned()
+    } else if i64::from(seal.rows) != seal.entries {
+        format!("it is over {} rows and holds {}", seal.rows, seal.entries)
+    } else if seal.hash != seal.computed_hash {
+        "its hash is not that of what it holds".to_owned()
+    } else {
+        return None;
+    };
+    Some(Finding::SealBroken(seal.number, why))
+}
+
+fn faulty(row: Row) -> Option<Finding> {
+    let seal = row.seal.unwrap_or_default();
+    Some(match row.fault? {
+        Fault::Content => {
+            Finding::Changed(row.id, "its content is not that of its hash".to_owned())
+        }
+        Fault::Hash => Finding::Changed(row.id, format!("its hash is not the one in seal {seal}")),
+        Fault::SealedLate => Finding::Inserted(
+            row.id,
+            format!("it claims a time more than a day before seal {seal}, which holds it"),
+        ),
+        Fault::Forged => Finding::Inserted(
+            row.id,
+            "not sealed, and its content is not that of its hash: inserted, or changed at once"
+                .to_owned(),
+        ),
+        Fault::Unannounced => Finding::Inserted(
+            row.id,
+            "not sealed, and no trigger announced it for the next seal".to_owned(),
+        ),
+        Fault::Late => Finding::Inserted(
+            row.id,
+            "not sealed, and it claims a time more than a day before the last seal".to_owned(),
+        ),
+    })
+}
+
+fn removed(row: Lost) -> Finding {
+    let why = match row.seal {
+        Some(seal) => format!("seal {seal} holds it"),
+        None => "it was announced for the next seal".to_owned(),
+    };
+    Finding::Removed(row.id, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_reads_back_from_its_text() {
+        let text = "00ff".repeat(16);
+        assert_eq!(text.parse::<SealHash>().unwrap().to_string(), text);
+        for wrong in [
+            "",
+            "00",
+            &"0".repeat(63),
+            &"0".repeat(66),
+            &"+0".repeat(32),
+            &"zz".repeat(32),
+            &"ä".repeat(32),
+        ] {
+            assert!(wrong.parse::<SealHash>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Resolvers that pass over a failed statement and say success. Whatever they say, nothing of it may
+//! be stored, and nobody may be told that it was.
+
+use async_graphql::{Context, EmptySubscription, Request, Response, Schema, SimpleObject};
+use chrono::{DateTime, Utc};
+use palisade::{
+    auth::Principal,
+    db::{
+        Operation, PoolSettings, Purpose, TenantDb, TenantTx,
+        idempotency::Claim,
+        write::{Insert, Written},
+    },
+    error::Result,
+    graphql::{
+        context::ContextExt as _,
+        errors,
+        mutation::{Outcome, Write as _},
+        object::Object,
+        transaction::{OperationInfo, TenantTransaction},
+    },
+    ids::OrganizationId,
+    organizations::Organization,
+    users::UserRole,
+};
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{
+    harness::{Tenant, TestApp, eventually, refusals, run},
+    made::unique,
+};
+
+/// What a resolver says of itself.
+#[derive(SimpleObject)]
+struct Said {
+    done: bool,
+}
+
+impl From<Outcome<Organization>> for Said {
+    fn from(outcome: Outcome<Organization>) -> Self {
+        Self {
+            done: outcome.value.is_some(),
+        }
+    }
+}
+
+async fn insert(tx: &TenantTx, slug: &str) -> Written<Organization> {
+    Insert::<Organization>::new(OrganizationId::generate())
+        .set("name", "Careless")
+        .set("slug", slug)
+        .run(tx)
+        .await
+}
+
+/// Takes the refusal of the second for nothing.
+async fn insert_twice(tx: &TenantTx, slug: &str) -> Written<Organization> {
+    let first = insert(tx, slug).await?;
+    assert!(insert(tx, slug).await.is_err());
+    Ok(first)
+}
+
+struct Nothing;
+
+#[async_graphql::Object]
+impl Nothing {
+    async fn nothing(&self) -> bool {
+        false
+    }
+}
+
+struct Careless;
+
+#[async_graphql::Object]
+impl Careless {
+    async fn good(&self, ctx: &Context<'_>, slug: String) -> Result<Object<Said>> {
+        ctx.write(insert(ctx.tx(), &slug)).await
+    }
+
+    async fn within(&self, ctx: &Context<'_>, slug: String) -> Result<Object<Said>> {
+        ctx.write(insert_twice(ctx.tx(), &slug)).await
+    }
+
+    async fn outside(&self, ctx: &Context<'_>, slug: String) -> Object<Said> {
+        let done = insert_twice(ctx.tx(), &slug).await.is_ok();
+        Said { done }.into()
+    }
+}
+
+type Bad = Schema<Nothing, Careless, EmptySubscription>;
+
+async fn execute(
+    schema: &Bad,
+    tenant: &Tenant,
+    document: &str,
+    dry_run: bool,
+    claim: Option<Claim>,
+) -> Response {
+    let principal = Principal {
+        tenant: tenant.id,
+        user: tenant.owner().user,
+        role: UserRole::Owner,
+        expires_at: DateTime::<Utc>::MAX_UTC,
+    };
+    let request_id = Uuid::now_v7();
+    let info = OperationInfo {
+        operation: Operation::new(request_id),
+        purpose: Purpose::Write,
+        traced: false,
+        dry_run,
+        claim,
+        cost: 0,
+    };
+    let request = Request::new(document).data(principal).data(info);
+    let mut response = schema.execute(request).await;
+    errors::finish(&mut response, request_id, false);
+    response
+}
+
+async fn count(superuser: &mut PgConnection, sql: &str, tenant: &Tenant) -> i64 {
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        .bind(tenant.id)
+        .fetch_one(superuser)
+        .await
+        .unwrap()
+}
+
+const ORGANIZATIONS: &str = "select count(*) from organizations where tenant_id = $1";
+const KEYS: &str = "select count(*) from idempotency_keys where tenant_id = $1";
+
+#[test]
+fn a_resolver_that_passes_over_a_failure_stores_nothing_and_is_no_success() {
+    run(async {
+        let app = TestApp::shared().await;
+        // Its own database, so that its connections can be counted.
+        let app = app.in_own_database(&[]).await;
+        let (acme, globex) = (app.tenant().await, app.tenant().await);
+        let mut superuser = app.connect("postgres").await;
+        let settings = PoolSettings {
+            size: 1,
+            acquire_timeout_ms: 5_000,
+        };
+        let db = TenantDb::connect(&app.database_url("palisade_app"), settings)
+            .await
+            .unwrap();
+        let schema: Bad = Schema::build(Nothing, Careless, EmptySubscription)
+            .extension(TenantTransaction)
+            .data(db.clone())
+            .finish();
+        let mut good = 0;
+        for fields in [
+            &["within"][..],
+            &["outside"],
+            &["within", "good"],
+            &["outside", "good"],
+            &["good", "within"],
+            &["good", "outside"],
+            &["good", "within", "good"],
+            &["outside", "outside"],
+            &["outside", "within"],
+        ] {
+            let fields = fields.iter().enumerate();
+            let fields: Vec<String> = fields
+                .map(|(n, field)| format!("f{n}: {field}(slug: \"{}\") {{ done }}", unique("s")))
+                .collect();
+            let document = format!("mutation {{ {} }}", fields.join(" "));
+            for (dry_run, with_key) in [(false, false), (true, false), (false, true)] {
+                let claim =
+                    with_key.then(|| Claim::new(acme.owner().user, None, "key", &[b"request"]));
+                let response = execute(&schema, &acme, &document, dry_run, claim).await;
+                let answer = json!(response);
+                assert_eq!(answer["data"], json!(null), "{document} {answer}");
+                assert_eq!(
+                    answer["errors"][0]["extensions"]["code"], "INTERNAL",
+                    "{answer}"
+                );
+                assert_eq!(answer["errors"][0]["message"], "internal error");
+                assert_eq!(
+                    count(&mut superuser, ORGANIZATIONS, &acme).await,
+                    0,
+                    "{document}"
+                );
+                assert_eq!(count(&mut superuser, KEYS, &acme).await, 0, "{document}");
+
+                // The one connection serves the next tenant as if nothing had been.
+                let document = format!("mutation {{ good(slug: \"{}\") {{ done }} }}", unique("s"));
+                let response = execute(&schema, &globex, &document, false, None).await;
+                assert_eq!(json!(response)["data"], json!({ "good": { "done": true } }));
+                good += 1;
+                assert_eq!(count(&mut superuser, ORGANIZATIONS, &globex).await, good);
+            }
+        }
+        eventually("no connection is in a transaction", async || {
+            let open = "select count(*) from pg_stat_activity where datname = current_database()
+                        and usename = 'palisade_app' and xact_start is not null and $1 is not null";
+            count(&mut superuser, open, &acme).await == 0
+        })
+        .await;
+        db.close().await;
+        app.drop_database().await;
+    });
+}
+
+#[test]
+fn a_commit_that_the_database_refuses_is_an_error_and_stores_neither_rows_nor_answer() {
+    run(async {
+        let app = TestApp::shared().await;
+        let app = app
+            .in_own_database(&[
+                "create function public.refuse() returns trigger language plpgsql as $$ begin
+                    if new.name = 'Refused' then raise exception 'refused at the end'; end if;
+                    return null;
+                 end $$",
+                "create constraint trigger refuse after insert on organizations
+                 deferrable initially deferred for each row execute function public.refuse()",
+            ])
+            .await;
+        let acme = app.tenant().await;
+        let owner = acme.owner();
+        let mut superuser = app.connect("postgres").await;
+        let input = json!({ "input": { "name": "Refused" } });
+        let document = crate::harness::mutation("createOrganization", "organization { id }");
+        for headers in [
+            &[][..],
+            &[("idempotency-key", "key")],
+            &[("idempotency-key", "key")],
+        ] {
+            let reply = owner.send(&document, &input, headers).await;
+            let answer = reply.answer();
+            assert_eq!(answer.code(), "INTERNAL", "{}", answer.body);
+            assert_eq!(answer.body["data"], json!(null));
+            assert_eq!(reply.header("idempotency-replayed"), None);
+            assert_eq!(count(&mut superuser, ORGANIZATIONS, &acme).await, 0);
+            assert_eq!(count(&mut superuser, KEYS, &acme).await, 0);
+        }
+        let input = json!({ "name": "Accepted" });
+        let payload = owner.does("createOrganization", input, "").await;
+        assert_eq!(refusals(&payload), []);
+        assert_eq!(count(&mut superuser, ORGANIZATIONS, &acme).await, 1);
+        app.drop_database().await;
+    });
+}

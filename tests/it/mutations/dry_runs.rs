@@ -1,0 +1,100 @@
+//! `Prefer: tx=rollback`: what a mutation would do, without doing it.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use palisade::users::UserRole;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    assert_done, document,
+    samples::{Rows, samples},
+    send, tenant_and_schema,
+};
+use crate::harness::run;
+
+/// Takes out of an answer what differs between two runs that do the same: the ids that they make, the
+/// cursors of those rows, and the time.
+struct Redaction<'a> {
+    input: &'a str,
+    started: DateTime<Utc>,
+    made: HashMap<Uuid, usize>,
+}
+
+impl Redaction<'_> {
+    fn redact(&mut self, value: &mut Value) {
+        match value {
+            Value::Array(values) => values.iter_mut().for_each(|value| self.redact(value)),
+            Value::Object(fields) => {
+                fields.remove("cursor");
+                fields.values_mut().for_each(|value| self.redact(value));
+            }
+            Value::String(text) => {
+                let uuid = text.split_once('_').map_or(text.as_str(), |(_, uuid)| uuid);
+                let is_now = |time: DateTime<Utc>| time >= self.started;
+                if let Ok(uuid) = uuid.parse::<Uuid>() {
+                    if !self.input.contains(&uuid.simple().to_string()) {
+                        let next = self.made.len();
+                        let known = *self.made.entry(uuid).or_insert(next);
+                        *text = format!("[id {known}]");
+                    }
+                } else if text.parse().is_ok_and(is_now) {
+                    "[now]".clone_into(text);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_of_any_mutation_answers_like_the_real_one_and_changes_nothing() {
+    run(async {
+        let (tenant, schema) = tenant_and_schema().await;
+        let owner = tenant.owner();
+        let mut sql = tenant.begin().await;
+        for sample in samples() {
+            let name = sample.name();
+            let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
+            let document = document(&schema, sample.field);
+            let (input, request) = ((sample.input)(&rows), Uuid::now_v7());
+            let (text, started) = (input.to_string(), std::time::SystemTime::now().into());
+            let redacted = |mut body: Value| {
+                let made = HashMap::new();
+                let input = &text;
+                Redaction {
+                    input,
+                    started,
+                    made,
+                }
+                .redact(&mut body);
+                body
+            };
+
+            let before = tenant.everything().await;
+            let variables = json!({ "input": input });
+            let headers = [
+                ("x-request-id", &*request.to_string()),
+                ("prefer", "tx=rollback"),
+            ];
+            let dry = owner.send(&document, &variables, &headers).await;
+            assert_done(&dry.answer(), sample.field);
+            let applied = dry.header("preference-applied");
+            assert_eq!(applied, Some("tx=rollback"), "{name}");
+            assert_eq!(tenant.everything().await, before, "{name}");
+
+            let real = send(owner, &document, &input, request).await;
+            assert_done(&real.answer(), sample.field);
+            for header in ["preference-applied", "idempotency-replayed"] {
+                assert_eq!(real.header(header), None, "{name}: {header}");
+            }
+            assert_ne!(tenant.everything().await, before, "{name}");
+            assert_eq!(
+                redacted(dry.answer().body),
+                redacted(real.answer().body),
+                "{name}"
+            );
+        }
+    });
+}

@@ -1,0 +1,92 @@
+//! Every mutation, tried by every role. The answer is the database's: `role_rules` asks it by SQL.
+
+use std::fmt::Write as _;
+
+use futures_util::future::join_all;
+use palisade::users::UserRole;
+use uuid::Uuid;
+
+use super::{
+    ROLES, document, outcome,
+    samples::{Rows, Sample, samples},
+    send, tenant_and_schema,
+};
+use crate::{
+    cross_tenant::Schema,
+    harness::{TestApp, run},
+};
+
+/// Whose comments a mutation meets, if it meets any.
+#[derive(Clone, Copy)]
+enum Comments {
+    Own,
+    OfAnother,
+}
+
+impl Comments {
+    fn author(self, caller: UserRole) -> UserRole {
+        match (self, caller) {
+            (Self::Own, caller) => caller,
+            (Self::OfAnother, UserRole::Owner) => UserRole::Member,
+            (Self::OfAnother, _) => UserRole::Owner,
+        }
+    }
+}
+
+/// One line of the grid: what each role is answered. Whoever is refused has written nothing.
+async fn line(schema: &Schema, sample: &Sample, comments: Option<Comments>) -> String {
+    let name = match comments {
+        None => sample.name(),
+        Some(Comments::Own) => format!("{} (own comment)", sample.name()),
+        Some(Comments::OfAnother) => format!("{} (another's comment)", sample.name()),
+    };
+    let tenant = TestApp::shared().await.tenant().await;
+    let mut sql = tenant.begin().await;
+    let document = document(schema, sample.field);
+    let mut line = format!("{name:<42}");
+    for role in ROLES {
+        let author = comments.unwrap_or(Comments::Own).author(role);
+        let rows = Rows::new(&tenant, &mut sql, author).await;
+        let before = tenant.everything().await;
+        let input = (sample.input)(&rows);
+        let reply = send(tenant.caller(role), &document, &input, Uuid::now_v7()).await;
+        let answer = reply.answer();
+        let outcome = outcome(&answer, sample.field);
+        let has_written = tenant.everything().await != before;
+        assert_eq!(has_written, outcome == "ok", "{name}: {}", answer.body);
+        write!(line, "{outcome:<15}").unwrap();
+    }
+    line.trim_end().to_owned()
+}
+
+#[test]
+fn each_role_may_do_what_the_grid_says_and_writes_nothing_else() {
+    run(async {
+        let mut head = format!("{:<42}", "");
+        for role in ROLES {
+            write!(head, "{:<15}", role.as_str()).unwrap();
+        }
+        let (tenant, schema) = tenant_and_schema().await;
+        let mut sql = tenant.begin().await;
+        let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
+        let mut samples = samples();
+        samples.sort_by_key(Sample::name);
+        let mut cases = Vec::new();
+        for sample in &samples {
+            if sample.touches_comments(&rows) {
+                cases.push((sample, Some(Comments::Own)));
+                cases.push((sample, Some(Comments::OfAnother)));
+            } else {
+                cases.push((sample, None));
+            }
+        }
+        let mut lines = vec![head.trim_end().to_owned()];
+        for some in cases.chunks(8) {
+            let some = some
+                .iter()
+                .map(|(sample, comments)| line(&schema, sample, *comments));
+            lines.extend(join_all(some).await);
+        }
+        insta::assert_snapshot!(lines.join("\n"));
+    });
+}

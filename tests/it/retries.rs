@@ -1,0 +1,238 @@
+//! What the database gives up in favour of another is done again, once, and not for ever.
+
+use futures_util::future::join_all;
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::{
+    harness::{Caller, Tenant, TestApp, eventually, mutation, refusals, run},
+    made::{self, fingerprint, read},
+};
+
+#[test]
+fn clients_in_each_others_way_all_succeed_each_time() {
+    run(async {
+        // The second storm is so dense that hardly anybody would get through but for the last run.
+        for (pairs, rounds) in [(1, 200), (4, 25)] {
+            storm(pairs, rounds).await;
+        }
+    });
+}
+
+/// Pairs of clients who change the same two projects in opposite order, each so many times.
+async fn storm(pairs: usize, rounds: usize) {
+    // Found at once: usually a deadlock is looked for after a second.
+    let settings = "do $$ begin
+            execute format('alter role palisade_app in database %I set deadlock_timeout = ''1ms''', current_database());
+        end $$";
+    let app = TestApp::shared().await.in_own_database(&[settings]).await;
+    let acme = app.tenant().await;
+    let owner = acme.owner();
+    let organization = made::organization(owner).await;
+    let one = made::project(owner, &organization).await;
+    let two = made::project(owner, &organization).await;
+    let client = async |first: &str, second: &str, way: &str| {
+        for round in 0..rounds {
+            let name = format!("{way} {round}");
+            let field = |alias, id| {
+                format!(
+                    "{alias}: updateProject(input: {{ id: \"{id}\", name: \"{name}\" }}) {{ project {{ name }} userErrors {{ code }} }}"
+                )
+            };
+            let (a, b) = (field("a", first), field("b", second));
+            let reply = owner
+                .send(&format!("mutation {{ {a} {b} }}"), &json!({}), &[])
+                .await;
+            let done = json!({ "project": { "name": name }, "userErrors": [] });
+            assert_eq!(reply.answer().data(), &json!({ "a": done, "b": done }));
+        }
+    };
+    let clients = (0..pairs).map(async |pair| {
+        let (there, back) = (format!("There {pair}"), format!("Back {pair}"));
+        tokio::join!(client(&one, &two, &there), client(&two, &one, &back))
+    });
+    join_all(clients).await;
+    let sent = 2 * pairs * rounds;
+    let expected = 1 + sent;
+    let first = read(owner, "project", &one, "name version").await;
+    let second = read(owner, "project", &two, "name version").await;
+    assert_eq!(first["version"], expected);
+    assert_eq!(second["version"], expected);
+    // One of them was the last at both.
+    assert_eq!(first["name"], second["name"]);
+    let audited: i64 = sqlx::query_scalar(
+        "select count(*) from audit_logs where tenant_id = $1 and action = 'project.updated'",
+    )
+    .bind(acme.id)
+    .fetch_one(&mut app.connect("postgres").await)
+    .await
+    .unwrap();
+    assert_eq!(audited, 2 * i64::try_from(sent).unwrap());
+    // The server counts them when it comes to it.
+    eventually("there were deadlocks", async || {
+        let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+        let found: i64 = sqlx::query_scalar(deadlocks)
+            .fetch_one(&mut app.connect("postgres").await)
+            .await
+            .unwrap();
+        found >= 10
+    })
+    .await;
+    app.drop_database().await;
+}
+
+/// A database in which making organizations fails for so many runs. Those of the first kind fail at
+/// once, those of the second when they commit.
+async fn failing(error: &str, runs: u32, at_commit: bool) -> &'static TestApp {
+    let function = format!(
+        "create function public.fail() returns trigger language plpgsql as $$ begin
+            if nextval('public.runs') <= {runs} then raise {error}; end if;
+            return new;
+         end $$"
+    );
+    let trigger = if at_commit {
+        "create constraint trigger fail after insert on organizations
+         deferrable initially deferred for each row execute function public.fail()"
+    } else {
+        "create trigger fail before insert on organizations
+         for each row execute function public.fail()"
+    };
+    let steps = [
+        "create sequence public.runs",
+        "grant usage on sequence public.runs to palisade_app",
+        &function,
+        trigger,
+    ];
+    TestApp::shared().await.in_own_database(&steps).await
+}
+
+/// How often the trigger ran.
+async fn runs(superuser: &mut PgConnection) -> i64 {
+    sqlx::query_scalar("select last_value from public.runs where is_called")
+        .fetch_one(superuser)
+        .await
+        .unwrap()
+}
+
+async fn keys(superuser: &mut PgConnection, tenant: &Tenant) -> i64 {
+    sqlx::query_scalar("select count(*) from idempotency_keys where tenant_id = $1")
+        .bind(tenant.id)
+        .fetch_one(superuser)
+        .await
+        .unwrap()
+}
+
+async fn comments(caller: &Caller) -> u64 {
+    let answer = caller.query("{ comments { totalCount } }").await;
+    answer.data()["comments"]["totalCount"].as_u64().unwrap()
+}
+
+#[test]
+fn a_fault_that_does_not_end_is_unavailable_after_eight_runs() {
+    run(async {
+        for (error, at_commit) in [
+            ("serialization_failure", false),
+            ("deadlock_detected", true),
+        ] {
+            let app = failing(error, u32::MAX, at_commit).await;
+            let acme = app.tenant().await;
+            let owner = acme.owner();
+            let mut superuser = app.connect("postgres").await;
+            let product = made::product(owner).await;
+            let before = fingerprint(&acme).await;
+            let create = "createOrganization(input: { name: \"n\" }) { organization { id } }";
+            let said = format!(
+                "createComment(input: {{ subjectId: \"{product}\", body: \"b\" }}) {{ comment {{ id }} }}"
+            );
+            let mut ran = 0;
+            for document in [
+                format!("mutation {{ {create} }}"),
+                format!("mutation {{ {said} {create} }}"),
+            ] {
+                for headers in [&[][..], &[("idempotency-key", "key")]] {
+                    let reply = owner.send(&document, &json!({}), headers).await;
+                    assert_eq!(reply.status, 503, "{}", reply.text);
+                    assert_eq!(reply.header("retry-after"), Some("1"));
+                    let answer = reply.answer();
+                    assert_eq!(answer.code(), "UNAVAILABLE");
+                    assert_eq!(answer.body["data"], json!(null));
+                    ran += 8;
+                    assert_eq!(runs(&mut superuser).await, ran, "{document} {headers:?}");
+                    assert!(fingerprint(&acme).await == before);
+                    assert_eq!(keys(&mut superuser, &acme).await, 0);
+                }
+            }
+            app.drop_database().await;
+        }
+    });
+}
+
+#[test]
+fn a_fault_that_ends_is_not_seen_and_what_was_asked_is_done_once() {
+    run(async {
+        for (error, at_commit, with_key) in [
+            ("serialization_failure", false, false),
+            ("deadlock_detected", false, true),
+            ("serialization_failure", true, false),
+            ("serialization_failure", true, true),
+        ] {
+            let app = failing(error, 2, at_commit).await;
+            let acme = app.tenant().await;
+            let owner = acme.owner();
+            let mut superuser = app.connect("postgres").await;
+            let product = made::product(owner).await;
+            let document = format!(
+                "mutation {{
+                    createComment(input: {{ subjectId: \"{product}\", body: \"b\" }}) {{ comment {{ id }} }}
+                    createOrganization(input: {{ name: \"n\" }}) {{ organization {{ slug version }} }} }}"
+            );
+            let key = [("idempotency-key", "key")];
+            let headers = if with_key { &key[..] } else { &[] };
+            let reply = owner.send(&document, &json!({}), headers).await;
+            let answer = reply.answer();
+            let expected = json!({ "organization": { "slug": "n", "version": 1 } });
+            assert_eq!(answer.data()["createOrganization"], expected);
+            assert_eq!(
+                runs(&mut superuser).await,
+                3,
+                "{error} {at_commit} {with_key}"
+            );
+            assert_eq!(comments(owner).await, 1);
+            let answer = owner
+                .query("{ organizations { nodes { slug auditLogs { totalCount } } } }")
+                .await;
+            let once = json!([{ "slug": "n", "auditLogs": { "totalCount": 1 } }]);
+            assert_eq!(answer.data()["organizations"]["nodes"], once);
+            assert_eq!(keys(&mut superuser, &acme).await, i64::from(with_key));
+            app.drop_database().await;
+        }
+    });
+}
+
+#[test]
+fn what_is_no_contention_is_tried_once() {
+    run(async {
+        for error in [
+            "exception 'a defect'",
+            "lock_not_available",
+            "query_canceled",
+        ] {
+            let app = failing(error, u32::MAX, false).await;
+            let acme = app.tenant().await;
+            let mut superuser = app.connect("postgres").await;
+            let document = mutation("createOrganization", "organization { id }");
+            let variables = json!({ "input": { "name": "n" } });
+            let reply = acme.owner().send(&document, &variables, &[]).await;
+            assert!(!reply.answer().code().is_empty(), "{}", reply.text);
+            assert_eq!(runs(&mut superuser).await, 1, "{error}");
+            // Nor is what the database refuses for a reason.
+            let payload = acme
+                .owner()
+                .mutate("createOrganization", json!({ "name": "" }), "")
+                .await;
+            assert_eq!(refusals(&payload).len(), 2);
+            assert_eq!(runs(&mut superuser).await, 1);
+            app.drop_database().await;
+        }
+    });
+}
