@@ -10,7 +10,7 @@ export type Session = { token: string };
 export function clientFor(session: Session, onExpired: () => void): Client {
   return new Client({
     url: "/graphql",
-    // The API takes POST alone; urql would send short queries by GET.
+    // By default urql sends short queries by GET, with the variables in the address, which logs keep.
     preferGetMethod: false,
     exchanges: [
       cacheExchange,
