@@ -190,6 +190,19 @@ test("a conflict can be overwritten, and is asked again if somebody was faster s
   expect(now).toEqual({ name: "Raced", description: "Mine.", version: 4 });
 });
 
+test("two people of one tenant: who saves last is asked", async ({ left, right }) => {
+  const acme = await left.signIn("acme");
+  await right.signIn("acme", "mia");
+  await project(acme, "Shared");
+  const [mine, theirs] = [await left.edit("Shared"), await right.edit("Shared")];
+  await mine.getByLabel("Description").fill("Olivia was here.");
+  await mine.getByRole("button", { name: "Save" }).click();
+  await expect(left.card("Shared")).toContainText("Olivia was here.");
+  await theirs.getByLabel("Description").fill("Mia was here.");
+  await theirs.getByRole("button", { name: "Save" }).click();
+  await expect(theirs.getByRole("alert")).toContainText("Olivia was here.");
+});
+
 test("a refusal stands at its field", async ({ left }) => {
   const acme = await left.signIn("acme");
   const { id } = await project(acme, "Refused");
