@@ -1,8 +1,9 @@
 //! One PostgreSQL, one database, one service for the whole binary, and callers to talk to it.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
-    future::Future,
+    future::{Future, pending},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -27,16 +28,27 @@ use palisade::{
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json, value::RawValue};
 use sqlx::{Connection as _, PgConnection, Row as _};
-use tokio::{runtime::Runtime, sync::OnceCell};
+use tokio::{
+    runtime::Runtime,
+    sync::{OnceCell, oneshot},
+};
 use uuid::Uuid;
 
 /// Connections belong to the runtime that opened them, so all tests share one.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 static APP: OnceCell<TestApp> = OnceCell::const_new();
 
-/// Runs a test on the shared runtime.
+thread_local! {
+    /// What ends the services that the test of this thread has started, when it is dropped.
+    static ENDINGS: RefCell<Vec<oneshot::Sender<()>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs a test on the shared runtime. The services that it starts end with it: each holds connections,
+/// of which PostgreSQL has no more than it was started with.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
-    RUNTIME.block_on(test)
+    let done = RUNTIME.block_on(test);
+    drop(ENDINGS.take());
+    done
 }
 
 /// A client that lets go of idle connections before the service does, which closes them after 10 s: a
@@ -78,7 +90,8 @@ impl TestApp {
             database,
         };
         app.assert_role_is_bound().await;
-        let url = app.serve(ServiceOptions::default()).await;
+        let settings = settings(ServiceOptions::default());
+        let url = serve(app.server, &app.database, settings, pending()).await;
         Self { url, ..app }
     }
 
@@ -129,32 +142,9 @@ impl TestApp {
 
     /// A service over a database, with settings of the test's own.
     pub async fn serve_with(&self, database: &str, settings: ServiceSettings) -> String {
-        let app = self.server.url("palisade_app", database);
-        let db = TenantDb::connect(&app, settings.pool).await.unwrap();
-        let auth = self.server.url("palisade_auth", database);
-        let directory = SignInDb::connect(&auth).await.unwrap();
-        let features = Features {
-            introspection: true,
-            explorer: true,
-            development: true,
-            people: true,
-        };
-        let service = Service::new(
-            db.recording_statements(),
-            Some(directory),
-            tokens(),
-            &settings,
-            features,
-        )
-        .unwrap();
-        let listener = http::listen(settings.listen).await.unwrap();
-        let url = format!("http://{}/graphql", listener.local_addr().unwrap());
-        RUNTIME.spawn(async move {
-            http::serve(listener, service, &settings, std::future::pending())
-                .await
-                .unwrap();
-        });
-        url
+        let (ending, ended) = oneshot::channel();
+        ENDINGS.with_borrow_mut(|endings| endings.push(ending));
+        serve(self.server, database, settings, async { drop(ended.await) }).await
     }
 
     /// Another migrated database, for a test whose rows or settings the others must not see.
@@ -252,6 +242,41 @@ impl TestApp {
             callers,
         }
     }
+}
+
+/// Serves a database until `stop`; answers the address of the API.
+async fn serve(
+    server: &Embedded,
+    database: &str,
+    settings: ServiceSettings,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> String {
+    let app = server.url("palisade_app", database);
+    let db = TenantDb::connect(&app, settings.pool).await.unwrap();
+    let auth = server.url("palisade_auth", database);
+    let directory = SignInDb::connect(&auth).await.unwrap();
+    let features = Features {
+        introspection: true,
+        explorer: true,
+        development: true,
+        people: true,
+    };
+    let service = Service::new(
+        db.recording_statements(),
+        Some(directory),
+        tokens(),
+        &settings,
+        features,
+    )
+    .unwrap();
+    let listener = http::listen(settings.listen).await.unwrap();
+    let url = format!("http://{}/graphql", listener.local_addr().unwrap());
+    RUNTIME.spawn(async move {
+        http::serve(listener, service, &settings, stop)
+            .await
+            .unwrap();
+    });
+    url
 }
 
 /// What differs between the services of the tests.

@@ -129,7 +129,7 @@ impl Place {
             "listen_addresses=",
             "port=5432",
             "unix_socket_permissions=0700",
-            "max_connections=400",
+            "max_connections=200",
             "shared_buffers=64MB",
             "logging_collector=off",
             "log_destination=stderr",
