@@ -7,10 +7,11 @@ const service = new URL(process.env.PALISADE_GRAPHQL_URL ?? "http://127.0.0.1:80
 export default defineConfig({
   plugins: [react()],
   server: {
-    // The page and the API have one origin for the browser, so there is no CORS to set up.
+    // The page and the API have one origin for the browser, so there is no CORS to set up. The host stays
+    // the page's: by it the service knows that its origin is the same.
     proxy: {
-      "/graphql": { target: service, changeOrigin: true },
-      "/dev": { target: service, changeOrigin: true },
+      "/graphql": { target: service },
+      "/dev": { target: service },
     },
   },
 });

@@ -832,3 +832,29 @@ fn rows_from_before_the_migration_are_hashed_and_wait_for_their_seal() {
         }
     });
 }
+
+#[test]
+fn what_a_mutation_wrote_is_sealed_soon_after() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        let make =
+            r#"mutation { createOrganization(input: { name: "Sealed" }) { userErrors { code } } }"#;
+        assert_eq!(
+            tenant.owner().query(make).await.data()["createOrganization"]["userErrors"],
+            json!([])
+        );
+        let mut postgres = tenant.app.connect("postgres").await;
+        eventually("nothing waits for a seal", async || {
+            let waiting: i64 =
+                sqlx::query_scalar("select count(*) from audit_unsealed where tenant_id = $1")
+                    .bind(tenant.id)
+                    .fetch_one(&mut postgres)
+                    .await
+                    .unwrap();
+            waiting == 0
+        })
+        .await;
+        let log = verify(&tenant, &[]).await.ok();
+        assert!(log.contains("not yet sealed 0, seals 1"), "{log}");
+    });
+}

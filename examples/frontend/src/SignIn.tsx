@@ -30,7 +30,7 @@ export function SignIn({ notice, onSignIn }: { notice: string; onSignIn: (sessio
         </p>
       )}
       {tenants.map((tenant) => (
-        <section key={tenant.slug} aria-label={tenant.name}>
+        <div key={tenant.slug} role="group" aria-label={tenant.name}>
           <h3>{tenant.name}</h3>
           <ul className="people">
             {tenant.people.filter((user) => user.status === "ACTIVE").map((user) => (
@@ -48,7 +48,7 @@ export function SignIn({ notice, onSignIn }: { notice: string; onSignIn: (sessio
               </li>
             ))}
           </ul>
-        </section>
+        </div>
       ))}
       <form
         onSubmit={(event) => {

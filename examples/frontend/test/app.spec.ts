@@ -265,7 +265,7 @@ test("a token that proves nothing leads back to the sign-in", async ({ left, rig
 });
 
 test("demo users are a click away", async ({ left }) => {
-  await left.root.getByRole("region", { name: "Acme" }).getByRole("button", { name: /BILLING/ }).click();
+  await left.root.getByRole("group", { name: "Acme" }).getByRole("button", { name: /BILLING/ }).click();
   await expect(left.root.getByText("ben@acme.example, BILLING")).toBeVisible();
 });
 
