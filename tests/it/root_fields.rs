@@ -488,3 +488,38 @@ fn the_audit_log_holds_what_was_done_and_nothing_of_what_was_refused() {
         assert_eq!(nodes.len(), 3, "{nodes:?}");
     });
 }
+
+#[test]
+fn the_entries_of_one_operation_stand_in_the_order_of_its_changes() {
+    run(async {
+        let acme = TestApp::shared().await.tenant().await;
+        let names: Vec<String> = (0..20).map(|number| format!("Number {number}")).collect();
+        let fields: String = (names.iter().enumerate())
+            .map(|(at, name)| {
+                format!("f{at}: createOrganization(input: {{ name: \"{name}\" }}) {{ userErrors {{ code }} }} ")
+            })
+            .collect::<Vec<_>>()
+            .concat();
+        let made = acme
+            .owner()
+            .query(&format!("mutation {{ {fields} }}"))
+            .await;
+        made.data();
+        let log = acme
+            .owner()
+            .query(
+                "{ auditLogs(first: 20, filter: { action: { eq: \"organization.created\" } }) {
+                     nodes { changes { field after } } } }",
+            )
+            .await;
+        let entries = log.data()["auditLogs"]["nodes"].as_array().unwrap();
+        let told: Vec<&str> = entries
+            .iter()
+            .flat_map(|entry| entry["changes"].as_array().unwrap())
+            .filter(|change| change["field"] == "name")
+            .map(|change| change["after"].as_str().unwrap())
+            .rev()
+            .collect();
+        assert_eq!(told, names, "the newest first, of one time");
+    });
+}
