@@ -1,4 +1,18 @@
+import { existsSync } from "node:fs";
+import { delimiter, join } from "node:path";
+
 import { defineConfig } from "@playwright/test";
+
+/** The browser of the machine: the tests fetch none. */
+function chromium(): string {
+  const named = process.env.PLAYWRIGHT_CHROMIUM;
+  if (named) return named;
+  const places = (process.env.PATH ?? "").split(delimiter);
+  const names = ["chromium", "chromium-browser", "google-chrome"];
+  const found = names.flatMap((name) => places.map((place) => join(place, name))).find(existsSync);
+  if (!found) throw new Error("no Chromium: install one, or name it in PLAYWRIGHT_CHROMIUM");
+  return found;
+}
 
 export default defineConfig({
   testDir: "test",
@@ -9,7 +23,7 @@ export default defineConfig({
   reporter: "list",
   use: {
     launchOptions: {
-      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      executablePath: chromium(),
       args: [
         "--headless",
         "--no-sandbox",
