@@ -119,6 +119,12 @@ impl<T> From<Error> for Refusal<T> {
     }
 }
 
+impl<T> From<sqlx::Error> for Refusal<T> {
+    fn from(error: sqlx::Error) -> Self {
+        Error::from(error).into()
+    }
+}
+
 /// A constraint of the database and what a client reads when it is violated.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {

@@ -16,7 +16,7 @@ use sea_query::{
     Alias, ArrayType, Asterisk, Cond, Expr, ExprTrait as _, Func, JoinType, NullOrdering, Order,
     PostgresQueryBuilder, Query, SelectStatement, extension::postgres::PgFunc,
 };
-use sea_query_sqlx::SqlxBinder as _;
+use sea_query_sqlx::SqlxBinder;
 use sqlx::{IntoArguments as _, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
@@ -568,7 +568,7 @@ fn group<E: Entity>(rows: &[PgRow]) -> Result<HashMap<Option<Uuid>, Vec<Arc<E>>>
 }
 
 /// The statement of a query: names and placeholders in the text, every value an argument.
-pub(super) fn statement(query: &SelectStatement) -> Statement {
+pub(super) fn statement(query: &impl SqlxBinder) -> Statement {
     let (text, values) = query.build_sqlx(PostgresQueryBuilder);
     Statement::built(text, values.into_arguments())
 }

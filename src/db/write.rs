@@ -8,14 +8,10 @@ use std::collections::HashSet;
 
 use async_graphql::MaybeUndefined;
 pub use sea_query::Value;
-use sea_query::{
-    DynIden, Expr, ExprTrait as _, IntoIden as _, LockType, PostgresQueryBuilder, Query,
-};
-use sea_query_sqlx::SqlxBinder as _;
-use sqlx::{IntoArguments as _, postgres::PgRow};
+use sea_query::{DynIden, Expr, ExprTrait as _, IntoIden as _, LockType, Query};
 use uuid::Uuid;
 
-use super::{Statement, TenantTx, entity::Entity, page};
+use super::{TenantTx, entity::Entity, page};
 use crate::{
     error::{Error, Result},
     ids::EntityId as _,
@@ -95,13 +91,11 @@ impl<E: Writable> Insert<E> {
             .values(self.values.values)
             .map_err(|error| Error::Internal(error.to_string().into()))?
             .returning(Query::returning().columns(E::COLUMNS.iter().copied()));
-        let (text, values) = query.build_sqlx(PostgresQueryBuilder);
-        let statement = Statement::built(text, values.into_arguments());
-        let row = tx.fetch_optional(statement).await;
+        let row = tx.fetch_optional(page::statement(&query)).await;
         let row = row.map_err(|error| refusal(error, E::RULES))?;
         row.map_or_else(
             || Err(Error::Internal(format!("{}: no row was inserted", E::TABLE).into()).into()),
-            |row| read(&row),
+            |row| Ok(E::read(&row)?),
         )
     }
 }
@@ -213,21 +207,14 @@ impl<E: Writable> Update<E> {
             for state in &states {
                 query.and_where(state.holds.clone());
             }
-            let (text, arguments) = query.build_sqlx(PostgresQueryBuilder);
-            let statement = Statement::built(text, arguments.into_arguments());
-            let row = tx.fetch_optional(statement).await;
+            let row = tx.fetch_optional(page::statement(&query)).await;
             if let Some(row) = row.map_err(|error| refusal(error, E::RULES))? {
-                return read(&row);
+                return Ok(E::read(&row)?);
             }
-            return match look::<E>(tx, id, if_version, &states).await? {
-                Seen::Unhindered(_) => Err(Error::Forbidden.into()),
-                Seen::Hindered(refusal) => Err(refusal),
-            };
+            look::<E>(tx, id, if_version, &states).await?;
+            return Err(Error::Forbidden.into());
         }
-        match look::<E>(tx, id, if_version, &states).await? {
-            Seen::Unhindered(row) => Ok(row),
-            Seen::Hindered(refusal) => Err(refusal),
-        }
+        look::<E>(tx, id, if_version, &states).await
     }
 }
 
@@ -246,16 +233,12 @@ pub async fn delete_one<E: Writable>(
     if let Some(version) = if_version {
         query.and_where(Expr::col("version").eq(version));
     }
-    let (text, arguments) = query.build_sqlx(PostgresQueryBuilder);
-    let statement = Statement::built(text, arguments.into_arguments());
-    let row = tx.fetch_optional(statement).await;
+    let row = tx.fetch_optional(page::statement(&query)).await;
     if let Some(row) = row.map_err(|error| refusal(error, E::REFERRERS))? {
-        return read(&row);
+        return Ok(E::read(&row)?);
     }
-    match look::<E>(tx, id, if_version, &[]).await? {
-        Seen::Unhindered(_) => Err(Error::Forbidden.into()),
-        Seen::Hindered(refusal) => Err(refusal),
-    }
+    look::<E>(tx, id, if_version, &[]).await?;
+    Err(Error::Forbidden.into())
 }
 
 /// Deletes the rows whose `column` names a parent, as far as the caller may. Answers how many those were.
@@ -269,9 +252,7 @@ pub async fn delete_where<E: Writable>(
         .from_table(E::TABLE)
         .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
         .and_where(page::any(column, page::Value::Uuids(parents)));
-    let (text, arguments) = query.build_sqlx(PostgresQueryBuilder);
-    tx.execute(Statement::built(text, arguments.into_arguments()))
-        .await
+    tx.execute(page::statement(&query)).await
 }
 
 /// Deletes the rows with these ids, as far as they are there and the caller may. Answers them as they were.
@@ -283,12 +264,9 @@ pub async fn delete_many<E: Writable>(tx: &TenantTx, ids: &[E::Id]) -> Result<Ve
         .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
         .and_where(page::any("id", page::Value::Uuids(ids)))
         .returning(Query::returning().columns(E::COLUMNS.iter().copied()));
-    let (text, arguments) = query.build_sqlx(PostgresQueryBuilder);
-    let statement = Statement::built(text, arguments.into_arguments());
-    let rows = tx.fetch_all(statement).await;
+    let rows = tx.fetch_all(page::statement(&query)).await;
     let rows = rows.map_err(|error| refusal(error, E::REFERRERS))?;
-    let rows = rows.iter().map(E::read).collect::<sqlx::Result<_>>();
-    rows.map_err(|error| Refusal::Failed(error.into()))
+    Ok(rows.iter().map(E::read).collect::<sqlx::Result<_>>()?)
 }
 
 /// Which of these parents the rows of a type refer to in `column`, of those rows that pass a filter.
@@ -347,19 +325,13 @@ fn select<E: Writable>(tx: &TenantTx, id: E::Id) -> sea_query::SelectStatement {
     query
 }
 
-/// Why a row was not written.
-enum Seen<E> {
-    /// It is there, and nothing but the caller's role stood in the way.
-    Unhindered(E),
-    Hindered(Refusal<E>),
-}
-
+/// Says why a row was not written; answers the row if nothing but the caller's role stood in the way.
 async fn look<E: Writable>(
     tx: &TenantTx,
     id: E::Id,
     if_version: Option<i32>,
     states: &[State],
-) -> Result<Seen<E>> {
+) -> Written<E> {
     let mut query = select::<E>(tx, id);
     // Behind the row's own columns: its version, and whether each condition holds.
     query.expr(Expr::col("version"));
@@ -367,25 +339,21 @@ async fn look<E: Writable>(
         query.expr(state.holds.clone());
     }
     let Some(row) = tx.fetch_optional(page::statement(&query)).await? else {
-        return Ok(Seen::Hindered(Error::NotFound(E::Id::TYPE).into()));
+        return Err(Error::NotFound(E::Id::TYPE).into());
     };
     let entity = E::read(&row)?;
     let extra = E::COLUMNS.len();
     let version: i32 = sqlx::Row::try_get(&row, extra)?;
     if if_version.is_some_and(|known| known != version) {
-        return Ok(Seen::Hindered(Refusal::conflict(entity)));
+        return Err(Refusal::conflict(entity));
     }
     for (at, state) in states.iter().enumerate() {
         if !sqlx::Row::try_get::<bool, _>(&row, extra + 1 + at)? {
             let refusal = Refusal::because(UserErrorCode::InvalidState, "id", state.message);
-            return Ok(Seen::Hindered(refusal));
+            return Err(refusal);
         }
     }
-    Ok(Seen::Unhindered(entity))
-}
-
-fn read<E: Entity>(row: &PgRow) -> Written<E> {
-    E::read(row).map_err(|error| Refusal::Failed(error.into()))
+    Ok(entity)
 }
 
 /// What a failed statement means to a client: a violated constraint that has a rule, a number that no

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::{
     context::ContextExt as _,
-    mutation::{MAX_KEY, is_key},
+    mutation::{MAX_KEY, Outcome, is_key},
+    object::Objects,
 };
 use crate::{
     db::idempotency::{Claim, Claimed, KEPT_HOURS},
@@ -52,6 +53,17 @@ impl Row {
     pub fn because(code: UserErrorCode, field: &str, message: impl Into<String>) -> Self {
         Self::refused(vec![UserError::new(code, field, message)])
     }
+}
+
+/// What the payload of a batch holds: a result for each row, and why the whole was refused.
+#[must_use]
+pub fn results<R>(
+    outcome: Outcome<Batch>,
+    result: impl Fn(i32, Row) -> R,
+) -> (Objects<R>, Objects<UserError>) {
+    let rows = outcome.value.unwrap_or_default().0;
+    let results = (0..).zip(rows).map(|(index, row)| result(index, row));
+    (results.collect(), outcome.user_errors.into_iter().collect())
 }
 
 /// What the client asked of the whole batch.

@@ -5,10 +5,7 @@
 
 use async_graphql::Context;
 
-use super::{
-    context::ContextExt as _,
-    object::{Object, Objects},
-};
+use super::{context::ContextExt as _, object::Object};
 use crate::{
     error::Result,
     user_error::{Refusal, UserError},
@@ -20,14 +17,6 @@ pub struct Outcome<T> {
     pub value: Option<T>,
     /// Why it wrote nothing.
     pub user_errors: Vec<UserError>,
-}
-
-impl<T> Outcome<T> {
-    /// The errors as GraphQL objects.
-    #[must_use]
-    pub fn errors(errors: Vec<UserError>) -> Objects<UserError> {
-        errors.into_iter().collect()
-    }
 }
 
 /// Does the work of one root field of a mutation.
@@ -96,7 +85,7 @@ macro_rules! payload {
                 fn from(outcome: $crate::graphql::mutation::Outcome<$row>) -> Self {
                     Self {
                         $field: outcome.value.map(Into::into),
-                        user_errors: $crate::graphql::mutation::Outcome::<$row>::errors(outcome.user_errors),
+                        user_errors: outcome.user_errors.into_iter().collect(),
                     }
                 }
             }

@@ -255,7 +255,7 @@ impl Asked<'_> {
         let query =
             query.ok_or_else(|| Refused::bad("there is no `query`, and nothing that names one"))?;
         let incoming = Incoming {
-            query: query.to_string(),
+            query,
             operation_name: body.operation_name,
             variables: Variables::from_json(body.variables.unwrap_or_default().into()),
         };

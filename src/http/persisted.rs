@@ -118,7 +118,7 @@ impl Documents {
 
     /// The document that a request means; `None` if it names none at all. Learns it if it came with its
     /// hash.
-    pub fn resolve(&self, tenant: TenantId, named: Named) -> Result<Option<Arc<str>>, Refusal> {
+    pub fn resolve(&self, tenant: TenantId, named: Named) -> Result<Option<String>, Refusal> {
         let Named {
             query,
             id,
@@ -126,30 +126,33 @@ impl Documents {
         } = named;
         let name = id.as_deref().or(given.as_deref());
         if let Some(document) = name.and_then(|name| self.trusted.get(bare(name))) {
-            return Ok(Some(Arc::clone(document)));
+            return Ok(Some(document.to_string()));
         }
         let Some(query) = query else {
             return match (&id, given, &self.learned) {
                 (None, None, _) => Ok(None),
                 (None, Some(hash), Some(learned)) if !self.only_trusted => {
                     let found = learned.get(&(tenant, hash));
-                    found.map(Some).ok_or(Refusal::NotFound)
+                    let found = found.ok_or(Refusal::NotFound)?;
+                    Ok(Some(found.to_string()))
                 }
                 (None, Some(_), None) if !self.only_trusted => Err(Refusal::NotFound),
                 _ => Err(Refusal::NotTrusted),
             };
         };
         if self.only_trusted {
-            let trusted = self.trusted.get(&hash(&query));
-            return trusted.cloned().map(Some).ok_or(Refusal::NotTrusted);
+            return if self.trusted.contains_key(&hash(&query)) {
+                Ok(Some(query))
+            } else {
+                Err(Refusal::NotTrusted)
+            };
         }
-        let query: Arc<str> = query.into();
         if let Some(given) = given {
             if !hash(&query).eq_ignore_ascii_case(&given) {
                 return Err(Refusal::WrongHash);
             }
             if let Some(learned) = &self.learned {
-                learned.insert((tenant, given), Arc::clone(&query));
+                learned.insert((tenant, given), query.as_str().into());
             }
         }
         Ok(Some(query))

@@ -316,15 +316,14 @@ impl ImportProductsResult {
 
 impl From<Outcome<Batch>> for ImportProductsPayload {
     fn from(outcome: Outcome<Batch>) -> Self {
-        let rows = outcome.value.unwrap_or_default().0;
-        let results = (0..).zip(rows).map(|(index, row)| ImportProductsResult {
+        let (results, user_errors) = batch::results(outcome, |index, row| ImportProductsResult {
             index,
             product_id: row.id.map(ProductId::from),
             user_errors: row.user_errors.into_iter().collect(),
         });
         Self {
-            results: results.collect(),
-            user_errors: outcome.user_errors.into_iter().collect(),
+            results,
+            user_errors,
         }
     }
 }
@@ -417,7 +416,6 @@ impl Columns {
         let rows = tx.fetch_all(Statement::fixed(insert, arguments)).await;
         let rows = rows.map_err(|error| refusal(error, Product::RULES))?;
         let ids = rows.iter().map(|row| row.try_get(0));
-        let ids = ids.collect::<sqlx::Result<_>>();
-        ids.map_err(|error| Refusal::Failed(error.into()))
+        Ok(ids.collect::<sqlx::Result<_>>()?)
     }
 }

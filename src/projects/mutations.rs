@@ -313,15 +313,14 @@ pub struct DeleteProjectsResult {
 
 impl From<Outcome<Batch>> for DeleteProjectsPayload {
     fn from(outcome: Outcome<Batch>) -> Self {
-        let rows = outcome.value.unwrap_or_default().0;
-        let results = (0..).zip(rows).map(|(index, row)| DeleteProjectsResult {
+        let (results, user_errors) = batch::results(outcome, |index, row| DeleteProjectsResult {
             index,
             deleted_id: row.id.map(ProjectId::from),
             user_errors: row.user_errors.into_iter().collect(),
         });
         Self {
-            results: results.collect(),
-            user_errors: outcome.user_errors.into_iter().collect(),
+            results,
+            user_errors,
         }
     }
 }
