@@ -5,6 +5,7 @@
 
 pub mod admin_tx;
 pub mod audit_snapshot;
+pub mod bulk;
 pub mod embedded;
 pub mod entity;
 pub mod idempotency;

@@ -7,16 +7,16 @@
 mod content;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sqlx::{Arguments as _, postgres::PgArguments};
 use uuid::Uuid;
 
 use crate::{
     audit::sealing,
     db::{
-        Operation, Purpose, Statement, TenantContext, TenantDb, TenantTx,
+        Operation, Purpose, TenantContext, TenantDb, TenantTx,
         admin_tx::{AdminDb, NewMember, NewTenant},
+        bulk::Columns,
     },
-    error::{Error, Result},
+    error::Result,
     ids::EntityId,
     users::UserRole,
 };
@@ -193,12 +193,13 @@ impl Writer<'_> {
         columns.of(rows, |row| row.slug.clone())?;
         columns.of(rows, |row| row.created_at)?;
         columns
-            .write(
+            .execute(
                 tx,
                 "insert into organizations (id, name, slug, created_at)
                  select * from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[])",
             )
             .await
+            .map(drop)
     }
 
     async fn products(&self, tx: &TenantTx, content: &TenantContent<'_>) -> Result<()> {
@@ -211,13 +212,14 @@ impl Writer<'_> {
         columns.of(rows, |_| content.currency.to_owned())?;
         columns.of(rows, |row| row.created_at)?;
         columns
-            .write(
+            .execute(
                 tx,
                 "insert into products (id, asin, title, price_minor, currency, created_at)
                  select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[],
                                       $6::timestamptz[])",
             )
             .await
+            .map(drop)
     }
 
     async fn projects(&self, tx: &TenantTx, rows: &[content::Project]) -> Result<()> {
@@ -230,13 +232,14 @@ impl Writer<'_> {
         columns.of(rows, |row| row.due_on)?;
         columns.of(rows, |row| row.created_at)?;
         columns
-            .write(
+            .execute(
                 tx,
                 "insert into projects (id, organization_id, owner_id, name, status, due_on, created_at)
                  select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[],
                                       $6::date[], $7::timestamptz[])",
             )
             .await
+            .map(drop)
     }
 
     async fn invoices(&self, tx: &TenantTx, rows: &[content::Invoice]) -> Result<()> {
@@ -247,13 +250,14 @@ impl Writer<'_> {
         columns.of(rows, |row| row.currency.to_owned())?;
         columns.of(rows, |row| row.created_at)?;
         columns
-            .write(
+            .execute(
                 tx,
                 "insert into invoices (id, organization_id, project_id, currency, created_at)
                  select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[],
                                       $5::timestamptz[])",
             )
             .await
+            .map(drop)
     }
 
     async fn lines(&self, tx: &TenantTx, rows: &[content::Line]) -> Result<()> {
@@ -268,7 +272,7 @@ impl Writer<'_> {
         columns.of(rows, |row| row.currency.to_owned())?;
         columns.of(rows, |row| row.created_at)?;
         columns
-            .write(
+            .execute(
                 tx,
                 "insert into invoice_line_items
                      (id, invoice_id, product_id, position, description, quantity, unit_price_minor,
@@ -281,6 +285,7 @@ impl Writer<'_> {
                               unit_price_minor, currency, created_at)",
             )
             .await
+            .map(drop)
     }
 
     /// Issues what is not to stay a draft, in order, then settles some of it. The database works out
@@ -290,7 +295,7 @@ impl Writer<'_> {
         columns.of(rows, |row| row.id.uuid())?;
         columns.of(rows, |row| row.issued_on)?;
         columns
-            .write(
+            .execute(
                 tx,
                 "update invoices
                  set status = case when done.issued_on is null then 'DRAFT' else 'OPEN' end,
@@ -304,7 +309,7 @@ impl Writer<'_> {
         columns.of(&settled, |row| row.id.uuid())?;
         columns.of(&settled, |row| row.status.as_str().to_owned())?;
         columns
-            .write(
+            .execute(
                 tx,
                 "update invoices
                  set status = done.status
@@ -312,6 +317,7 @@ impl Writer<'_> {
                  where invoices.id = done.id",
             )
             .await
+            .map(drop)
     }
 
     async fn comments(&self, tx: &TenantTx, rows: &[&content::Comment]) -> Result<()> {
@@ -324,7 +330,7 @@ impl Writer<'_> {
         columns.of(rows, |row| row.body.clone())?;
         columns.of(rows, |row| row.created_at)?;
         columns
-            .write(
+            .execute(
                 tx,
                 "insert into comments
                      (id, author_id, project_id, invoice_id, product_id, body, created_at)
@@ -332,6 +338,7 @@ impl Writer<'_> {
                                       $6::text[], $7::timestamptz[])",
             )
             .await
+            .map(drop)
     }
 
     /// One round of progress: every project's description says how far it is.
@@ -340,32 +347,13 @@ impl Writer<'_> {
         columns.of(rows, |row| row.id.uuid())?;
         columns.of(rows, |row| row.description(round))?;
         columns
-            .write(
+            .execute(
                 tx,
                 "update projects set description = edited.description
                  from unnest($1::uuid[], $2::text[]) as edited (id, description)
                  where projects.id = edited.id",
             )
             .await
-    }
-}
-
-/// The arguments of a bulk statement: one array for each column.
-#[derive(Default)]
-struct Columns(PgArguments);
-
-impl Columns {
-    /// Adds a column: one value of each row.
-    fn of<R, T>(&mut self, rows: &[R], value: impl Fn(&R) -> T) -> Result<()>
-    where
-        Vec<T>: for<'q> sqlx::Encode<'q, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-    {
-        self.0
-            .add(rows.iter().map(value).collect::<Vec<_>>())
-            .map_err(|error| Error::Internal(format!("cannot encode demo data: {error}").into()))
-    }
-
-    async fn write(self, tx: &TenantTx, text: &'static str) -> Result<()> {
-        tx.execute(Statement::fixed(text, self.0)).await.map(|_| ())
+            .map(drop)
     }
 }

@@ -4,7 +4,6 @@
 //! change lines of one invoice never wait for each other in a circle.
 
 use async_graphql::{Context, InputObject, MaybeUndefined};
-use sqlx::{Arguments as _, postgres::PgArguments};
 use uuid::Uuid;
 
 use super::{
@@ -13,7 +12,8 @@ use super::{
 };
 use crate::{
     db::{
-        Statement, TenantTx,
+        TenantTx,
+        bulk::Columns,
         page::Filter,
         write::{
             Insert, Update, Value, Writable, Written, delete_one, find, lock_one, referred_to,
@@ -239,37 +239,30 @@ fn check_scale(checks: &mut Checks, number: Decimal, field: &str) {
 /// Adds the lines of a new invoice in one statement.
 pub async fn insert_all(tx: &TenantTx, invoice: &Invoice, lines: Vec<Line>) -> Written<()> {
     check_products(tx, &lines).await?;
-    let insert = "
-        insert into invoice_line_items
-            (id, invoice_id, product_id, position, description, quantity, unit_price_minor,
-             amount_minor, tax_rate, currency)
-        select id, $1, product_id, position, description, quantity, unit_price_minor,
-               round(quantity * unit_price_minor)::bigint, tax_rate, $2
-        from unnest($3::uuid[], $4::uuid[], $5::text[], $6::numeric[], $7::bigint[], $8::numeric[])
-             with ordinality as line
-                 (id, product_id, description, quantity, unit_price_minor, tax_rate, position)";
-    let ids: Vec<Uuid> = lines
-        .iter()
-        .map(|_| InvoiceLineItemId::generate().uuid())
-        .collect();
-    let mut arguments = PgArguments::default();
-    let added = arguments
-        .add(invoice.id.uuid())
-        .and_then(|()| arguments.add(invoice.currency.as_str()))
-        .and_then(|()| arguments.add(ids))
-        .and_then(|()| arguments.add(column(&lines, |line| line.product)))
-        .and_then(|()| arguments.add(column(&lines, |line| line.description.clone())))
-        .and_then(|()| arguments.add(column(&lines, |line| line.quantity)))
-        .and_then(|()| arguments.add(column(&lines, |line| line.unit_price_minor)))
-        .and_then(|()| arguments.add(column(&lines, |line| line.tax_rate)));
-    added.map_err(|error| Error::Internal(format!("cannot encode lines: {error}").into()))?;
-    let done = tx.execute(Statement::fixed(insert, arguments)).await;
-    done.map_err(|error| refusal(error, InvoiceLineItem::RULES))?;
+    let mut columns = Columns::default();
+    columns.shared(invoice.id.uuid())?;
+    columns.shared(invoice.currency.as_str())?;
+    columns.of(&lines, |_| InvoiceLineItemId::generate().uuid())?;
+    columns.of(&lines, |line| line.product)?;
+    columns.of(&lines, |line| line.description.clone())?;
+    columns.of(&lines, |line| line.quantity)?;
+    columns.of(&lines, |line| line.unit_price_minor)?;
+    columns.of(&lines, |line| line.tax_rate)?;
+    let inserted = columns
+        .execute(
+            tx,
+            "insert into invoice_line_items
+                 (id, invoice_id, product_id, position, description, quantity, unit_price_minor,
+                  amount_minor, tax_rate, currency)
+             select id, $1, product_id, position, description, quantity, unit_price_minor,
+                    round(quantity * unit_price_minor)::bigint, tax_rate, $2
+             from unnest($3::uuid[], $4::uuid[], $5::text[], $6::numeric[], $7::bigint[],
+                         $8::numeric[]) with ordinality as line
+                      (id, product_id, description, quantity, unit_price_minor, tax_rate, position)",
+        )
+        .await;
+    inserted.map_err(|error| refusal(error, InvoiceLineItem::RULES))?;
     Ok(())
-}
-
-fn column<T>(lines: &[Line], value: impl Fn(&Line) -> T) -> Vec<T> {
-    lines.iter().map(value).collect()
 }
 
 /// Says which lines name a product that is not there: the foreign key would name none of them.

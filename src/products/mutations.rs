@@ -3,17 +3,18 @@
 use std::collections::HashSet;
 
 use async_graphql::{ComplexObject, Context, InputObject, MaybeUndefined, SimpleObject};
-use sqlx::{Arguments as _, Row as _, postgres::PgArguments};
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::{Product, ProductStatus};
 use crate::{
     comments::Comment,
     db::{
-        Statement, TenantTx,
+        TenantTx,
+        bulk::Columns,
         write::{Insert, Update, Writable, Written, delete_one, delete_where, refusal},
     },
-    error::{Error, Result},
+    error::Result,
     graphql::{
         batch::{self, Batch, Row, Terms},
         context::ContextExt as _,
@@ -347,7 +348,7 @@ async fn import(ctx: &Context<'_>, input: ImportProductsInput) -> Written<Batch>
 async fn import_each(tx: &TenantTx, inputs: Vec<CreateProductInput>) -> Written<Batch> {
     let mut rows = Vec::with_capacity(inputs.len());
     let mut seen = HashSet::new();
-    let mut columns = Columns::default();
+    let mut products = Vec::new();
     for input in inputs {
         let mut checks = Checks::new();
         let price = check(&mut checks, &input);
@@ -360,13 +361,17 @@ async fn import_each(tx: &TenantTx, inputs: Vec<CreateProductInput>) -> Written<
         let failures = checks.into_failures();
         if failures.is_empty() {
             let id = ProductId::generate().uuid();
-            columns.push(id, price, input);
+            products.push(NewProduct {
+                id,
+                price_minor: price,
+                input,
+            });
             rows.push(Row::written(id));
         } else {
             rows.push(Row::refused(failures));
         }
     }
-    let written = columns.insert(tx).await.map_err(Refusal::of)?;
+    let written = insert_all(tx, &products).await.map_err(Refusal::of)?;
     for row in &mut rows {
         if row.id.is_some_and(|id| !written.contains(&id)) {
             *row = Row::because(UserErrorCode::AlreadyExists, "asin", ASIN_TAKEN);
@@ -375,47 +380,37 @@ async fn import_each(tx: &TenantTx, inputs: Vec<CreateProductInput>) -> Written<
     Ok(Batch(rows))
 }
 
-/// The columns of the products of one statement: arrays, so that its text is the same for any number.
-#[derive(Default)]
-struct Columns {
-    ids: Vec<Uuid>,
-    asins: Vec<String>,
-    titles: Vec<Option<String>>,
-    prices: Vec<Option<i64>>,
-    currencies: Vec<Option<String>>,
+/// Answers the ids of those that were inserted.
+async fn insert_all(tx: &TenantTx, products: &[NewProduct]) -> Written<HashSet<Uuid>> {
+    if products.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut columns = Columns::default();
+    columns.of(products, |product| product.id)?;
+    columns.of(products, |product| product.input.asin.clone())?;
+    columns.of(products, |product| product.input.title.clone())?;
+    columns.of(products, |product| product.price_minor)?;
+    columns.of(products, |product| {
+        let price = product.input.price.as_ref();
+        price.map(|price| price.currency_code.to_string())
+    })?;
+    let rows = columns
+        .fetch_all(
+            tx,
+            "insert into products (id, asin, title, price_minor, currency)
+             select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[])
+             on conflict on constraint products_asin_key do nothing
+             returning id",
+        )
+        .await;
+    let rows = rows.map_err(|error| refusal(error, Product::RULES))?;
+    let ids = rows.iter().map(|row| row.try_get(0));
+    Ok(ids.collect::<sqlx::Result<_>>()?)
 }
 
-impl Columns {
-    fn push(&mut self, id: Uuid, price: Option<i64>, input: CreateProductInput) {
-        let currency = input.price.map(|price| price.currency_code.to_string());
-        self.ids.push(id);
-        self.asins.push(input.asin);
-        self.titles.push(input.title);
-        self.prices.push(price);
-        self.currencies.push(currency);
-    }
-
-    async fn insert(self, tx: &TenantTx) -> Written<HashSet<Uuid>> {
-        if self.ids.is_empty() {
-            return Ok(HashSet::new());
-        }
-        let insert = "
-            insert into products (id, asin, title, price_minor, currency)
-            select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[])
-            on conflict on constraint products_asin_key do nothing
-            returning id";
-        let mut arguments = PgArguments::default();
-        let added = arguments
-            .add(self.ids)
-            .and_then(|()| arguments.add(self.asins))
-            .and_then(|()| arguments.add(self.titles))
-            .and_then(|()| arguments.add(self.prices))
-            .and_then(|()| arguments.add(self.currencies));
-        added
-            .map_err(|error| Error::Internal(format!("cannot encode products: {error}").into()))?;
-        let rows = tx.fetch_all(Statement::fixed(insert, arguments)).await;
-        let rows = rows.map_err(|error| refusal(error, Product::RULES))?;
-        let ids = rows.iter().map(|row| row.try_get(0));
-        Ok(ids.collect::<sqlx::Result<_>>()?)
-    }
+/// A product whose input was checked.
+struct NewProduct {
+    id: Uuid,
+    price_minor: Option<i64>,
+    input: CreateProductInput,
 }
