@@ -13,6 +13,7 @@ use crate::{
     error::Result,
     graphql::{
         context::ContextExt as _,
+        directives::semantic_non_null,
         filter::{DateTimeFilter, IdFilter, StringFilter, listed},
         object::abstract_type,
         relations::{relations, roots},
@@ -90,7 +91,8 @@ listed! {
 relations! {
     Comment {
         one {
-            /// Who wrote it; null if the caller may not see it.
+            /// Who wrote it.
+            #[graphql(directive = semantic_non_null::apply(None))]
             author: User = author_id,
         }
         many {
@@ -98,7 +100,8 @@ relations! {
             audit_logs: AuditLog = subject_id,
         }
         fields {
-            /// What it is about; null if the caller may not see it.
+            /// What it is about.
+            #[graphql(directive = semantic_non_null::apply(None))]
             async fn subject(&self, ctx: &Context<'_>) -> Result<Option<CommentSubject>> {
                 Ok(match (self.project_id, self.invoice_id, self.product_id) {
                     (Some(id), _, _) => ctx.load(id).await?.map(CommentSubject::Project),

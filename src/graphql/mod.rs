@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod connection;
 pub mod context;
+pub mod directives;
 pub mod errors;
 pub mod filter;
 pub mod guard;
@@ -47,7 +48,7 @@ use crate::{
     organizations::{OrganizationMutations, OrganizationQueries},
     products::{ProductMutations, ProductQueries},
     projects::{ProjectMutations, ProjectQueries},
-    tenants::{TenantQueries, ViewerQueries},
+    tenants::{RateLimit, RateLimitQueries, TenantQueries, ViewerQueries},
     users::{UserMutations, UserQueries},
 };
 
@@ -55,6 +56,7 @@ use crate::{
 #[derive(Debug, Default, MergedObject)]
 pub struct Query(
     ViewerQueries,
+    RateLimitQueries,
     TenantQueries,
     node::NodeQueries,
     UserQueries,
@@ -130,6 +132,7 @@ pub struct Admitted {
     principal: Principal,
     root_fields: Vec<RootField>,
     info: OperationInfo,
+    rate_limit: Option<RateLimit>,
 }
 
 impl Admitted {
@@ -137,6 +140,12 @@ impl Admitted {
     #[must_use]
     pub fn cost(&self) -> u64 {
         self.info.cost
+    }
+
+    /// Tells it what the tenant may still fetch.
+    #[must_use]
+    pub fn under(self, rate_limit: Option<RateLimit>) -> Self {
+        Self { rate_limit, ..self }
     }
 
     /// Whether it only reads.
@@ -233,6 +242,7 @@ impl Api {
             principal,
             root_fields: admitted.root_fields,
             info,
+            rate_limit: None,
         })
     }
 
@@ -246,12 +256,16 @@ impl Api {
             principal,
             root_fields,
             info,
+            rate_limit,
         } = admitted;
         let request = |document: ExecutableDocument, variables: Variables| {
             let mut request = Request::new(String::new())
                 .variables(variables)
                 .data(principal)
                 .data(info.clone());
+            if let Some(limit) = rate_limit {
+                request = request.data(limit);
+            }
             request.operation_name.clone_from(&operation_name);
             request.set_parsed_query(document);
             if !self.introspection {

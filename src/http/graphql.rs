@@ -31,6 +31,7 @@ use crate::{
         Admitted, Incoming, Manner, errors, guard,
         mutation::{MAX_KEY, is_key},
     },
+    tenants::RateLimit,
 };
 
 /// The longest body, in bytes (SECURITY: a document is at most 64 KiB, the rest is for variables).
@@ -285,6 +286,15 @@ impl Asked<'_> {
             service.0.budgets.give_back(tenant, taken);
             return Err(Error::Unavailable(None).into());
         };
+        let standing = service.0.budgets.standing(tenant);
+        let admitted = admitted.under(standing.map(|standing| {
+            let Standing {
+                limit,
+                remaining,
+                full_in,
+            } = standing;
+            RateLimit::new(limit, remaining, taken, full_in)
+        }));
         let answer = run(service, admitted, operation, place).await;
         if let Some(actual) = actual_cost(&answer) {
             service

@@ -8,6 +8,7 @@ use crate::{
     audit::AuditLog,
     db::entity::entity,
     graphql::{
+        directives::semantic_non_null,
         filter::{DateTimeFilter, IdFilter, StringFilter, listed},
         object::Object,
         relations::{relations, roots},
@@ -81,7 +82,8 @@ listed! {
 relations! {
     InvoiceLineItem {
         one {
-            /// The invoice that the line stands on; null if the caller may not see it.
+            /// The invoice that the line stands on.
+            #[graphql(directive = semantic_non_null::apply(None))]
             invoice: Invoice = invoice_id,
             /// The product that is billed; null if there is none, or the caller may not see it.
             product: Product = product_id,

@@ -16,6 +16,7 @@ use crate::{
     comments::Comment,
     db::entity::entity,
     graphql::{
+        directives::semantic_non_null,
         filter::{DateFilter, DateTimeFilter, IdFilter, StringFilter, choices, listed},
         object::Object,
         relations::{relations, roots},
@@ -121,7 +122,8 @@ listed! {
 relations! {
     Invoice {
         one {
-            /// The organization that the invoice bills; null if the caller may not see it.
+            /// The organization that the invoice bills.
+            #[graphql(directive = semantic_non_null::apply(None))]
             organization: Organization = organization_id,
             /// The project that the invoice bills; null if there is none, or the caller may not see it.
             project: Project = project_id,

@@ -12,6 +12,7 @@ use crate::{
     comments::Comment,
     db::entity::entity,
     graphql::{
+        directives::semantic_non_null,
         filter::{DateFilter, DateTimeFilter, IdFilter, StringFilter, choices, listed},
         relations::{relations, roots},
         scalars::Date,
@@ -106,9 +107,11 @@ listed! {
 relations! {
     Project {
         one {
-            /// The organization that the project is for; null if the caller may not see it.
+            /// The organization that the project is for.
+            #[graphql(directive = semantic_non_null::apply(None))]
             organization: Organization = organization_id,
-            /// The user who answers for the project; null if the caller may not see it.
+            /// The user who answers for the project.
+            #[graphql(directive = semantic_non_null::apply(None))]
             owner: User = owner_id,
         }
         many {

@@ -1,10 +1,12 @@
 //! The tenant that the caller is in, and the caller as the API sees them.
 
+mod rate_limit;
 mod viewer;
 
 use async_graphql::{Context, SimpleObject};
 use chrono::{DateTime, Utc};
 
+pub use rate_limit::{RateLimit, RateLimitQueries};
 pub use viewer::ViewerQueries;
 
 use crate::{
@@ -14,7 +16,10 @@ use crate::{
         page::{Keyed, Value},
     },
     error::Result,
-    graphql::{context::ContextExt as _, filter::choices, object::Object, relations::relations},
+    graphql::{
+        context::ContextExt as _, directives::semantic_non_null, filter::choices, object::Object,
+        relations::relations,
+    },
     ids::TenantId,
     users::User,
 };
@@ -84,6 +89,7 @@ pub struct TenantQueries;
 #[async_graphql::Object]
 impl TenantQueries {
     /// The tenant that the caller is in.
+    #[graphql(directive = semantic_non_null::apply(None))]
     async fn tenant(&self, ctx: &Context<'_>) -> Result<Option<Object<Tenant>>> {
         ctx.load(ctx.principal().tenant).await
     }

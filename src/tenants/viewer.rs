@@ -9,6 +9,7 @@ use crate::{
     error::Result,
     graphql::{
         context::ContextExt as _,
+        directives::semantic_non_null,
         object::{Object, Objects},
     },
     ids::TenantId,
@@ -77,11 +78,13 @@ pub struct Membership {
 #[ComplexObject]
 impl Viewer {
     /// The user that the caller is.
+    #[graphql(directive = semantic_non_null::apply(None))]
     async fn user(&self, ctx: &Context<'_>) -> Result<Option<Object<User>>> {
         ctx.load(ctx.principal().user).await
     }
 
     /// The tenant that the caller is in.
+    #[graphql(directive = semantic_non_null::apply(None))]
     async fn tenant(&self, ctx: &Context<'_>) -> Result<Option<Object<Tenant>>> {
         ctx.load(ctx.principal().tenant).await
     }

@@ -28,6 +28,7 @@ mod lists;
 mod made;
 mod money;
 mod mutations;
+mod nullability;
 mod over_http;
 mod pages;
 mod plans;

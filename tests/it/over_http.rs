@@ -409,6 +409,26 @@ fn every_answer_says_what_it_cost_and_what_is_left() {
             .unwrap();
         // What was not fetched is given back.
         assert!((990..=999).contains(&left), "{left}");
+
+        // The field tells what is left once the operation has paid for all that it may fetch.
+        let asked = "{ rateLimit { limit remaining cost resetsInSeconds } users(first: 50) { nodes { email } } }";
+        let answer = caller.query(asked).await;
+        let told = &answer.data()["rateLimit"];
+        assert_eq!((&told["limit"], &told["cost"]), (&json!(1_000), &json!(52)));
+        let remaining = told["remaining"].as_u64().unwrap();
+        assert!((938..=948).contains(&remaining), "{remaining}");
+        // A thousand rows come back in a minute: some 60 in 3 to 4 seconds.
+        let resets = told["resetsInSeconds"].as_u64().unwrap();
+        assert!((3..=4).contains(&resets), "{resets}");
+    });
+}
+
+#[test]
+fn there_is_no_rate_limit_where_the_service_sets_none() {
+    run(async {
+        let caller = caller(TrafficSettings::default()).await;
+        let answer = caller.query("{ rateLimit { limit } }").await;
+        assert_eq!(answer.data()["rateLimit"], Value::Null);
     });
 }
 

@@ -36,12 +36,19 @@ function reached(schema) {
   return found;
 }
 
+/** Inspector takes each use of a directive for a danger. This one promises as much as a type does. */
+const PROMISES = {
+  DIRECTIVE_USAGE_FIELD_DEFINITION_ADDED: "NON_BREAKING",
+  DIRECTIVE_USAGE_FIELD_DEFINITION_REMOVED: "BREAKING",
+};
+
 /** Each change since the release: its name (`FIELD_REMOVED Project.owner`), level, message and coordinate. */
 export async function changes(released, present) {
   const named = (await diff(released, present)).map((change) => {
     const member = change.meta?.removedUnionMemberTypeName ?? change.meta?.removedInterfaceName;
     const at = member ? `${change.path}.${member}` : change.path;
-    return { name: `${change.type} ${at}`, at, level: change.criticality.level, type: change.type, message: change.message };
+    const promised = at.endsWith(".@semanticNonNull") && PROMISES[change.type];
+    return { name: `${change.type} ${at}`, at, level: promised || change.criticality.level, type: change.type, message: change.message };
   });
   return named.sort((a, b) => a.name.localeCompare(b.name));
 }

@@ -35,6 +35,7 @@ const gone = () => null;
 const ofType = (type) => (node) => ({ ...node, type: parseType(type) });
 const renamed = (name) => (node) => ({ ...node, name: { kind: "Name", value: name } });
 const undescribed = (node) => ({ ...node, description: undefined });
+const undirected = (node) => ({ ...node, directives: [] });
 const noInterfaces = (node) => ({ ...node, interfaces: [] });
 const plus = (field) => (node) => ({
   ...node,
@@ -59,6 +60,11 @@ test("the schema is no change of itself", async () => {
 for (const [what, name, edits] of [
   ["a field is gone", "FIELD_REMOVED Project.name", { "Project.name": gone }],
   ["a field may be null", "FIELD_TYPE_CHANGED Project.name", { "Project.name": ofType("String") }],
+  [
+    "a field may be null without an error",
+    "DIRECTIVE_USAGE_FIELD_DEFINITION_REMOVED Project.owner.@semanticNonNull",
+    { "Project.owner": undirected },
+  ],
   ["a value is gone", "ENUM_VALUE_REMOVED ProjectStatus.ON_HOLD", { "ProjectStatus.ON_HOLD": gone }],
   [
     "a type left a union",

@@ -27,7 +27,7 @@ import storeDelete from "../generated/artifacts/StoreDeleteMutation.graphql";
 import pageQuery from "../generated/artifacts/StorePageQuery.graphql";
 import projectQuery from "../generated/artifacts/StoreProjectQuery.graphql";
 import listQuery from "../generated/artifacts/StoreProjectsQuery.graphql";
-import rowFragment from "../generated/artifacts/Store_project.graphql";
+import rowFragment, { type Store_project$data } from "../generated/artifacts/Store_project.graphql";
 import listFragment from "../generated/artifacts/Store_projects.graphql";
 import { bearer, codesOf, type Connect } from "./client";
 
@@ -122,8 +122,10 @@ export async function own(url: string, token: string): Promise<void> {
 
   // A row by its id, with more of its own list.
   const again = await fetched(projectQuery, { id: ids[0], count: 3 });
-  const row = read(rowFragment, again.node);
+  const row: Store_project$data = read(rowFragment, again.node);
   assert.equal(row.id, ids[0]);
+  // `@semanticNonNull` in the schema: the compiler takes the owner for non-null, or this does not compile.
+  assert.match(row.owner.email, /@/);
   assert.ok(row.invoices.edges.length > 0);
 
   const connections = [ConnectionHandler.getConnectionID("client:root", "Store_projects")];

@@ -28,7 +28,8 @@ export const list = graphql`
 export const row = graphql`
   fragment Store_project on Project
   @argumentDefinitions(count: { type: "Int", defaultValue: 2 }, cursor: { type: "String" })
-  @refetchable(queryName: "StoreProjectQuery") {
+  @refetchable(queryName: "StoreProjectQuery")
+  @throwOnFieldError {
     id
     name
     version
