@@ -23,6 +23,8 @@ use async_graphql::{
     parser::types::ExecutableDocument,
     registry::{MetaField, MetaType, Registry},
 };
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 pub use node::Node;
 pub(crate) use scalars::id_scalar;
@@ -96,6 +98,14 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, EmptySubscription>
         .extension(TenantTransaction)
         // Suggestions would tell a stranger what exists, and cost time on hostile documents.
         .disable_suggestions()
+        // The libraries' own words speak of their types.
+        .override_output_type_description::<DateTime<Utc>>(
+            "A moment as text in RFC 3339. Answers are in UTC, to the microsecond: `2026-11-21T09:30:00.123456+00:00`. An \
+             input may have any offset.",
+        )
+        .override_output_type_description::<Uuid>(
+            "A UUID as 36 characters of text: `018f9a52-7c41-7d1e-9c53-1f0b6f1d2a33`.",
+        )
 }
 
 /// The API as text, in the schema definition language. Ends with a line feed.
