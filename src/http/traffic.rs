@@ -145,7 +145,8 @@ struct Queue {
 #[derive(Debug)]
 pub struct Place {
     tenant: TenantId,
-    places: Places,
+    /// Where it goes back to, unless it is there already.
+    places: Option<Places>,
 }
 
 impl Places {
@@ -214,11 +215,11 @@ impl Places {
             passed_over = 0;
             let place = Place {
                 tenant,
-                places: self.clone(),
+                places: Some(self.clone()),
             };
-            if let Err(place) = sender.send(place) {
-                // It stopped waiting just now. Dropping the place here would lock the queue again.
-                std::mem::forget(place);
+            if let Err(mut place) = sender.send(place) {
+                // It stopped waiting just now. The queue is locked here, and dropping would lock it again.
+                place.places = None;
                 queue.give_back(tenant);
             }
         }
@@ -239,9 +240,12 @@ impl Queue {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut queue = lock(&self.places.0.queue);
+        let Some(places) = self.places.take() else {
+            return;
+        };
+        let mut queue = lock(&places.0.queue);
         queue.give_back(self.tenant);
-        self.places.hand_out(&mut queue);
+        places.hand_out(&mut queue);
     }
 }
 
