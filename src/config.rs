@@ -70,7 +70,7 @@ pub struct TrafficSettings {
         value_name = "ROWS"
     )]
     pub tenant_budget: u64,
-    /// Operations of one tenant that run at once; more wait their turn [default: the pool's size].
+    /// Operations of one tenant that run at once; more wait their turn [default: a quarter of the pool, at least 2].
     #[arg(long, env = "PALISADE_TENANT_PLACES", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub tenant_places: Option<u32>,

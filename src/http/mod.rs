@@ -132,7 +132,10 @@ impl Service {
             // its answer.
             places: Places::new(
                 settings.pool.size.saturating_mul(2),
-                settings.traffic.tenant_places.unwrap_or(settings.pool.size),
+                settings
+                    .traffic
+                    .tenant_places
+                    .unwrap_or(share(settings.pool.size)),
             ),
             place_timeout: Duration::from_millis(settings.pool.acquire_timeout_ms),
             max_batch: settings.traffic.max_batch,
@@ -171,6 +174,13 @@ impl Service {
         }
         router.fallback(not_found).with_state(self.clone())
     }
+}
+
+/// The places of one tenant, by the size of the pool: a quarter, about as many as the database has cores if the
+/// pool is sized by them. One tenant then fetches as much as with all of them, and the others wait for
+/// less (measured, `docs/operations.md`).
+fn share(pool: u32) -> u32 {
+    (pool / 4).max(2)
 }
 
 /// What pages of allowed origins may send, and read of the answer.
