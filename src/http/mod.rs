@@ -6,6 +6,8 @@ mod graphql;
 mod health;
 pub mod negotiate;
 pub mod persisted;
+mod request;
+mod response;
 mod traffic;
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
