@@ -8,7 +8,7 @@ use crate::error::Error;
 /// Why a mutation did not do what it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, Serialize, Deserialize)]
 pub enum UserErrorCode {
-    /// A value is missing, or empty where it may not be.
+    /// A value is missing, or is empty or blank where it may not be.
     Required,
     /// A value has not the form that it must have.
     Invalid,
@@ -158,7 +158,7 @@ impl Rule {
 
 /// Checks an input, and reports all of its failures at once.
 ///
-/// The constraints of the database hold the same bounds. They name only the first failure and cannot
+/// The constraints of the database hold the same bounds of length. They name only the first failure and cannot
 /// say on which side of a bound it lies, so what can be said earlier is said here.
 #[derive(Debug, Default)]
 pub struct Checks(Vec<UserError>);
@@ -183,9 +183,11 @@ impl Checks {
         }
     }
 
-    /// A text of 1 to `max` characters, none of them U+0000, which Postgres does not store.
+    /// A text of 1 to `max` characters, not all of them white space (Unicode's `White_Space`), and none
+    /// U+0000, which Postgres does not store.
     pub fn text(&mut self, field: &str, text: &str, max: usize) {
-        self.require(!text.is_empty(), UserErrorCode::Required, field, "is empty");
+        let says_something = !text.trim().is_empty();
+        self.require(says_something, UserErrorCode::Required, field, "is blank");
         self.storable(field, text, max);
     }
 

@@ -280,6 +280,13 @@ impl World {
             case(
                 Owner,
                 "createProject",
+                // A space, a tab and a space that does not break.
+                json!({ "name": " \t\u{a0}", "organizationId": organization }),
+                &[("REQUIRED", "name")],
+            ),
+            case(
+                Owner,
+                "createProject",
                 json!({ "name": "n", "organizationId": nowhere }),
                 &[("NOT_FOUND", "organizationId")],
             ),
