@@ -1,13 +1,13 @@
 //! `palisade audit`
 
-use super::{Failure, dev::DevHome};
+use super::{Failure, databases::Databases, dev::DevHome};
 use crate::{
     audit::{
         sealing,
         verifying::{self, SealHash},
     },
     config::EmbeddedSettings,
-    db::{PoolSettings, TenantDb, admin_tx::AdminDb},
+    db::admin_tx::AdminDb,
     error::Error,
     ids::TenantId,
 };
@@ -51,39 +51,13 @@ impl std::fmt::Debug for Verify {
 }
 
 /// What `palisade audit seal` takes.
-#[derive(Clone, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Seal {
     /// The tenant's slug [default: every tenant].
     #[arg(long, value_name = "SLUG")]
     tenant: Option<String>,
-    /// The database as `palisade_app`, who alone may seal [default: that of `dev`].
-    #[arg(
-        long,
-        env = "PALISADE_APP_DATABASE_URL",
-        hide_env_values = true,
-        value_name = "URL",
-        requires = "admin_database_url"
-    )]
-    app_database_url: Option<String>,
-    /// The database as `palisade_admin`, who knows the tenants [default: that of `dev`].
-    #[arg(
-        long,
-        env = "PALISADE_ADMIN_DATABASE_URL",
-        hide_env_values = true,
-        value_name = "URL",
-        requires = "app_database_url"
-    )]
-    admin_database_url: Option<String>,
     #[command(flatten)]
-    embedded: EmbeddedSettings,
-}
-
-impl std::fmt::Debug for Seal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Seal")
-            .field("tenant", &self.tenant)
-            .finish_non_exhaustive()
-    }
+    databases: Databases,
 }
 
 /// Checks or seals.
@@ -128,39 +102,22 @@ async fn verify(options: Verify) -> Result<(), Failure> {
 }
 
 async fn seal(options: Seal) -> Result<(), Failure> {
-    let (app, admin, home) =
-        if let (Some(app), Some(admin)) = (options.app_database_url, options.admin_database_url) {
-            (app, admin, None)
-        } else {
-            let home = DevHome::open(&options.embedded).await?;
-            (
-                home.url("palisade_app"),
-                home.url("palisade_admin"),
-                Some(home),
-            )
-        };
-    let sealed = async {
-        let mut admin = AdminDb::connect(&admin).await.map_err(Failure::failed)?;
-        let tenants = match &options.tenant {
-            Some(slug) => vec![find(&mut admin, slug).await?],
-            None => admin.tenants().await.map_err(told)?,
-        };
-        let db = TenantDb::connect(&app, PoolSettings::default())
-            .await
-            .map_err(Failure::failed)?;
-        let mut rows = 0;
-        for tenant in &tenants {
-            // What another sealer is at needs none.
-            rows += sealing::seal(&db, *tenant).await.map_err(told)?.rows;
-        }
-        db.close().await;
-        Ok((rows, tenants.len()))
-    }
-    .await;
-    if let Some(home) = home {
-        home.close().await?;
-    }
-    let (rows, tenants) = sealed?;
+    let slug = options.tenant;
+    let (rows, tenants) = options
+        .databases
+        .with(async |db, admin| {
+            let tenants = match &slug {
+                Some(slug) => vec![find(admin, slug).await?],
+                None => admin.tenants().await.map_err(told)?,
+            };
+            let mut rows = 0;
+            for tenant in &tenants {
+                // What another sealer is at needs none.
+                rows += sealing::seal(db, *tenant).await.map_err(told)?.rows;
+            }
+            Ok((rows, tenants.len()))
+        })
+        .await?;
     println!("{rows} rows sealed, of {tenants} tenants");
     Ok(())
 }

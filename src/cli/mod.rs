@@ -2,6 +2,7 @@
 //! a command line or setting that cannot be used.
 
 pub mod audit;
+pub mod databases;
 pub mod demo;
 pub mod dev;
 pub mod migrate;

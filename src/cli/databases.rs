@@ -1,0 +1,73 @@
+//! The database of the commands that write what belongs to tenants.
+
+use super::{Failure, dev::DevHome};
+use crate::{
+    config::EmbeddedSettings,
+    db::{PoolSettings, TenantDb, admin_tx::AdminDb},
+};
+
+/// One database as two roles: both addresses are given, or it is that of `dev`.
+#[derive(Clone, clap::Args)]
+pub struct Databases {
+    /// The database as `palisade_app`, who writes in a tenant [default: that of `dev`].
+    #[arg(
+        long,
+        env = "PALISADE_APP_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        requires = "admin_database_url"
+    )]
+    app_database_url: Option<String>,
+    /// The database as `palisade_admin`, who knows the tenants [default: that of `dev`].
+    #[arg(
+        long,
+        env = "PALISADE_ADMIN_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        requires = "app_database_url"
+    )]
+    admin_database_url: Option<String>,
+    #[command(flatten)]
+    embedded: EmbeddedSettings,
+}
+
+/// Addresses hold passwords.
+impl std::fmt::Debug for Databases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Databases").finish_non_exhaustive()
+    }
+}
+
+impl Databases {
+    /// Opens them for some work, and closes them whatever becomes of it.
+    pub async fn with<T>(
+        self,
+        work: impl AsyncFnOnce(&TenantDb, &mut AdminDb) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let (app, admin, home) =
+            if let (Some(app), Some(admin)) = (self.app_database_url, self.admin_database_url) {
+                (app, admin, None)
+            } else {
+                let home = DevHome::open(&self.embedded).await?;
+                (
+                    home.url("palisade_app"),
+                    home.url("palisade_admin"),
+                    Some(home),
+                )
+            };
+        let done = async {
+            let db = TenantDb::connect(&app, PoolSettings::default())
+                .await
+                .map_err(Failure::failed)?;
+            let mut admin = AdminDb::connect(&admin).await.map_err(Failure::failed)?;
+            let done = work(&db, &mut admin).await;
+            db.close().await;
+            done
+        }
+        .await;
+        if let Some(home) = home {
+            home.close().await?;
+        }
+        done
+    }
+}
