@@ -7,7 +7,7 @@ export const EDITOR_THEME = { dark: "palisade-dark", light: "palisade-light" };
 
 const CLEAR = "#ffffff00";
 
-function colors(page: string, accent: string, soft: string, faint: string) {
+function colors(page: string, ink: string, accent: string, soft: string, faint: string) {
   return {
     "editor.background": CLEAR,
     "scrollbar.shadow": CLEAR,
@@ -15,7 +15,12 @@ function colors(page: string, accent: string, soft: string, faint: string) {
     "editorLineNumber.dimmedForeground": faint,
     "editorHoverWidget.background": page,
     "editorSuggestWidget.background": page,
+    "editorSuggestWidget.foreground": ink,
+    "editorSuggestWidget.highlightForeground": accent,
     "editorSuggestWidget.selectedBackground": soft,
+    "editorSuggestWidget.selectedForeground": ink,
+    "editorSuggestWidget.selectedIconForeground": ink,
+    "editorSuggestWidget.focusHighlightForeground": accent,
     "editorWidget.background": page,
     "menu.background": page,
     "quickInput.background": page,
@@ -36,7 +41,7 @@ export function useEditorTheme() {
     monaco.editor.defineTheme(EDITOR_THEME.dark, {
       base: "vs-dark",
       inherit: true,
-      colors: colors("#212a3b", "#79b0ff", "#33415c", "#9aa7b8"),
+      colors: colors("#212a3b", "#e4e8ef", "#79b0ff", "#33415c", "#9aa7b8"),
       rules: [
         { token: "comment", foreground: "9cc27f" },
         { token: "argument.identifier.gql", foreground: "a9a4ff" },
@@ -45,7 +50,7 @@ export function useEditorTheme() {
     monaco.editor.defineTheme(EDITOR_THEME.light, {
       base: "vs",
       inherit: true,
-      colors: colors("#ffffff", "#1a5fc4", "#e3ecfa", "#556070"),
+      colors: colors("#ffffff", "#1f2530", "#1a5fc4", "#e3ecfa", "#556070"),
       rules: [
         { token: "comment", foreground: "2b6a1e" },
         { token: "number", foreground: "066043" },

@@ -1,5 +1,5 @@
 /**
- * What GraphiQL and its builder lack for people without a mouse or without eyes for it, put right in
+ * What GraphiQL, its editor and its builder lack for people without a mouse or without eyes for it, put right in
  * the page: tabs that hold a second button, fields that only a click opens, inputs without names.
  * Each goes away once the library has it.
  */
@@ -28,6 +28,14 @@ const REPAIRS: Repair[] = [
     },
   ],
   ["#graphiql-session", (panel) => set(panel, "role", "region")],
+  // Monaco gives the suggestion that is picked an id of its own and the list its old one.
+  [
+    ".suggest-widget [aria-activedescendant]",
+    (list) => {
+      const picked = list.querySelector(".focused");
+      if (picked?.id) set(list, "aria-activedescendant", picked.id);
+    },
+  ],
   [".graphiql-explorer-root input", (input) => set(input, "aria-label", argument(input) ?? "Name of the operation")],
   [".graphiql-explorer-root select", (select) => set(select, "aria-label", argument(select) ?? "Kind of operation to add")],
   [
@@ -60,7 +68,7 @@ export function keepRepaired(root: HTMLElement) {
     childList: true,
     subtree: true,
     attributes: true,
-    attributeFilter: ["aria-selected"],
+    attributeFilter: ["aria-selected", "aria-activedescendant"],
   });
   root.addEventListener("keydown", (event) => {
     const field = event.target;

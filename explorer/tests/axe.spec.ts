@@ -13,6 +13,15 @@ for (const colorScheme of ["light", "dark"] as const) {
       await expect(explorer.lastRun).toContainText("Done");
       await explorer.shoot(`examples-${colorScheme}`);
       await explorer.isAccessible("an example with its answer");
+      await page.locator(".graphiql-query-editor .view-lines").click();
+      await page.keyboard.press("Control+Home");
+      await page.keyboard.press("Enter");
+      await page.keyboard.press("ArrowUp");
+      await page.keyboard.type("{ proj");
+      await expect(page.locator(".suggest-widget .focused .details-label")).toBeVisible();
+      await explorer.shoot(`suggestions-${colorScheme}`);
+      await explorer.isAccessible("suggestions", ".suggest-widget");
+      await page.keyboard.press("Escape");
       await explorer.show("SQL");
       await explorer.shoot(`sql-${colorScheme}`);
       await explorer.isAccessible("the SQL");
