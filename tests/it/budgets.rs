@@ -174,20 +174,10 @@ async fn demo() -> Demo {
             .fetch_one(&mut postgres)
             .await
             .unwrap();
-    let token = app
-        .tokens
-        .issue(tenant.into(), user.into(), chrono::TimeDelta::hours(1))
-        .unwrap();
     let url = app
         .serve_database(&database, ServiceOptions::default())
         .await;
-    let caller = Caller {
-        app,
-        url,
-        user: user.into(),
-        role: UserRole::Owner,
-        token,
-    };
+    let caller = app.caller(&url, tenant.into(), user.into(), UserRole::Owner);
     Demo {
         database,
         tenant,

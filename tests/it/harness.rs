@@ -159,6 +159,24 @@ impl TestApp {
         database
     }
 
+    /// A user at a service, with a token of an hour.
+    pub fn caller(
+        &'static self,
+        url: &str,
+        tenant: TenantId,
+        user: UserId,
+        role: UserRole,
+    ) -> Caller {
+        let life = chrono::TimeDelta::hours(1);
+        Caller {
+            app: self,
+            url: url.to_owned(),
+            user,
+            role,
+            token: self.tokens.issue(tenant, user, life).unwrap(),
+        }
+    }
+
     /// The address of the tests' database as a role.
     pub fn database_url(&self, role: &str) -> String {
         self.server.url(role, &self.database)
@@ -223,17 +241,7 @@ impl TestApp {
         assert!(admin.create_tenant(&tenant, &members).await.unwrap());
         let callers = members
             .iter()
-            .map(|member| {
-                let life = chrono::TimeDelta::hours(1);
-                let token = self.tokens.issue(id, member.user, life).unwrap();
-                Caller {
-                    app: self,
-                    url: self.url.clone(),
-                    user: member.user,
-                    role: member.role,
-                    token,
-                }
-            })
+            .map(|member| self.caller(&self.url, id, member.user, member.role))
             .collect();
         Tenant {
             app: self,
@@ -525,18 +533,7 @@ impl Tenant {
             .unwrap();
             users.push(user);
         }
-        let token = self
-            .app
-            .tokens
-            .issue(self.id, users[0], chrono::TimeDelta::hours(1))
-            .unwrap();
-        Caller {
-            app: self.app,
-            url: self.app.url.clone(),
-            user: users[0],
-            role,
-            token,
-        }
+        self.app.caller(&self.app.url, self.id, users[0], role)
     }
 
     /// An organization, `projects` projects in it, each with `invoices` invoices of two lines, and

@@ -78,20 +78,10 @@ impl Big {
         .await
         .unwrap();
         let user: Uuid = row.get(0);
-        let token = app
-            .tokens
-            .issue(tenant.into(), user.into(), chrono::TimeDelta::hours(1))
-            .unwrap();
         let url = app
             .serve_database(&database, ServiceOptions::default())
             .await;
-        let caller = Caller {
-            app,
-            url,
-            user: user.into(),
-            role: UserRole::Owner,
-            token,
-        };
+        let caller = app.caller(&url, tenant.into(), user.into(), UserRole::Owner);
 
         let mut connection = PgConnection::connect(&app.server.url("palisade_app", &database))
             .await
