@@ -548,12 +548,15 @@ fn what_a_killed_service_had_to_be_sent_again_is_done_once() {
         service.kill().await;
 
         let mut superuser = app.connect("postgres").await;
+        let mut compared = 0;
         for stream in 0..STREAMS {
             assert_eq!(codes(&sent[stream]), codes(&expected[stream]));
             let stored = rows(&mut superuser, &killed[stream].0).await;
             let expected = rows(&mut superuser, &spared[stream].0).await;
-            assert!(stored.len() > 50, "{stored:#?}");
             assert_eq!(stored, expected);
+            compared += stored.len();
         }
+        // Some 340, give or take 20: stories that leave nothing behind would compare nothing.
+        assert!(compared > 200, "{compared} rows were compared");
     });
 }
