@@ -528,7 +528,8 @@ fn what_a_killed_service_had_to_be_sent_again_is_done_once() {
         assert!(again > 0, "no kill met a request");
         let refused = expected.iter().flat_map(|sent| codes(sent));
         let refused = refused.filter(|codes| !codes.is_empty()).count();
-        assert!((100..600).contains(&refused), "{refused} were refused");
+        // Of a thousand: some 470, give or take 40. Hardly any, or nearly all, would prove little.
+        assert!((100..750).contains(&refused), "{refused} were refused");
 
         // All of them once more, which changes nothing.
         let repeat = killed.iter_mut().zip(&sent);
