@@ -51,10 +51,12 @@ pub enum Purpose {
     Write,
 }
 
-/// One operation as the database sees it: the id by which its statement can be found and cancelled.
+/// One operation as the database sees it: the mark by which its statement can be found and cancelled.
 #[derive(Debug)]
 pub struct Operation {
     request_id: Uuid,
+    /// Tells operations apart to which clients gave the same request id.
+    nonce: u32,
     cancelled: AtomicBool,
     alone: AtomicBool,
 }
@@ -91,6 +93,7 @@ impl Operation {
     pub fn new(request_id: Uuid) -> Arc<Self> {
         Arc::new(Self {
             request_id,
+            nonce: fastrand::u32(..),
             cancelled: AtomicBool::new(false),
             alone: AtomicBool::new(false),
         })
@@ -104,7 +107,12 @@ impl Operation {
 
     /// The `application_name` that marks the operation's backend while its transaction is open.
     fn mark(&self) -> String {
-        format!("palisade {}", self.request_id)
+        format!("palisade {} {:08x}", self.request_id, self.nonce)
+    }
+
+    /// From now on no further statement of it starts, and nothing that it wrote is committed.
+    pub fn give_up(&self) {
+        self.cancelled.store(true, Ordering::Release);
     }
 
     /// From its next transaction on, a mutation runs while no other of its tenant does.
@@ -120,10 +128,9 @@ impl Operation {
 }
 
 impl TenantDb {
-    /// Ends an operation early: no further statement starts, and a running one is cancelled on the
-    /// server. Dropping its future instead would leave the backend at work and the pool waiting.
+    /// Ends an operation early: it is given up, and a running statement is cancelled on the server. Dropping its future instead would leave the backend at work and the pool waiting.
     pub async fn cancel(&self, operation: &Operation) -> Result<()> {
-        operation.cancelled.store(true, Ordering::Release);
+        operation.give_up();
         let cancelled = sqlx::query!(
             r#"
             select pg_cancel_backend(pid) as "cancelled!"
@@ -367,7 +374,8 @@ impl TenantTx {
         }
     }
 
-    /// Makes the changes durable. Fails, and changes nothing, if any statement has failed.
+    /// Makes the changes durable. Fails, and changes nothing, if any statement has failed or the operation
+    /// was given up.
     ///
     /// A connection lost in the middle leaves open whether the server committed: `Unavailable`.
     pub async fn commit(&self) -> Result<()> {
@@ -379,6 +387,11 @@ impl TenantTx {
         let mut session = self.0.session.lock().await;
         match std::mem::replace(&mut session.lane, Lane::Ended) {
             Lane::Unopened => Ok(()),
+            // Its client was told that it took too long.
+            Lane::Open(lease) if self.0.operation.is_cancelled() => {
+                lease.release_rolled_back();
+                Err(Error::Timeout)
+            }
             Lane::Open(lease) => match last {
                 None => {
                     self.0.round_trips.fetch_add(1, Ordering::Relaxed);

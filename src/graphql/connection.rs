@@ -7,7 +7,7 @@ use async_graphql::{
     resolver_utils::ContainerType,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use chrono::{DateTime, NaiveDate};
+use chrono::DateTime;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ use super::{
     context::ContextExt as _,
     filter::FilterInput,
     object::{Object, Objects},
+    scalars::{Date, Moment},
 };
 use crate::{
     db::{
@@ -236,8 +237,11 @@ fn decode(cursor: &str, stamp: Uuid, order: &[Term]) -> Option<Position> {
                 Kind::Text => Value::Text(value.as_str().filter(|t| !t.contains('\0'))?.to_owned()),
                 Kind::Int => Value::Int(i32::try_from(value.as_i64()?).ok()?),
                 Kind::BigInt => Value::BigInt(value.as_i64()?),
-                Kind::Time => Value::Time(DateTime::from_timestamp_micros(value.as_i64()?)?),
-                Kind::Date => Value::Date(value.as_str()?.parse::<NaiveDate>().ok()?),
+                Kind::Time => {
+                    let time = DateTime::from_timestamp_micros(value.as_i64()?)?;
+                    Value::Time(Moment::new(time)?.time())
+                }
+                Kind::Date => Value::Date(Date::read(value.as_str()?)?.0),
             };
             Some(Some(value))
         })

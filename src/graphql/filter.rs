@@ -5,9 +5,8 @@ use std::{borrow::Cow, str::FromStr};
 use async_graphql::{
     ID, InputObject, InputType, InputValueError, InputValueResult, registry::Registry,
 };
-use chrono::{DateTime, Utc};
 
-use super::scalars::Date;
+use super::scalars::{Date, Moment};
 use crate::{
     db::page::{Column, Comparison, Filter, Value},
     error::{Error, Result},
@@ -230,20 +229,20 @@ impl ColumnFilter for StringFilter {
 #[derive(Clone, Debug, Default, InputObject)]
 pub struct DateTimeFilter {
     /// At this instant, to the microsecond.
-    pub eq: Option<DateTime<Utc>>,
+    pub eq: Option<Moment>,
     /// Before.
-    pub lt: Option<DateTime<Utc>>,
+    pub lt: Option<Moment>,
     /// Before or at.
-    pub lte: Option<DateTime<Utc>>,
+    pub lte: Option<Moment>,
     /// After.
-    pub gt: Option<DateTime<Utc>>,
+    pub gt: Option<Moment>,
     /// After or at.
-    pub gte: Option<DateTime<Utc>>,
+    pub gte: Option<Moment>,
 }
 
 impl ColumnFilter for DateTimeFilter {
     fn on(self, column: &'static str) -> Result<Vec<Filter>> {
-        let time = |time: DateTime<Utc>| time.value();
+        let time = |moment: Moment| moment.time().value();
         Ok(Comparisons::on(column)
             .is(Comparison::Eq, self.eq.and_then(time))
             .is(Comparison::Lt, self.lt.and_then(time))

@@ -1,34 +1,92 @@
 //! The scalars of the API and the types that ids, money and dates have in it.
 
-use std::fmt;
+use std::{borrow::Cow, fmt, ops::RangeInclusive};
 
 use async_graphql::{
-    InputObject, InputValueError, InputValueResult, Scalar, ScalarType, SimpleObject,
-    Value as GraphqlValue,
+    InputObject, InputType, InputValueError, InputValueResult, Scalar, ScalarType, SimpleObject,
+    Value as GraphqlValue, registry::Registry,
 };
-use chrono::NaiveDate;
+use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 
 use crate::user_error::{Checks, UserErrorCode};
 
-/// A calendar date without a time of day, as `YYYY-MM-DD`.
+/// The years of the dates and times that a client may send: those of four digits (RFC 3339, 1).
+const YEARS: RangeInclusive<i32> = 1..=9999;
+
+/// A calendar date without a time of day, as `YYYY-MM-DD`, of the years 0001 to 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct Date(pub NaiveDate);
 
-/// A calendar date without a time of day, as `YYYY-MM-DD`.
+impl Date {
+    /// Reads a date in exactly this form.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let date: NaiveDate = text.parse().ok()?;
+        // What is read is less strict: signs, blanks and missing zeros pass.
+        let is_exact = YEARS.contains(&date.year()) && date.to_string() == text;
+        is_exact.then_some(Self(date))
+    }
+}
+
+/// A calendar date without a time of day, as `YYYY-MM-DD`, of the years 0001 to 9999.
 #[Scalar]
 impl ScalarType for Date {
     fn parse(value: GraphqlValue) -> InputValueResult<Self> {
         match &value {
-            GraphqlValue::String(text) => NaiveDate::parse_from_str(text, "%Y-%m-%d")
-                .map(Self)
-                .map_err(|_| InputValueError::custom("a date is written YYYY-MM-DD")),
+            GraphqlValue::String(text) => Self::read(text)
+                .ok_or_else(|| InputValueError::custom("a date is written YYYY-MM-DD")),
             _ => Err(InputValueError::expected_type(value)),
         }
     }
 
     fn to_value(&self) -> GraphqlValue {
         GraphqlValue::String(self.0.to_string())
+    }
+}
+
+/// A moment that a client sent, of the years 0001 to 9999. To clients its type is `DateTime`.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment(DateTime<Utc>);
+
+impl Moment {
+    /// The moment, if it is of these years in UTC.
+    #[must_use]
+    pub fn new(time: DateTime<Utc>) -> Option<Self> {
+        YEARS.contains(&time.year()).then_some(Self(time))
+    }
+
+    /// The moment in UTC.
+    #[must_use]
+    pub fn time(self) -> DateTime<Utc> {
+        self.0
+    }
+}
+
+impl InputType for Moment {
+    type RawValueType = Self;
+
+    fn type_name() -> Cow<'static, str> {
+        <DateTime<Utc> as InputType>::type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        <DateTime<Utc> as InputType>::create_type_info(registry)
+    }
+
+    fn parse(value: Option<GraphqlValue>) -> InputValueResult<Self> {
+        let time =
+            <DateTime<Utc> as InputType>::parse(value).map_err(InputValueError::propagate)?;
+        Self::new(time)
+            .ok_or_else(|| InputValueError::custom("a moment is of the years 0001 to 9999"))
+    }
+
+    fn to_value(&self) -> GraphqlValue {
+        InputType::to_value(&self.0)
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
     }
 }
 

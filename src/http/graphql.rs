@@ -20,7 +20,7 @@ use super::{
     persisted::Named,
     request::{Received, RequestBody, from_address, manner, parse, receive, require_json},
     response::{Answered, Refused, Replied, respond},
-    traffic::{Place, Standing},
+    traffic::{Place, Standing, Taken},
 };
 use crate::{
     auth::Principal,
@@ -182,10 +182,7 @@ impl Asked<'_> {
             Refused::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message).after(wait)
         })?;
         let place = service.0.places.take(tenant, service.0.place_timeout).await;
-        let Some(place) = place else {
-            service.0.budgets.give_back(tenant, taken);
-            return Err(Error::Unavailable(None).into());
-        };
+        let place = place.ok_or_else(Refused::busy)?;
         let standing = service.0.budgets.standing(tenant);
         let admitted = admitted.under(standing.map(|standing| {
             let Standing {
@@ -193,16 +190,9 @@ impl Asked<'_> {
                 remaining,
                 full_in,
             } = standing;
-            RateLimit::new(limit, remaining, taken, full_in)
+            RateLimit::new(limit, remaining, taken.rows(), full_in)
         }));
-        let answer = run(service, admitted, operation, place).await;
-        if let Some(actual) = actual_cost(&answer) {
-            service
-                .0
-                .budgets
-                .give_back(tenant, taken.saturating_sub(actual));
-        }
-        Ok(answer)
+        Ok(run(service, admitted, operation, place, taken).await)
     }
 }
 
@@ -241,12 +231,16 @@ async fn run(
     admitted: Admitted,
     operation: Arc<Operation>,
     place: Place,
+    taken: Taken,
 ) -> Answer {
     let request_id = operation.request_id();
     let api = service.0.api.clone();
     let mut running = tokio::spawn(async move {
         let answer = api.execute(admitted).await;
-        // The task's own, so that an operation that nobody waits for keeps its place until it ends.
+        // The task's own, so that an operation that nobody waits for keeps its place until it ends, and
+        // pays what it fetched.
+        let fetched = actual_cost(&answer).unwrap_or(taken.rows());
+        taken.settle(fetched);
         drop(place);
         answer
     });
@@ -281,6 +275,7 @@ impl Drop for CancelOnDrop {
         if self.running.is_finished() {
             return;
         }
+        self.operation.give_up();
         let (service, operation) = (self.service.clone(), Arc::clone(&self.operation));
         let running = self.running.clone();
         tokio::spawn(async move {

@@ -51,6 +51,8 @@ use crate::{
 
 /// How long running operations may take to end after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long the connections to the database may take to close after that.
+const CLOSING: Duration = Duration::from_secs(1);
 /// The header by which a request, its log lines and its audit rows belong together.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -323,10 +325,19 @@ pub async fn serve(
     tokio::select! {
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(DRAIN) => tracing::warn!("some operations were cut off"),
-        () = shutdown_signal() => tracing::warn!("stopping at once"),
+        () = shutdown_signal() => {
+            tracing::warn!("stopping at once");
+            return Ok(());
+        }
     }
     service.0.sealer.finish().await;
-    service.0.db.close().await;
+    // A connection that is at work closes when its operation ends; what was cut off is not waited for.
+    if tokio::time::timeout(CLOSING, service.0.db.close())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some connections were cut off");
+    }
     Ok(())
 }
 

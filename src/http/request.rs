@@ -74,7 +74,9 @@ pub fn manner(service: &Service, headers: &HeaderMap) -> Result<Manner, Refused>
 fn prefers_rollback(headers: &HeaderMap) -> Result<bool, Refused> {
     let mut rollback = None;
     for header in headers.get_all(PREFER) {
-        let text = header.to_str().unwrap_or_default();
+        let text = header
+            .to_str()
+            .map_err(|_| Refused::bad("Prefer is written in printable ASCII characters"))?;
         for preference in text.split([',', ';']) {
             let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
             if !name.trim().eq_ignore_ascii_case("tx") {

@@ -23,6 +23,8 @@ pub struct Refused {
     message: Cow<'static, str>,
     locations: Vec<async_graphql::Pos>,
     retry_after: Option<Duration>,
+    /// What the log is told, if it is a failure of the service's own.
+    failure: Option<String>,
     /// Whether the document is what is wrong: a well-formed request, to which older clients expect 200.
     is_document: bool,
 }
@@ -39,12 +41,24 @@ impl Refused {
             message: message.into(),
             locations: Vec::new(),
             retry_after: None,
+            failure: None,
             is_document: false,
         }
     }
 
     pub fn bad(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message)
+    }
+
+    /// Too much of the same tenant runs already.
+    pub fn busy() -> Self {
+        let error = Error::Unavailable(None);
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            error.code(),
+            error.to_string(),
+        )
+        .after(RETRY_AFTER)
     }
 
     pub fn after(mut self, wait: Duration) -> Self {
@@ -65,10 +79,10 @@ impl From<Error> for Refused {
             "UNAVAILABLE" | "TIMEOUT" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        if error.is_ours() {
-            tracing::error!("a request failed before its operation: {}", error.detail());
-        }
-        let refused = Self::new(status, error.code(), error.to_string());
+        let refused = Self {
+            failure: error.is_ours().then(|| error.detail()),
+            ..Self::new(status, error.code(), error.to_string())
+        };
         if status == StatusCode::SERVICE_UNAVAILABLE {
             refused.after(RETRY_AFTER)
         } else {
@@ -114,13 +128,26 @@ pub fn respond(replied: Replied, request_id: Uuid, format: Format) -> Response {
         is_batch,
         standing,
     } = replied;
+    let failures = answers
+        .iter()
+        .filter_map(|answered| answered.as_ref().err());
+    for failure in failures.filter_map(|refused| refused.failure.as_deref()) {
+        tracing::error!(
+            request.id = %request_id,
+            "request {request_id} failed before its operation: {failure}",
+        );
+    }
     let mut response = if is_batch {
         let bodies: Vec<_> = answers
             .iter()
             .map(|answered| body(answered, request_id))
             .collect();
         let body = [b"[", &bodies.join(&b","[..])[..], b"]"].concat();
-        with_body(StatusCode::OK, body, format)
+        let mut response = with_body(StatusCode::OK, body, format);
+        for answer in answers.into_iter().flatten() {
+            response.headers_mut().extend(answer.http_headers);
+        }
+        response
     } else {
         let mut answers = answers;
         let answered = answers.remove(0);

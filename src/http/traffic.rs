@@ -18,17 +18,30 @@ use crate::ids::TenantId;
 const REMEMBERED: usize = 10_000;
 
 /// The budgets of all tenants.
+#[derive(Clone, Debug)]
+pub struct Budgets(Arc<Levels>);
+
 #[derive(Debug)]
-pub struct Budgets {
+struct Levels {
     /// Rows in a minute, and most rows at once; `None` for no bound.
     rows: Option<f64>,
     left: Mutex<HashMap<TenantId, Level>>,
 }
 
+/// What is left of a budget. Below zero if an operation fetched more than it took.
 #[derive(Clone, Copy, Debug)]
 struct Level {
     rows: f64,
     at: Instant,
+}
+
+/// What an operation took from its tenant's budget. All of it goes back if it is dropped before it is
+/// settled: then nothing has run.
+#[derive(Debug)]
+pub struct Taken {
+    budgets: Budgets,
+    tenant: TenantId,
+    rows: u64,
 }
 
 /// How a tenant stands.
@@ -46,31 +59,28 @@ impl Budgets {
     /// So many rows in a minute for each tenant; 0 for no bound.
     #[must_use]
     pub fn new(rows: u64) -> Self {
-        Self {
+        Self(Arc::new(Levels {
             rows: (rows > 0).then(|| lossy(rows)),
             left: Mutex::default(),
-        }
+        }))
     }
 
-    /// Takes the rows that an operation may fetch and answers how many those were, or says how long to
-    /// wait until they are there. An operation that may fetch more than the whole budget takes a full one.
-    pub fn take(&self, tenant: TenantId, rows: u64) -> Result<u64, Duration> {
-        self.change(tenant, |limit, level| {
+    /// Takes the rows that an operation may fetch, or says how long to wait until they are there. An
+    /// operation that may fetch more than the whole budget takes a full one.
+    pub fn take(&self, tenant: TenantId, rows: u64) -> Result<Taken, Duration> {
+        let taken = self.change(tenant, |limit, level| {
             let needed = lossy(rows).min(limit);
             if *level < needed {
                 return Err(Duration::from_secs_f64((needed - *level) / limit * 60.0));
             }
             *level -= needed;
             Ok(whole(needed))
-        })
-        .unwrap_or(Ok(0))
-    }
-
-    /// Gives back what an operation took and did not fetch.
-    pub fn give_back(&self, tenant: TenantId, rows: u64) {
-        self.change(tenant, |limit, level| {
-            *level = (*level + lossy(rows)).min(limit);
         });
+        Ok(Taken {
+            budgets: self.clone(),
+            tenant,
+            rows: taken.unwrap_or(Ok(0))?,
+        })
     }
 
     /// How the tenant stands; `None` if there is no bound.
@@ -83,13 +93,13 @@ impl Budgets {
     }
 
     fn change<T>(&self, tenant: TenantId, change: impl FnOnce(f64, &mut f64) -> T) -> Option<T> {
-        let limit = self.rows?;
+        let limit = self.0.rows?;
         let now = Instant::now();
         let filled = |level: &Level| {
             let gained = now.duration_since(level.at).as_secs_f64() / 60.0 * limit;
             (level.rows + gained).min(limit)
         };
-        let mut left = lock(&self.left);
+        let mut left = lock(&self.0.left);
         if left.len() > REMEMBERED {
             left.retain(|_, level| filled(level) < limit);
         }
@@ -105,6 +115,32 @@ impl Budgets {
     }
 }
 
+impl Taken {
+    /// How many rows.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Pays what was fetched: the rest goes back, and what is beyond is taken as well, of rows to come.
+    pub fn settle(mut self, fetched: u64) {
+        self.change(lossy(self.rows) - lossy(fetched));
+        self.rows = 0;
+    }
+
+    fn change(&self, rows: f64) {
+        self.budgets.change(self.tenant, |limit, level| {
+            *level = (*level + rows).min(limit);
+        });
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.change(lossy(self.rows));
+    }
+}
+
 #[expect(
     clippy::cast_precision_loss,
     reason = "a budget need not be exact beyond 2^52 rows"
@@ -116,7 +152,7 @@ fn lossy(rows: u64) -> f64 {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "the level of a budget lies between 0 and its limit"
+    reason = "a level is at most its limit, and one below zero counts as none left"
 )]
 fn whole(rows: f64) -> u64 {
     rows as u64

@@ -11,12 +11,11 @@ use crate::graphql::object::Object;
 pub struct RateLimit {
     /// Rows in a minute, and most rows at once.
     pub limit: i32,
-    /// Rows that are left. This operation has paid by now for all that it may fetch, and gets back what
-    /// it did not.
+    /// Rows that are left. This operation has paid its cost by now, and gets back what it does not fetch.
     pub remaining: i32,
-    /// Rows that this operation may fetch: what it has paid.
+    /// Rows that this operation was reckoned to fetch, and has paid. What it fetches beyond it pays at its end.
     pub cost: i32,
-    /// Seconds until all of the limit is left again, if nobody in the tenant asks for more: 0 to 60.
+    /// Seconds until all of the limit is left again, if nobody in the tenant asks for more.
     pub resets_in_seconds: i32,
 }
 

@@ -499,6 +499,11 @@ fn the_servers_own_log_holds_the_statements_that_the_transaction_counted() {
         })
         .await;
 
+        // The mark goes on with digits of the operation's own.
+        let (before, rest) = statements[0].split_once(&mark).unwrap();
+        let (nonce, after) = rest.split_once('\'').unwrap();
+        assert_eq!(nonce.len(), " 0123abcd".len(), "{nonce}");
+        statements[0] = format!("{before}{mark}'{after}");
         let opening = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL application_name = '{mark}'; \
              SET LOCAL app.tenant_id = '{tenant}'; SET LOCAL app.user_id = '{}'; SET LOCAL app.role = 'OWNER'",

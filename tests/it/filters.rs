@@ -557,6 +557,55 @@ fn filters_that_ask_too_much_are_refused_before_any_sql() {
 }
 
 #[test]
+fn a_date_or_a_time_that_is_none_is_refused_before_the_database_sees_it() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        let shape = Shape::of(tenant.owner()).await;
+        let projects = shape
+            .roots()
+            .into_iter()
+            .find(|list| list.name == "projects")
+            .unwrap();
+        let subject = Subject::new(&tenant, &projects).await;
+        for day in [
+            "-9999-01-01",
+            "+2026-01-01",
+            "+262000-01-01",
+            "0000-01-01",
+            "10000-01-01",
+            "2026-1-1",
+            " 2026-01-01",
+            "2026-02-30",
+            "",
+        ] {
+            let refused = subject.ask(json!({ "dueOn": { "eq": day } })).await;
+            assert_refused(&refused, "a date is written YYYY-MM-DD");
+        }
+        for time in [
+            "-5000-01-01T00:00:00Z",
+            "+10000-01-01T00:00:00Z",
+            "0000-12-31T23:59:59Z",
+            // In UTC it is of the year 10000.
+            "9999-12-31T23:59:59-01:00",
+        ] {
+            let refused = subject.ask(json!({ "createdAt": { "gt": time } })).await;
+            assert_refused(&refused, "a moment is of the years 0001 to 9999");
+        }
+        subject
+            .check(json!({ "dueOn": { "gte": "0001-01-01" } }), |row| {
+                !row["due_on"].is_null()
+            })
+            .await;
+        subject
+            .check(
+                json!({ "createdAt": { "lt": "9999-12-31T23:59:59Z" } }),
+                |_| true,
+            )
+            .await;
+    });
+}
+
+#[test]
 fn a_filter_nested_without_end_is_refused_and_the_service_lives() {
     run(async {
         let tenant = TestApp::shared().await.tenant().await;

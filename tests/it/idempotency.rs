@@ -457,6 +457,7 @@ fn a_preference_counts_once_and_only_if_it_is_understood() {
             (&["tx="], None),
             (&["tx"], None),
             (&["tx=rollback2"], None),
+            (&["tx=rollback; note=\"ü\""], None),
         ] {
             let headers: Vec<(&str, &str)> = prefer.iter().map(|text| ("prefer", *text)).collect();
             let before = count(&acme, "organizations").await;

@@ -62,7 +62,7 @@ async fn patient() -> &'static TestApp {
 async fn behind(superuser: &mut PgConnection, request: Uuid) -> i64 {
     sqlx::query_scalar(
         "select count(*) from pg_stat_activity waiting, pg_stat_activity one
-         where one.application_name = 'palisade ' || $1 and one.pid = any (pg_blocking_pids(waiting.pid))",
+         where one.application_name like 'palisade ' || $1 || ' %' and one.pid = any (pg_blocking_pids(waiting.pid))",
     )
     .bind(request)
     .fetch_one(superuser)
@@ -103,7 +103,7 @@ fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate() {
         });
         eventually("it waits for the project", async || {
             let waits = "select exists (select from pg_stat_activity
-                where application_name = 'palisade ' || $1 and wait_event_type = 'Lock')";
+                where application_name like 'palisade ' || $1 || ' %' and wait_event_type = 'Lock')";
             sqlx::query_scalar(waits)
                 .bind(request)
                 .fetch_one(&mut superuser)

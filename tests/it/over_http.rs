@@ -47,6 +47,15 @@ fn header(response: &Response, name: &str) -> String {
     value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
 }
 
+/// The rows that are left, as an answer tells it.
+fn left(response: &Response) -> u64 {
+    header(response, "ratelimit")
+        .strip_prefix(r#""rows";r="#)
+        .and_then(|rest| rest.split_once(';'))
+        .and_then(|(left, _)| left.parse().ok())
+        .unwrap()
+}
+
 async fn sent(request: RequestBuilder) -> (u16, Value) {
     let response = request.send().await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap())
@@ -395,18 +404,13 @@ fn every_answer_says_what_it_cost_and_what_is_left() {
             header(&response, "ratelimit-policy"),
             r#""rows";q=1000;w=60"#
         );
-        let left = header(&response, "ratelimit");
+        let left = left(&response);
         let body: Value = response.json().await.unwrap();
         // A page of 50 and the row read ahead; five users are there.
         assert_eq!(
             body["extensions"]["cost"],
             json!({ "requested": 51, "actual": 5 })
         );
-        let left: u64 = left
-            .strip_prefix(r#""rows";r="#)
-            .and_then(|rest| rest.split_once(';'))
-            .and_then(|(left, _)| left.parse().ok())
-            .unwrap();
         // What was not fetched is given back.
         assert!((990..=999).contains(&left), "{left}");
 
@@ -420,6 +424,66 @@ fn every_answer_says_what_it_cost_and_what_is_left() {
         // A thousand rows come back in a minute: some 60 in 3 to 4 seconds.
         let resets = told["resetsInSeconds"].as_u64().unwrap();
         assert!((3..=4).contains(&resets), "{resets}");
+    });
+}
+
+#[test]
+fn what_is_fetched_beyond_what_was_asked_for_is_paid_as_well() {
+    run(async {
+        let caller = caller(TrafficSettings {
+            tenant_budget: 1_000,
+            ..TrafficSettings::default()
+        })
+        .await;
+        let response = post(&caller, &json!({ "query": "{ currencies { code } }" }));
+        let response = response.send().await.unwrap();
+        let left = left(&response);
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(
+            body["extensions"]["cost"],
+            json!({ "requested": 1, "actual": 48 })
+        );
+        assert!((952..=957).contains(&left), "{left}");
+    });
+}
+
+#[test]
+fn what_was_not_fetched_goes_back_if_the_client_goes_away() {
+    run(async {
+        let app = TestApp::shared().await.in_own_database(&[]).await;
+        let tenant = app.tenant().await;
+        let bounded = palisade::config::ServiceSettings {
+            traffic: TrafficSettings {
+                tenant_budget: 1_000,
+                tenant_places: Some(1),
+                ..TrafficSettings::default()
+            },
+            ..settings(ServiceOptions {
+                acquire_timeout_ms: 30_000,
+                ..ServiceOptions::default()
+            })
+        };
+        let url = app.serve_with(&app.database, bounded).await;
+        let caller = tenant.owner().at(&url);
+        let mut holder = app.connect("postgres").await;
+        let lock = "begin; lock table projects in access exclusive mode";
+        attempt(&mut holder, lock.to_owned()).await.unwrap();
+
+        let costly = json!({ "query": "{ projects(first: 80) { nodes { invoices(first: 3) { nodes { id } } } } }" });
+        let now = async || {
+            // It is refused, and takes neither budget nor place.
+            let response = post(&caller, &json!({ "query": "{" }));
+            left(&response.send().await.unwrap())
+        };
+        let waits = tokio::spawn(post(&caller, &costly).send());
+        eventually("one waits for the lock", async || now().await < 700).await;
+        let queues = tokio::spawn(post(&caller, &costly).send());
+        eventually("and one for its turn", async || now().await < 300).await;
+        queues.abort();
+        waits.abort();
+        // In the half minute that this may take, the budget alone would not fill up so far.
+        eventually("both went back", async || now().await > 980).await;
+        attempt(&mut holder, "rollback".to_owned()).await.unwrap();
     });
 }
 
@@ -522,7 +586,9 @@ fn one_tenant_cannot_take_every_place() {
         held.rollback().await.unwrap();
         while let Some(answered) = waiting.join_next().await {
             let (status, body) = answered.unwrap();
-            assert_eq!(status, 200, "{body}");
+            let done =
+                json!({ "updateProject": { "project": { "name": "Held" }, "userErrors": [] } });
+            assert_eq!((status, &body["data"]), (200, &done), "{body}");
         }
     });
 }

@@ -596,6 +596,12 @@ fn a_forged_position_reaches_no_row_of_another_tenant() {
         let cursor = all.data()["list"]["edges"][0]["cursor"].as_str().unwrap();
         let mut parts: Vec<Value> =
             serde_json::from_slice(&URL_SAFE_NO_PAD.decode(cursor).unwrap()).unwrap();
+        // A time that the database does not know.
+        parts[1] = json!(-6_000_000_000_000_000_000_i64);
+        let far = URL_SAFE_NO_PAD.encode(Value::Array(parts.clone()).to_string());
+        let refused = list(caller, &projects, "first: 1", json!({ "a": far })).await;
+        assert_refused(&refused, "after: not a cursor of this list");
+
         parts[1] = json!(4_000_000_000_000_000_i64);
         parts[2] = json!(theirs.projects[0].simple().to_string());
         let forged = URL_SAFE_NO_PAD.encode(Value::Array(parts).to_string());

@@ -132,11 +132,9 @@ fn two_thousand_requests_of_two_tenants_over_four_connections_never_mix() {
     });
 }
 
-/// Polls a future for so many microseconds, then drops it. Whether it came to its end.
-async fn cut<T>(after_micros: u64, future: impl Future<Output = T>) -> bool {
-    tokio::time::timeout(Duration::from_micros(after_micros), future)
-        .await
-        .is_ok()
+/// Polls a future for so long, then drops it. Whether it came to its end.
+async fn cut<T>(after: Duration, future: impl Future<Output = T>) -> bool {
+    tokio::time::timeout(after, future).await.is_ok()
 }
 
 #[test]
@@ -155,15 +153,22 @@ fn two_hundred_requests_cut_by_their_clients_leave_no_transaction_behind() {
         let (a, b) = (acme.owner().at(&url), globex.owner().at(&url));
         check_page(&acme, &a.query(PAGE).await.body);
 
+        let begun = std::time::Instant::now();
+        check_page(&acme, &a.query(PAGE).await.body);
+        let whole = begun.elapsed();
+
         let mut ended = 0;
         for round in 0..200 {
-            // From before the request is sent until after its answer has come.
-            ended += u32::from(cut(round * round / 2, a.query(PAGE)).await);
+            // From before the request is sent until long after its answer should have come.
+            ended += u32::from(cut(whole * round / 50, a.query(PAGE)).await);
             if round % 10 == 0 {
                 check_page(&globex, &b.query(PAGE).await.body);
             }
         }
-        assert!(ended < 200, "no request was cut");
+        assert!(
+            (1..200).contains(&ended),
+            "{ended} requests came to their end"
+        );
         let mut superuser = app.connect("postgres").await;
         eventually("no connection is left in a transaction", async || {
             backends(&mut superuser, IN_TRANSACTION).await == 0
@@ -226,16 +231,22 @@ fn two_hundred_transactions_cut_in_mid_open_leave_nothing_to_the_next_borrower()
         let db = private_pool(app).await;
         let owner = Some(UserRole::Owner);
 
+        let begun = std::time::Instant::now();
+        let tx = transaction(&db, &globex, owner, Purpose::Read);
+        assert!(find::<Project>(&tx, own).await.unwrap());
+        tx.rollback().await;
+        let whole = begun.elapsed();
+
         let mut ended = 0;
-        for round in 0..200_u64 {
+        for round in 0..200_u32 {
             let purpose = if round % 2 == 0 {
                 Purpose::Read
             } else {
                 Purpose::Write
             };
             let tx = transaction(&db, &globex, owner, purpose);
-            // 20 to 600 µs, on a connection that the round before has given back.
-            ended += u32::from(cut(20 + round * 29 / 10, find::<Project>(&tx, own)).await);
+            // On a connection that the round before has given back.
+            ended += u32::from(cut(whole * round / 50, find::<Project>(&tx, own)).await);
             drop(tx);
 
             // The next borrower has no role: one that was left behind would show it the audit log.
@@ -257,7 +268,7 @@ fn two_hundred_transactions_cut_in_mid_open_leave_nothing_to_the_next_borrower()
             assert!(find::<Project>(&next, theirs).await.unwrap());
             next.rollback().await;
         }
-        assert!(ended < 200, "no transaction was cut");
+        assert!((1..200).contains(&ended), "{ended} came to their end");
         let reader = transaction(&db, &globex, owner, Purpose::Read);
         assert!(
             find::<AuditLog>(&reader, entry).await.unwrap(),
@@ -295,6 +306,37 @@ fn a_client_that_goes_away_cancels_its_statement_on_the_server() {
         .await;
         drop(holder);
         check_page(&tenant, &tenant.owner().query(PAGE).await.body);
+    });
+}
+
+#[test]
+fn a_client_that_goes_away_cancels_nothing_of_another_under_the_same_request_id() {
+    run(async {
+        let app = patient().await;
+        let (acme, globex) = (app.tenant().await, app.tenant().await);
+        acme.seed(3, 2).await;
+        globex.seed(3, 2).await;
+        let mut superuser = app.connect("postgres").await;
+        let mut holder = hold_projects(app).await;
+
+        let request = Uuid::now_v7();
+        let ask = |tenant: &Tenant| {
+            let caller = tenant.owner().clone();
+            tokio::spawn(async move { caller.bytes(PAGE, &json!({}), request).await })
+        };
+        let (leaves, stays) = (ask(&acme), ask(&globex));
+        eventually("both wait", async || {
+            backends(&mut superuser, WAITING).await == 2
+        })
+        .await;
+        leaves.abort();
+        eventually("one was cancelled", async || {
+            backends(&mut superuser, WAITING).await < 2
+        })
+        .await;
+        attempt(&mut holder, "rollback".to_owned()).await.unwrap();
+        let (_, body) = stays.await.unwrap();
+        check_page(&globex, &serde_json::from_str(&body).unwrap());
     });
 }
 
@@ -447,6 +489,19 @@ fn a_query_cannot_write_and_a_failed_statement_never_commits() {
             failed.commit().await.is_err(),
             "a transaction with a failed statement was committed"
         );
+        assert_eq!(written().await, 1);
+
+        let operation = Operation::new(Uuid::now_v7());
+        let context = TenantContext {
+            tenant: tenant.id,
+            user: None,
+            role: None,
+        };
+        let given_up = TenantTx::new(db.clone(), context, Purpose::Write, operation.clone());
+        find::<Writing>(&given_up, id).await.unwrap();
+        operation.give_up();
+        let refused = given_up.commit().await.unwrap_err();
+        assert_eq!(refused.code(), "TIMEOUT", "its client was told so");
         assert_eq!(written().await, 1);
 
         for ended in [begin(Purpose::Write), begin(Purpose::Write)] {
