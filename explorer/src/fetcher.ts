@@ -32,6 +32,12 @@ function operationOf(query: string, name: string | null | undefined) {
   }
 }
 
+/** What is said instead of an answer for somebody who was left. */
+function left(mutates: boolean) {
+  const what = "Another tenant or user was picked before the answer came.";
+  return ours(mutates ? `${what} The mutation may have been done for the one before.` : `${what} Run it again.`);
+}
+
 export const fetcher: Fetcher = async ({ query, variables, operationName }, options) => {
   if (operationName === "IntrospectionQuery") return introspect();
   const { era, held, viewer } = session.get();
@@ -48,7 +54,7 @@ export const fetcher: Fetcher = async ({ query, variables, operationName }, opti
   try {
     const wanted = operation ? operation.name?.value : operationName;
     const { response, body } = await post({ query, variables, operationName: wanted }, own);
-    if (session.get().era !== era) return ours("Another tenant or user was picked before the answer came. Run it again.");
+    if (session.get().era !== era) return left(mutates);
     const { extensions, ...answer } = body as ExecutionResult;
     const { palisade, ...others } = extensions ?? {};
     runs.set({
@@ -67,7 +73,7 @@ export const fetcher: Fetcher = async ({ query, variables, operationName }, opti
     // The cost has a panel of its own and would bury the answer.
     return Object.keys(others).length ? { ...answer, extensions: others } : answer;
   } catch (error) {
-    if (session.get().era !== era) return ours("Another tenant or user was picked before the answer came. Run it again.");
+    if (session.get().era !== era) return left(mutates);
     runs.set({ last: undefined });
     return ours(reason(error));
   }

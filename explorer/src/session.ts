@@ -12,6 +12,8 @@ export interface Choice {
 /** Whom a token is for, as the API says. */
 export interface Viewer {
   tenant: string;
+  /** The name that no other tenant has. */
+  slug: string;
   user: string;
   role: string;
 }
@@ -36,7 +38,7 @@ interface Session {
 
 /** A token is replaced this long before it ends, in milliseconds. */
 const EARLY = 60_000;
-const VIEWER = "query ExplorerViewer { viewer { role tenant { name } user { email } } }";
+const VIEWER = "query ExplorerViewer { viewer { role tenant { name slug } user { email } } }";
 
 export const session = store<Session>({
   tenants: [],
@@ -90,7 +92,7 @@ export async function start() {
 /** If the pasted token is for somebody of the directory, the picker shows them. */
 function adopt() {
   const { viewer, tenants, held } = session.get();
-  const tenant = tenants.find((tenant) => tenant.name === viewer?.tenant);
+  const tenant = tenants.find((tenant) => tenant.slug === viewer?.slug);
   if (!viewer || !tenant || !held) return;
   const choice = { tenant: tenant.slug, user: viewer.user };
   if (!find(choice)) return;
@@ -152,12 +154,13 @@ async function identify() {
     const { body } = await post({ query: VIEWER });
     if (session.get().era !== era) return;
     const said = body as {
-      data?: { viewer?: { role: string; tenant?: { name: string }; user?: { email: string } } };
+      data?: { viewer?: { role: string; tenant?: { name: string; slug: string }; user?: { email: string } } };
       errors?: { message: string }[];
     };
     const viewer = said.data?.viewer;
     if (viewer) {
-      const known = { tenant: viewer.tenant?.name ?? "?", user: viewer.user?.email ?? "?", role: viewer.role };
+      const { name = "?", slug = "" } = viewer.tenant ?? {};
+      const known = { tenant: name, slug, user: viewer.user?.email ?? "?", role: viewer.role };
       session.set({ viewer: known, trouble: undefined });
     } else {
       const why = said.errors?.[0]?.message ?? "no reason given";
@@ -175,7 +178,7 @@ async function bearer(renew: boolean): Promise<string | undefined> {
   const ends = held.expiresAt ? Date.parse(held.expiresAt) : Infinity;
   if (!renew && ends - Date.now() > EARLY) return held.token;
   const token = await mint(held.choice.tenant, held.choice.user);
-  if (session.get().era !== era) return token.token;
+  if (session.get().era !== era) return undefined;
   const renewed = { ...token, choice: held.choice };
   keep(sessionStorage, "token", renewed);
   session.set({ held: renewed });
@@ -186,7 +189,10 @@ async function bearer(renew: boolean): Promise<string | undefined> {
 export async function post(operation: object, own: HeadersInit = {}): Promise<{ response: Response; body: unknown }> {
   const send = async (renew: boolean) => {
     const headers = new Headers(own);
+    const signal = whileSame();
     const token = await bearer(renew);
+    // Somebody else may have been picked while a token was made.
+    signal.throwIfAborted();
     // The picker's token wins, or the page would show one tenant and answer with another.
     if (token) headers.set("authorization", `Bearer ${token}`);
     headers.set("content-type", "application/json");
@@ -195,7 +201,7 @@ export async function post(operation: object, own: HeadersInit = {}): Promise<{ 
       method: "POST",
       headers,
       body: JSON.stringify(operation),
-      signal: whileSame(),
+      signal,
     });
   };
   const first = await send(false);
