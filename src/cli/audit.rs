@@ -87,10 +87,7 @@ async fn verify(options: Verify) -> Result<(), Failure> {
         .map_err(told)
     }
     .await;
-    if let Some(home) = home {
-        home.close().await?;
-    }
-    let summary = verified?;
+    let summary = DevHome::end(home, verified).await?;
     println!("{summary}");
     match summary.findings {
         0 => Ok(()),

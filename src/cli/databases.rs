@@ -56,18 +56,15 @@ impl Databases {
                 )
             };
         let done = async {
+            let mut admin = AdminDb::connect(&admin).await.map_err(Failure::failed)?;
             let db = TenantDb::connect(&app, PoolSettings::default())
                 .await
                 .map_err(Failure::failed)?;
-            let mut admin = AdminDb::connect(&admin).await.map_err(Failure::failed)?;
             let done = work(&db, &mut admin).await;
             db.close().await;
             done
         }
         .await;
-        if let Some(home) = home {
-            home.close().await?;
-        }
-        done
+        DevHome::end(home, done).await
     }
 }

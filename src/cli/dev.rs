@@ -70,11 +70,19 @@ impl DevHome {
         let home = Self { dir, server };
         match home.prepare().await {
             Ok(()) => Ok(home),
-            Err(failure) => {
-                home.close().await?;
-                Err(failure)
-            }
+            Err(failure) => Self::end(Some(home), Err(failure)).await,
         }
+    }
+
+    /// Closes it, if there is one, after some work. What went wrong first is told.
+    pub async fn end<T>(home: Option<Self>, done: Result<T, Failure>) -> Result<T, Failure> {
+        let closed = match home {
+            Some(home) => home.close().await,
+            None => Ok(()),
+        };
+        let done = done?;
+        closed?;
+        Ok(done)
     }
 
     async fn prepare(&self) -> Result<(), Failure> {

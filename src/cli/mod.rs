@@ -75,7 +75,9 @@ impl Failure {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log();
+    if let Err(failure) = start_log() {
+        return report(&failure);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -117,16 +119,21 @@ fn report(failure: &Failure) -> ExitCode {
 const LOG: &str = "info,sqlx::postgres::notice=warn";
 
 /// The log goes to standard error. `PALISADE_LOG` takes directives such as `info,palisade=debug`;
-/// `PALISADE_LOG_FORMAT=json` writes one object a line.
-fn start_log() {
+/// `PALISADE_LOG_FORMAT` is `text`, or `json` for one object a line.
+fn start_log() -> Result<(), Failure> {
     let directives = std::env::var("PALISADE_LOG").unwrap_or_else(|_| LOG.to_owned());
-    let filter = EnvFilter::try_new(&directives).unwrap_or_else(|_| EnvFilter::new(LOG));
+    let filter = EnvFilter::try_new(&directives)
+        .map_err(|error| Failure::Usage(format!("PALISADE_LOG: {error}")))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    if std::env::var("PALISADE_LOG_FORMAT").is_ok_and(|format| format == "json") {
-        log.json().init();
-    } else {
-        log.with_target(false).init();
+    match std::env::var("PALISADE_LOG_FORMAT").as_deref() {
+        Ok("json") => log.json().init(),
+        Ok("" | "text") | Err(_) => log.with_target(false).init(),
+        Ok(other) => {
+            let message = format!("PALISADE_LOG_FORMAT is text or json, not {other}");
+            return Err(Failure::Usage(message));
+        }
     }
+    Ok(())
 }

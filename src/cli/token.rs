@@ -93,9 +93,6 @@ pub async fn run(mut options: Options) -> Result<(), Failure> {
             .map_err(Failure::failed)
     }
     .await;
-    if let Some(home) = home {
-        home.close().await?;
-    }
-    println!("{}", token?);
+    println!("{}", DevHome::end(home, token).await?);
     Ok(())
 }

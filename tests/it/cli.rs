@@ -1345,9 +1345,20 @@ fn no_log_level_prints_a_secret() {
 
 // Stopping
 
-#[test]
-fn a_running_operation_is_answered_before_the_service_ends() {
-    run(async {
+const COUNT: &str = "{ projects { totalCount } }";
+
+/// A service with an operation that waits for as long as somebody holds a table.
+struct Busy {
+    database: Database,
+    serving: Running,
+    url: String,
+    token: String,
+    asking: JoinHandle<Value>,
+    holder: PgConnection,
+}
+
+impl Busy {
+    async fn start() -> Self {
         let database = Database::migrated().await;
         end_of(demo_command(&database, "1", "2", "0", "0"))
             .await
@@ -1357,22 +1368,26 @@ fn a_running_operation_is_answered_before_the_service_ends() {
         token.env("PALISADE_JWT_SECRET", SECRET);
         let token = end_of(token).await.ok();
         let token = token.lines().last().unwrap().to_owned();
-        let (serving, url) = Running::serve(serve_command(&database.url("palisade_app"))).await;
-        let count = "{ projects { totalCount } }";
-        let expected = json!({ "projects": { "totalCount": 2 } });
-        assert_eq!(ask(&url, &token, count).await["data"], expected);
 
-        let mut postgres = PgConnection::connect(&database.url("postgres"))
+        let mut holder = PgConnection::connect(&database.url("postgres"))
             .await
             .unwrap();
-        let mut lock = postgres.begin().await.unwrap();
-        sqlx::query("lock table projects in access exclusive mode")
-            .execute(&mut *lock)
-            .await
-            .unwrap();
+        for statement in [
+            "do $$ begin
+                execute format('alter role palisade_app in database %I set lock_timeout = 0', current_database());
+                execute format('alter role palisade_app in database %I set statement_timeout = 0', current_database());
+            end $$",
+            "begin",
+            "lock table projects in access exclusive mode",
+        ] {
+            sqlx::raw_sql(statement).execute(&mut holder).await.unwrap();
+        }
+        let mut command = serve_command(&database.url("palisade_app"));
+        command.env("PALISADE_OPERATION_TIMEOUT", "600000");
+        let (serving, url) = Running::serve(command).await;
         let asking = tokio::spawn({
             let (url, token) = (url.clone(), token.clone());
-            async move { ask(&url, &token, count).await }
+            async move { ask(&url, &token, COUNT).await }
         });
         let mut watching = PgConnection::connect(&database.url("postgres"))
             .await
@@ -1387,25 +1402,80 @@ fn a_running_operation_is_answered_before_the_service_ends() {
             .unwrap()
         })
         .await;
-        serving.signal("-TERM");
-        let port = url
+        Self {
+            database,
+            serving,
+            url,
+            token,
+            asking,
+            holder,
+        }
+    }
+
+    /// Tells the service to stop, and waits until it takes nobody in any more.
+    async fn stop(&self) {
+        self.serving.signal("-TERM");
+        let port = self
+            .url
             .trim_start_matches("http://")
-            .trim_end_matches("/graphql")
-            .to_owned();
+            .trim_end_matches("/graphql");
         eventually("no further connection is accepted", async || {
-            tokio::net::TcpStream::connect(&port).await.is_err()
+            tokio::net::TcpStream::connect(port).await.is_err()
         })
         .await;
-        assert!(!asking.is_finished());
-        lock.commit().await.unwrap();
-        assert_eq!(asking.await.unwrap()["data"], expected);
-        let (code, printed) = serving.end().await;
+        assert!(!self.asking.is_finished());
+    }
+}
+
+#[test]
+fn a_running_operation_is_answered_before_the_service_ends() {
+    run(async {
+        let mut busy = Busy::start().await;
+        busy.stop().await;
+        sqlx::raw_sql("commit")
+            .execute(&mut busy.holder)
+            .await
+            .unwrap();
+        let expected = json!({ "projects": { "totalCount": 2 } });
+        assert_eq!(busy.asking.await.unwrap()["data"], expected);
+        let (code, printed) = busy.serving.end().await;
         assert_eq!(code, Some(0), "{printed}");
         assert!(
-            !printed.contains(SECRET) && !printed.contains(&token),
+            !printed.contains(SECRET) && !printed.contains(&busy.token),
             "{printed}"
         );
-        drop((postgres, watching));
-        database.drop().await;
+        drop(busy.holder);
+        busy.database.drop().await;
+    });
+}
+
+#[test]
+fn a_second_signal_ends_the_service_whatever_still_runs() {
+    run(async {
+        let busy = Busy::start().await;
+        busy.stop().await;
+        busy.serving.signal("-TERM");
+        // The operation has ten minutes, and nobody lets go of the lock.
+        let (code, printed) = busy.serving.end().await;
+        assert_eq!(code, Some(0), "{printed}");
+        assert!(printed.contains("stopping at once"), "{printed}");
+        busy.asking.abort();
+        drop(busy.holder);
+        busy.database.drop().await;
+    });
+}
+
+#[test]
+fn a_log_that_cannot_be_written_so_is_a_usage_error() {
+    run(async {
+        for (name, value, says) in [
+            ("PALISADE_LOG", "info,palisade=loud", "PALISADE_LOG: "),
+            ("PALISADE_LOG_FORMAT", "JSON", "is text or json, not JSON"),
+        ] {
+            let mut command = palisade(&["schema"]);
+            command.env(name, value);
+            let ended = end_of(command).await;
+            assert!(ended.line(2).contains(says), "{name}: {ended:?}");
+        }
     });
 }
