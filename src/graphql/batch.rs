@@ -1,8 +1,9 @@
 //! Mutations of many rows: a result for each, all or none unless told otherwise, and a key of their own
 //! by which they may be sent again.
 
-use async_graphql::Context;
+use async_graphql::{Context, InputType};
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::{
@@ -72,9 +73,43 @@ pub struct Terms {
     pub list: &'static str,
     /// All or none.
     pub atomic: bool,
-    /// The key by which the batch may be sent again: the name of the mutation, the key, and the input
-    /// that it stands for.
-    pub key: Option<(&'static str, String, Vec<u8>)>,
+    /// The key by which the batch may be sent again.
+    pub key: Option<Key>,
+}
+
+/// A key by which a batch may be sent again.
+pub struct Key {
+    /// The name of the mutation.
+    pub mutation: &'static str,
+    /// What the client chose.
+    pub key: String,
+    /// The input that it stands for, as [`content`] writes it.
+    pub content: Vec<u8>,
+}
+
+/// The rows of an input as they were sent, for comparison with those that are sent again, maybe to another
+/// release: fields by name and in the order of names, without those that are null or were left out.
+pub fn content(atomic: bool, rows: &impl InputType) -> Vec<u8> {
+    let rows = without_nulls(rows.to_value().into_json().unwrap_or_default());
+    serde_json::json!({ "atomic": atomic, "rows": rows })
+        .to_string()
+        .into_bytes()
+}
+
+fn without_nulls(value: Json) -> Json {
+    match value {
+        Json::Array(items) => items.into_iter().map(without_nulls).collect(),
+        Json::Object(fields) => {
+            let mut given: Vec<(String, Json)> = fields
+                .into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(name, value)| (name, without_nulls(value)))
+                .collect();
+            given.sort_by(|(one, _), (other, _)| one.cmp(other));
+            given.into_iter().collect()
+        }
+        other => other,
+    }
 }
 
 /// Refuses a batch of no rows or of more than `max`.
@@ -100,7 +135,7 @@ pub async fn run(
     let tx = ctx.tx();
     let claim = match &terms.key {
         None => None,
-        Some((_, key, _)) if !is_key(key) => {
+        Some(Key { key, .. }) if !is_key(key) => {
             let message = format!("is not 1 to {MAX_KEY} printable ASCII characters");
             return Err(Refusal::because(
                 UserErrorCode::Invalid,
@@ -108,8 +143,12 @@ pub async fn run(
                 message,
             ));
         }
-        Some((field, key, input)) => {
-            let claim = Claim::new(ctx.principal().user, Some(field), key, &[input]);
+        Some(Key {
+            mutation,
+            key,
+            content,
+        }) => {
+            let claim = Claim::new(ctx.principal().user, Some(mutation), key, &[content]);
             match claim.claim(tx).await {
                 Ok(Claimed::Now) => Some(claim),
                 Ok(Claimed::Answered(answer)) => return read(&answer),
@@ -153,4 +192,38 @@ fn mismatch() -> Refusal<Batch> {
         "idempotencyKey",
         message,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::{InputObject, Value};
+
+    use super::*;
+
+    #[derive(InputObject)]
+    struct Sent {
+        title: Option<String>,
+        asin: String,
+        price: Option<i32>,
+    }
+
+    #[test]
+    fn the_content_of_a_batch_is_what_was_sent_and_not_how() {
+        let sent = |json: Json| {
+            let value = Value::from_json(json).unwrap();
+            content(
+                true,
+                &Vec::<Sent>::parse(Some(value))
+                    .map_err(|_| "no rows")
+                    .unwrap(),
+            )
+        };
+        let one = sent(serde_json::json!([{ "asin": "B0", "title": "One" }]));
+        let text = r#"{"atomic":true,"rows":[{"asin":"B0","title":"One"}]}"#;
+        assert_eq!(String::from_utf8_lossy(&one), text);
+        let nulled = serde_json::json!([{ "title": "One", "price": null, "asin": "B0" }]);
+        assert_eq!(sent(nulled), one);
+        let other = serde_json::json!([{ "title": "One", "price": 0, "asin": "B0" }]);
+        assert_ne!(sent(other), one);
+    }
 }

@@ -334,9 +334,10 @@ async fn import(ctx: &Context<'_>, input: ImportProductsInput) -> Written<Batch>
     let terms = Terms {
         list: "rows",
         atomic: input.atomic,
-        key: input.idempotency_key.clone().map(|key| {
-            let content = format!("{} {:?}", input.atomic, input.rows);
-            ("importProducts", key, content.into_bytes())
+        key: input.idempotency_key.map(|key| batch::Key {
+            mutation: "importProducts",
+            key,
+            content: batch::content(input.atomic, &input.rows),
         }),
     };
     // Boxed: the statements of a batch make for a large future.

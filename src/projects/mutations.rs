@@ -327,17 +327,13 @@ impl From<Outcome<Batch>> for DeleteProjectsPayload {
 
 async fn delete_all(ctx: &Context<'_>, input: DeleteProjectsInput) -> Written<Batch> {
     batch::check_size("ids", input.ids.len(), MAX_DELETED)?;
-    let content: Vec<u8> = input
-        .ids
-        .iter()
-        .flat_map(|id| id.uuid().into_bytes())
-        .collect();
     let terms = Terms {
         list: "ids",
         atomic: input.atomic,
-        key: input.idempotency_key.map(|key| {
-            let content = [&[u8::from(input.atomic)], &content[..]].concat();
-            ("deleteProjects", key, content)
+        key: input.idempotency_key.map(|key| batch::Key {
+            mutation: "deleteProjects",
+            key,
+            content: batch::content(input.atomic, &input.ids),
         }),
     };
     // Boxed: the statements of a batch make for a large future.
