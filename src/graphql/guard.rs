@@ -14,8 +14,9 @@
 //!
 //! # Cost
 //!
-//! The rows that an operation may fetch, from above: no directive skips anything, equal fields are
-//! not merged, and fields of different types of a union add up.
+//! An estimate of the rows that an operation fetches, for most from above: no directive skips
+//! anything, equal fields are not merged, and fields of different types of a union add up. Not in it
+//! are counts, lists without pages (`currencies`), and lists in the input of a mutation that is no batch.
 //!
 //! | field | cost |
 //! |---|---|

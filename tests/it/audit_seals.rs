@@ -732,11 +732,16 @@ fn the_sealer_tries_again_after_a_failure() {
         let app = TestApp::shared().await.in_own_database(&[&revoke]).await;
         let tenant = app.tenant().await;
         let url = app.database_url("palisade_app");
-        let db = TenantDb::connect(&url, PoolSettings::default())
-            .await
-            .unwrap();
+        let connect = async || {
+            TenantDb::connect(&url, PoolSettings::default())
+                .await
+                .unwrap()
+        };
+        let db = connect().await;
         assert!(sealing::seal(&db, tenant.id).await.is_err());
-        let sealer = Sealer::start(db);
+        // With its connections, so that what is seen below is the sealer's doing.
+        db.close().await;
+        let sealer = Sealer::start(connect().await);
         sealer.wrote(tenant.id);
         let mut watching = tenant.begin().await.0;
         let tried = "select exists (select from pg_stat_activity where datname = current_database()

@@ -83,11 +83,8 @@ fn the_headline_document_costs_the_same_for_5_20_and_100_projects() {
                 assert_eq!(project["invoices"]["nodes"].as_array().unwrap().len(), 5);
                 assert_eq!(project["auditLogs"]["nodes"].as_array().unwrap().len(), 10);
             }
-            assert!(
-                (6..=7).contains(&answer.round_trips()),
-                "{:#?}",
-                answer.statements()
-            );
+            // Whoever acted owns the projects, and is there already.
+            assert_eq!(answer.round_trips(), 6, "{:#?}", answer.statements());
             costs.insert((answer.round_trips(), answer.statements()));
         }
         assert_eq!(costs.len(), 1, "rows changed the statements: {costs:#?}");
@@ -514,7 +511,8 @@ fn the_servers_own_log_holds_the_statements_that_the_transaction_counted() {
         assert_eq!(statements[1..statements.len() - 1], answer.statements());
         // The end is not waited for, so it is no round trip.
         assert_eq!(statements.len() as u64 - 1, answer.round_trips());
-        assert!((6..=7).contains(&answer.round_trips()));
+        // Some of those who acted own none of the projects.
+        assert_eq!(answer.round_trips(), 7);
     });
 }
 

@@ -70,7 +70,7 @@ fn every_place_in_the_table_exists() {
         .filter(|line| line.starts_with("| ") && line.contains("| `"))
         .map(|line| line.split('`').nth(1).unwrap().to_owned())
         .collect();
-    assert_eq!(places.len(), 7, "the table changed: {places:?}");
+    assert_eq!(places.len(), 8, "the table changed: {places:?}");
     for place in places {
         let path = place.replace("<slice>", "projects");
         assert!(root().join(&path).exists(), "{path} is not there");
@@ -81,6 +81,7 @@ fn every_place_in_the_table_exists() {
 fn every_entity_stands_in_every_place() {
     let (migrations, ids) = (all("migrations"), read("src/ids.rs"));
     let (node, graphql) = (read("src/graphql/node.rs"), read("src/graphql/mod.rs"));
+    let audited = read("src/audit/mod.rs");
     let documents = all("tests/it/documents");
     for (name, (table, path)) in entities() {
         let slice = read(&path);
@@ -100,6 +101,13 @@ fn every_entity_stands_in_every_place() {
             ("src/graphql/node.rs", &node, format!("{name}: {name}Id")),
             ("src/graphql/mod.rs", &graphql, format!("{name}Queries")),
         ];
+        // The audit log does not write about itself.
+        if name != "AuditLog" {
+            let audit = format!("{name} = \"{table}\"");
+            wanted.push(("src/audit/mod.rs", &audited, audit));
+            let text = format!("AuditSubjectType::{name} => {name}Id::");
+            wanted.push(("src/graphql/node.rs", &node, text));
+        }
         if is_listed {
             wanted.push(("its slice", &slice, format!("listed! {{\n    {name} {{")));
             wanted.push(("its slice", &slice, format!("{name}Queries: {name} {{")));
