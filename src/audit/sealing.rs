@@ -4,10 +4,10 @@
 //! asks for it, and when.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sqlx::{Row as _, postgres::PgArguments};
@@ -25,7 +25,7 @@ use crate::{
 
 /// Between two rounds: what is written meanwhile goes into one seal.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The same after a failure.
+/// How long a tenant waits after a failure, and all of them while the database is away.
 const RETRY: Duration = Duration::from_secs(10);
 /// How long the last round may take.
 const LAST: Duration = Duration::from_secs(1);
@@ -164,46 +164,59 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 async fn work(db: TenantDb, noted: Arc<Noted>, mut stop: watch::Receiver<()>) {
-    let mut is_failing = false;
+    let mut failing = HashMap::new();
     loop {
         tokio::select! {
             () = noted.any() => {}
             _ = stop.changed() => break,
         }
-        is_failing = round(&db, &noted, is_failing).await;
+        let pause = round(&db, &noted, &mut failing).await;
         tokio::select! {
-            () = tokio::time::sleep(if is_failing { RETRY } else { PAUSE }) => {}
+            () = tokio::time::sleep(pause) => {}
             _ = stop.changed() => break,
         }
     }
-    round(&db, &noted, is_failing).await;
+    failing.clear();
+    round(&db, &noted, &mut failing).await;
 }
 
-/// Seals for every tenant that was noted, and notes those again that must wait. Answers whether
-/// anything failed; the first failure of a series is logged.
-async fn round(db: &TenantDb, noted: &Noted, was_failing: bool) -> bool {
-    let mut is_failing = false;
+/// Seals for every tenant that was noted, and notes those again that must wait. Answers how long to wait
+/// for the next round. Each tenant that fails waits by itself, and the first failure of its series is
+/// logged; `failing` holds when the next attempt is due.
+async fn round(db: &TenantDb, noted: &Noted, failing: &mut HashMap<TenantId, Instant>) -> Duration {
     let mut tenants = noted.take().into_iter();
     while let Some(tenant) = tenants.next() {
+        if failing
+            .get(&tenant)
+            .is_some_and(|due| *due > Instant::now())
+        {
+            noted.add(tenant);
+            continue;
+        }
         match seal(db, tenant).await {
-            Ok(sealed) if sealed.is_contended => noted.add(tenant),
-            Ok(_) => {}
+            Ok(sealed) => {
+                failing.remove(&tenant);
+                if sealed.is_contended {
+                    noted.add(tenant);
+                }
+            }
             Err(error) => {
-                if !was_failing && !is_failing {
+                let had_failed = failing.insert(tenant, Instant::now() + RETRY).is_some();
+                if !had_failed {
                     tracing::warn!(
                         tenant.id = %tenant,
                         "cannot seal the audit log of {tenant}, trying again later: {}",
                         error.detail(),
                     );
                 }
-                is_failing = true;
                 noted.add(tenant);
                 // Nobody else's rows could be sealed either.
                 if error.code() == "UNAVAILABLE" {
                     tenants.by_ref().for_each(|tenant| noted.add(tenant));
+                    return RETRY;
                 }
             }
         }
     }
-    is_failing
+    PAUSE
 }
