@@ -59,6 +59,21 @@ const ID_LIST: &str = "ids";
 /// The longest batch that a resolver accepts.
 const MAX_BATCH: u64 = 1_000;
 
+/// The lists of the schema in a query about it (specification, 4.2); no field of the API has such a name.
+const INTROSPECTED: [&str; 7] = [
+    "types",
+    "fields",
+    "inputFields",
+    "interfaces",
+    "possibleTypes",
+    "enumValues",
+    "args",
+];
+
+/// Items of such a list, for the values of an answer: a mean, since there are a hundred types and
+/// a few of all else.
+const INTROSPECTED_ROWS: u64 = 10;
+
 /// What [`Limits::nodes`] bounds, as a client reads it.
 const NODES: &str = "fields and fragments, each spread counted in full";
 
@@ -94,6 +109,10 @@ pub struct Limits {
     pub fragments: u64,
     /// Rows that the operation may fetch.
     pub cost: u64,
+    /// Values that the answer may hold: fields of rows, as often as their row may be there.
+    pub values: u64,
+    /// Lists of the schema inside one another, in a query about the schema.
+    pub introspection: u64,
     /// Lists and objects inside one another in the variables.
     pub variable_depth: u64,
     /// Values in the variables, lists and objects included.
@@ -127,6 +146,10 @@ impl Default for Limits {
             fragments: 200,
             // 28 times the headline query of the benchmarks.
             cost: 20_000,
+            // Twelve for each of those rows. One takes some 120 bytes and 0.4 µs before it is JSON.
+            values: 250_000,
+            // The standard introspection query: the types, their fields, and the arguments of those.
+            introspection: 3,
             // A filter of `and`, `or` and `not` needs two levels for each.
             variable_depth: 32,
             // A batch has at most 1,000 inputs, of up to six values each.
@@ -231,6 +254,14 @@ pub enum Reason {
         /// Its name.
         fragment: String,
     },
+    /// A variable that must have a value has none.
+    #[error("the variable ${variable} of type {declared} has no value")]
+    NoValue {
+        /// Its name, without the `$`.
+        variable: String,
+        /// Its type as the document declares it.
+        declared: String,
+    },
     /// The request names an operation that the document does not have.
     #[error("the document has no operation of the given name")]
     UnknownOperation,
@@ -246,6 +277,7 @@ impl Reason {
         match self {
             Self::TooComplex { .. } | Self::TooCostly { .. } => "QUERY_TOO_COMPLEX",
             Self::Parse { .. } => "GRAPHQL_PARSE_FAILED",
+            Self::NoValue { .. } => "BAD_USER_INPUT",
             Self::Cycle { .. } | Self::UnknownOperation | Self::OperationNameRequired => {
                 "GRAPHQL_VALIDATION_FAILED"
             }
@@ -545,6 +577,8 @@ struct Tally {
     directives: u64,
     root_fields: u64,
     cost: u64,
+    values: u64,
+    introspection: u64,
 }
 
 impl Tally {
@@ -557,6 +591,8 @@ impl Tally {
         self.directives = self.directives.saturating_add(other.directives);
         self.root_fields = self.root_fields.saturating_add(other.root_fields);
         self.cost = self.cost.saturating_add(other.cost);
+        self.values = self.values.saturating_add(other.values);
+        self.introspection = self.introspection.max(other.introspection);
     }
 
     /// One more node with its directives round what is here.
@@ -571,6 +607,8 @@ impl Tally {
         within(self.nodes, limits.nodes, NODES)?;
         within(self.depth, limits.depth, "levels of fields")?;
         within(self.levels, limits.levels, "levels of selection sets")?;
+        let lists = "lists of the schema inside one another";
+        within(self.introspection, limits.introspection, lists)?;
         within(self.aliases, limits.aliases, "aliases")?;
         within(self.directives, limits.directives, "directives")
     }
@@ -625,14 +663,14 @@ impl<'a> Fold<'a> {
 
         let mut operations: Vec<_> = document.operations.iter().collect();
         operations.sort_unstable_by_key(|(_, operation)| operation.pos);
-        let (mut nodes, mut cost) = (0_u64, 0);
+        let (mut nodes, mut cost, mut values) = (0_u64, 0, 0);
         for (_, operation) in operations {
             let tally = self.operation(&operation.node, &scope)?;
             nodes = nodes.saturating_add(tally.nodes);
             within(nodes, limits.nodes, NODES)?;
             if std::ptr::eq(&raw const operation.node, definition) {
                 within(tally.root_fields, limits.root_fields, "root fields")?;
-                cost = tally.cost;
+                (cost, values) = (tally.cost, tally.values);
             }
         }
         if cost > limits.cost {
@@ -641,6 +679,7 @@ impl<'a> Fold<'a> {
                 limit: limits.cost,
             });
         }
+        within(values, limits.values, "values in its answer")?;
         Ok(Chosen { definition, cost })
     }
 
@@ -766,6 +805,8 @@ impl<'a> Fold<'a> {
             .saturating_add(u64::from(field.alias.is_some()));
         tally.root_fields = 1;
         tally.cost = scope.cost(field, below.cost);
+        tally.values = scope.values(field, below.values);
+        tally.introspection += u64::from(INTROSPECTED.contains(&field.name.node.as_str()));
         if set.items.is_empty() {
             tally.levels = 0;
         }
@@ -883,6 +924,24 @@ impl<'a> Scope<'a> {
             return below;
         }
         row
+    }
+
+    /// The values that a field puts into the answer: its own and those below it, for each of its rows.
+    fn values(&self, field: &Field, below: u64) -> u64 {
+        let name = field.name.node.as_str();
+        let rows = if self.shape.connections.contains(name) {
+            self.page(field)
+        } else if self.shape.id_lists.contains(name) {
+            let lists = self.arguments(field, &[ID_LIST]);
+            lists.map(|ids| self.ids(&ids)).max().unwrap_or(1)
+        } else if let Some(list) = self.shape.batches.get(name) {
+            self.batch(field, list)
+        } else if INTROSPECTED.contains(&name) {
+            INTROSPECTED_ROWS
+        } else {
+            1
+        };
+        rows.max(1).saturating_mul(below.saturating_add(1))
     }
 
     /// The number of inputs of a batch.
@@ -1189,6 +1248,8 @@ mod tests {
             variables: u64::MAX,
             fragments: u64::MAX,
             cost: u64::MAX,
+            values: u64::MAX,
+            introspection: u64::MAX,
             variable_depth: u64::MAX,
             variable_values: u64::MAX,
         };
@@ -1495,6 +1556,42 @@ mod tests {
     }
 
     // Counts
+
+    #[test]
+    fn fields_count_as_often_as_their_row_may_be_there() {
+        let wide = |fields: usize| {
+            let fields = row(fields, |_| "name ".to_owned());
+            format!(
+                "{{ projects(first: 100) {{ nodes {{ invoices(first: 100) {{ nodes {{ {fields} }} }} }} }} }}"
+            )
+        };
+        // 100 and the wrapper of 100, each with 100 and the fields of these.
+        admit(&wide(20)).unwrap();
+        assert_eq!(excess(&refused(&wide(25))), "values in its answer");
+        // A row that leads back to itself multiplies without a row that is fetched anew.
+        let back = "{ projects(first: 1) { nodes { invoices(first: 100) { nodes { subject {
+            ... on Project { invoices(first: 100) { nodes { id id id id id id id id id id id id id
+            id id id id id id id id id id id id id id } } } } } } } } }";
+        assert_eq!(excess(&refused(back)), "values in its answer");
+    }
+
+    #[test]
+    fn a_query_about_the_schema_that_goes_in_circles_is_refused() {
+        let circles = |times: usize| {
+            let open = "interfaces { possibleTypes { ".repeat(times);
+            let close = "} } ".repeat(times);
+            format!("{{ __schema {{ types {{ {open} kind {close} }} }} }}")
+        };
+        admit(&circles(1)).unwrap();
+        let lists = "lists of the schema inside one another";
+        assert_eq!(excess(&refused(&circles(2))), lists);
+        let through_a_fragment = "{ __schema { types { ...T } } }
+            fragment T on __Type { fields { type { fields { type { fields { name } } } } } }";
+        assert_eq!(excess(&refused(through_a_fragment)), lists);
+        let names = row(4_900, |_| "name ".to_owned());
+        let wide = format!("{{ __schema {{ types {{ fields {{ {names} }} }} }} }}");
+        assert_eq!(excess(&refused(&wide)), "values in its answer");
+    }
 
     #[test]
     fn the_introspection_query_is_admitted_at_depth_fifteen() {
@@ -1980,12 +2077,38 @@ mod tests {
 
         fn field_rows(&self, field: &Field, times: u64) -> u64 {
             let set = &field.selection_set.node;
-            let argument = |name| field.get_argument(name).map(|value| value.node.to_string());
-            let name = field.name.node.as_str();
-            if set.items.is_empty() || name == "__type" {
+            if set.items.is_empty() || field.name.node == "__type" {
                 return 0;
             }
-            let (page, own) = match (name, argument("first").or(argument("last")).as_deref()) {
+            let (page, own) = Self::page(field);
+            times * own + self.rows(set, times * page)
+        }
+
+        /// The values of a set that is there `times` times.
+        fn values(&self, set: &SelectionSet, times: u64) -> u64 {
+            let values = |selection: &Positioned<Selection>| match &selection.node {
+                Selection::Field(field) => {
+                    let times = times * Self::page(&field.node).0;
+                    times + self.values(&field.node.selection_set.node, times)
+                }
+                Selection::FragmentSpread(spread) => {
+                    let fragment = self.document.fragments.get(&spread.node.fragment_name.node);
+                    fragment.map_or(0, |known| {
+                        self.values(&known.node.selection_set.node, times)
+                    })
+                }
+                Selection::InlineFragment(inline) => {
+                    self.values(&inline.node.selection_set.node, times)
+                }
+            };
+            set.items.iter().map(values).sum()
+        }
+
+        /// How many rows a field has, and what it costs besides what is below.
+        fn page(field: &Field) -> (u64, u64) {
+            let argument = |name| field.get_argument(name).map(|value| value.node.to_string());
+            let name = field.name.node.as_str();
+            match (name, argument("first").or(argument("last")).as_deref()) {
                 ("projects" | "invoices", Some("3")) => (3, 4),
                 // The default of `n`.
                 ("projects" | "invoices", Some("$n")) => (2, 3),
@@ -1995,8 +2118,7 @@ mod tests {
                 ("nodes", _) if argument("ids").is_some() => (3, 3),
                 ("nodes" | "edges" | "node", _) if field.arguments.is_empty() => (1, 0),
                 _ => (1, 1),
-            };
-            times * own + self.rows(set, times * page)
+            }
         }
     }
 
@@ -2051,6 +2173,7 @@ mod tests {
                 };
                 naive.walk(set, 0, 0);
                 naive.sum.cost = naive.rows(set, 1);
+                naive.sum.values = naive.values(set, 1);
                 assert_eq!(folded, naive.sum, "{text}");
                 with_fragments += u64::from(naive.sum.nodes > fold.work);
                 costly += u64::from(naive.sum.cost > 1_000);

@@ -13,6 +13,7 @@ pub mod object;
 pub mod relations;
 pub mod scalars;
 pub mod transaction;
+mod variables;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -221,9 +222,15 @@ impl Api {
     ) -> Result<Admitted, guard::Refusal> {
         self.guard.check_variables(&incoming.variables)?;
         let name = incoming.operation_name.as_deref();
-        let admitted = self
+        let mut admitted = self
             .guard
             .admit(&incoming.query, name, &incoming.variables)?;
+        variables::settle(&mut admitted.document, name, &incoming.variables).map_err(|reason| {
+            guard::Refusal {
+                reason,
+                work: admitted.work,
+            }
+        })?;
         let purpose = match admitted.operation {
             async_graphql::parser::types::OperationType::Mutation => crate::db::Purpose::Write,
             _ => crate::db::Purpose::Read,

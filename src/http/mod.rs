@@ -25,6 +25,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_io_timeout::TimeoutStream;
 use tower_http::{
     compression::{CompressionLayer, predicate::SizeAbove},
     cors::{AllowOrigin, CorsLayer},
@@ -310,7 +311,10 @@ pub async fn serve(
             }
         };
         stream.set_nodelay(true).ok();
-        let connection = http.serve_connection(TokioIo::new(stream), router.clone());
+        // A client that takes nothing of its answer for so long would keep its place for ever.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(service.0.receive_timeout));
+        let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), router.clone());
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             // Whatever goes wrong here is between the client and its network.

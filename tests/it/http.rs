@@ -963,6 +963,27 @@ fn headers_that_never_end_are_closed() {
 }
 
 #[test]
+fn a_client_that_takes_none_of_its_answers_is_closed() {
+    run(async {
+        let (_, address, _) = slow_service().await;
+        let stream = TcpStream::connect(&address).await.unwrap();
+        let many = "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1_000);
+        // Until neither side has room for more, and then until the service gives up.
+        eventually("it is closed", async || {
+            loop {
+                match stream.try_write(many.as_bytes()) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
+                    Err(_) => return true,
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
 fn malformed_http_is_no_way_in() {
     run(async {
         let (_, address, token) = slow_service().await;

@@ -40,4 +40,5 @@ mod role_rules;
 mod root_fields;
 mod storm;
 mod tokens;
+mod variables;
 mod writes;
