@@ -133,7 +133,9 @@ export function LastRun() {
       <p role="status">
         {last && (
           <>
-            <span className={last.failed ? "bad" : "good"}>{last.failed ? "Errors" : "Done"}</span>
+            <span className={last.failed || last.refused ? "bad" : "good"}>
+              {last.failed ? "Errors" : last.refused ? "Refused" : "Done"}
+            </span>
             {` · HTTP ${last.status} · ${milliseconds(last.elapsed)}`}
             {last.roundTrips !== undefined && ` · ${count(last.roundTrips, "round trip")}`}
             {last.statements && ` · ${count(last.statements.length, "statement")}`}

@@ -32,6 +32,12 @@ function operationOf(query: string, name: string | null | undefined) {
   }
 }
 
+/** Whether a mutation reports user errors. */
+function isRefused(data: ExecutionResult["data"]) {
+  const payloads = Object.values(data ?? {}) as ({ userErrors?: unknown[] } | null)[];
+  return payloads.some((payload) => Boolean(payload?.userErrors?.length));
+}
+
 /** What is said instead of an answer for somebody who was left. */
 function left(mutates: boolean) {
   const what = "Another tenant or user was picked before the answer came.";
@@ -50,6 +56,7 @@ export const fetcher: Fetcher = async ({ query, variables, operationName }, opti
   if (mutates && settings.get().dryRun && !own.has("prefer")) own.set("prefer", "tx=rollback");
   if (offersTrace) own.set("palisade-trace", "1");
 
+  runs.set({ last: undefined });
   const started = performance.now();
   try {
     const wanted = operation ? operation.name?.value : operationName;
@@ -65,6 +72,7 @@ export const fetcher: Fetcher = async ({ query, variables, operationName }, opti
         status: response.status,
         elapsed: performance.now() - started,
         failed: Boolean(answer.errors?.length),
+        refused: mutates && isRefused(answer.data),
         dryRun: response.headers.get("preference-applied")?.includes("tx=rollback") ?? false,
         replayed: response.headers.get("idempotency-replayed") === "true",
         ...readCost(palisade),

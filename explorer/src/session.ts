@@ -2,6 +2,7 @@
 
 import { askJson, mint, offersPeople, people, reason, type Tenant } from "./server";
 import { keep, recall, store } from "./store";
+import { runs } from "./trace";
 
 /** Whom the picker names. */
 export interface Choice {
@@ -56,17 +57,28 @@ function become(held: Held | undefined, trouble?: string) {
   running.abort();
   running = new AbortController();
   keep(sessionStorage, "token", held);
+  // What it says is of whoever was left.
+  runs.set({ last: undefined });
   session.set({ held, trouble, viewer: undefined, era: session.get().era + 1 });
+}
+
+/** Becomes whoever a token in the address is for, and says whether there is one. */
+function takeFromAddress() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!given) return false;
+  // Out of the address, which people copy. The browser's history has kept it by then.
+  history.replaceState(null, "", location.pathname + location.search);
+  become({ token: given });
+  return true;
 }
 
 /** Reads the address, the directory and what the last visit left. */
 export async function start() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (given) {
-    // Out of the address: it is copied and kept in histories.
-    history.replaceState(null, "", location.pathname + location.search);
-    become({ token: given });
-  }
+  // A second link may be opened in the same tab.
+  addEventListener("hashchange", () => {
+    if (takeFromAddress()) void identify().then(adopt);
+  });
+  const given = takeFromAddress();
   if (offersPeople) {
     try {
       session.set({ tenants: await people() });

@@ -17,6 +17,8 @@ export interface Run {
   /** From the request to the end of the answer, in milliseconds, as the browser saw it. */
   elapsed: number;
   failed: boolean;
+  /** A mutation that reports user errors, and has written nothing. */
+  refused: boolean;
   dryRun: boolean;
   replayed: boolean;
   roundTrips?: number;

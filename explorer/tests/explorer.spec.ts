@@ -38,12 +38,32 @@ test("a picked user runs the headline query, and another tenant has other rows",
   // Of the same role as before, and without the other tenant's answer.
   await expect(explorer.user).toHaveValue("adam@globex.example");
   expect(await explorer.text("response")).toBe("");
+  await expect(explorer.lastRun).not.toContainText("Done");
   const second = await explorer.run();
   const theirs: Project[] = second.data.projects.nodes;
   expect(theirs).toHaveLength(5);
   const ids = new Set(ours.map(({ id }) => id));
   expect(theirs.filter(({ id }) => ids.has(id))).toEqual([]);
   expect(JSON.stringify(second)).not.toContain("acme.example");
+});
+
+test("a link for somebody else opened in the same tab is followed", async ({ explorer }) => {
+  const { page } = explorer;
+  await explorer.open(`${dev()}/graphiql#token=${tokenA()}`);
+  await expect(explorer.who).toContainText("Acme: olivia@acme.example");
+  await page.evaluate((token) => (location.hash = `token=${token}`), tokenB());
+  await expect(explorer.who).toContainText("Globex: olivia@globex.example");
+  await expect(explorer.tenant).toHaveValue("globex");
+  expect(new URL(page.url()).hash).toBe("");
+  expect((await explorer.run()).data.viewer.user.email).toBe("olivia@globex.example");
+});
+
+test("a mutation that was refused is not said to be done", async ({ explorer }) => {
+  await explorer.openAs("Acme");
+  await explorer.write("operation", 'mutation { createProduct(input: { asin: "no" }) { userErrors { code } } }');
+  const { data } = await explorer.run();
+  expect(data.createProduct.userErrors).not.toEqual([]);
+  await expect(explorer.lastRun).toContainText("Refused · HTTP 200");
 });
 
 test("answers in other tabs go away with the tenant, too", async ({ explorer }) => {

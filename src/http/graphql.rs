@@ -19,7 +19,7 @@ use super::{
     negotiate::Format,
     persisted::Named,
     request::{Received, RequestBody, from_address, manner, parse, receive, require_json},
-    response::{Answered, Refused, Replied, respond},
+    response::{Answered, Refused, Replied, is_not_executed, respond},
     traffic::{Place, Standing, Taken},
 };
 use crate::{
@@ -198,6 +198,9 @@ impl Asked<'_> {
 
 /// The rows that an operation fetched; `None` if it was cut short and nobody knows.
 fn actual_cost(answer: &Answer) -> Option<u64> {
+    if is_not_executed(answer) {
+        return Some(0);
+    }
     match answer.extensions.get("cost")? {
         GraphqlValue::Object(cost) => match cost.get("actual")? {
             GraphqlValue::Number(actual) => actual.as_u64(),

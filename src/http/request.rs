@@ -77,7 +77,9 @@ fn prefers_rollback(headers: &HeaderMap) -> Result<bool, Refused> {
         let text = header
             .to_str()
             .map_err(|_| Refused::bad("Prefer is written in printable ASCII characters"))?;
-        for preference in text.split([',', ';']) {
+        for preference in preferences(text) {
+            // What follows a semicolon are parameters of the preference.
+            let preference = preference.split(';').next().unwrap_or_default();
             let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
             if !name.trim().eq_ignore_ascii_case("tx") {
                 continue;
@@ -93,6 +95,21 @@ fn prefers_rollback(headers: &HeaderMap) -> Result<bool, Refused> {
         }
     }
     Ok(rollback.unwrap_or(false))
+}
+
+/// The preferences of a header: what lies between commas that stand in no quoted text.
+fn preferences(text: &str) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |character| {
+        let is_plain = !std::mem::take(&mut is_escaped);
+        match character {
+            '"' if is_plain => is_quoted = !is_quoted,
+            '\\' if is_plain && is_quoted => is_escaped = true,
+            ',' => return !is_quoted,
+            _ => {}
+        }
+        false
+    })
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refused> {

@@ -213,7 +213,7 @@ fn code_is(answer: &Answer, wanted: &str) -> bool {
 }
 
 /// Whether there is no data at all, not even null, in the sense of the standard.
-fn is_not_executed(answer: &Answer) -> bool {
+pub fn is_not_executed(answer: &Answer) -> bool {
     answer.data == GraphqlValue::Null && code_is(answer, "GRAPHQL_VALIDATION_FAILED")
 }
 

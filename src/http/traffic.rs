@@ -130,7 +130,8 @@ impl Taken {
 
     fn change(&self, rows: f64) {
         self.budgets.change(self.tenant, |limit, level| {
-            *level = (*level + rows).min(limit);
+            // One that fetched far more than it took costs its tenant a minute at most, before the next.
+            *level = (*level + rows).clamp(-limit, limit);
         });
     }
 }

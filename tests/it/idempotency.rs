@@ -458,6 +458,11 @@ fn a_preference_counts_once_and_only_if_it_is_understood() {
             (&["tx"], None),
             (&["tx=rollback2"], None),
             (&["tx=rollback; note=\"ü\""], None),
+            (&["note=\"a,tx=commit\", tx=rollback"], Some(false)),
+            (&["note=\"a\\\",tx=commit\", tx=rollback"], Some(false)),
+            (&["note=\"a,tx=rollback\""], Some(true)),
+            (&["respond-async;tx=rollback"], Some(true)),
+            (&["tx=rollback;tx=commit"], Some(false)),
         ] {
             let headers: Vec<(&str, &str)> = prefer.iter().map(|text| ("prefer", *text)).collect();
             let before = count(&acme, "organizations").await;

@@ -413,6 +413,9 @@ fn every_answer_says_what_it_cost_and_what_is_left() {
         );
         // What was not fetched is given back.
         assert!((990..=999).contains(&left), "{left}");
+        let wrong = json!({ "query": "{ users(first: 100) { nodes { nothing } } }" });
+        let response = post(&caller, &wrong).send().await.unwrap();
+        assert!(self::left(&response) >= left, "nothing was fetched");
 
         // The field tells what is left once the operation has paid for all that it may fetch.
         let asked = "{ rateLimit { limit remaining cost resetsInSeconds } users(first: 50) { nodes { email } } }";
