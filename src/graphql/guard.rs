@@ -233,7 +233,7 @@ pub enum Reason {
         limit: u64,
     },
     /// The operation may fetch too many rows.
-    #[error("the operation may fetch more than {limit} rows")]
+    #[error("the operation may fetch {cost} rows, of {limit} at most: ask for smaller pages")]
     TooCostly {
         /// The rows that it may fetch.
         cost: u64,
@@ -1744,7 +1744,7 @@ mod tests {
         );
         assert_eq!(
             reason.to_string(),
-            "the operation may fetch more than 20000 rows"
+            "the operation may fetch 1020201 rows, of 20000 at most: ask for smaller pages"
         );
         assert_eq!(reason.code(), "QUERY_TOO_COMPLEX");
     }

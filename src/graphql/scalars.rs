@@ -34,8 +34,9 @@ impl Date {
 impl ScalarType for Date {
     fn parse(value: GraphqlValue) -> InputValueResult<Self> {
         match &value {
-            GraphqlValue::String(text) => Self::read(text)
-                .ok_or_else(|| InputValueError::custom("a date is written YYYY-MM-DD")),
+            GraphqlValue::String(text) => Self::read(text).ok_or_else(|| {
+                InputValueError::custom("a date is a day of the calendar, written YYYY-MM-DD")
+            }),
             _ => Err(InputValueError::expected_type(value)),
         }
     }
@@ -107,8 +108,11 @@ impl ScalarType for Decimal {
                 .filter(|_| !text.contains('_'))
                 .map(Self)
                 .ok_or_else(|| {
-                    InputValueError::custom("a decimal is written as text, such as 9.95")
+                    InputValueError::custom("a decimal is digits and a point, such as \"9.95\"")
                 }),
+            GraphqlValue::Number(number) => Err(InputValueError::custom(format!(
+                "a decimal is written as text, so that nobody rounds it: \"{number}\""
+            ))),
             _ => Err(InputValueError::expected_type(value)),
         }
     }

@@ -178,7 +178,8 @@ impl Asked<'_> {
 
         let cost = admitted.cost();
         let taken = service.0.budgets.take(tenant, cost).map_err(|wait| {
-            let message = "the tenant has asked for too much: try again later";
+            let seconds = wait.as_secs() + 1;
+            let message = format!("the tenant has asked for too much: try again in {seconds} s");
             Refused::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message).after(wait)
         })?;
         let place = service.0.places.take(tenant, service.0.place_timeout).await;

@@ -579,7 +579,10 @@ fn a_date_or_a_time_that_is_none_is_refused_before_the_database_sees_it() {
             "",
         ] {
             let refused = subject.ask(json!({ "dueOn": { "eq": day } })).await;
-            assert_refused(&refused, "a date is written YYYY-MM-DD");
+            assert_refused(
+                &refused,
+                "a date is a day of the calendar, written YYYY-MM-DD",
+            );
         }
         for time in [
             "-5000-01-01T00:00:00Z",

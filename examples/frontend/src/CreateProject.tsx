@@ -37,7 +37,7 @@ export function CreateProject({ onDone }: { onDone: () => void }) {
   const [refused, setRefused] = useState(noRefusals);
   const [problem, setProblem] = useState<CombinedError>();
   const [{ fetching }, create] = useMutation(NewProject);
-  const keyFor = useIdempotencyKey();
+  const { keyFor, forget } = useIdempotencyKey();
   const id = useId();
 
   async function submit() {
@@ -46,6 +46,7 @@ export function CreateProject({ onDone }: { onDone: () => void }) {
     const { data, error } = await create({ input }, { fetchOptions: { headers: { "idempotency-key": key } } });
     setProblem(error);
     if (!data) return;
+    forget();
     const { userErrors } = data.createProject;
     setRefused(refusals(userErrors, ["name", "organizationId"]));
     if (userErrors.length === 0) onDone();
@@ -98,13 +99,20 @@ export function CreateProject({ onDone }: { onDone: () => void }) {
 
 /**
  * A key for each thing to be done, not for each attempt: whoever hears nothing and sends the same again
- * sends the same key, and the service does it once. Another input is another thing.
+ * sends the same key, and the service does it once. Another input is another thing, and so is the same
+ * after an answer: the service would only repeat that, and what it refused then it may allow now.
  */
-function useIdempotencyKey(): (input: unknown) => string {
-  const last = useRef({ input: "", key: "" });
-  return (input) => {
-    const text = JSON.stringify(input);
-    if (last.current.input !== text) last.current = { input: text, key: crypto.randomUUID() };
-    return last.current.key;
+function useIdempotencyKey() {
+  const nothing = { input: "", key: "" };
+  const last = useRef(nothing);
+  return {
+    keyFor(input: unknown): string {
+      const text = JSON.stringify(input);
+      if (last.current.input !== text) last.current = { input: text, key: crypto.randomUUID() };
+      return last.current.key;
+    },
+    forget() {
+      last.current = nothing;
+    },
   };
 }
