@@ -31,7 +31,8 @@ pub struct ServiceSettings {
     #[arg(long, env = "PALISADE_OPERATION_TIMEOUT", default_value_t = 10_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub operation_timeout: u64,
-    /// Longest time to receive a request's headers, and again its body, in milliseconds.
+    /// Longest time to receive a request's headers, again its body, and to take nothing of its answer, in
+    /// milliseconds.
     #[arg(long, env = "PALISADE_RECEIVE_TIMEOUT", default_value_t = 10_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub receive_timeout: u64,

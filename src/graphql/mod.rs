@@ -309,6 +309,7 @@ impl Api {
                 let longest = FIRST_PAUSE * 2_u32.pow((run - 1).min(4));
                 tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
                 run += 1;
+                info.operation.forget_answer();
                 // Whoever lost to others each time would lose to them for as long as they come.
                 if run == MAX_RUNS {
                     info.operation.run_alone();

@@ -23,6 +23,9 @@ use async_graphql::{
     resolver_utils::ContainerType,
 };
 
+use super::transaction::OperationInfo;
+use crate::error::Error;
+
 /// A row, or a plain value of several fields, as a GraphQL object.
 ///
 /// `T` derives `SimpleObject` as always. Rows are shared and not cloned.
@@ -240,7 +243,7 @@ fn resolve_field<'a, T: ContainerType>(
         // would cost more than resolving a column.
         let future = pin!(object.resolve_field(&ctx));
         if let Poll::Ready(value) = future.poll(&mut Poller::from_waker(Waker::noop())) {
-            return Slot::Done(or_null::<T>(&ctx, value));
+            return Slot::Done(or_null::<T>(&ctx, bounded(&ctx, value)));
         }
         // A leaf that waits, like `totalCount`: it is started again as a future of its own.
     }
@@ -250,6 +253,29 @@ fn resolve_field<'a, T: ContainerType>(
         let value = object.resolve_field(&ctx).await;
         or_null::<T>(&ctx, value)
     }))
+}
+
+/// Most bytes of long texts in one answer. Rows may be in it more often than they were fetched.
+const MAX_TEXT: u64 = 32 * 1024 * 1024;
+/// Texts of at most so many bytes are not counted: the number of values bounds them.
+const SHORT: usize = 256;
+
+/// Refuses a text that makes the answer too long.
+fn bounded(ctx: &Context<'_>, value: ServerResult<Option<Value>>) -> ServerResult<Option<Value>> {
+    let long = match &value {
+        Ok(Some(Value::String(text))) if text.len() > SHORT => text.len() as u64,
+        _ => return value,
+    };
+    match ctx.data_opt::<OperationInfo>() {
+        Some(info) if info.operation.answers_text(long) > MAX_TEXT => {
+            let error = Error::TooComplex(format!(
+                "the answer has more than {MAX_TEXT} bytes of text: ask for smaller pages"
+            ));
+            let error = async_graphql::Error::from(error).into_server_error(ctx.item.pos);
+            Err(ctx.set_error_path(error))
+        }
+        _ => value,
+    }
 }
 
 /// The value of a field. One that can be null is null if it has failed, beside its error

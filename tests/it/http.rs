@@ -963,6 +963,36 @@ fn headers_that_never_end_are_closed() {
 }
 
 #[test]
+fn an_answer_that_would_be_too_long_is_refused_on_the_way() {
+    run(async {
+        let tenant = TestApp::shared().await.tenant().await;
+        let seed = tenant.seed(1, 0).await;
+        let sql = "insert into comments (id, author_id, project_id, body)
+            select app.uuid_v7(), app.user_id(), $1, repeat('x', 10000) from generate_series(1, 100)";
+        sqlx::query(sql)
+            .bind(seed.projects[0])
+            .execute(&mut tenant.begin().await.0)
+            .await
+            .unwrap();
+        // A hundred rows are fetched, and ten thousand are in the answer: 100 MB.
+        let again = |body: &str| {
+            let project = crate::harness::id("prj", seed.projects[0]);
+            format!(
+                r#"{{ project(id: "{project}") {{ comments(first: 100) {{ nodes {{ subject {{ ... on Project {{
+                    comments(first: 100) {{ nodes {{ id {body} }} }} }} }} }} }} }} }}"#
+            )
+        };
+        let reply = tenant.owner().send(&again("body"), &json!({}), &[]).await;
+        let answer = reply.answer();
+        assert_eq!(answer.code(), "QUERY_TOO_COMPLEX");
+        let message = answer.body["errors"][0]["message"].as_str().unwrap();
+        assert!(message.contains("bytes of text"), "{message}");
+        assert!(reply.text.len() < 40 * 1024 * 1024, "{}", reply.text.len());
+        tenant.owner().query(&again("")).await.data();
+    });
+}
+
+#[test]
 fn a_client_that_takes_none_of_its_answers_is_closed() {
     run(async {
         let (_, address, _) = slow_service().await;
