@@ -4,6 +4,7 @@
 //! A GraphQL operation is one tenant transaction: opened lazily in one round trip, seen through row
 //! level security, batched by dataloaders, and ended exactly once. `docs/architecture.md` tells how.
 
+pub mod api;
 pub mod audit;
 pub mod auth;
 pub mod cli;
@@ -12,14 +13,17 @@ pub mod config;
 pub mod currencies;
 pub mod db;
 pub mod demo;
+pub mod embedded;
 pub mod error;
 pub mod graphql;
 pub mod http;
 pub mod ids;
 pub mod invoices;
+pub mod node;
 pub mod organizations;
 pub mod products;
 pub mod projects;
 pub mod tenants;
 pub mod user_error;
 pub mod users;
+pub mod viewer;

@@ -4,7 +4,7 @@
 pub mod sealing;
 pub mod verifying;
 
-use async_graphql::{Context, Json, SimpleObject};
+use async_graphql::{Context, Enum, Json, SimpleObject};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -14,36 +14,60 @@ use crate::{
     db::entity::entity,
     error::{Error, Result},
     graphql::{
-        Node,
         context::ContextExt as _,
-        filter::{DateTimeFilter, IdFilter, StringFilter, choices, listed},
+        enums::StoredEnum,
+        filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
         object::{Object, Objects, abstract_type},
         relations::{relations, roots},
     },
     ids::{AuditLogId, ProjectId, UserId},
+    node::Node,
     projects::Project,
     users::User,
 };
 
-choices! {
-    /// The type of a row that changed.
-    AuditSubjectType by AuditSubjectTypeFilter {
-        /// The tenant itself.
-        Tenant = "tenants",
-        /// A user.
-        User = "users",
-        /// An organization.
-        Organization = "organizations",
-        /// A project.
-        Project = "projects",
-        /// A product.
-        Product = "products",
-        /// An invoice.
-        Invoice = "invoices",
-        /// A line of an invoice.
-        InvoiceLineItem = "invoice_line_items",
-        /// A comment.
-        Comment = "comments",
+/// The type of a row that changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
+#[sqlx(type_name = "text")]
+pub enum AuditSubjectType {
+    /// The tenant itself.
+    #[sqlx(rename = "tenants")]
+    Tenant,
+    /// A user.
+    #[sqlx(rename = "users")]
+    User,
+    /// An organization.
+    #[sqlx(rename = "organizations")]
+    Organization,
+    /// A project.
+    #[sqlx(rename = "projects")]
+    Project,
+    /// A product.
+    #[sqlx(rename = "products")]
+    Product,
+    /// An invoice.
+    #[sqlx(rename = "invoices")]
+    Invoice,
+    /// A line of an invoice.
+    #[sqlx(rename = "invoice_line_items")]
+    InvoiceLineItem,
+    /// A comment.
+    #[sqlx(rename = "comments")]
+    Comment,
+}
+
+impl StoredEnum for AuditSubjectType {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenants",
+            Self::User => "users",
+            Self::Organization => "organizations",
+            Self::Project => "projects",
+            Self::Product => "products",
+            Self::Invoice => "invoices",
+            Self::InvoiceLineItem => "invoice_line_items",
+            Self::Comment => "comments",
+        }
     }
 }
 
@@ -122,11 +146,11 @@ listed! {
             /// By the user who did it.
             actor_id: IdFilter<UserId>,
             /// By the type of the row that changed.
-            subject_type: AuditSubjectTypeFilter,
+            subject_type: EnumFilter<AuditSubjectType>,
             /// By the project that the row belongs to.
             project_id: IdFilter<ProjectId>,
         }
-        order AuditLogOrder by AuditLogOrderField {
+        order AuditLogOrderField {
             /// By the time of the change.
             OccurredAt => occurred_at: DateTime<Utc>,
         }

@@ -5,16 +5,11 @@ use std::{sync::Arc, time::Duration};
 use moka::future::Cache;
 use uuid::Uuid;
 
-use super::{Principal, jwt::Identity};
+use super::{Principal, jwt::Identity, role::UserRole};
 use crate::{
-    db::{
-        Operation, Purpose, TenantContext, TenantDb, TenantTx,
-        load::{ById, Loaders},
-    },
+    db::{Operation, Purpose, TenantContext, TenantDb, TenantTx, membership::active_role},
     error::{Error, Result},
     ids::{TenantId, UserId},
-    tenants::{Tenant, TenantStatus},
-    users::{User, UserRole, UserStatus},
 };
 
 /// How long an answer is believed: the longest that somebody who was removed can still enter.
@@ -76,15 +71,7 @@ async fn ask(db: TenantDb, tenant: TenantId, user: UserId) -> Result<Option<User
         };
         let operation = Operation::new(Uuid::now_v7());
         let tx = TenantTx::new(db, context, Purpose::Read, operation);
-        let loaders = Loaders::new(tx.clone());
-        let found = async {
-            let user = loaders.load(ById::<User>(user)).await?;
-            let tenant = loaders.load(ById::<Tenant>(tenant)).await?;
-            let user = user.filter(|user| user.status == UserStatus::Active);
-            let tenant = tenant.filter(|tenant| tenant.status == TenantStatus::Active);
-            Ok(tenant.and(user).map(|user| user.role))
-        };
-        let found = found.await;
+        let found = active_role(&tx, user).await;
         tx.rollback().await;
         found
     });

@@ -2,13 +2,14 @@
 
 pub mod jwt;
 pub mod membership;
+pub mod role;
 
 use chrono::{DateTime, Utc};
 
+use self::role::UserRole;
 use crate::{
     db::TenantContext,
     ids::{TenantId, UserId},
-    users::UserRole,
 };
 
 /// Who asks: one user in one tenant, with the role that the database confirmed.

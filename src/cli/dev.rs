@@ -16,11 +16,11 @@ use crate::{
     db::{
         TenantDb,
         admin_tx::AdminDb,
-        embedded::{self, Embedded},
         migrate::{self, RolePasswords},
         sign_in::{DirectoryEntry, SignInDb},
     },
     demo::{self, Amounts},
+    embedded::{self, Embedded},
     http::{self, Features, Service},
     ids::EntityId as _,
 };

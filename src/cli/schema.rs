@@ -4,6 +4,6 @@ use super::Failure;
 
 /// Prints the API's schema, as `schema.graphql` holds it.
 pub fn run() -> Result<(), Failure> {
-    print!("{}", crate::graphql::sdl());
+    print!("{}", crate::api::sdl());
     Ok(())
 }

@@ -9,6 +9,7 @@ pub use mutations::CommentMutations;
 
 use crate::{
     audit::AuditLog,
+    auth::role::UserRole,
     db::entity::entity,
     error::Result,
     graphql::{
@@ -22,7 +23,7 @@ use crate::{
     invoices::Invoice,
     products::Product,
     projects::Project,
-    users::{User, UserRole},
+    users::User,
 };
 
 /// What somebody says about a project, an invoice or a product.
@@ -78,7 +79,7 @@ listed! {
             /// By the time of the last change.
             updated_at: DateTimeFilter,
         }
-        order CommentOrder by CommentOrderField {
+        order CommentOrderField {
             /// By the time of creation.
             CreatedAt => created_at: DateTime<Utc>,
             /// By the time of the last change.

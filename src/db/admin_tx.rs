@@ -6,7 +6,11 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::{ConnectError, audit_snapshot::AuditSnapshot, connect_options, unreachable};
-use crate::{error::Result, ids::EntityId, ids::TenantId, users::UserRole};
+use crate::{
+    auth::role::UserRole,
+    error::Result,
+    ids::{EntityId, TenantId},
+};
 
 /// One connection as `palisade_admin`.
 pub struct AdminDb(PgConnection);

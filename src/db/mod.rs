@@ -6,10 +6,10 @@
 pub mod admin_tx;
 pub mod audit_snapshot;
 pub mod bulk;
-pub mod embedded;
 pub mod entity;
 pub mod idempotency;
 pub mod load;
+pub mod membership;
 pub mod migrate;
 pub mod page;
 pub mod shared;

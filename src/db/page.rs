@@ -50,8 +50,8 @@ pub enum Value {
     Text(String),
     /// `integer`
     Int(i32),
-    /// `bigint`
-    BigInt(i64),
+    /// `boolean`
+    Bool(bool),
     /// `timestamptz`
     Time(DateTime<Utc>),
     /// `date`
@@ -60,6 +60,8 @@ pub enum Value {
     Uuids(Vec<Uuid>),
     /// `text[]`
     Texts(Vec<String>),
+    /// `integer[]`
+    Ints(Vec<i32>),
 }
 
 /// The type of an ordered column, against which a cursor is checked.
@@ -72,7 +74,7 @@ pub enum Kind {
     Uuid,
     Text,
     Int,
-    BigInt,
+    Bool,
     Time,
     Date,
 }
@@ -87,11 +89,12 @@ impl Value {
             Self::Uuid(value) => Expr::val(value),
             Self::Text(value) => Expr::val(value),
             Self::Int(value) => Expr::val(value),
-            Self::BigInt(value) => Expr::val(value),
+            Self::Bool(value) => Expr::val(value),
             Self::Time(value) => Expr::val(value),
             Self::Date(value) => Expr::val(value),
             Self::Uuids(values) => array(ArrayType::Uuid, values),
             Self::Texts(values) => array(ArrayType::String, values),
+            Self::Ints(values) => array(ArrayType::Int, values),
         }
     }
 }
@@ -118,7 +121,7 @@ macro_rules! columns {
         })+
     };
 }
-columns!(Uuid = Uuid, String = Text, i32 = Int, i64 = BigInt, DateTime<Utc> = Time, NaiveDate = Date);
+columns!(Uuid = Uuid, String = Text, i32 = Int, bool = Bool, DateTime<Utc> = Time, NaiveDate = Date);
 
 impl<T: Column> Column for Option<T> {
     const KIND: Kind = T::KIND;

@@ -4,9 +4,9 @@ use sqlx::PgPool;
 
 use super::{ConnectError, PoolSettings, connect_options, pool, unreachable};
 use crate::{
+    auth::role::{UserRole, UserStatus},
     error::Result,
     ids::{TenantId, UserId},
-    users::{UserRole, UserStatus},
 };
 
 /// The database as `palisade_auth` sees it.

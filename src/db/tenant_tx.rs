@@ -26,9 +26,9 @@ use uuid::Uuid;
 
 use super::TenantDb;
 use crate::{
+    auth::role::UserRole,
     error::{Error, Result},
     ids::{EntityId, TenantId, UserId},
-    users::UserRole,
 };
 
 /// Who a transaction acts for. Every part is of a parsed type, because it is written into SQL text.
@@ -59,8 +59,6 @@ pub struct Operation {
     nonce: u32,
     cancelled: AtomicBool,
     alone: AtomicBool,
-    /// Bytes of long texts that its answer holds.
-    text: AtomicU64,
 }
 
 /// The name of an operation, for the audit log. It is written into SQL text, so it is nothing but
@@ -98,7 +96,6 @@ impl Operation {
             nonce: fastrand::u32(..),
             cancelled: AtomicBool::new(false),
             alone: AtomicBool::new(false),
-            text: AtomicU64::new(0),
         })
     }
 
@@ -111,16 +108,6 @@ impl Operation {
     /// The `application_name` that marks the operation's backend while its transaction is open.
     fn mark(&self) -> String {
         format!("palisade {} {:08x}", self.request_id, self.nonce)
-    }
-
-    /// Counts bytes of text that its answer holds; answers how many there are with these.
-    pub fn answers_text(&self, bytes: u64) -> u64 {
-        self.text.fetch_add(bytes, Ordering::Relaxed) + bytes
-    }
-
-    /// Forgets the answer of a run that the database gave up.
-    pub(crate) fn forget_answer(&self) {
-        self.text.store(0, Ordering::Relaxed);
     }
 
     /// From now on no further statement of it starts, and nothing that it wrote is committed.

@@ -8,11 +8,11 @@ use uuid::{Builder, Uuid};
 
 use super::Amounts;
 use crate::{
+    auth::role::UserRole,
     db::admin_tx::{NewMember, NewTenant},
     ids::{CommentId, InvoiceId, InvoiceLineItemId, OrganizationId, ProductId, ProjectId, UserId},
     invoices::InvoiceStatus,
     projects::ProjectStatus,
-    users::UserRole,
 };
 
 /// The first moment of every demo tenant: 1 January 2026, 08:00 UTC, in milliseconds since 1970.

@@ -11,14 +11,15 @@ use uuid::Uuid;
 
 use crate::{
     audit::sealing,
+    auth::role::UserRole,
     db::{
         Operation, Purpose, TenantContext, TenantDb, TenantTx,
         admin_tx::{AdminDb, NewMember, NewTenant},
         bulk::Columns,
     },
     error::Result,
+    graphql::enums::StoredEnum as _,
     ids::EntityId,
-    users::UserRole,
 };
 
 use content::TenantContent;

@@ -3,7 +3,9 @@
 use std::{borrow::Cow, sync::Arc};
 
 use async_graphql::{
-    Context, Enum, InputType, Object as GraphqlObject, OutputType, SimpleObject, TypeName,
+    Context, Enum, InputType, InputValueResult, Object as GraphqlObject, OutputType, SimpleObject,
+    TypeName,
+    registry::{MetaInputValue, Registry},
     resolver_utils::ContainerType,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -14,6 +16,7 @@ use uuid::Uuid;
 use super::{
     context::ContextExt as _,
     filter::FilterInput,
+    generic_input::{self, Fields},
     object::{Object, Objects},
     scalars::{Date, Moment},
 };
@@ -33,17 +36,77 @@ use crate::{
 pub trait Listed: Keyed + ContainerType {
     /// Which rows, in the API.
     type Filter: FilterInput;
-    /// One term of an order, in the API.
-    type Order: OrderInput;
+    /// The fields by which clients can sort.
+    type OrderField: OrderField;
 }
 
-/// One term of an order, as a client says it.
-pub trait OrderInput: InputType + Copy + std::fmt::Debug {
-    /// The order when the client names none.
-    const DEFAULT: Self;
+/// An enum of the fields by which clients can sort the rows of a type.
+pub trait OrderField: InputType + Copy + std::fmt::Debug {
+    /// The sort order if the client gives none.
+    const DEFAULT: Order<Self>;
 
-    /// The column and the direction.
-    fn term(self) -> (OrderColumn, Direction);
+    /// The column of the field.
+    fn column(self) -> OrderColumn;
+}
+
+/// One term of a sort order. Rows that are equal in every term are sorted by their ids.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<F> {
+    /// The field to sort by.
+    pub field: F,
+    /// The direction.
+    pub direction: Direction,
+}
+
+impl<F: OrderField> InputType for Order<F> {
+    type RawValueType = Self;
+
+    /// `ProjectOrder` for `ProjectOrderField`.
+    fn type_name() -> Cow<'static, str> {
+        let field = F::type_name();
+        field
+            .strip_suffix("Field")
+            .unwrap_or(&field)
+            .to_owned()
+            .into()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        let description =
+            "One term of a sort order. Rows that are equal in every term are sorted by their ids.";
+        generic_input::register::<Self>(registry, description, |registry| {
+            let direction =
+                generic_input::field::<Direction>(registry, "direction", "The direction.");
+            vec![
+                generic_input::field::<F>(registry, "field", "The field to sort by."),
+                MetaInputValue {
+                    default_value: Some(Direction::default().to_value().to_string()),
+                    ..direction
+                },
+            ]
+        })
+    }
+
+    fn parse(value: Option<async_graphql::Value>) -> InputValueResult<Self> {
+        let mut fields = Fields::<Self>::parse(value)?;
+        Ok(Self {
+            field: fields.take("field")?,
+            direction: match fields.contains("direction") {
+                true => fields.take("direction")?,
+                false => Direction::default(),
+            },
+        })
+    }
+
+    fn to_value(&self) -> async_graphql::Value {
+        async_graphql::value!({
+            "field": self.field.to_value(), "direction": self.direction.to_value(),
+        })
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
 }
 
 /// A column by which a list can be ordered.
@@ -82,7 +145,7 @@ pub struct ListArguments<E: Listed> {
     /// Which rows.
     pub filter: Option<Box<E::Filter>>,
     /// In which order.
-    pub order_by: Option<Vec<E::Order>>,
+    pub order_by: Option<Vec<Order<E::OrderField>>>,
 }
 
 /// Most terms that an order may have.
@@ -142,7 +205,7 @@ impl<E: Listed> ListArguments<E> {
     }
 }
 
-fn order<E: Listed>(mut terms: Vec<E::Order>) -> Result<Vec<Term>> {
+fn order<E: Listed>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>> {
     if terms.len() > MAX_ORDER_TERMS {
         return Err(Error::invalid(
             "orderBy",
@@ -150,21 +213,18 @@ fn order<E: Listed>(mut terms: Vec<E::Order>) -> Result<Vec<Term>> {
         ));
     }
     if terms.is_empty() {
-        terms.push(E::Order::DEFAULT);
+        terms.push(E::OrderField::DEFAULT);
     }
     let mut order: Vec<Term> = Vec::with_capacity(terms.len() + 1);
     for term in terms {
-        let (
-            OrderColumn {
-                name,
-                kind,
-                nullable,
-            },
-            direction,
-        ) = term.term();
+        let OrderColumn {
+            name,
+            kind,
+            nullable,
+        } = term.field.column();
         // A second term of the same column decides nothing.
-        if order.iter().all(|term| term.column != name) {
-            let descending = direction == Direction::Desc;
+        if order.iter().all(|earlier| earlier.column != name) {
+            let descending = term.direction == Direction::Desc;
             order.push(Term {
                 column: name,
                 kind,
@@ -204,10 +264,12 @@ fn encode(stamp: Uuid, position: &Position) -> String {
         Some(Value::Uuid(id)) => json!(id.simple().to_string()),
         Some(Value::Text(text)) => json!(text),
         Some(Value::Int(number)) => json!(number),
-        Some(Value::BigInt(number)) => json!(number),
+        Some(Value::Bool(value)) => json!(value),
         Some(Value::Time(time)) => json!(time.timestamp_micros()),
         Some(Value::Date(date)) => json!(date.to_string()),
-        Some(Value::Uuids(_) | Value::Texts(_)) => unreachable!("BUG: no list is ordered by lists"),
+        Some(Value::Ints(_) | Value::Texts(_) | Value::Uuids(_)) => {
+            unreachable!("BUG: no list is ordered by lists")
+        }
     });
     let parts: Vec<Json> = std::iter::once(json!(stamp.simple().to_string()))
         .chain(values)
@@ -236,7 +298,7 @@ fn decode(cursor: &str, stamp: Uuid, order: &[Term]) -> Option<Position> {
                 Kind::Uuid => Value::Uuid(Uuid::try_parse(value.as_str()?).ok()?),
                 Kind::Text => Value::Text(value.as_str().filter(|t| !t.contains('\0'))?.to_owned()),
                 Kind::Int => Value::Int(i32::try_from(value.as_i64()?).ok()?),
-                Kind::BigInt => Value::BigInt(value.as_i64()?),
+                Kind::Bool => Value::Bool(value.as_bool()?),
                 Kind::Time => {
                     let time = DateTime::from_timestamp_micros(value.as_i64()?)?;
                     Value::Time(Moment::new(time)?.time())

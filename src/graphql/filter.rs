@@ -6,7 +6,11 @@ use async_graphql::{
     ID, InputObject, InputType, InputValueError, InputValueResult, registry::Registry,
 };
 
-use super::scalars::{Date, Moment};
+use super::{
+    enums::StoredEnum,
+    generic_input::{self, Fields, field},
+    scalars::{Date, Moment},
+};
 use crate::{
     db::page::{Column, Comparison, Filter, Value},
     error::{Error, Result},
@@ -284,95 +288,124 @@ impl ColumnFilter for DateFilter {
     }
 }
 
-/// An enum that is stored as text.
-pub trait Choice: Copy {
-    /// The text in the database.
-    fn stored(self) -> &'static str;
+/// Compares an integer. Every operator that is given must hold.
+#[derive(Clone, Debug, Default, InputObject)]
+pub struct IntFilter {
+    /// Equals this value.
+    pub eq: Option<i32>,
+    /// Does not equal this value, or is null.
+    pub ne: Option<i32>,
+    /// Equals one of these values; at most 100.
+    #[graphql(name = "in")]
+    pub any: Option<Vec<i32>>,
+    /// Is less than this value.
+    pub lt: Option<i32>,
+    /// Is less than or equal to this value.
+    pub lte: Option<i32>,
+    /// Is greater than this value.
+    pub gt: Option<i32>,
+    /// Is greater than or equal to this value.
+    pub gte: Option<i32>,
+    /// If true, the value is null; if false, it is not.
+    pub is_null: Option<bool>,
 }
 
-/// The comparisons of a column with the values of an enum.
-pub fn on_choice<T: Choice>(
-    column: &'static str,
+impl ColumnFilter for IntFilter {
+    fn on(self, column: &'static str) -> Result<Vec<Filter>> {
+        let any = self.any.map(bounded).transpose()?;
+        Ok(Comparisons::on(column)
+            .is(Comparison::Eq, self.eq.map(Value::Int))
+            .is(Comparison::Ne, self.ne.map(Value::Int))
+            .any(any.map(Value::Ints))
+            .is(Comparison::Lt, self.lt.map(Value::Int))
+            .is(Comparison::Lte, self.lte.map(Value::Int))
+            .is(Comparison::Gt, self.gt.map(Value::Int))
+            .is(Comparison::Gte, self.gte.map(Value::Int))
+            .null(self.is_null)
+            .parts)
+    }
+}
+
+/// Compares a boolean. Every operator that is given must hold.
+#[derive(Clone, Debug, Default, InputObject)]
+pub struct BooleanFilter {
+    /// Equals this value.
+    pub eq: Option<bool>,
+    /// Does not equal this value, or is null.
+    pub ne: Option<bool>,
+    /// If true, the value is null; if false, it is not.
+    pub is_null: Option<bool>,
+}
+
+impl ColumnFilter for BooleanFilter {
+    fn on(self, column: &'static str) -> Result<Vec<Filter>> {
+        Ok(Comparisons::on(column)
+            .is(Comparison::Eq, self.eq.map(Value::Bool))
+            .is(Comparison::Ne, self.ne.map(Value::Bool))
+            .null(self.is_null)
+            .parts)
+    }
+}
+
+/// Compares an enum. Every operator that is given must hold.
+#[derive(Clone, Debug)]
+pub struct EnumFilter<T> {
     eq: Option<T>,
     ne: Option<T>,
     any: Option<Vec<T>>,
-) -> Result<Vec<Filter>> {
-    let choice = |choice: T| Value::Text(choice.stored().to_owned());
-    let any = any.map(bounded).transpose()?;
-    let texts = |choices: Vec<T>| {
-        Value::Texts(
-            choices
-                .into_iter()
-                .map(|one| one.stored().to_owned())
-                .collect(),
-        )
-    };
-    Ok(Comparisons::on(column)
-        .is(Comparison::Eq, eq.map(choice))
-        .is(Comparison::Ne, ne.map(choice))
-        .any(any.map(texts))
-        .parts)
 }
 
-/// An enum of the API whose values are texts of the database, and the filter by it.
-///
-/// ```text
-/// choices! {
-///     /// How far a project is.
-///     ProjectStatus by ProjectStatusFilter {
-///         /// Not yet begun.
-///         Planned = "PLANNED",
-///     }
-/// }
-/// ```
-macro_rules! choices {
-    ($(#[$doc:meta])* $name:ident by $filter:ident { $($(#[$item_doc:meta])* $item:ident = $stored:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, async_graphql::Enum, sqlx::Type)]
-        #[sqlx(type_name = "text")]
-        pub enum $name {
-            $($(#[$item_doc])* #[sqlx(rename = $stored)] $item),+
-        }
+impl<T: StoredEnum + InputType> InputType for EnumFilter<T> {
+    type RawValueType = Self;
 
-        impl $name {
-            /// The text in the database.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$item => $stored),+
-                }
-            }
-        }
+    /// `ProjectStatusFilter` for `ProjectStatus`.
+    fn type_name() -> Cow<'static, str> {
+        format!("{}Filter", T::type_name()).into()
+    }
 
-        impl $crate::graphql::filter::Choice for $name {
-            fn stored(self) -> &'static str {
-                self.as_str()
-            }
-        }
+    fn create_type_info(registry: &mut Registry) -> String {
+        let description = "Compares an enum. Every operator that is given must hold.";
+        generic_input::register::<Self>(registry, description, |registry| {
+            vec![
+                field::<Option<T>>(registry, "eq", "Equals this value."),
+                field::<Option<T>>(registry, "ne", "Does not equal this value."),
+                field::<Option<Vec<T>>>(registry, "in", "Equals one of these values."),
+            ]
+        })
+    }
 
-        /// Compares with these values. Every operator that is given must hold.
-        #[derive(Clone, Debug, async_graphql::InputObject)]
-        pub struct $filter {
-            /// This one.
-            pub eq: Option<$name>,
-            /// Not this one.
-            pub ne: Option<$name>,
-            /// One of these.
-            #[graphql(name = "in")]
-            pub any: Option<Vec<$name>>,
-        }
+    fn parse(value: Option<async_graphql::Value>) -> InputValueResult<Self> {
+        let mut fields = Fields::<Self>::parse(value)?;
+        Ok(Self {
+            eq: fields.take("eq")?,
+            ne: fields.take("ne")?,
+            any: fields.take("in")?,
+        })
+    }
 
-        impl $crate::graphql::filter::ColumnFilter for $filter {
-            fn on(
-                self,
-                column: &'static str,
-            ) -> $crate::error::Result<Vec<$crate::db::page::Filter>> {
-                $crate::graphql::filter::on_choice(column, self.eq, self.ne, self.any)
-            }
-        }
-    };
+    fn to_value(&self) -> async_graphql::Value {
+        async_graphql::value!({
+            "eq": self.eq.to_value(), "ne": self.ne.to_value(), "in": self.any.to_value(),
+        })
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
 }
-pub(crate) use choices;
+
+impl<T: StoredEnum + InputType> ColumnFilter for EnumFilter<T> {
+    fn on(self, column: &'static str) -> Result<Vec<Filter>> {
+        let stored = |value: T| value.as_str().to_owned();
+        let any = self.any.map(bounded).transpose()?;
+        let any = any.map(|values| values.into_iter().map(stored).collect());
+        Ok(Comparisons::on(column)
+            .is(Comparison::Eq, self.eq.map(stored).map(Value::Text))
+            .is(Comparison::Ne, self.ne.map(stored).map(Value::Text))
+            .any(any.map(Value::Texts))
+            .parts)
+    }
+}
 
 /// How an entity can be listed: its filter, its orders, and the order when none is named.
 ///
@@ -383,7 +416,7 @@ pub(crate) use choices;
 ///             /// By name.
 ///             name: StringFilter,
 ///         }
-///         order ProjectOrder by ProjectOrderField {
+///         order ProjectOrderField {
 ///             /// By name.
 ///             Name => name: String,
 ///         }
@@ -394,7 +427,7 @@ pub(crate) use choices;
 macro_rules! listed {
     ($row:ident {
         filter $filter:ident { $($(#[$column_doc:meta])* $column:ident: $by:ty),+ $(,)? }
-        order $order:ident by $field:ident { $($(#[$key_doc:meta])* $key:ident => $key_column:ident: $key_type:ty),+ $(,)? }
+        order $field:ident { $($(#[$key_doc:meta])* $key:ident => $key_column:ident: $key_type:ty),+ $(,)? }
         default $default:ident $direction:ident
     }) => {
         /// Which rows: everything that is given must hold.
@@ -443,35 +476,22 @@ macro_rules! listed {
             $($(#[$key_doc])* $key),+
         }
 
-        /// One term of an order. Rows that are equal in every term are ordered by their ids.
-        #[derive(Clone, Copy, Debug, async_graphql::InputObject)]
-        pub struct $order {
-            /// By what.
-            pub field: $field,
-            /// Which way.
-            #[graphql(default)]
-            pub direction: $crate::graphql::connection::Direction,
-        }
-
-        impl $crate::graphql::connection::OrderInput for $order {
-            const DEFAULT: Self = Self {
-                field: $field::$default,
+        impl $crate::graphql::connection::OrderField for $field {
+            const DEFAULT: $crate::graphql::connection::Order<Self> = $crate::graphql::connection::Order {
+                field: Self::$default,
                 direction: $crate::graphql::connection::Direction::$direction,
             };
 
-            fn term(
-                self,
-            ) -> ($crate::graphql::connection::OrderColumn, $crate::graphql::connection::Direction) {
+            fn column(self) -> $crate::graphql::connection::OrderColumn {
                 use $crate::{db::page::Column, graphql::connection::OrderColumn};
 
-                let column = match self.field {
-                    $($field::$key => OrderColumn {
+                match self {
+                    $(Self::$key => OrderColumn {
                         name: stringify!($key_column),
                         kind: <$key_type as Column>::KIND,
                         nullable: <$key_type as Column>::NULLABLE,
                     }),+
-                };
-                (column, self.direction)
+                }
             }
         }
 
@@ -486,7 +506,7 @@ macro_rules! listed {
 
         impl $crate::graphql::connection::Listed for $row {
             type Filter = $filter;
-            type Order = $order;
+            type OrderField = $field;
         }
     };
 }

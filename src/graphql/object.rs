@@ -11,7 +11,10 @@ use std::{
     future::poll_fn,
     ops::Deref,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context as Poller, Poll, Waker},
 };
 
@@ -23,7 +26,6 @@ use async_graphql::{
     resolver_utils::ContainerType,
 };
 
-use super::transaction::OperationInfo;
 use crate::error::Error;
 
 /// A row, or a plain value of several fields, as a GraphQL object.
@@ -260,14 +262,26 @@ const MAX_TEXT: u64 = 32 * 1024 * 1024;
 /// Texts of at most so many bytes are not counted: the number of values bounds them.
 const SHORT: usize = 256;
 
-/// Refuses a text that makes the answer too long.
+/// Counts the bytes of the long strings in one response. Each run of an operation has its own, in the
+/// data of its request.
+#[derive(Debug, Default)]
+pub struct ResponseText(AtomicU64);
+
+impl ResponseText {
+    /// Adds bytes and returns the sum.
+    fn add(&self, bytes: u64) -> u64 {
+        self.0.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+}
+
+/// Rejects a string that makes the response too long.
 fn bounded(ctx: &Context<'_>, value: ServerResult<Option<Value>>) -> ServerResult<Option<Value>> {
     let long = match &value {
         Ok(Some(Value::String(text))) if text.len() > SHORT => text.len() as u64,
         _ => return value,
     };
-    match ctx.data_opt::<OperationInfo>() {
-        Some(info) if info.operation.answers_text(long) > MAX_TEXT => {
+    match ctx.data_opt::<ResponseText>() {
+        Some(counter) if counter.add(long) > MAX_TEXT => {
             let error = Error::TooComplex(format!(
                 "the answer has more than {MAX_TEXT} bytes of text: ask for smaller pages"
             ));

@@ -58,7 +58,7 @@ macro_rules! relations {
                     #[graphql(desc = "Which rows.")]
                     filter: Option<Box<<$many_type as $crate::graphql::connection::Listed>::Filter>>,
                     #[graphql(desc = "In which order; at most 5 terms.")]
-                    order_by: Option<Vec<<$many_type as $crate::graphql::connection::Listed>::Order>>,
+                    order_by: Option<Vec<$crate::graphql::connection::Order<<$many_type as $crate::graphql::connection::Listed>::OrderField>>>,
                 ) -> $crate::error::Result<
                     $crate::graphql::object::Object<$crate::graphql::connection::Connection<$many_type>>,
                 > {
@@ -119,7 +119,7 @@ macro_rules! roots {
                 #[graphql(desc = "Which rows.")]
                 filter: Option<Box<<$row as $crate::graphql::connection::Listed>::Filter>>,
                 #[graphql(desc = "In which order; at most 5 terms.")]
-                order_by: Option<Vec<<$row as $crate::graphql::connection::Listed>::Order>>,
+                order_by: Option<Vec<$crate::graphql::connection::Order<<$row as $crate::graphql::connection::Listed>::OrderField>>>,
             ) -> $crate::error::Result<
                 $crate::graphql::object::Object<$crate::graphql::connection::Connection<$row>>,
             > {

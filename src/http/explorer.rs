@@ -77,7 +77,7 @@ impl Explorer {
         };
         Self {
             page: Text::new("text/html; charset=utf-8", page),
-            schema: Text::new("text/plain; charset=utf-8", crate::graphql::sdl()),
+            schema: Text::new("text/plain; charset=utf-8", crate::api::sdl()),
         }
     }
 }

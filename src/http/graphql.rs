@@ -23,11 +23,11 @@ use super::{
     traffic::{Place, Standing, Taken},
 };
 use crate::{
+    api::{Admitted, Incoming, Manner, rate_limit::RateLimit},
     auth::Principal,
     db::Operation,
     error::Error,
-    graphql::{Admitted, Incoming, Manner, errors},
-    tenants::RateLimit,
+    graphql::errors,
 };
 
 /// How long a cancelled statement gets to end before it is looked for again.

@@ -39,15 +39,15 @@ use self::{
 };
 
 use crate::{
-    audit::sealing::Sealer,
-    auth::{jwt::Tokens, membership::Memberships},
-    config::ServiceSettings,
-    db::{TenantDb, sign_in::SignInDb},
-    graphql::{
+    api::{
         Api,
         guard::Limits,
         transaction::{PREFERENCE_APPLIED, REPLAYED},
     },
+    audit::sealing::Sealer,
+    auth::{jwt::Tokens, membership::Memberships},
+    config::ServiceSettings,
+    db::{TenantDb, sign_in::SignInDb},
 };
 
 /// How long running operations may take to end after the signal to stop.

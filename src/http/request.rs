@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Service, response::Refused};
-use crate::graphql::{
-    Manner,
-    mutation::{MAX_KEY, is_key},
+use crate::{
+    api::Manner,
+    graphql::mutation::{MAX_KEY, is_key},
 };
 
 /// The longest body, in bytes (a document is at most 64 KiB, the rest is for variables).

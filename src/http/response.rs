@@ -11,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{negotiate::Format, persisted, traffic::Standing};
-use crate::{error::Error, graphql::guard};
+use crate::{api::guard, error::Error};
 
 /// What a client waits before it tries again when the database is busy.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -69,7 +69,7 @@ listed! {
             /// By the time of creation.
             created_at: DateTimeFilter,
         }
-        order InvoiceLineItemOrder by InvoiceLineItemOrderField {
+        order InvoiceLineItemOrderField {
             /// By the place on the invoice.
             Position => position: i32,
             /// By the time of creation.

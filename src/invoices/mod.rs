@@ -4,7 +4,7 @@ mod line_items;
 mod line_mutations;
 mod mutations;
 
-use async_graphql::SimpleObject;
+use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
 pub use line_items::{InvoiceLineItem, InvoiceLineItemQueries};
@@ -17,7 +17,8 @@ use crate::{
     db::entity::entity,
     graphql::{
         directives::semantic_non_null,
-        filter::{DateFilter, DateTimeFilter, IdFilter, StringFilter, choices, listed},
+        enums::StoredEnum,
+        filter::{DateFilter, DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
         object::Object,
         relations::{relations, roots},
         scalars::{CurrencyCode, Date, Money},
@@ -27,21 +28,23 @@ use crate::{
     projects::Project,
 };
 
-choices! {
-    /// How far an invoice is.
-    InvoiceStatus by InvoiceStatusFilter {
-        /// Being written; it has no number yet.
-        Draft = "DRAFT",
-        /// Issued, and not paid.
-        Open = "OPEN",
-        /// Paid.
-        Paid = "PAID",
-        /// Issued in error, and taken back.
-        Void = "VOID",
-        /// Given up as lost.
-        Uncollectible = "UNCOLLECTIBLE",
-    }
+/// How far an invoice is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum InvoiceStatus {
+    /// Being written; it has no number yet.
+    Draft,
+    /// Issued, and not paid.
+    Open,
+    /// Paid.
+    Paid,
+    /// Issued in error, and taken back.
+    Void,
+    /// Given up as lost.
+    Uncollectible,
 }
+
+impl StoredEnum for InvoiceStatus {}
 
 /// A bill to an organization, usually for a project.
 #[derive(Clone, Debug, SimpleObject)]
@@ -95,7 +98,7 @@ listed! {
             /// By number.
             number: StringFilter,
             /// By status.
-            status: InvoiceStatusFilter,
+            status: EnumFilter<InvoiceStatus>,
             /// By the day of issue.
             issued_on: DateFilter,
             /// By the day on which it is to be paid.
@@ -105,7 +108,7 @@ listed! {
             /// By the time of the last change.
             updated_at: DateTimeFilter,
         }
-        order InvoiceOrder by InvoiceOrderField {
+        order InvoiceOrderField {
             /// By the time of creation.
             CreatedAt => created_at: DateTime<Utc>,
             /// By the time of the last change.

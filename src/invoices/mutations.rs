@@ -14,6 +14,7 @@ use crate::{
     error::Result,
     graphql::{
         context::ContextExt as _,
+        enums::StoredEnum as _,
         mutation::{Write as _, payload, targets},
         object::Object,
         scalars::{CurrencyCode, Date},

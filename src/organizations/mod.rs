@@ -2,7 +2,7 @@
 
 mod mutations;
 
-use async_graphql::SimpleObject;
+use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
 pub use mutations::OrganizationMutations;
@@ -11,7 +11,8 @@ use crate::{
     audit::AuditLog,
     db::entity::entity,
     graphql::{
-        filter::{DateTimeFilter, IdFilter, StringFilter, choices, listed},
+        enums::StoredEnum,
+        filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
         relations::{relations, roots},
     },
     ids::OrganizationId,
@@ -19,15 +20,17 @@ use crate::{
     projects::Project,
 };
 
-choices! {
-    /// Whether an organization is in use.
-    OrganizationStatus by OrganizationStatusFilter {
-        /// In use.
-        Active = "ACTIVE",
-        /// Kept for its history.
-        Archived = "ARCHIVED",
-    }
+/// Whether an organization is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OrganizationStatus {
+    /// In use.
+    Active,
+    /// Kept for its history.
+    Archived,
 }
+
+impl StoredEnum for OrganizationStatus {}
 
 /// A unit inside the tenant for which projects run and invoices are written.
 #[derive(Clone, Debug, SimpleObject)]
@@ -63,13 +66,13 @@ listed! {
             /// By the name in addresses.
             slug: StringFilter,
             /// By status.
-            status: OrganizationStatusFilter,
+            status: EnumFilter<OrganizationStatus>,
             /// By the time of creation.
             created_at: DateTimeFilter,
             /// By the time of the last change.
             updated_at: DateTimeFilter,
         }
-        order OrganizationOrder by OrganizationOrderField {
+        order OrganizationOrderField {
             /// By the time of creation.
             CreatedAt => created_at: DateTime<Utc>,
             /// By the time of the last change.

@@ -11,6 +11,7 @@ use crate::{
     error::Result,
     graphql::{
         context::ContextExt as _,
+        enums::StoredEnum as _,
         mutation::{Write as _, payload, targets},
         object::Object,
     },

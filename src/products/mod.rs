@@ -2,7 +2,7 @@
 
 mod mutations;
 
-use async_graphql::SimpleObject;
+use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
 pub use mutations::ProductMutations;
@@ -12,7 +12,8 @@ use crate::{
     comments::Comment,
     db::entity::entity,
     graphql::{
-        filter::{DateTimeFilter, IdFilter, StringFilter, choices, listed},
+        enums::StoredEnum,
+        filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
         object::Object,
         relations::{relations, roots},
         scalars::{CurrencyCode, Money},
@@ -21,15 +22,17 @@ use crate::{
     invoices::InvoiceLineItem,
 };
 
-choices! {
-    /// Whether a product is on sale.
-    ProductStatus by ProductStatusFilter {
-        /// On sale.
-        Active = "ACTIVE",
-        /// Kept for its history.
-        Archived = "ARCHIVED",
-    }
+/// Whether a product is on sale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ProductStatus {
+    /// On sale.
+    Active,
+    /// Kept for its history.
+    Archived,
 }
+
+impl StoredEnum for ProductStatus {}
 
 /// Something that the tenant sells.
 #[derive(Clone, Debug, SimpleObject)]
@@ -69,13 +72,13 @@ listed! {
             /// By name.
             title: StringFilter,
             /// By status.
-            status: ProductStatusFilter,
+            status: EnumFilter<ProductStatus>,
             /// By the time of creation.
             created_at: DateTimeFilter,
             /// By the time of the last change.
             updated_at: DateTimeFilter,
         }
-        order ProductOrder by ProductOrderField {
+        order ProductOrderField {
             /// By the time of creation.
             CreatedAt => created_at: DateTime<Utc>,
             /// By the time of the last change.

@@ -18,6 +18,7 @@ use crate::{
     graphql::{
         batch::{self, Batch, Row, Terms},
         context::ContextExt as _,
+        enums::StoredEnum as _,
         mutation::{Outcome, Write as _, payload, targets},
         object::{Object, Objects},
         scalars::MoneyInput,

@@ -2,7 +2,7 @@
 
 mod mutations;
 
-use async_graphql::SimpleObject;
+use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
 pub use mutations::ProjectMutations;
@@ -13,7 +13,8 @@ use crate::{
     db::entity::entity,
     graphql::{
         directives::semantic_non_null,
-        filter::{DateFilter, DateTimeFilter, IdFilter, StringFilter, choices, listed},
+        enums::StoredEnum,
+        filter::{DateFilter, DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
         relations::{relations, roots},
         scalars::Date,
     },
@@ -23,21 +24,23 @@ use crate::{
     users::User,
 };
 
-choices! {
-    /// How far a project is.
-    ProjectStatus by ProjectStatusFilter {
-        /// Not yet begun.
-        Planned = "PLANNED",
-        /// Under way.
-        Active = "ACTIVE",
-        /// Begun, and resting.
-        OnHold = "ON_HOLD",
-        /// Done.
-        Completed = "COMPLETED",
-        /// Kept for its history.
-        Archived = "ARCHIVED",
-    }
+/// How far a project is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ProjectStatus {
+    /// Not yet begun.
+    Planned,
+    /// Under way.
+    Active,
+    /// Begun, and resting.
+    OnHold,
+    /// Done.
+    Completed,
+    /// Kept for its history.
+    Archived,
 }
+
+impl StoredEnum for ProjectStatus {}
 
 /// Work for an organization.
 #[derive(Clone, Debug, SimpleObject)]
@@ -82,7 +85,7 @@ listed! {
             /// By name.
             name: StringFilter,
             /// By status.
-            status: ProjectStatusFilter,
+            status: EnumFilter<ProjectStatus>,
             /// By the day on which it is due.
             due_on: DateFilter,
             /// By the time of creation.
@@ -90,7 +93,7 @@ listed! {
             /// By the time of the last change.
             updated_at: DateTimeFilter,
         }
-        order ProjectOrder by ProjectOrderField {
+        order ProjectOrderField {
             /// By the time of creation.
             CreatedAt => created_at: DateTime<Utc>,
             /// By the time of the last change.

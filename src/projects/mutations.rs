@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{Project, ProjectStatus};
 use crate::{
+    auth::role::UserRole,
     comments::Comment,
     db::{
         TenantTx,
@@ -19,6 +20,7 @@ use crate::{
     graphql::{
         batch::{self, Batch, Row, Terms},
         context::ContextExt as _,
+        enums::StoredEnum as _,
         mutation::{Outcome, Write as _, payload, targets},
         object::{Object, Objects},
         scalars::Date,
@@ -26,7 +28,6 @@ use crate::{
     ids::{EntityId as _, OrganizationId, ProjectId, UserId},
     invoices::Invoice,
     user_error::{Checks, Refusal, Rule, UserError, UserErrorCode},
-    users::UserRole,
 };
 
 /// Most characters of a name.

@@ -1,13 +1,7 @@
-//! The tenant that the caller is in, and the caller as the API sees them.
+//! The tenant that the caller is in.
 
-mod rate_limit;
-mod viewer;
-
-use async_graphql::{Context, SimpleObject};
+use async_graphql::{Context, Enum, SimpleObject};
 use chrono::{DateTime, Utc};
-
-pub use rate_limit::{RateLimit, RateLimitQueries};
-pub use viewer::ViewerQueries;
 
 use crate::{
     audit::AuditLog,
@@ -17,26 +11,28 @@ use crate::{
     },
     error::Result,
     graphql::{
-        context::ContextExt as _, directives::semantic_non_null, filter::choices, object::Object,
+        context::ContextExt as _, directives::semantic_non_null, enums::StoredEnum, object::Object,
         relations::relations,
     },
     ids::TenantId,
     users::User,
 };
 
-choices! {
-    /// Where a tenant is in its life.
-    TenantStatus by TenantStatusFilter {
-        /// Being set up.
-        Provisioning = "PROVISIONING",
-        /// In use.
-        Active = "ACTIVE",
-        /// Closed for a while; nobody can enter.
-        Suspended = "SUSPENDED",
-        /// Being removed for good.
-        Deleting = "DELETING",
-    }
+/// Where a tenant is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TenantStatus {
+    /// Being set up.
+    Provisioning,
+    /// In use.
+    Active,
+    /// Closed for a while; nobody can enter.
+    Suspended,
+    /// Being removed for good.
+    Deleting,
 }
+
+impl StoredEnum for TenantStatus {}
 
 /// A company that uses this service. Callers see their own and no other.
 #[derive(Clone, Debug, SimpleObject)]

@@ -9,43 +9,21 @@ pub use mutations::UserMutations;
 
 use crate::{
     audit::AuditLog,
+    auth::role::{UserRole, UserStatus},
     comments::Comment,
     db::entity::entity,
     graphql::{
-        filter::{DateTimeFilter, IdFilter, StringFilter, choices, listed},
+        enums::StoredEnum,
+        filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
         relations::{relations, roots},
     },
     ids::UserId,
     projects::Project,
 };
 
-choices! {
-    /// What somebody may do in a tenant. The database enforces it.
-    UserRole by UserRoleFilter {
-        /// Everything, also what ends the tenant.
-        Owner = "OWNER",
-        /// Everything but what belongs to owners.
-        Admin = "ADMIN",
-        /// Works on organizations, projects, products and comments.
-        Member = "MEMBER",
-        /// Like a member, and writes invoices.
-        Billing = "BILLING",
-        /// Reads.
-        Viewer = "VIEWER",
-    }
-}
+impl StoredEnum for UserRole {}
 
-choices! {
-    /// Whether somebody can sign in.
-    UserStatus by UserStatusFilter {
-        /// Invited, and has not yet come.
-        Invited = "INVITED",
-        /// Can sign in.
-        Active = "ACTIVE",
-        /// Can no longer sign in.
-        Deactivated = "DEACTIVATED",
-    }
-}
+impl StoredEnum for UserStatus {}
 
 /// A person in this tenant. The same person in another tenant is another user.
 #[derive(Clone, Debug, SimpleObject)]
@@ -83,15 +61,15 @@ listed! {
             /// By name.
             display_name: StringFilter,
             /// By role.
-            role: UserRoleFilter,
+            role: EnumFilter<UserRole>,
             /// By status.
-            status: UserStatusFilter,
+            status: EnumFilter<UserStatus>,
             /// By the time of creation.
             created_at: DateTimeFilter,
             /// By the time of the last change.
             updated_at: DateTimeFilter,
         }
-        order UserOrder by UserOrderField {
+        order UserOrderField {
             /// By the time of creation.
             CreatedAt => created_at: DateTime<Utc>,
             /// By the time of the last change.

@@ -6,9 +6,9 @@ use std::path::Path;
 use futures_util::future::join_all;
 use palisade::{
     audit::sealing::{self, Sealed, Sealer},
+    auth::role::UserRole,
     db::{PoolSettings, TenantDb},
     ids::EntityId as _,
-    users::UserRole,
 };
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _, PgConnection};

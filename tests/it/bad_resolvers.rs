@@ -4,7 +4,9 @@
 use async_graphql::{Context, EmptySubscription, Request, Response, Schema, SimpleObject};
 use chrono::{DateTime, Utc};
 use palisade::{
+    api::transaction::{OperationInfo, TenantTransaction},
     auth::Principal,
+    auth::role::UserRole,
     db::{
         Operation, PoolSettings, Purpose, TenantDb, TenantTx,
         idempotency::Claim,
@@ -16,11 +18,9 @@ use palisade::{
         errors,
         mutation::{Outcome, Write as _},
         object::Object,
-        transaction::{OperationInfo, TenantTransaction},
     },
     ids::OrganizationId,
     organizations::Organization,
-    users::UserRole,
 };
 use serde_json::json;
 use sqlx::PgConnection;

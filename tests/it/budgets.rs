@@ -12,10 +12,10 @@ use async_graphql::parser::{
 };
 use chrono::{DateTime, Utc};
 use palisade::{
+    auth::role::UserRole,
     db::{PoolSettings, TenantDb, admin_tx::AdminDb},
     demo::{self, Amounts},
     ids::EntityId as _,
-    users::UserRole,
 };
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};

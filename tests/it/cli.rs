@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use palisade::db::embedded::{self, Embedded};
+use palisade::embedded::{self, Embedded};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use tokio::{

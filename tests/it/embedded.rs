@@ -17,7 +17,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use palisade::db::embedded::{self, Embedded, Error, Options, Origin};
+use palisade::embedded::{self, Embedded, Error, Options, Origin};
 use rustix::process::{Pid, Signal, geteuid, kill_process, test_kill_process};
 use sqlx::{Connection as _, PgConnection};
 use tokio::{

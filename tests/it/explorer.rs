@@ -5,10 +5,10 @@ use std::{io::Read as _, sync::LazyLock};
 
 use flate2::read::GzDecoder;
 use palisade::{
+    auth::role::UserRole,
     db::{PoolSettings, TenantDb},
     http::{self as service, Features, Service},
     ids::EntityId as _,
-    users::UserRole,
 };
 use reqwest::{Client, Method, Response, redirect::Policy};
 use serde_json::{Value, json};
@@ -117,7 +117,7 @@ fn the_page_is_asked_for_again_and_sent_once() {
             assert_eq!(post.status().as_u16(), 405);
         }
         let schema = get(&format!("{origin}/graphiql/schema.graphql"), &[]).await;
-        assert_eq!(schema.text().await.unwrap(), palisade::graphql::sdl());
+        assert_eq!(schema.text().await.unwrap(), palisade::api::sdl());
     });
 }
 

@@ -13,17 +13,17 @@ use std::{
 
 use palisade::{
     auth::jwt::{TokenSettings, Tokens},
+    auth::role::UserRole,
     config::{ServiceSettings, TrafficSettings},
     db::{
         PoolSettings, TenantDb,
         admin_tx::{AdminDb, NewMember, NewTenant},
-        embedded::{self, Embedded},
         migrate::{self, RolePasswords},
         sign_in::SignInDb,
     },
+    embedded::{self, Embedded},
     http::{self, Features, Service},
     ids::{EntityId as _, OrganizationId, TenantId, UserId},
-    users::UserRole,
 };
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json, value::RawValue};

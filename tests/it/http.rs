@@ -7,6 +7,7 @@ use std::{
 };
 
 use palisade::{
+    auth::role::UserRole,
     db::{
         PoolSettings, TenantDb,
         admin_tx::{AdminDb, NewMember, NewTenant},
@@ -14,7 +15,6 @@ use palisade::{
     },
     http::{self as service, Features, Service},
     ids::{ProjectId, TenantId, UserId},
-    users::UserRole,
 };
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};

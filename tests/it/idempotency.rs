@@ -1,7 +1,7 @@
 //! A request that is sent again gets the first answer, byte for byte, and is done once.
 
 use futures_util::future::join_all;
-use palisade::users::UserRole;
+use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 

@@ -2,7 +2,7 @@
 //! stands on them.
 
 use futures_util::future::join_all;
-use palisade::users::UserRole;
+use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;

@@ -7,7 +7,7 @@ use async_graphql::parser::{
     parse_schema,
     types::{FieldDefinition, TypeKind, TypeSystemDefinition},
 };
-use palisade::users::UserRole;
+use palisade::auth::role::UserRole;
 use serde_json::Value;
 use sqlx::Row as _;
 
@@ -23,7 +23,7 @@ const ONE_OF_SEVERAL: [&str; 1] = ["Comment.subject"];
 
 /// The fields of each object type in the SDL.
 fn fields() -> Vec<(String, FieldDefinition)> {
-    let document = parse_schema(palisade::graphql::sdl()).unwrap();
+    let document = parse_schema(palisade::api::sdl()).unwrap();
     let mut found = Vec::new();
     for definition in document.definitions {
         let TypeSystemDefinition::Type(definition) = definition else {

@@ -1,6 +1,6 @@
 //! Plans: the hot statements find their rows by an index, as the role of the service.
 
-use palisade::users::UserRole;
+use palisade::auth::role::UserRole;
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;

@@ -1,6 +1,6 @@
 //! What a frontend reads: every relation, in query order, and only its own tenant's.
 
-use palisade::{graphql::scalars::CurrencyCode, users::UserRole};
+use palisade::{auth::role::UserRole, graphql::scalars::CurrencyCode};
 use serde_json::{Value, json};
 
 use crate::harness::{TestApp, id, run};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use palisade::users::UserRole;
+use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

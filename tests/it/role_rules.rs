@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use palisade::{ids::EntityId as _, users::UserRole};
+use palisade::{auth::role::UserRole, ids::EntityId as _};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;

@@ -4,6 +4,7 @@ use std::{future::Future, time::Duration};
 
 use palisade::{
     audit::AuditLog,
+    auth::role::UserRole,
     db::{
         Operation, PoolSettings, Purpose, TenantContext, TenantDb, TenantTx,
         entity::Entity,
@@ -11,7 +12,6 @@ use palisade::{
     },
     ids::{AuditLogId, ProjectId},
     projects::Project,
-    users::UserRole,
 };
 use serde_json::{Value, json};
 use sqlx::{PgConnection, postgres::PgRow};

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto::sign};
 use palisade::{
+    auth::role::UserRole,
     ids::{EntityId as _, TenantId, UserId},
-    users::UserRole,
 };
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use serde_json::{Value, json};

@@ -16,7 +16,7 @@ use crate::{
 
 /// The fields of each `Update…Input` with their types, as the SDL has them.
 fn updates() -> Vec<(String, Vec<(String, String)>)> {
-    let document = parse_schema(palisade::graphql::sdl()).unwrap();
+    let document = parse_schema(palisade::api::sdl()).unwrap();
     let mut found = Vec::new();
     for definition in document.definitions {
         let TypeSystemDefinition::Type(definition) = definition else {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use palisade::{ids::UserId, users::UserRole};
+use palisade::{auth::role::UserRole, ids::UserId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

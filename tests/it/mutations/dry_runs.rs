@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use palisade::users::UserRole;
+use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use futures_util::future::join_all;
-use palisade::users::UserRole;
+use palisade::auth::role::UserRole;
 use uuid::Uuid;
 
 use super::{

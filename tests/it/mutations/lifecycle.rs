@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use palisade::users::UserRole;
+use palisade::auth::role::UserRole;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 

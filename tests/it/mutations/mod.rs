@@ -3,7 +3,7 @@
 //!
 //! What there is to try is computed from the schema: a mutation without a sample fails the tests.
 
-use palisade::users::UserRole;
+use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use palisade::{ids::EntityId as _, users::UserRole};
+use palisade::{auth::role::UserRole, ids::EntityId as _};
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;

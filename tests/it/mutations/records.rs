@@ -1,6 +1,6 @@
 //! What a mutation leaves in the audit log.
 
-use palisade::{ids::EntityId as _, users::UserRole};
+use palisade::{auth::role::UserRole, ids::EntityId as _};
 use serde_json::Value;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;

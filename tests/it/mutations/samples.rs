@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use palisade::{ids::EntityId as _, users::UserRole};
+use palisade::{auth::role::UserRole, ids::EntityId as _};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

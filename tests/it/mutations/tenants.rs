@@ -1,6 +1,6 @@
 //! One tenant's owner with another tenant's ids, in every mutation.
 
-use palisade::users::UserRole;
+use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -9,7 +9,6 @@ use async_graphql::{
 
 use axum::http::HeaderValue;
 
-use super::errors;
 use crate::{
     audit::sealing::Sealer,
     auth::Principal,
@@ -19,6 +18,7 @@ use crate::{
         load::Loaders,
     },
     error::{Error, Result},
+    graphql::errors,
 };
 
 /// The header of an answer that was given before.

@@ -1,14 +1,13 @@
-//! Anything with an id: the interface `Node` and the two queries that follow ids of any type.
+//! Any entity: the interface `Node`.
 
-use async_graphql::{Context, ID};
-use futures_util::future::join_all;
+use async_graphql::Context;
 use uuid::Uuid;
 
-use super::{context::ContextExt as _, object::abstract_type};
 use crate::{
     audit::{AuditLog, AuditSubjectType},
     comments::Comment,
     error::{Error, Result},
+    graphql::{context::ContextExt as _, object::abstract_type},
     ids::{
         AuditLogId, CommentId, InvoiceId, InvoiceLineItemId, OrganizationId, ProductId, ProjectId,
         TenantId, UserId,
@@ -35,9 +34,6 @@ abstract_type! {
         AuditLog(AuditLog),
     }
 }
-
-/// Most ids of one `nodes`.
-const MAX_IDS: usize = 100;
 
 impl Node {
     /// The row with an id of any type. Errors: the text is no id at all.
@@ -87,38 +83,5 @@ impl Node {
         uuid: Uuid,
     ) -> Result<Option<Self>> {
         Self::load(ctx, &Self::id_text(subject, uuid)).await
-    }
-}
-
-/// The root queries for ids of any type.
-#[derive(Debug, Default)]
-pub struct NodeQueries;
-
-#[async_graphql::Object]
-impl NodeQueries {
-    /// The object with an id; null if there is none, or the caller may not see it.
-    async fn node(
-        &self,
-        ctx: &Context<'_>,
-        #[graphql(desc = "An id of any type.")] id: ID,
-    ) -> Result<Option<Node>> {
-        Node::load(ctx, &id).await
-    }
-
-    /// The objects with these ids, in their order; null where there is none, or the caller may not
-    /// see it.
-    async fn nodes(
-        &self,
-        ctx: &Context<'_>,
-        #[graphql(desc = "Ids of any types; at most 100.")] ids: Vec<ID>,
-    ) -> Result<Vec<Option<Node>>> {
-        if ids.len() > MAX_IDS {
-            return Err(Error::invalid("ids", format!("at most {MAX_IDS} ids")));
-        }
-        // All are waited for, also if one fails: see `Fields::poll`.
-        join_all(ids.iter().map(|id| Node::load(ctx, id)))
-            .await
-            .into_iter()
-            .collect()
     }
 }

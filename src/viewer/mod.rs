@@ -3,8 +3,8 @@
 use async_graphql::{ComplexObject, Context, Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
-use super::Tenant;
 use crate::{
+    auth::role::UserRole,
     db::sign_in::SignInDb,
     error::Result,
     graphql::{
@@ -13,7 +13,8 @@ use crate::{
         object::{Object, Objects},
     },
     ids::TenantId,
-    users::{User, UserRole},
+    tenants::Tenant,
+    users::User,
 };
 
 /// Who asks, in which tenant, and what they may do there.

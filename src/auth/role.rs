@@ -1,0 +1,57 @@
+//! What a user may do in a tenant. The policies read the role; nothing else decides by it.
+
+use async_graphql::Enum;
+
+/// The role of a user in a tenant: what the user may do there. The database enforces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum UserRole {
+    /// Full access, including the role, status and email address of other owners.
+    Owner,
+    /// Full access, except to owners: an admin cannot create, change or deactivate them.
+    Admin,
+    /// Creates and changes organizations, projects, products and comments.
+    Member,
+    /// Like `MEMBER`, and also creates and changes invoices.
+    Billing,
+    /// Read-only access.
+    Viewer,
+}
+
+impl UserRole {
+    /// The string that the database stores and the policies compare.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "OWNER",
+            Self::Admin => "ADMIN",
+            Self::Member => "MEMBER",
+            Self::Billing => "BILLING",
+            Self::Viewer => "VIEWER",
+        }
+    }
+}
+
+/// The status of a user in a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum UserStatus {
+    /// Invited, but has not signed in yet.
+    Invited,
+    /// Can sign in.
+    Active,
+    /// Can no longer sign in.
+    Deactivated,
+}
+
+impl UserStatus {
+    /// The string that the database stores.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invited => "INVITED",
+            Self::Active => "ACTIVE",
+            Self::Deactivated => "DEACTIVATED",
+        }
+    }
+}
