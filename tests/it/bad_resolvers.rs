@@ -3,6 +3,7 @@
 
 use async_graphql::{Context, EmptySubscription, Request, Response, Schema, SimpleObject};
 use chrono::{DateTime, Utc};
+use macro_rules_attribute::apply;
 use palisade::{
     api::transaction::{OperationInfo, TenantTransaction},
     auth::Principal,
@@ -27,7 +28,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    harness::{Tenant, TestApp, eventually, refusals, run},
+    harness::{Tenant, TestApp, eventually, palisade_test, refusals},
     made::unique,
 };
 
@@ -128,115 +129,112 @@ async fn count(superuser: &mut PgConnection, sql: &str, tenant: &Tenant) -> i64 
 const ORGANIZATIONS: &str = "select count(*) from organizations where tenant_id = $1";
 const KEYS: &str = "select count(*) from idempotency_keys where tenant_id = $1";
 
-#[test]
-fn a_resolver_that_passes_over_a_failure_stores_nothing_and_is_no_success() {
-    run(async {
-        let app = TestApp::shared().await;
-        // Its own database, so that its connections can be counted.
-        let app = app.in_own_database(&[]).await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        let mut superuser = app.connect("postgres").await;
-        let settings = PoolSettings {
-            size: 1,
-            acquire_timeout_ms: 5_000,
-        };
-        let db = TenantDb::connect(&app.database_url("palisade_app"), settings)
-            .await
-            .unwrap();
-        let schema: Bad = Schema::build(Nothing, Careless, EmptySubscription)
-            .extension(TenantTransaction)
-            .data(db.clone())
-            .finish();
-        let mut good = 0;
-        for fields in [
-            &["within"][..],
-            &["outside"],
-            &["within", "good"],
-            &["outside", "good"],
-            &["good", "within"],
-            &["good", "outside"],
-            &["good", "within", "good"],
-            &["outside", "outside"],
-            &["outside", "within"],
-        ] {
-            let fields = fields.iter().enumerate();
-            let fields: Vec<String> = fields
-                .map(|(n, field)| format!("f{n}: {field}(slug: \"{}\") {{ done }}", unique("s")))
-                .collect();
-            let document = format!("mutation {{ {} }}", fields.join(" "));
-            for (dry_run, with_key) in [(false, false), (true, false), (false, true)] {
-                let claim =
-                    with_key.then(|| Claim::new(acme.owner().user, None, "key", &[b"request"]));
-                let response = execute(&schema, &acme, &document, dry_run, claim).await;
-                let answer = json!(response);
-                assert_eq!(answer["data"], json!(null), "{document} {answer}");
-                assert_eq!(
-                    answer["errors"][0]["extensions"]["code"], "INTERNAL",
-                    "{answer}"
-                );
-                assert_eq!(answer["errors"][0]["message"], "internal error");
-                assert_eq!(
-                    count(&mut superuser, ORGANIZATIONS, &acme).await,
-                    0,
-                    "{document}"
-                );
-                assert_eq!(count(&mut superuser, KEYS, &acme).await, 0, "{document}");
+#[apply(palisade_test)]
+async fn a_resolver_that_passes_over_a_failure_stores_nothing_and_is_no_success(
+    app: &'static TestApp,
+) {
+    // Its own database, so that its connections can be counted.
+    let app = app.in_own_database(&[]).await;
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    let mut superuser = app.connect("postgres").await;
+    let settings = PoolSettings {
+        size: 1,
+        acquire_timeout_ms: 5_000,
+    };
+    let db = TenantDb::connect(&app.database_url("palisade_app"), settings)
+        .await
+        .unwrap();
+    let schema: Bad = Schema::build(Nothing, Careless, EmptySubscription)
+        .extension(TenantTransaction)
+        .data(db.clone())
+        .finish();
+    let mut good = 0;
+    for fields in [
+        &["within"][..],
+        &["outside"],
+        &["within", "good"],
+        &["outside", "good"],
+        &["good", "within"],
+        &["good", "outside"],
+        &["good", "within", "good"],
+        &["outside", "outside"],
+        &["outside", "within"],
+    ] {
+        let fields = fields.iter().enumerate();
+        let fields: Vec<String> = fields
+            .map(|(n, field)| format!("f{n}: {field}(slug: \"{}\") {{ done }}", unique("s")))
+            .collect();
+        let document = format!("mutation {{ {} }}", fields.join(" "));
+        for (dry_run, with_key) in [(false, false), (true, false), (false, true)] {
+            let claim = with_key.then(|| Claim::new(acme.owner().user, None, "key", &[b"request"]));
+            let response = execute(&schema, &acme, &document, dry_run, claim).await;
+            let answer = json!(response);
+            assert_eq!(answer["data"], json!(null), "{document} {answer}");
+            assert_eq!(
+                answer["errors"][0]["extensions"]["code"], "INTERNAL",
+                "{answer}"
+            );
+            assert_eq!(answer["errors"][0]["message"], "internal error");
+            assert_eq!(
+                count(&mut superuser, ORGANIZATIONS, &acme).await,
+                0,
+                "{document}"
+            );
+            assert_eq!(count(&mut superuser, KEYS, &acme).await, 0, "{document}");
 
-                // The one connection serves the next tenant as if nothing had been.
-                let document = format!("mutation {{ good(slug: \"{}\") {{ done }} }}", unique("s"));
-                let response = execute(&schema, &globex, &document, false, None).await;
-                assert_eq!(json!(response)["data"], json!({ "good": { "done": true } }));
-                good += 1;
-                assert_eq!(count(&mut superuser, ORGANIZATIONS, &globex).await, good);
-            }
+            // The one connection serves the next tenant as if nothing had been.
+            let document = format!("mutation {{ good(slug: \"{}\") {{ done }} }}", unique("s"));
+            let response = execute(&schema, &globex, &document, false, None).await;
+            assert_eq!(json!(response)["data"], json!({ "good": { "done": true } }));
+            good += 1;
+            assert_eq!(count(&mut superuser, ORGANIZATIONS, &globex).await, good);
         }
-        eventually("no connection is in a transaction", async || {
-            let open = "select count(*) from pg_stat_activity where datname = current_database()
-                        and usename = 'palisade_app' and xact_start is not null and $1 is not null";
-            count(&mut superuser, open, &acme).await == 0
-        })
-        .await;
-        db.close().await;
-        app.drop_database().await;
-    });
+    }
+    eventually("no connection is in a transaction", async || {
+        let open = "select count(*) from pg_stat_activity where datname = current_database()
+                    and usename = 'palisade_app' and xact_start is not null and $1 is not null";
+        count(&mut superuser, open, &acme).await == 0
+    })
+    .await;
+    db.close().await;
+    app.drop_database().await;
 }
 
-#[test]
-fn a_commit_that_the_database_refuses_is_an_error_and_stores_neither_rows_nor_answer() {
-    run(async {
-        let app = TestApp::shared().await;
-        let app = app
-            .in_own_database(&[
-                "create function public.refuse() returns trigger language plpgsql as $$ begin
-                    if new.name = 'Refused' then raise exception 'refused at the end'; end if;
-                    return null;
-                 end $$",
-                "create constraint trigger refuse after insert on organizations
-                 deferrable initially deferred for each row execute function public.refuse()",
-            ])
-            .await;
-        let acme = app.tenant().await;
-        let owner = acme.owner();
-        let mut superuser = app.connect("postgres").await;
-        let input = json!({ "input": { "name": "Refused" } });
-        let document = crate::harness::mutation("createOrganization", "organization { id }");
-        for headers in [
-            &[][..],
-            &[("idempotency-key", "key")],
-            &[("idempotency-key", "key")],
-        ] {
-            let reply = owner.send(&document, &input, headers).await;
-            let answer = reply.answer();
-            assert_eq!(answer.code(), "INTERNAL", "{}", answer.body);
-            assert_eq!(answer.body["data"], json!(null));
-            assert_eq!(reply.header("idempotency-replayed"), None);
-            assert_eq!(count(&mut superuser, ORGANIZATIONS, &acme).await, 0);
-            assert_eq!(count(&mut superuser, KEYS, &acme).await, 0);
-        }
-        let input = json!({ "name": "Accepted" });
-        let payload = owner.does("createOrganization", input, "").await;
-        assert_eq!(refusals(&payload), []);
-        assert_eq!(count(&mut superuser, ORGANIZATIONS, &acme).await, 1);
-        app.drop_database().await;
-    });
+#[apply(palisade_test)]
+async fn a_commit_that_the_database_refuses_is_an_error_and_stores_neither_rows_nor_answer(
+    app: &'static TestApp,
+) {
+    let app = app
+        .in_own_database(&[
+            "create function public.refuse() returns trigger language plpgsql as $$ begin
+                if new.name = 'Refused' then raise exception 'refused at the end'; end if;
+                return null;
+             end $$",
+            "create constraint trigger refuse after insert on organizations
+             deferrable initially deferred for each row execute function public.refuse()",
+        ])
+        .await;
+    let acme = app.tenant().await;
+    let owner = acme.owner();
+    let mut superuser = app.connect("postgres").await;
+    let input = json!({ "input": { "name": "Refused" } });
+    let document = crate::harness::mutation("createOrganization", "organization { id }");
+    for headers in [
+        &[][..],
+        &[("idempotency-key", "key")],
+        &[("idempotency-key", "key")],
+    ] {
+        let reply = owner.send(&document, &input, headers).await;
+        let answer = reply.answer();
+        assert_eq!(answer.code(), "INTERNAL", "{}", answer.body);
+        assert_eq!(answer.body["data"], json!(null));
+        assert_eq!(reply.header("idempotency-replayed"), None);
+        assert_eq!(count(&mut superuser, ORGANIZATIONS, &acme).await, 0);
+        assert_eq!(count(&mut superuser, KEYS, &acme).await, 0);
+    }
+    let input = json!({ "name": "Accepted" });
+    let payload = owner.does("createOrganization", input, "").await;
+    assert_eq!(refusals(&payload), []);
+    assert_eq!(count(&mut superuser, ORGANIZATIONS, &acme).await, 1);
+    app.drop_database().await;
 }

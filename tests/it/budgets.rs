@@ -11,6 +11,7 @@ use async_graphql::parser::{
     types::{ExecutableDocument, Selection, SelectionSet},
 };
 use chrono::{DateTime, Utc};
+use macro_rules_attribute::apply;
 use palisade::{
     auth::role::UserRole,
     db::{PoolSettings, TenantDb, admin_tx::AdminDb},
@@ -22,7 +23,9 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::{
-    harness::{Answer, Caller, ServiceOptions, TestApp, eventually, id, run, scratch},
+    harness::{
+        Answer, Caller, ServiceOptions, Tenant, TestApp, eventually, id, palisade_test, scratch,
+    },
     lists::{Shape, Type},
 };
 
@@ -36,109 +39,139 @@ fn headline(projects: u32) -> String {
     )
 }
 
-#[test]
-fn an_operation_costs_one_round_trip_and_one_for_each_list_or_type_of_a_level() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        let seed = tenant.seed(25, 2).await;
-        let caller = tenant.owner();
-        let project = id("prj", seed.projects[0]);
-        for (round_trips, document) in [
-            (0, "{ __typename }".to_owned()),
-            (0, "{ viewer { role permissions } }".to_owned()),
-            (2, format!("{{ project(id: \"{project}\") {{ name }} }}")),
-            (2, "{ projects(first: 20) { nodes { name } } }".to_owned()),
-            (3, "{ projects(first: 20) { totalCount nodes { name } } }".to_owned()),
-            (3, "{ projects(first: 20) { totalCount totalCountIsCapped nodes { name } } }".to_owned()),
-            (4, "{ projects(first: 20) { totalCount nodes { owner { email } } } }".to_owned()),
-            // One page and one count for all of the level.
-            (4, "{ projects(first: 20) { nodes { invoices { totalCount nodes { id } } } } }".to_owned()),
-            (5, "{ projects(first: 20) { totalCount nodes { invoices { totalCount nodes { id } } } } }".to_owned()),
-            // The same row by two ways is loaded once, and so is the same list.
-            (2, format!("{{ a: project(id: \"{project}\") {{ name }} b: project(id: \"{project}\") {{ id }} }}")),
-            (2, "{ a: projects { nodes { id } } b: projects { nodes { name } } }".to_owned()),
-            // Other arguments are another list, and one statement more.
-            (3, "{ a: projects(first: 1) { nodes { id } } b: projects(first: 2) { nodes { id } } }".to_owned()),
-        ] {
-            let answer = caller.query(&document).await;
-            answer.data();
-            assert_eq!(answer.round_trips(), round_trips, "{document}\n{:#?}", answer.statements());
-            let opening = u64::from(round_trips > 0);
-            assert_eq!(answer.statements().len() as u64, round_trips - opening, "{document}");
-        }
-    });
-}
-
-#[test]
-fn the_headline_document_costs_the_same_for_5_20_and_100_projects() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        tenant.seed(100, 6).await;
-        let mut costs = BTreeSet::new();
-        for projects in [5, 20, 100] {
-            let answer = tenant.owner().query(&headline(projects)).await;
-            let nodes = answer.data()["projects"]["nodes"].as_array().unwrap();
-            assert_eq!(nodes.len(), projects as usize);
-            for project in nodes {
-                assert_eq!(project["invoices"]["nodes"].as_array().unwrap().len(), 5);
-                assert_eq!(project["auditLogs"]["nodes"].as_array().unwrap().len(), 10);
-            }
-            // Whoever acted owns the projects, and is there already.
-            assert_eq!(answer.round_trips(), 6, "{:#?}", answer.statements());
-            costs.insert((answer.round_trips(), answer.statements()));
-        }
-        assert_eq!(costs.len(), 1, "rows changed the statements: {costs:#?}");
-    });
-}
-
-#[test]
-fn a_batch_holds_all_parents_of_its_level() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        tenant.seed(100, 2).await;
-        let levels = "{ projects(first: 100) { nodes { id
-            organization { id } owner { id }
-            comments(first: 2) { totalCount nodes { author { id } subject { ... on Project { id } } } }
-            invoices(first: 2) { nodes { id project { id } organization { id }
-                lineItems(first: 2) { nodes { id product { id } invoice { id } auditLogs(first: 1) { nodes { id } } } } } } } } }";
-        let answer = tenant.owner().query(levels).await;
-        let lines: usize = answer.data()["projects"]["nodes"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .flat_map(|project| project["invoices"]["nodes"].as_array().unwrap())
-            .map(|invoice| invoice["lineItems"]["nodes"].as_array().unwrap().len())
-            .sum();
-        assert_eq!(lines, 400);
-        // Each table is asked once for each way that leads to it, whatever the number of rows; rows
-        // that are known by id are not asked for again.
-        let mut asked: BTreeMap<String, usize> = BTreeMap::new();
-        for statement in answer.statements() {
-            let of = statement
-                .rsplit("FROM \"")
-                .next()
-                .unwrap()
-                .split('"')
-                .next()
-                .unwrap()
-                .to_owned();
-            *asked.entry(of).or_default() += 1;
-        }
-        let once = |table: &str| asked.get(table).copied().unwrap_or_default();
-        assert_eq!(once("organizations"), 1, "{asked:?}");
-        assert_eq!(once("users"), 1, "{asked:?}");
-        assert_eq!(once("products"), 1, "{asked:?}");
-        assert_eq!(once("invoice_line_items"), 1, "{asked:?}");
-        assert_eq!(once("audit_logs"), 1, "{asked:?}");
-        // The list and its count; the list and, as rows by id, what leads back.
-        assert_eq!(once("comments"), 2, "{asked:?}");
-        assert_eq!(once("invoices"), 2, "{asked:?}");
-        assert_eq!(once("projects"), 2, "{asked:?}");
+#[apply(palisade_test)]
+async fn an_operation_costs_one_round_trip_and_one_for_each_list_or_type_of_a_level(
+    tenant: Tenant,
+) {
+    let seed = tenant.seed(25, 2).await;
+    let caller = tenant.owner();
+    let project = id("prj", seed.projects[0]);
+    for (round_trips, document) in [
+        (0, "{ __typename }".to_owned()),
+        (0, "{ viewer { role permissions } }".to_owned()),
+        (2, format!("{{ project(id: \"{project}\") {{ name }} }}")),
+        (2, "{ projects(first: 20) { nodes { name } } }".to_owned()),
+        (
+            3,
+            "{ projects(first: 20) { totalCount nodes { name } } }".to_owned(),
+        ),
+        (
+            3,
+            "{ projects(first: 20) { totalCount totalCountIsCapped nodes { name } } }".to_owned(),
+        ),
+        (
+            4,
+            "{ projects(first: 20) { totalCount nodes { owner { email } } } }".to_owned(),
+        ),
+        // One page and one count for all of the level.
+        (
+            4,
+            "{ projects(first: 20) { nodes { invoices { totalCount nodes { id } } } } }".to_owned(),
+        ),
+        (
+            5,
+            "{ projects(first: 20) { totalCount nodes { invoices { totalCount nodes { id } } } } }"
+                .to_owned(),
+        ),
+        // The same row by two ways is loaded once, and so is the same list.
+        (
+            2,
+            format!(
+                "{{ a: project(id: \"{project}\") {{ name }} b: project(id: \"{project}\") {{ id }} }}"
+            ),
+        ),
+        (
+            2,
+            "{ a: projects { nodes { id } } b: projects { nodes { name } } }".to_owned(),
+        ),
+        // Other arguments are another list, and one statement more.
+        (
+            3,
+            "{ a: projects(first: 1) { nodes { id } } b: projects(first: 2) { nodes { id } } }"
+                .to_owned(),
+        ),
+    ] {
+        let answer = caller.query(&document).await;
+        answer.data();
         assert_eq!(
             answer.round_trips(),
-            1 + asked.values().sum::<usize>() as u64
+            round_trips,
+            "{document}\n{:#?}",
+            answer.statements()
         );
-    });
+        let opening = u64::from(round_trips > 0);
+        assert_eq!(
+            answer.statements().len() as u64,
+            round_trips - opening,
+            "{document}"
+        );
+    }
+}
+
+#[apply(palisade_test)]
+async fn the_headline_document_costs_the_same_for_5_20_and_100_projects(tenant: Tenant) {
+    tenant.seed(100, 6).await;
+    let mut costs = BTreeSet::new();
+    for projects in [5, 20, 100] {
+        let answer = tenant.owner().query(&headline(projects)).await;
+        let nodes = answer.data()["projects"]["nodes"].as_array().unwrap();
+        assert_eq!(nodes.len(), projects as usize);
+        for project in nodes {
+            assert_eq!(project["invoices"]["nodes"].as_array().unwrap().len(), 5);
+            assert_eq!(project["auditLogs"]["nodes"].as_array().unwrap().len(), 10);
+        }
+        // Whoever acted owns the projects, and is there already.
+        assert_eq!(answer.round_trips(), 6, "{:#?}", answer.statements());
+        costs.insert((answer.round_trips(), answer.statements()));
+    }
+    assert_eq!(costs.len(), 1, "rows changed the statements: {costs:#?}");
+}
+
+#[apply(palisade_test)]
+async fn a_batch_holds_all_parents_of_its_level(tenant: Tenant) {
+    tenant.seed(100, 2).await;
+    let levels = "{ projects(first: 100) { nodes { id
+        organization { id } owner { id }
+        comments(first: 2) { totalCount nodes { author { id } subject { ... on Project { id } } } }
+        invoices(first: 2) { nodes { id project { id } organization { id }
+            lineItems(first: 2) { nodes { id product { id } invoice { id } auditLogs(first: 1) { nodes { id } } } } } } } } }";
+    let answer = tenant.owner().query(levels).await;
+    let lines: usize = answer.data()["projects"]["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|project| project["invoices"]["nodes"].as_array().unwrap())
+        .map(|invoice| invoice["lineItems"]["nodes"].as_array().unwrap().len())
+        .sum();
+    assert_eq!(lines, 400);
+    // Each table is asked once for each way that leads to it, whatever the number of rows; rows
+    // that are known by id are not asked for again.
+    let mut asked: BTreeMap<String, usize> = BTreeMap::new();
+    for statement in answer.statements() {
+        let of = statement
+            .rsplit("FROM \"")
+            .next()
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap()
+            .to_owned();
+        *asked.entry(of).or_default() += 1;
+    }
+    let once = |table: &str| asked.get(table).copied().unwrap_or_default();
+    assert_eq!(once("organizations"), 1, "{asked:?}");
+    assert_eq!(once("users"), 1, "{asked:?}");
+    assert_eq!(once("products"), 1, "{asked:?}");
+    assert_eq!(once("invoice_line_items"), 1, "{asked:?}");
+    assert_eq!(once("audit_logs"), 1, "{asked:?}");
+    // The list and its count; the list and, as rows by id, what leads back.
+    assert_eq!(once("comments"), 2, "{asked:?}");
+    assert_eq!(once("invoices"), 2, "{asked:?}");
+    assert_eq!(once("projects"), 2, "{asked:?}");
+    assert_eq!(
+        answer.round_trips(),
+        1 + asked.values().sum::<usize>() as u64
+    );
 }
 
 /// The demo tenant of a database of its own, and its owner.
@@ -228,55 +261,53 @@ fn redact(value: &mut Value, started: DateTime<Utc>) {
     }
 }
 
-#[test]
-fn every_golden_document_keeps_its_answer_its_statements_and_its_budget() {
-    run(async {
-        let started: DateTime<Utc> = std::time::SystemTime::now().into();
-        let demo = demo().await;
-        let ids = demo_ids(&demo).await;
-        let files = documents();
-        assert!(files.len() >= 10, "only {} documents", files.len());
-        let mut over = Vec::new();
-        for file in files {
-            let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
-            let document = std::fs::read_to_string(&file).unwrap();
-            let answer = demo
-                .caller
-                .graphql(&document, variables(&document, &ids))
-                .await;
-            answer.data();
-            let mut statements = answer.statements();
-            let cost = (statements.len() as u64, answer.round_trips());
-            let budget = (
-                budget(&document, "statements"),
-                budget(&document, "round trips"),
-            );
-            if cost != budget {
-                over.push(format!(
-                    "{name} costs {cost:?} and not {budget:?}: {statements:#?}"
-                ));
-            }
-
-            let mut data = answer.body["data"].clone();
-            redact(&mut data, started);
-            // By text: lists of one level may be asked in either order.
-            statements.sort();
-            let mut golden = format!("{data:#}\n");
-            for statement in statements {
-                write!(golden, "\n{statement};\n").unwrap();
-            }
-            let mut settings = insta::Settings::clone_current();
-            settings.set_snapshot_path("documents");
-            settings.set_prepend_module_to_snapshot(false);
-            settings.set_omit_expression(true);
-            settings.bind(|| insta::assert_snapshot!(name, golden));
-        }
-        assert!(
-            over.is_empty(),
-            "statements, round trips: {}",
-            over.join("\n")
+#[apply(palisade_test)]
+async fn every_golden_document_keeps_its_answer_its_statements_and_its_budget() {
+    let started: DateTime<Utc> = std::time::SystemTime::now().into();
+    let demo = demo().await;
+    let ids = demo_ids(&demo).await;
+    let files = documents();
+    assert!(files.len() >= 10, "only {} documents", files.len());
+    let mut over = Vec::new();
+    for file in files {
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let document = std::fs::read_to_string(&file).unwrap();
+        let answer = demo
+            .caller
+            .graphql(&document, variables(&document, &ids))
+            .await;
+        answer.data();
+        let mut statements = answer.statements();
+        let cost = (statements.len() as u64, answer.round_trips());
+        let budget = (
+            budget(&document, "statements"),
+            budget(&document, "round trips"),
         );
-    });
+        if cost != budget {
+            over.push(format!(
+                "{name} costs {cost:?} and not {budget:?}: {statements:#?}"
+            ));
+        }
+
+        let mut data = answer.body["data"].clone();
+        redact(&mut data, started);
+        // By text: lists of one level may be asked in either order.
+        statements.sort();
+        let mut golden = format!("{data:#}\n");
+        for statement in statements {
+            write!(golden, "\n{statement};\n").unwrap();
+        }
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path("documents");
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_snapshot!(name, golden));
+    }
+    assert!(
+        over.is_empty(),
+        "statements, round trips: {}",
+        over.join("\n")
+    );
 }
 
 /// An id of each type, by the name of the variable that stands for it: `$project`.
@@ -404,34 +435,31 @@ fn collect_set(
     }
 }
 
-#[test]
-fn every_relation_of_every_type_is_in_a_golden_document() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        let shape = Shape::of(tenant.owner()).await;
-        let mut seen = BTreeSet::new();
-        for file in documents() {
-            let document = parse_query(std::fs::read_to_string(file).unwrap()).unwrap();
-            collect(&shape, &document, &mut seen);
-        }
-        // What only mutations answer is asked by the tests of mutations.
-        let reached = shape.reached_from("Query");
-        let is_read = |name: &String, one: &Type| one.kind == "OBJECT" && reached.contains(name);
-        let mut left = Vec::new();
-        for (name, one) in shape.types().filter(|(name, one)| is_read(name, one)) {
-            for field in &one.fields {
-                let leads_on = matches!(
-                    &*shape.named(&field.named).kind,
-                    "OBJECT" | "INTERFACE" | "UNION"
-                );
-                let key = format!("{name}.{}", field.name);
-                if leads_on && !seen.contains(&key) {
-                    left.push(key);
-                }
+#[apply(palisade_test)]
+async fn every_relation_of_every_type_is_in_a_golden_document(tenant: Tenant) {
+    let shape = Shape::of(tenant.owner()).await;
+    let mut seen = BTreeSet::new();
+    for file in documents() {
+        let document = parse_query(std::fs::read_to_string(file).unwrap()).unwrap();
+        collect(&shape, &document, &mut seen);
+    }
+    // What only mutations answer is asked by the tests of mutations.
+    let reached = shape.reached_from("Query");
+    let is_read = |name: &String, one: &Type| one.kind == "OBJECT" && reached.contains(name);
+    let mut left = Vec::new();
+    for (name, one) in shape.types().filter(|(name, one)| is_read(name, one)) {
+        for field in &one.fields {
+            let leads_on = matches!(
+                &*shape.named(&field.named).kind,
+                "OBJECT" | "INTERFACE" | "UNION"
+            );
+            let key = format!("{name}.{}", field.name);
+            if leads_on && !seen.contains(&key) {
+                left.push(key);
             }
         }
-        assert!(left.is_empty(), "in no document: {left:#?}");
-    });
+    }
+    assert!(left.is_empty(), "in no document: {left:#?}");
 }
 
 /// The statements of one backend in the server's log, from the one that holds `mark` to its end.
@@ -461,59 +489,58 @@ fn logged(log: &str, mark: &str) -> Option<Vec<String>> {
     None
 }
 
-#[test]
-fn the_servers_own_log_holds_the_statements_that_the_transaction_counted() {
-    run(async {
-        let app = TestApp::shared().await;
-        let Demo {
-            database,
-            tenant,
-            caller,
-            ..
-        } = demo().await;
-        let mut postgres = PgConnection::connect(&app.server.url("postgres", &database))
-            .await
-            .unwrap();
-        let everything =
-            format!("alter role palisade_app in database {database} set log_statement = 'all'");
-        sqlx::query(sqlx::AssertSqlSafe(everything))
-            .execute(&mut postgres)
-            .await
-            .unwrap();
-        // Settings of a role hold from the next session on: a service that has none yet.
-        let caller = caller.at(&app
-            .serve_database(&database, ServiceOptions::default())
-            .await);
-        let log_file = scratch("postgres").await.join("postgres.log");
+#[apply(palisade_test)]
+async fn the_servers_own_log_holds_the_statements_that_the_transaction_counted(
+    app: &'static TestApp,
+) {
+    let Demo {
+        database,
+        tenant,
+        caller,
+        ..
+    } = demo().await;
+    let mut postgres = PgConnection::connect(&app.server.url("postgres", &database))
+        .await
+        .unwrap();
+    let everything =
+        format!("alter role palisade_app in database {database} set log_statement = 'all'");
+    sqlx::query(sqlx::AssertSqlSafe(everything))
+        .execute(&mut postgres)
+        .await
+        .unwrap();
+    // Settings of a role hold from the next session on: a service that has none yet.
+    let caller = caller.at(&app
+        .serve_database(&database, ServiceOptions::default())
+        .await);
+    let log_file = scratch("postgres").await.join("postgres.log");
 
-        let (request, answer) = marked(&caller, &headline(6)).await;
-        let mark = format!("palisade {request}");
-        let mut statements = Vec::new();
-        eventually("the end of the transaction is in the log", async || {
-            let log = std::fs::read(&log_file).unwrap();
-            statements = logged(&String::from_utf8_lossy(&log), &mark).unwrap_or_default();
-            !statements.is_empty()
-        })
-        .await;
+    let (request, answer) = marked(&caller, &headline(6)).await;
+    let mark = format!("palisade {request}");
+    let mut statements = Vec::new();
+    eventually("the end of the transaction is in the log", async || {
+        let log = std::fs::read(&log_file).unwrap();
+        statements = logged(&String::from_utf8_lossy(&log), &mark).unwrap_or_default();
+        !statements.is_empty()
+    })
+    .await;
 
-        // The mark goes on with digits of the operation's own.
-        let (before, rest) = statements[0].split_once(&mark).unwrap();
-        let (nonce, after) = rest.split_once('\'').unwrap();
-        assert_eq!(nonce.len(), " 0123abcd".len(), "{nonce}");
-        statements[0] = format!("{before}{mark}'{after}");
-        let opening = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL application_name = '{mark}'; \
-             SET LOCAL app.tenant_id = '{tenant}'; SET LOCAL app.user_id = '{}'; SET LOCAL app.role = 'OWNER'",
-            caller.user.uuid(),
-        );
-        assert_eq!(statements.first(), Some(&opening));
-        assert_eq!(statements.last().map(String::as_str), Some("ROLLBACK"));
-        assert_eq!(statements[1..statements.len() - 1], answer.statements());
-        // The end is not waited for, so it is no round trip.
-        assert_eq!(statements.len() as u64 - 1, answer.round_trips());
-        // Some of those who acted own none of the projects.
-        assert_eq!(answer.round_trips(), 7);
-    });
+    // The mark goes on with digits of the operation's own.
+    let (before, rest) = statements[0].split_once(&mark).unwrap();
+    let (nonce, after) = rest.split_once('\'').unwrap();
+    assert_eq!(nonce.len(), " 0123abcd".len(), "{nonce}");
+    statements[0] = format!("{before}{mark}'{after}");
+    let opening = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL application_name = '{mark}'; \
+         SET LOCAL app.tenant_id = '{tenant}'; SET LOCAL app.user_id = '{}'; SET LOCAL app.role = 'OWNER'",
+        caller.user.uuid(),
+    );
+    assert_eq!(statements.first(), Some(&opening));
+    assert_eq!(statements.last().map(String::as_str), Some("ROLLBACK"));
+    assert_eq!(statements[1..statements.len() - 1], answer.statements());
+    // The end is not waited for, so it is no round trip.
+    assert_eq!(statements.len() as u64 - 1, answer.round_trips());
+    // Some of those who acted own none of the projects.
+    assert_eq!(answer.round_trips(), 7);
 }
 
 /// Sends a document under a request id of its own.

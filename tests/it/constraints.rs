@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use macro_rules_attribute::apply;
 use palisade::{
     comments::Comment,
     db::{entity::Entity as _, write::Writable as _},
@@ -14,7 +15,7 @@ use palisade::{
 };
 use sqlx::PgConnection;
 
-use crate::harness::{TestApp, run};
+use crate::harness::{TestApp, palisade_test};
 
 /// Constraints that no mutation can violate, each with the reason.
 const HELD: [(&str, &str); 24] = [
@@ -94,54 +95,50 @@ const RAISED: [&str; 4] = [
     "users_last_owner",
 ];
 
-#[test]
-fn every_constraint_that_a_mutation_can_violate_has_its_words() {
-    run(async {
-        let mut postgres = TestApp::shared().await.connect("postgres").await;
-        let mut held: BTreeSet<String> = HELD.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let mut silent = Vec::new();
-        for (table, rules) in [
-            (User::TABLE, User::RULES),
-            (Organization::TABLE, Organization::RULES),
-            (Project::TABLE, Project::RULES),
-            (Product::TABLE, Product::RULES),
-            (Invoice::TABLE, Invoice::RULES),
-            (InvoiceLineItem::TABLE, InvoiceLineItem::RULES),
-            (Comment::TABLE, Comment::RULES),
-        ] {
-            let there = of_table(&mut postgres, table).await;
-            let spoken = named(rules);
-            for constraint in &there {
-                match (spoken.contains(constraint), held.remove(constraint)) {
-                    (true, false) | (false, true) => {}
-                    (false, false) => silent.push(constraint.clone()),
-                    (true, true) => panic!("{constraint} is both held and spoken of"),
-                }
+#[apply(palisade_test)]
+async fn every_constraint_that_a_mutation_can_violate_has_its_words() {
+    let mut postgres = TestApp::shared().await.connect("postgres").await;
+    let mut held: BTreeSet<String> = HELD.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let mut silent = Vec::new();
+    for (table, rules) in [
+        (User::TABLE, User::RULES),
+        (Organization::TABLE, Organization::RULES),
+        (Project::TABLE, Project::RULES),
+        (Product::TABLE, Product::RULES),
+        (Invoice::TABLE, Invoice::RULES),
+        (InvoiceLineItem::TABLE, InvoiceLineItem::RULES),
+        (Comment::TABLE, Comment::RULES),
+    ] {
+        let there = of_table(&mut postgres, table).await;
+        let spoken = named(rules);
+        for constraint in &there {
+            match (spoken.contains(constraint), held.remove(constraint)) {
+                (true, false) | (false, true) => {}
+                (false, false) => silent.push(constraint.clone()),
+                (true, true) => panic!("{constraint} is both held and spoken of"),
             }
-            let made_up: Vec<_> = spoken
-                .difference(&there)
-                .filter(|name| !RAISED.contains(&name.as_str()))
-                .collect();
-            assert!(made_up.is_empty(), "{table} has no {made_up:?}");
         }
-        assert!(silent.is_empty(), "without words: {silent:?}");
-        assert!(held.is_empty(), "not there any more: {held:?}");
-    });
+        let made_up: Vec<_> = spoken
+            .difference(&there)
+            .filter(|name| !RAISED.contains(&name.as_str()))
+            .collect();
+        assert!(made_up.is_empty(), "{table} has no {made_up:?}");
+    }
+    assert!(silent.is_empty(), "without words: {silent:?}");
+    assert!(held.is_empty(), "not there any more: {held:?}");
 }
 
-#[test]
-fn every_reference_that_stops_a_deletion_has_its_words() {
-    run(async {
-        let mut postgres = TestApp::shared().await.connect("postgres").await;
-        for (table, rules) in [
-            (Organization::TABLE, Organization::REFERRERS),
-            (Project::TABLE, Project::REFERRERS),
-            (Product::TABLE, Product::REFERRERS),
-            (Comment::TABLE, Comment::REFERRERS),
-            (InvoiceLineItem::TABLE, InvoiceLineItem::REFERRERS),
-        ] {
-            let there = of_referrers(&mut postgres, table).await;
-            assert_eq!(named(rules), there, "{table}");
-        }
-    });
+#[apply(palisade_test)]
+async fn every_reference_that_stops_a_deletion_has_its_words() {
+    let mut postgres = TestApp::shared().await.connect("postgres").await;
+    for (table, rules) in [
+        (Organization::TABLE, Organization::REFERRERS),
+        (Project::TABLE, Project::REFERRERS),
+        (Product::TABLE, Product::REFERRERS),
+        (Comment::TABLE, Comment::REFERRERS),
+        (InvoiceLineItem::TABLE, InvoiceLineItem::REFERRERS),
+    ] {
+        let there = of_referrers(&mut postgres, table).await;
+        assert_eq!(named(rules), there, "{table}");
+    }
 }

@@ -8,12 +8,13 @@ use std::{
     fmt::Write as _,
 };
 
+use macro_rules_attribute::apply;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 use uuid::Uuid;
 
 use crate::{
-    harness::{Caller, Seed, Tenant, TestApp, id, run},
+    harness::{Caller, Seed, Tenant, TestApp, id, palisade_test},
     mutations::samples::sampled,
 };
 
@@ -377,268 +378,258 @@ async fn comment_everything(tenant: &Tenant, seed: &Seed) {
     }
 }
 
-#[test]
-fn another_tenants_id_answers_byte_for_byte_like_a_random_one_in_every_root_field() {
-    run(async {
-        let scene = Scene::new().await;
-        let schema = &scene.schema;
-        let random = Ids::random();
-        let mut attacked = BTreeSet::new();
+#[apply(palisade_test)]
+async fn another_tenants_id_answers_byte_for_byte_like_a_random_one_in_every_root_field() {
+    let scene = Scene::new().await;
+    let schema = &scene.schema;
+    let random = Ids::random();
+    let mut attacked = BTreeSet::new();
 
-        for field in schema.fields("Query") {
-            let (field_name, of) = (name(field), named(&field["type"]));
-            for argument in array(&field["args"]) {
-                let argument_name = name(argument);
-                let plural = match (argument_name, named(&argument["type"])) {
-                    ("id", "ID") => false,
-                    ("ids", "ID") => true,
-                    // Attacked as lists below.
-                    ("after" | "before", "String") | ("filter", _) if schema.is_list(of) => {
-                        continue;
-                    }
-                    (harmless, _) if HARMLESS.contains(&harmless) => continue,
-                    other => panic!("Query.{field_name}: the argument {other:?} is not attacked"),
-                };
-                let kind = if plural { "[ID!]!" } else { "ID!" };
-                let document = format!(
-                    "query($v: {kind}) {{ found: {field_name}({argument_name}: $v) {{ {} }} }}",
-                    schema.selection(of, 1)
-                );
-                let value = |id: &str| {
-                    if plural {
-                        json!({ "v": [id] })
-                    } else {
-                        json!({ "v": id })
-                    }
-                };
-                let mut accepted = 0;
-                for (prefix, id) in &scene.theirs.0 {
-                    let body = scene
-                        .attack_twice(&document, &value(id), &value(&random.0[prefix]))
-                        .await;
-                    if body.get("errors").is_some() {
-                        assert!(
-                            body["data"].is_null() || body["data"]["found"].is_null(),
-                            "{body}"
-                        );
-                        continue;
-                    }
-                    accepted += 1;
-                    let nothing = if plural { json!([null]) } else { json!(null) };
-                    assert_eq!(body["data"]["found"], nothing, "{field_name} {id}");
-                    let seen = scene.control(&document, &value(id)).await;
-                    assert!(
-                        seen.to_string().contains(&scene.victim.slug),
-                        "{field_name} {id}: {seen}"
-                    );
-
-                    // The victim's uuid under each other type's prefix.
-                    let uuid = id.split_once('_').unwrap().1;
-                    for (retyped, random) in &random.0 {
-                        let theirs = value(&format!("{retyped}_{uuid}"));
-                        scene.attack_twice(&document, &theirs, &value(random)).await;
-                    }
+    for field in schema.fields("Query") {
+        let (field_name, of) = (name(field), named(&field["type"]));
+        for argument in array(&field["args"]) {
+            let argument_name = name(argument);
+            let plural = match (argument_name, named(&argument["type"])) {
+                ("id", "ID") => false,
+                ("ids", "ID") => true,
+                // Attacked as lists below.
+                ("after" | "before", "String") | ("filter", _) if schema.is_list(of) => {
+                    continue;
                 }
-                let expected = if of == "Node" { TABLES.len() } else { 1 };
-                assert_eq!(
-                    accepted, expected,
-                    "{field_name}: types of id that were let in"
-                );
-                attacked.insert(field_name);
-            }
-        }
-        for field in ["node", "nodes", "project", "auditLog"] {
-            assert!(attacked.contains(field), "{field} was not attacked");
-        }
-    });
-}
-
-#[test]
-fn no_root_field_shows_anything_of_another_tenant() {
-    run(async {
-        let scene = Scene::new().await;
-        for field in scene.schema.fields("Query") {
-            let (field_name, of) = (name(field), named(&field["type"]));
-            if array(&field["args"])
-                .iter()
-                .any(|argument| argument["type"]["kind"] == "NON_NULL")
-            {
-                continue;
-            }
-            let arguments = if scene.schema.is_list(of) {
-                "(first: 20)"
-            } else {
-                ""
+                (harmless, _) if HARMLESS.contains(&harmless) => continue,
+                other => panic!("Query.{field_name}: the argument {other:?} is not attacked"),
             };
-            let selection = if scene.schema.is_list(of) {
-                format!(
-                    "totalCount nodes {{ {} }}",
-                    scene.schema.selection(scene.schema.row_of(of), 1)
-                )
-            } else {
-                scene.schema.selection(of, 2)
-            };
-            let document = format!("{{ {field_name}{arguments} {{ {selection} }} }}");
-            let body = scene.attack(&document, &json!({})).await;
-            assert!(!body.contains("\"errors\""), "{document}: {body}");
-            let is_of_no_tenant = matches!(of, "Currency" | "RateLimit");
-            assert_eq!(
-                !is_of_no_tenant,
-                body.contains(&scene.attacker.slug),
-                "{field_name} shows its own: {body}"
+            let kind = if plural { "[ID!]!" } else { "ID!" };
+            let document = format!(
+                "query($v: {kind}) {{ found: {field_name}({argument_name}: $v) {{ {} }} }}",
+                schema.selection(of, 1)
             );
-            for id in scene.theirs.0.values() {
-                assert!(!body.contains(id), "{field_name}: {id} is in {body}");
-            }
-        }
-    });
-}
-
-#[test]
-fn another_tenants_id_or_text_in_a_filter_finds_nothing_in_any_list() {
-    run(async {
-        let scene = Scene::new().await;
-        let random = Ids::random();
-        let made_up = format!("t-{}", Uuid::now_v7().simple());
-        let mut compared = 0;
-        for list in scene.schema.lists(&scene.own) {
-            let (ids, texts) = scene.schema.filtered(&list.filter);
-            assert!(
-                ids.contains(&"id".to_owned()),
-                "{} is not filtered by id",
-                list.name()
-            );
-            let document = list.document(&format!("$f: {}", list.filter), "first: 3, filter: $f");
-            let finds_nothing = |body: &Value| {
-                let found = body["data"]
-                    .get("list")
-                    .unwrap_or(&body["data"]["node"]["list"]);
-                assert_eq!(found["totalCount"], 0, "{}: {body}", list.name());
-                assert_eq!(found["nodes"], json!([]), "{}: {body}", list.name());
-            };
-            for column in &ids {
-                let mut accepted = 0;
-                for (prefix, theirs) in &scene.theirs.0 {
-                    let random = &random.0[prefix];
-                    let eq = |id: &str| json!({ "f": { column: { "eq": id } } });
-                    let body = scene
-                        .attack_twice(&document, &eq(theirs), &eq(random))
-                        .await;
-                    if body.get("errors").is_some() {
-                        continue;
-                    }
-                    accepted += 1;
-                    finds_nothing(&body);
-                    let any = |id: &str| json!({ "f": { "or": [{ column: { "in": [id] } }] } });
-                    finds_nothing(
-                        &scene
-                            .attack_twice(&document, &any(theirs), &any(random))
-                            .await,
-                    );
-                    let ne = |id: &str| json!({ "f": { "not": { column: { "eq": id } } } });
-                    scene
-                        .attack_twice(&document, &ne(theirs), &ne(random))
-                        .await;
+            let value = |id: &str| {
+                if plural {
+                    json!({ "v": [id] })
+                } else {
+                    json!({ "v": id })
                 }
-                assert_eq!(
-                    accepted,
-                    1,
-                    "{}: types of id that {column} lets in",
-                    list.name()
-                );
-                compared += 1;
-            }
-            for column in &texts {
-                let holds = |text: &str| json!({ "f": { column: { "contains": text } } });
+            };
+            let mut accepted = 0;
+            for (prefix, id) in &scene.theirs.0 {
                 let body = scene
-                    .attack_twice(&document, &holds(&scene.victim.slug), &holds(&made_up))
+                    .attack_twice(&document, &value(id), &value(&random.0[prefix]))
                     .await;
+                if body.get("errors").is_some() {
+                    assert!(
+                        body["data"].is_null() || body["data"]["found"].is_null(),
+                        "{body}"
+                    );
+                    continue;
+                }
+                accepted += 1;
+                let nothing = if plural { json!([null]) } else { json!(null) };
+                assert_eq!(body["data"]["found"], nothing, "{field_name} {id}");
+                let seen = scene.control(&document, &value(id)).await;
+                assert!(
+                    seen.to_string().contains(&scene.victim.slug),
+                    "{field_name} {id}: {seen}"
+                );
+
+                // The victim's uuid under each other type's prefix.
+                let uuid = id.split_once('_').unwrap().1;
+                for (retyped, random) in &random.0 {
+                    let theirs = value(&format!("{retyped}_{uuid}"));
+                    scene.attack_twice(&document, &theirs, &value(random)).await;
+                }
+            }
+            let expected = if of == "Node" { TABLES.len() } else { 1 };
+            assert_eq!(
+                accepted, expected,
+                "{field_name}: types of id that were let in"
+            );
+            attacked.insert(field_name);
+        }
+    }
+    for field in ["node", "nodes", "project", "auditLog"] {
+        assert!(attacked.contains(field), "{field} was not attacked");
+    }
+}
+
+#[apply(palisade_test)]
+async fn no_root_field_shows_anything_of_another_tenant() {
+    let scene = Scene::new().await;
+    for field in scene.schema.fields("Query") {
+        let (field_name, of) = (name(field), named(&field["type"]));
+        if array(&field["args"])
+            .iter()
+            .any(|argument| argument["type"]["kind"] == "NON_NULL")
+        {
+            continue;
+        }
+        let arguments = if scene.schema.is_list(of) {
+            "(first: 20)"
+        } else {
+            ""
+        };
+        let selection = if scene.schema.is_list(of) {
+            format!(
+                "totalCount nodes {{ {} }}",
+                scene.schema.selection(scene.schema.row_of(of), 1)
+            )
+        } else {
+            scene.schema.selection(of, 2)
+        };
+        let document = format!("{{ {field_name}{arguments} {{ {selection} }} }}");
+        let body = scene.attack(&document, &json!({})).await;
+        assert!(!body.contains("\"errors\""), "{document}: {body}");
+        let is_of_no_tenant = matches!(of, "Currency" | "RateLimit");
+        assert_eq!(
+            !is_of_no_tenant,
+            body.contains(&scene.attacker.slug),
+            "{field_name} shows its own: {body}"
+        );
+        for id in scene.theirs.0.values() {
+            assert!(!body.contains(id), "{field_name}: {id} is in {body}");
+        }
+    }
+}
+
+#[apply(palisade_test)]
+async fn another_tenants_id_or_text_in_a_filter_finds_nothing_in_any_list() {
+    let scene = Scene::new().await;
+    let random = Ids::random();
+    let made_up = format!("t-{}", Uuid::now_v7().simple());
+    let mut compared = 0;
+    for list in scene.schema.lists(&scene.own) {
+        let (ids, texts) = scene.schema.filtered(&list.filter);
+        assert!(
+            ids.contains(&"id".to_owned()),
+            "{} is not filtered by id",
+            list.name()
+        );
+        let document = list.document(&format!("$f: {}", list.filter), "first: 3, filter: $f");
+        let finds_nothing = |body: &Value| {
+            let found = body["data"]
+                .get("list")
+                .unwrap_or(&body["data"]["node"]["list"]);
+            assert_eq!(found["totalCount"], 0, "{}: {body}", list.name());
+            assert_eq!(found["nodes"], json!([]), "{}: {body}", list.name());
+        };
+        for column in &ids {
+            let mut accepted = 0;
+            for (prefix, theirs) in &scene.theirs.0 {
+                let random = &random.0[prefix];
+                let eq = |id: &str| json!({ "f": { column: { "eq": id } } });
+                let body = scene
+                    .attack_twice(&document, &eq(theirs), &eq(random))
+                    .await;
+                if body.get("errors").is_some() {
+                    continue;
+                }
+                accepted += 1;
                 finds_nothing(&body);
-                let is = |text: &str| json!({ "f": { column: { "in": [text] } } });
+                let any = |id: &str| json!({ "f": { "or": [{ column: { "in": [id] } }] } });
                 finds_nothing(
                     &scene
-                        .attack_twice(&document, &is(&scene.victim.slug), &is(&made_up))
+                        .attack_twice(&document, &any(theirs), &any(random))
                         .await,
                 );
-            }
-        }
-        assert!(compared > 30, "only {compared} filters were attacked");
-        // The same filters do find what they name, for those who may see it.
-        let list = "query($f: ProjectFilter) { projects(filter: $f) { nodes { name } } }";
-        let filters = [
-            json!({ "f": { "id": { "eq": scene.theirs.0["prj"] } } }),
-            json!({ "f": { "name": { "contains": scene.victim.slug } } }),
-        ];
-        for filter in filters {
-            let seen = scene.control(list, &filter).await;
-            assert!(seen.to_string().contains(&scene.victim.slug), "{seen}");
-        }
-    });
-}
-
-#[test]
-fn another_tenants_cursor_answers_byte_for_byte_like_a_made_up_one_in_every_list() {
-    run(async {
-        let scene = Scene::new().await;
-        let (own, theirs) = (
-            scene.schema.lists(&scene.own),
-            scene.schema.lists(&scene.theirs),
-        );
-        assert!(own.len() > 20, "only {} lists", own.len());
-        for (list, same) in own.iter().zip(&theirs) {
-            let seen = scene
-                .control(&same.document("$n: Int", "first: $n"), &json!({ "n": 3 }))
-                .await;
-            let page = seen.get("list").unwrap_or(&seen["node"]["list"]);
-            let cursor = page["pageInfo"]["endCursor"].as_str();
-            let cursor = cursor.unwrap_or_else(|| panic!("{}: no rows, seed some", same.name()));
-            for argument in ["after", "before"] {
-                let document = list.document("$c: String", &format!("{argument}: $c"));
-                let body = scene
-                    .attack_twice(
-                        &document,
-                        &json!({ "c": cursor }),
-                        &json!({ "c": "bWFkZSB1cA" }),
-                    )
-                    .await;
-                assert_eq!(
-                    body["errors"][0]["extensions"]["code"], "BAD_USER_INPUT",
-                    "{body}"
-                );
-                assert!(!body["data"].to_string().contains("totalCount"), "{body}");
-                // Who it belongs to may use it.
+                let ne = |id: &str| json!({ "f": { "not": { column: { "eq": id } } } });
                 scene
-                    .control(
-                        &same.document("$c: String", &format!("{argument}: $c")),
-                        &json!({ "c": cursor }),
-                    )
+                    .attack_twice(&document, &ne(theirs), &ne(random))
                     .await;
             }
+            assert_eq!(
+                accepted,
+                1,
+                "{}: types of id that {column} lets in",
+                list.name()
+            );
+            compared += 1;
         }
-    });
+        for column in &texts {
+            let holds = |text: &str| json!({ "f": { column: { "contains": text } } });
+            let body = scene
+                .attack_twice(&document, &holds(&scene.victim.slug), &holds(&made_up))
+                .await;
+            finds_nothing(&body);
+            let is = |text: &str| json!({ "f": { column: { "in": [text] } } });
+            finds_nothing(
+                &scene
+                    .attack_twice(&document, &is(&scene.victim.slug), &is(&made_up))
+                    .await,
+            );
+        }
+    }
+    assert!(compared > 30, "only {compared} filters were attacked");
+    // The same filters do find what they name, for those who may see it.
+    let list = "query($f: ProjectFilter) { projects(filter: $f) { nodes { name } } }";
+    let filters = [
+        json!({ "f": { "id": { "eq": scene.theirs.0["prj"] } } }),
+        json!({ "f": { "name": { "contains": scene.victim.slug } } }),
+    ];
+    for filter in filters {
+        let seen = scene.control(list, &filter).await;
+        assert!(seen.to_string().contains(&scene.victim.slug), "{seen}");
+    }
 }
 
-#[test]
-fn the_same_id_asked_by_two_tenants_in_turn_never_mixes() {
-    run(async {
-        let scene = Scene::new().await;
-        let document =
-            "query($id: ID!) { project(id: $id) { name owner { email } organization { slug } } }";
-        let variables = json!({ "id": scene.theirs.0["prj"] });
-        for _ in 0..200 {
-            let (theirs, own) = tokio::join!(
-                scene.victim.owner().bytes(document, &variables, REQUEST),
-                scene.attacker.owner().bytes(document, &variables, REQUEST),
-            );
-            let nothing =
-                r#"{"data":{"project":null},"extensions":{"cost":{"requested":3,"actual":0}}}"#;
-            assert_eq!(own.1, nothing);
+#[apply(palisade_test)]
+async fn another_tenants_cursor_answers_byte_for_byte_like_a_made_up_one_in_every_list() {
+    let scene = Scene::new().await;
+    let (own, theirs) = (
+        scene.schema.lists(&scene.own),
+        scene.schema.lists(&scene.theirs),
+    );
+    assert!(own.len() > 20, "only {} lists", own.len());
+    for (list, same) in own.iter().zip(&theirs) {
+        let seen = scene
+            .control(&same.document("$n: Int", "first: $n"), &json!({ "n": 3 }))
+            .await;
+        let page = seen.get("list").unwrap_or(&seen["node"]["list"]);
+        let cursor = page["pageInfo"]["endCursor"].as_str();
+        let cursor = cursor.unwrap_or_else(|| panic!("{}: no rows, seed some", same.name()));
+        for argument in ["after", "before"] {
+            let document = list.document("$c: String", &format!("{argument}: $c"));
+            let body = scene
+                .attack_twice(
+                    &document,
+                    &json!({ "c": cursor }),
+                    &json!({ "c": "bWFkZSB1cA" }),
+                )
+                .await;
             assert_eq!(
-                theirs.1.matches(&scene.victim.slug).count(),
-                3,
-                "{}",
-                theirs.1
+                body["errors"][0]["extensions"]["code"], "BAD_USER_INPUT",
+                "{body}"
             );
+            assert!(!body["data"].to_string().contains("totalCount"), "{body}");
+            // Who it belongs to may use it.
+            scene
+                .control(
+                    &same.document("$c: String", &format!("{argument}: $c")),
+                    &json!({ "c": cursor }),
+                )
+                .await;
         }
-    });
+    }
+}
+
+#[apply(palisade_test)]
+async fn the_same_id_asked_by_two_tenants_in_turn_never_mixes() {
+    let scene = Scene::new().await;
+    let document =
+        "query($id: ID!) { project(id: $id) { name owner { email } organization { slug } } }";
+    let variables = json!({ "id": scene.theirs.0["prj"] });
+    for _ in 0..200 {
+        let (theirs, own) = tokio::join!(
+            scene.victim.owner().bytes(document, &variables, REQUEST),
+            scene.attacker.owner().bytes(document, &variables, REQUEST),
+        );
+        let nothing =
+            r#"{"data":{"project":null},"extensions":{"cost":{"requested":3,"actual":0}}}"#;
+        assert_eq!(own.1, nothing);
+        assert_eq!(
+            theirs.1.matches(&scene.victim.slug).count(),
+            3,
+            "{}",
+            theirs.1
+        );
+    }
 }

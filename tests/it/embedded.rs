@@ -2,6 +2,8 @@
 //!
 //! A server must not outlive its owner nor meet another one in its cluster, so most tests end by
 //! looking at the lock, which is free only when no process of a server is left.
+//!
+//! Each test has a runtime of its own, because a server must not depend on the runtime of another test.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
@@ -30,9 +32,9 @@ use crate::harness::{self, eventually};
 
 const PALISADE: &str = env!("CARGO_BIN_EXE_palisade");
 
-/// Runs a test. Each has a runtime of its own: a server must not depend on the one of another.
-fn run<T>(test: impl Future<Output = T>) -> T {
-    Runtime::new().unwrap().block_on(test)
+/// Runs a future on a new runtime.
+fn run<T>(future: impl Future<Output = T>) -> T {
+    Runtime::new().unwrap().block_on(future)
 }
 
 /// The directory of one test, which goes when the test has passed.
@@ -239,65 +241,59 @@ impl Service {
 
 // ---- start and stop ----
 
-#[test]
-fn a_cold_start_serves_and_a_stop_leaves_nothing_running() {
-    run(async {
-        let dir = scratch("cold").await;
-        let root = dir.join("data");
-        let server = start(&root).await;
-        assert!(!server.attached());
-        let pid = postmaster(server.data_dir());
-        let sql = "select concat_ws(' ', current_user, current_setting('fsync'),
-                       current_setting('TimeZone'), current_setting('listen_addresses'),
-                       pg_size_bytes(current_setting('wal_segment_size')))";
-        assert_eq!(ask(&server, sql).await, "postgres off UTC  1048576");
-        let version = ask(&server, "show server_version").await;
-        assert_eq!(version.split(' ').next(), Some(server.version()));
-        for dir in [&root, server.socket_dir(), server.data_dir()] {
-            assert_eq!(
-                dir.metadata().unwrap().mode() & 0o777,
-                0o700,
-                "{}",
-                dir.display()
-            );
-        }
-        assert!(!lock_is_free(&root));
-        server.stop().await.unwrap();
-        assert!(test_kill_process(pid).is_err(), "reaped");
-        assert!(lock_is_free(&root));
-    });
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_start_serves_and_a_stop_leaves_nothing_running() {
+    let dir = scratch("cold").await;
+    let root = dir.join("data");
+    let server = start(&root).await;
+    assert!(!server.attached());
+    let pid = postmaster(server.data_dir());
+    let sql = "select concat_ws(' ', current_user, current_setting('fsync'),
+                   current_setting('TimeZone'), current_setting('listen_addresses'),
+                   pg_size_bytes(current_setting('wal_segment_size')))";
+    assert_eq!(ask(&server, sql).await, "postgres off UTC  1048576");
+    let version = ask(&server, "show server_version").await;
+    assert_eq!(version.split(' ').next(), Some(server.version()));
+    for dir in [&root, server.socket_dir(), server.data_dir()] {
+        assert_eq!(
+            dir.metadata().unwrap().mode() & 0o777,
+            0o700,
+            "{}",
+            dir.display()
+        );
+    }
+    assert!(!lock_is_free(&root));
+    server.stop().await.unwrap();
+    assert!(test_kill_process(pid).is_err(), "reaped");
+    assert!(lock_is_free(&root));
 }
 
-#[test]
-fn a_warm_start_keeps_what_was_written() {
-    run(async {
-        let dir = scratch("warm").await;
-        let root = dir.join("data");
-        let durable = Options {
-            durable: true,
-            ..options(&root)
-        };
-        let server = Embedded::start(&durable).await.unwrap();
-        psql(&server, "create table kept as select 42 as answer");
-        server.stop().await.unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warm_start_keeps_what_was_written() {
+    let dir = scratch("warm").await;
+    let root = dir.join("data");
+    let durable = Options {
+        durable: true,
+        ..options(&root)
+    };
+    let server = Embedded::start(&durable).await.unwrap();
+    psql(&server, "create table kept as select 42 as answer");
+    server.stop().await.unwrap();
 
-        let server = Embedded::start(&durable).await.unwrap();
-        assert_eq!(ask(&server, "select answer::text from kept").await, "42");
-        let safe = "select concat_ws(' ', current_setting('fsync'),
-                        current_setting('full_page_writes'), current_setting('synchronous_commit'))";
-        assert_eq!(ask(&server, safe).await, "on on on");
-        server.stop().await.unwrap();
-    });
+    let server = Embedded::start(&durable).await.unwrap();
+    assert_eq!(ask(&server, "select answer::text from kept").await, "42");
+    let safe = "select concat_ws(' ', current_setting('fsync'),
+                    current_setting('full_page_writes'), current_setting('synchronous_commit'))";
+    assert_eq!(ask(&server, safe).await, "on on on");
+    server.stop().await.unwrap();
 }
 
-#[test]
-fn dropping_it_ends_the_server() {
-    run(async {
-        let dir = scratch("dropped").await;
-        let root = dir.join("data");
-        drop(start(&root).await);
-        the_server_is_gone(&root).await;
-    });
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_it_ends_the_server() {
+    let dir = scratch("dropped").await;
+    let root = dir.join("data");
+    drop(start(&root).await);
+    the_server_is_gone(&root).await;
 }
 
 #[test]
@@ -310,315 +306,291 @@ fn it_outlives_the_runtime_that_started_it() {
     assert!(lock_is_free(&root));
 }
 
-#[test]
-fn a_server_that_cannot_start_shows_its_log() {
-    run(async {
-        let dir = scratch("broken").await;
-        let root = dir.join("data");
-        let server = start(&root).await;
-        let cluster = server.data_dir().to_owned();
-        server.stop().await.unwrap();
-        fs::write(cluster.join("postgresql.conf"), "nonsense = on\n").unwrap();
-        let error = refused(&root).await;
-        assert!(matches!(error, Error::Ended { .. }), "{error:?}");
-        assert!(error.to_string().contains("nonsense"), "{error}");
-        assert!(lock_is_free(&root));
-    });
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_start_shows_its_log() {
+    let dir = scratch("broken").await;
+    let root = dir.join("data");
+    let server = start(&root).await;
+    let cluster = server.data_dir().to_owned();
+    server.stop().await.unwrap();
+    fs::write(cluster.join("postgresql.conf"), "nonsense = on\n").unwrap();
+    let error = refused(&root).await;
+    assert!(matches!(error, Error::Ended { .. }), "{error:?}");
+    assert!(error.to_string().contains("nonsense"), "{error}");
+    assert!(lock_is_free(&root));
 }
 
 // ---- several at once ----
 
-#[test]
-fn a_second_process_attaches_and_leaves_the_server_alone() {
-    run(async {
-        let dir = scratch("attach").await;
-        let root = dir.join("data");
-        let server = start(&root).await;
-        let mut second = Service::start(&root);
-        let greeting = second.greeting().await;
-        let attached = format!(
-            "{} attached to the server of another process",
-            server.version()
-        );
-        assert!(greeting.contains(&attached), "{greeting}");
-        second.stop().await;
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_attaches_and_leaves_the_server_alone() {
+    let dir = scratch("attach").await;
+    let root = dir.join("data");
+    let server = start(&root).await;
+    let mut second = Service::start(&root);
+    let greeting = second.greeting().await;
+    let attached = format!(
+        "{} attached to the server of another process",
+        server.version()
+    );
+    assert!(greeting.contains(&attached), "{greeting}");
+    second.stop().await;
 
-        let third = start(&root).await;
-        assert!(third.attached());
-        assert_eq!(third.origin(), &Origin::Attached);
-        assert_eq!(third.data_dir(), server.data_dir());
-        assert_eq!(third.version(), server.version());
-        third.stop().await.unwrap();
-        assert_eq!(ask(&server, "select 'here'").await, "here");
-        server.stop().await.unwrap();
-    });
+    let third = start(&root).await;
+    assert!(third.attached());
+    assert_eq!(third.origin(), &Origin::Attached);
+    assert_eq!(third.data_dir(), server.data_dir());
+    assert_eq!(third.version(), server.version());
+    third.stop().await.unwrap();
+    assert_eq!(ask(&server, "select 'here'").await, "here");
+    server.stop().await.unwrap();
 }
 
-#[test]
-fn of_five_cold_starts_at_once_one_starts_and_four_attach() {
-    run(async {
-        let dir = scratch("five").await;
-        let root = dir.join("data");
-        let servers = join_all((0..5).map(|_| start(&root))).await;
-        assert_eq!(
-            servers.iter().filter(|server| !server.attached()).count(),
-            1
-        );
-        for server in servers {
-            server.stop().await.unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn of_five_cold_starts_at_once_one_starts_and_four_attach() {
+    let dir = scratch("five").await;
+    let root = dir.join("data");
+    let servers = join_all((0..5).map(|_| start(&root))).await;
+    assert_eq!(
+        servers.iter().filter(|server| !server.attached()).count(),
+        1
+    );
+    for server in servers {
+        server.stop().await.unwrap();
+    }
+    assert!(lock_is_free(&root));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_started_by_hand_is_left_alone() {
+    let dir = scratch("by-hand").await;
+    let root = dir.join("data");
+    let server = start(&root).await;
+    let (bin_dir, cluster) = (bin_dir(&server), server.data_dir().to_owned());
+    server.stop().await.unwrap();
+    let owner = root.metadata().unwrap();
+    let pg_ctl = |verb: &str| {
+        let mut command = Command::new(bin_dir.join("pg_ctl"));
+        command.args([verb, "-w", "-m", "fast", "-D"]).arg(&cluster);
+        let options = format!("-c listen_addresses= -k '{}'", root.display());
+        command
+            .args(["-l", "/dev/null", "-o", &options])
+            .current_dir("/");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if geteuid().is_root() {
+            command.uid(owner.uid()).gid(owner.gid());
         }
-        assert!(lock_is_free(&root));
-    });
-}
-
-#[test]
-fn a_server_started_by_hand_is_left_alone() {
-    run(async {
-        let dir = scratch("by-hand").await;
-        let root = dir.join("data");
-        let server = start(&root).await;
-        let (bin_dir, cluster) = (bin_dir(&server), server.data_dir().to_owned());
-        server.stop().await.unwrap();
-        let owner = root.metadata().unwrap();
-        let pg_ctl = |verb: &str| {
-            let mut command = Command::new(bin_dir.join("pg_ctl"));
-            command.args([verb, "-w", "-m", "fast", "-D"]).arg(&cluster);
-            let options = format!("-c listen_addresses= -k '{}'", root.display());
-            command
-                .args(["-l", "/dev/null", "-o", &options])
-                .current_dir("/");
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
-            if geteuid().is_root() {
-                command.uid(owner.uid()).gid(owner.gid());
-            }
-            assert!(command.status().unwrap().success(), "pg_ctl {verb}");
-        };
-        pg_ctl("start");
-        let by_hand = postmaster(&cluster);
-        let _guard = EndIfFailed(by_hand);
-        let error = refused(&root).await;
-        assert_eq!(postmaster(&cluster), by_hand);
-        pg_ctl("stop");
-        assert!(
-            matches!(error, Error::Foreign { pid, .. } if pid == by_hand.as_raw_pid()),
-            "{error:?}"
-        );
-        start(&root).await.stop().await.unwrap();
-    });
+        assert!(command.status().unwrap().success(), "pg_ctl {verb}");
+    };
+    pg_ctl("start");
+    let by_hand = postmaster(&cluster);
+    let _guard = EndIfFailed(by_hand);
+    let error = refused(&root).await;
+    assert_eq!(postmaster(&cluster), by_hand);
+    pg_ctl("stop");
+    assert!(
+        matches!(error, Error::Foreign { pid, .. } if pid == by_hand.as_raw_pid()),
+        "{error:?}"
+    );
+    start(&root).await.stop().await.unwrap();
 }
 
 // ---- after a kill ----
 
-#[test]
-fn a_killed_service_takes_its_server_along() {
-    run(async {
-        let dir = scratch("killed").await;
-        let root = dir.join("data");
-        let mut service = Service::start(&root);
-        let greeting = service.greeting().await;
-        assert!(greeting.contains(" started, "), "{greeting}");
-        let _guard = EndIfFailed(postmaster(&cluster_of(&root, "").unwrap()));
-        service.kill().await;
-        the_server_is_gone(&root).await;
-        let log = fs::read_to_string(root.join("postgres.log")).unwrap();
-        assert!(
-            log.contains("database system is shut down"),
-            "an orderly shutdown:\n{log}"
-        );
-        start(&root).await.stop().await.unwrap();
-    });
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_service_takes_its_server_along() {
+    let dir = scratch("killed").await;
+    let root = dir.join("data");
+    let mut service = Service::start(&root);
+    let greeting = service.greeting().await;
+    assert!(greeting.contains(" started, "), "{greeting}");
+    let _guard = EndIfFailed(postmaster(&cluster_of(&root, "").unwrap()));
+    service.kill().await;
+    the_server_is_gone(&root).await;
+    let log = fs::read_to_string(root.join("postgres.log")).unwrap();
+    assert!(
+        log.contains("database system is shut down"),
+        "an orderly shutdown:\n{log}"
+    );
+    start(&root).await.stop().await.unwrap();
 }
 
-#[test]
-fn what_a_crash_of_both_leaves_is_cleared_away() {
-    run(async {
-        let dir = scratch("crash").await;
-        let root = dir.join("data");
-        let mut service = Service::start(&root);
-        service.greeting().await;
-        let cluster = cluster_of(&root, "").unwrap();
-        kill_process(postmaster(&cluster), Signal::KILL).unwrap();
-        service.kill().await;
-        let stale = [
-            cluster.join("postmaster.pid"),
-            root.join("s/.s.PGSQL.5432.lock"),
-        ];
-        assert!(stale.iter().all(|file| file.exists()));
-        let server = start(&root).await;
-        assert!(!server.attached());
-        server.stop().await.unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_of_both_leaves_is_cleared_away() {
+    let dir = scratch("crash").await;
+    let root = dir.join("data");
+    let mut service = Service::start(&root);
+    service.greeting().await;
+    let cluster = cluster_of(&root, "").unwrap();
+    kill_process(postmaster(&cluster), Signal::KILL).unwrap();
+    service.kill().await;
+    let stale = [
+        cluster.join("postmaster.pid"),
+        root.join("s/.s.PGSQL.5432.lock"),
+    ];
+    assert!(stale.iter().all(|file| file.exists()));
+    let server = start(&root).await;
+    assert!(!server.attached());
+    server.stop().await.unwrap();
 
-        // The same with the number of a process that lives, of the same account.
-        let owner = root.metadata().unwrap();
-        let mut stranger = Command::new("sleep");
-        stranger.arg("60");
-        if geteuid().is_root() {
-            stranger.uid(owner.uid()).gid(owner.gid());
-        }
-        let mut stranger = stranger.spawn().unwrap();
-        for file in &stale {
-            fs::write(file, format!("{}\n{}\n", stranger.id(), cluster.display())).unwrap();
-            chown(file, Some(owner.uid()), Some(owner.gid())).unwrap();
-        }
-        let server = Embedded::start(&options(&root)).await;
-        stranger.kill().unwrap();
-        stranger.wait().unwrap();
-        server.unwrap().stop().await.unwrap();
-    });
+    // The same with the number of a process that lives, of the same account.
+    let owner = root.metadata().unwrap();
+    let mut stranger = Command::new("sleep");
+    stranger.arg("60");
+    if geteuid().is_root() {
+        stranger.uid(owner.uid()).gid(owner.gid());
+    }
+    let mut stranger = stranger.spawn().unwrap();
+    for file in &stale {
+        fs::write(file, format!("{}\n{}\n", stranger.id(), cluster.display())).unwrap();
+        chown(file, Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+    let server = Embedded::start(&options(&root)).await;
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    server.unwrap().stop().await.unwrap();
 }
 
-#[test]
-fn a_half_made_cluster_is_started_over() {
-    run(async {
-        let dir = scratch("half").await;
-        let root = dir.join("data");
-        let service = Service::start(&root);
-        eventually("initdb's first files", async || {
-            cluster_of(&root, ".new0").is_some_and(|half| half.join("PG_VERSION").exists())
-        })
-        .await;
-        service.kill().await;
-        assert_eq!(cluster_of(&root, ""), None, "initdb was not done");
-        let server = start(&root).await;
-        assert!(!server.attached());
-        let entries = fs::read_dir(&root)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        let mut left: Vec<_> = entries.collect();
-        left.sort();
-        let cluster = server.data_dir().to_owned();
-        assert_eq!(
-            left,
-            [
-                root.join("lock"),
-                cluster,
-                root.join("postgres.log"),
-                root.join("s")
-            ]
-        );
-        server.stop().await.unwrap();
-    });
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_made_cluster_is_started_over() {
+    let dir = scratch("half").await;
+    let root = dir.join("data");
+    let service = Service::start(&root);
+    eventually("initdb's first files", async || {
+        cluster_of(&root, ".new0").is_some_and(|half| half.join("PG_VERSION").exists())
+    })
+    .await;
+    service.kill().await;
+    assert_eq!(cluster_of(&root, ""), None, "initdb was not done");
+    let server = start(&root).await;
+    assert!(!server.attached());
+    let entries = fs::read_dir(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut left: Vec<_> = entries.collect();
+    left.sort();
+    let cluster = server.data_dir().to_owned();
+    assert_eq!(
+        left,
+        [
+            root.join("lock"),
+            cluster,
+            root.join("postgres.log"),
+            root.join("s")
+        ]
+    );
+    server.stop().await.unwrap();
 }
 
 // ---- programs, directories and accounts ----
 
-#[test]
-fn a_given_directory_without_programs_is_named() {
-    run(async {
-        let dir = scratch("no-programs").await;
-        let given = Options {
-            bin_dir: Some(dir.to_path_buf()),
-            ..options(&dir.join("data"))
-        };
-        let error = Embedded::start(&given).await.unwrap_err();
-        assert!(matches!(error, Error::BinDir { .. }), "{error:?}");
-        let text = error.to_string();
-        let named = text.contains(&dir.display().to_string()) && text.contains("no `postgres`");
-        assert!(named, "{text}");
-    });
+#[tokio::test(flavor = "multi_thread")]
+async fn a_given_directory_without_programs_is_named() {
+    let dir = scratch("no-programs").await;
+    let given = Options {
+        bin_dir: Some(dir.to_path_buf()),
+        ..options(&dir.join("data"))
+    };
+    let error = Embedded::start(&given).await.unwrap_err();
+    assert!(matches!(error, Error::BinDir { .. }), "{error:?}");
+    let text = error.to_string();
+    let named = text.contains(&dir.display().to_string()) && text.contains("no `postgres`");
+    assert!(named, "{text}");
 }
 
-#[test]
-fn a_directory_with_other_content_is_refused_untouched() {
-    run(async {
-        let root = scratch("not-ours").await;
-        File::create(root.join("precious"))
-            .unwrap()
-            .write_all(b"x")
-            .unwrap();
-        let before = root.metadata().unwrap();
-        let error = refused(&root).await;
-        assert!(matches!(error, Error::NotOurs { .. }), "{error:?}");
-        let after = root.metadata().unwrap();
-        assert_eq!((before.uid(), before.mode()), (after.uid(), after.mode()));
-        assert_eq!(root.read_dir().unwrap().count(), 1);
-    });
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_with_other_content_is_refused_untouched() {
+    let root = scratch("not-ours").await;
+    File::create(root.join("precious"))
+        .unwrap()
+        .write_all(b"x")
+        .unwrap();
+    let before = root.metadata().unwrap();
+    let error = refused(&root).await;
+    assert!(matches!(error, Error::NotOurs { .. }), "{error:?}");
+    let after = root.metadata().unwrap();
+    assert_eq!((before.uid(), before.mode()), (after.uid(), after.mode()));
+    assert_eq!(root.read_dir().unwrap().count(), 1);
 }
 
-#[test]
-fn a_directory_that_cannot_be_entered_is_named() {
-    run(async {
-        let dir = scratch("closed").await;
-        let closed = dir.join("closed");
-        fs::create_dir(&closed).unwrap();
-        // Closed to the owner, too, unless that is root.
-        let mode = if geteuid().is_root() { 0o700 } else { 0 };
-        fs::set_permissions(&closed, Permissions::from_mode(mode)).unwrap();
-        let root = closed.join("data");
-        let reachable = embedded::reachable(&root, None).await;
-        let error = refused(&root).await;
-        fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
-        let text = error.to_string();
-        assert!(text.contains(&closed.display().to_string()), "{text}");
-        if geteuid().is_root() {
-            assert!(
-                matches!(error, Error::Unreachable { dir, .. } if dir == closed),
-                "{text}"
-            );
-            assert!(text.contains("mode 0700, owner 0"), "{text}");
-            assert!(reachable.is_err());
-        } else {
-            assert!(matches!(error, Error::Io { .. }), "{text}");
-        }
-        assert!(!root.exists());
-    });
-}
-
-#[test]
-fn root_runs_it_as_another_account_and_everyone_else_as_themselves() {
-    run(async {
-        let dir = scratch("accounts").await;
-        let as_user = |user: &str, name: &str| Options {
-            user: Some(user.to_owned()),
-            ..options(&dir.join(name))
-        };
-        let server = Embedded::start(&as_user("nobody", "nobody")).await.unwrap();
-        let owner = server.data_dir().metadata().unwrap().uid();
-        server.stop().await.unwrap();
-        if !geteuid().is_root() {
-            assert_eq!(owner, geteuid().as_raw());
-            return;
-        }
-        assert_ne!(owner, 0);
-        for user in ["root", "no-such-account", "65534"] {
-            let error = Embedded::start(&as_user(user, "wrong")).await.unwrap_err();
-            assert!(matches!(error, Error::NoAccount(_)), "{user}: {error:?}");
-        }
-    });
-}
-
-#[test]
-fn an_ordinary_user_needs_no_help() {
-    run(async {
-        let dir = scratch("ordinary").await;
-        // The build directory may be closed to the account. A copy of another process's making: a
-        // program that is open for writing anywhere, as in a child of another test, cannot be run.
-        let program = dir.join("palisade");
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_cannot_be_entered_is_named() {
+    let dir = scratch("closed").await;
+    let closed = dir.join("closed");
+    fs::create_dir(&closed).unwrap();
+    // Closed to the owner, too, unless that is root.
+    let mode = if geteuid().is_root() { 0o700 } else { 0 };
+    fs::set_permissions(&closed, Permissions::from_mode(mode)).unwrap();
+    let root = closed.join("data");
+    let reachable = embedded::reachable(&root, None).await;
+    let error = refused(&root).await;
+    fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+    let text = error.to_string();
+    assert!(text.contains(&closed.display().to_string()), "{text}");
+    if geteuid().is_root() {
         assert!(
-            Command::new("cp")
-                .arg(PALISADE)
-                .arg(&program)
-                .status()
-                .unwrap()
-                .success()
+            matches!(error, Error::Unreachable { dir, .. } if dir == closed),
+            "{text}"
         );
-        let root = dir.join("new/data");
-        let mut command = Service::command(&program, &root);
-        command.current_dir("/").env("HOME", &*dir);
-        if let Some((uid, gid)) = account() {
-            chown(&*dir, Some(uid), Some(gid)).unwrap();
-            command.uid(uid).gid(gid);
-        }
-        let mut service = Service::spawn(command);
-        let greeting = service.greeting().await;
-        assert!(greeting.contains(" started, "), "{greeting}");
-        service.stop().await;
-        fs::remove_file(program).unwrap();
-        assert!(lock_is_free(&root));
-    });
+        assert!(text.contains("mode 0700, owner 0"), "{text}");
+        assert!(reachable.is_err());
+    } else {
+        assert!(matches!(error, Error::Io { .. }), "{text}");
+    }
+    assert!(!root.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_runs_it_as_another_account_and_everyone_else_as_themselves() {
+    let dir = scratch("accounts").await;
+    let as_user = |user: &str, name: &str| Options {
+        user: Some(user.to_owned()),
+        ..options(&dir.join(name))
+    };
+    let server = Embedded::start(&as_user("nobody", "nobody")).await.unwrap();
+    let owner = server.data_dir().metadata().unwrap().uid();
+    server.stop().await.unwrap();
+    if !geteuid().is_root() {
+        assert_eq!(owner, geteuid().as_raw());
+        return;
+    }
+    assert_ne!(owner, 0);
+    for user in ["root", "no-such-account", "65534"] {
+        let error = Embedded::start(&as_user(user, "wrong")).await.unwrap_err();
+        assert!(matches!(error, Error::NoAccount(_)), "{user}: {error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ordinary_user_needs_no_help() {
+    let dir = scratch("ordinary").await;
+    // The build directory may be closed to the account. A copy of another process's making: a
+    // program that is open for writing anywhere, as in a child of another test, cannot be run.
+    let program = dir.join("palisade");
+    assert!(
+        Command::new("cp")
+            .arg(PALISADE)
+            .arg(&program)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let root = dir.join("new/data");
+    let mut command = Service::command(&program, &root);
+    command.current_dir("/").env("HOME", &*dir);
+    if let Some((uid, gid)) = account() {
+        chown(&*dir, Some(uid), Some(gid)).unwrap();
+        command.uid(uid).gid(gid);
+    }
+    let mut service = Service::spawn(command);
+    let greeting = service.greeting().await;
+    assert!(greeting.contains(" started, "), "{greeting}");
+    service.stop().await;
+    fs::remove_file(program).unwrap();
+    assert!(lock_is_free(&root));
 }
 
 // ---- paths ----
@@ -632,43 +604,39 @@ impl Drop for SocketDir {
     }
 }
 
-#[test]
-fn a_long_path_gets_a_short_socket() {
-    run(async {
-        let dir = scratch("long").await;
-        let root = dir.join("x".repeat(110));
-        let server = start(&root).await;
-        let SocketDir(socket_dir) = &SocketDir(server.socket_dir().to_owned());
-        assert!(socket_dir.starts_with("/tmp"), "{}", socket_dir.display());
-        assert_eq!(ask(&server, "select 'here'").await, "here");
-        assert!(start(&root).await.attached());
-        server.stop().await.unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_path_gets_a_short_socket() {
+    let dir = scratch("long").await;
+    let root = dir.join("x".repeat(110));
+    let server = start(&root).await;
+    let SocketDir(socket_dir) = &SocketDir(server.socket_dir().to_owned());
+    assert!(socket_dir.starts_with("/tmp"), "{}", socket_dir.display());
+    assert_eq!(ask(&server, "select 'here'").await, "here");
+    assert!(start(&root).await.attached());
+    server.stop().await.unwrap();
 
-        fs::set_permissions(socket_dir, Permissions::from_mode(0o755)).unwrap();
-        let error = refused(&root).await;
-        assert!(
-            matches!(&error, Error::NotOurs { dir, .. } if dir == socket_dir),
-            "{error:?}"
-        );
-    });
+    fs::set_permissions(socket_dir, Permissions::from_mode(0o755)).unwrap();
+    let error = refused(&root).await;
+    assert!(
+        matches!(&error, Error::NotOurs { dir, .. } if dir == socket_dir),
+        "{error:?}"
+    );
 }
 
-#[test]
-fn a_path_may_hold_anything() {
-    run(async {
-        let dir = scratch("odd").await;
-        // A client splits the list of hosts at the comma.
-        let server = start(&dir.join(r#"a b,"c"='%é"#)).await;
-        let SocketDir(socket_dir) = &SocketDir(server.socket_dir().to_owned());
-        assert!(socket_dir.starts_with("/tmp"), "{}", socket_dir.display());
-        assert_eq!(psql(&server, "select 'here'"), "here");
-        server.stop().await.unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_may_hold_anything() {
+    let dir = scratch("odd").await;
+    // A client splits the list of hosts at the comma.
+    let server = start(&dir.join(r#"a b,"c"='%é"#)).await;
+    let SocketDir(socket_dir) = &SocketDir(server.socket_dir().to_owned());
+    assert!(socket_dir.starts_with("/tmp"), "{}", socket_dir.display());
+    assert_eq!(psql(&server, "select 'here'"), "here");
+    server.stop().await.unwrap();
 
-        let root = dir.join(r#"a b"c"='%é"#);
-        let server = start(&root).await;
-        assert_eq!(server.socket_dir(), root.join("s"));
-        assert_eq!(psql(&server, "select 'here'"), "here");
-        assert_eq!(ask(&server, "select 'here'").await, "here");
-        server.stop().await.unwrap();
-    });
+    let root = dir.join(r#"a b"c"='%é"#);
+    let server = start(&root).await;
+    assert_eq!(server.socket_dir(), root.join("s"));
+    assert_eq!(psql(&server, "select 'here'"), "here");
+    assert_eq!(ask(&server, "select 'here'").await, "here");
+    server.stop().await.unwrap();
 }

@@ -4,6 +4,7 @@
 use std::{io::Read as _, sync::LazyLock};
 
 use flate2::read::GzDecoder;
+use macro_rules_attribute::apply;
 use palisade::{
     auth::role::UserRole,
     db::{PoolSettings, TenantDb},
@@ -13,7 +14,7 @@ use palisade::{
 use reqwest::{Client, Method, Response, redirect::Policy};
 use serde_json::{Value, json};
 
-use crate::harness::{Caller, ServiceOptions, TestApp, attempt, run, settings, tokens};
+use crate::harness::{Caller, ServiceOptions, TestApp, attempt, palisade_test, settings, tokens};
 
 /// One that shows redirections instead of following them.
 static CLIENT: LazyLock<Client> =
@@ -80,243 +81,231 @@ async fn page_and_files(origin: &str) -> (String, Vec<String>) {
     (page, files)
 }
 
-#[test]
-fn the_page_is_asked_for_again_and_sent_once() {
-    run(async {
-        let origin = origin().await;
-        for (path, kind) in [
-            ("/graphiql", "text/html; charset=utf-8"),
-            ("/graphiql/schema.graphql", "text/plain; charset=utf-8"),
-        ] {
-            let url = format!("{origin}{path}");
-            let first = get(&url, &[]).await;
-            assert_eq!(
-                (first.status().as_u16(), header(&first, "content-type")),
-                (200, kind)
-            );
-            assert_eq!(header(&first, "cache-control"), "no-cache");
-            let tag = header(&first, "etag").to_owned();
-            assert!(tag.len() > 10, "{tag}");
-            let body = first.text().await.unwrap();
-
-            for known in [tag.clone(), format!("\"other\", W/{tag}"), "*".to_owned()] {
-                let again = get(&url, &[("if-none-match", &known)]).await;
-                assert_eq!(again.status().as_u16(), 304, "{known}");
-                assert_eq!(header(&again, "etag"), tag);
-                assert_eq!(again.text().await.unwrap(), "");
-            }
-            let other = get(&url, &[("if-none-match", "\"other\"")]).await;
-            assert_eq!(other.status().as_u16(), 200);
-
-            let head = send(Method::HEAD, &url, &[]).await;
-            assert_eq!(
-                (head.status().as_u16(), header(&head, "content-length")),
-                (200, body.len().to_string().as_str())
-            );
-            let post = send(Method::POST, &url, &[]).await;
-            assert_eq!(post.status().as_u16(), 405);
-        }
-        let schema = get(&format!("{origin}/graphiql/schema.graphql"), &[]).await;
-        assert_eq!(schema.text().await.unwrap(), palisade::api::sdl());
-    });
-}
-
-#[test]
-fn named_files_are_kept_for_ever_and_come_as_the_client_can_read_them() {
-    run(async {
-        let origin = origin().await;
-        let (page, files) = page_and_files(&origin).await;
-        if page.contains("built without the explorer") {
-            assert!(files.is_empty(), "{files:?}");
-            return;
-        }
-        assert!(files.len() >= 3, "{files:?}");
-        for path in files {
-            let url = format!("{origin}{path}");
-            let plain = get(&url, &[]).await;
-            assert_eq!(plain.status().as_u16(), 200, "{path}");
-            assert_eq!(header(&plain, "content-encoding"), "", "{path}");
-            let tag = header(&plain, "etag").to_owned();
-            let plain = plain.bytes().await.unwrap();
-
-            let packed = get(&url, &[("accept-encoding", "br, gzip")]).await;
-            assert_eq!(header(&packed, "content-encoding"), "gzip", "{path}");
-            assert_eq!(header(&packed, "vary"), "accept-encoding", "{path}");
-            assert_eq!(
-                header(&packed, "cache-control"),
-                "public, max-age=31536000, immutable",
-                "{path}"
-            );
-            let kind = header(&packed, "content-type");
-            let expected = match path.rsplit('.').next().unwrap() {
-                "js" => "text/javascript; charset=utf-8",
-                "css" => "text/css; charset=utf-8",
-                _ => "image/svg+xml",
-            };
-            assert_eq!(kind, expected, "{path}");
-            let packed = packed.bytes().await.unwrap();
-            let mut unpacked = Vec::new();
-            GzDecoder::new(packed.as_ref())
-                .read_to_end(&mut unpacked)
-                .unwrap();
-            assert_eq!(unpacked, plain, "{path}");
-            assert!(!plain.is_empty(), "{path}");
-
-            let refused = get(&url, &[("accept-encoding", "gzip;q=0, identity")]).await;
-            assert_eq!(header(&refused, "content-encoding"), "", "{path}");
-            let again = get(&url, &[("if-none-match", &tag)]).await;
-            assert_eq!(again.status().as_u16(), 304, "{path}");
-            let head = send(Method::HEAD, &url, &[]).await;
-            assert_eq!(header(&head, "content-length"), plain.len().to_string());
-        }
-    });
-}
-
-#[test]
-fn what_is_not_there_is_404_and_is_not_kept() {
-    run(async {
-        let origin = origin().await;
-        for path in [
-            "/graphiql/assets/",
-            "/graphiql/assets/nothing.js",
-            "/graphiql/assets/..%2Findex.html",
-            "/graphiql/assets/..%2f..%2fCargo.toml",
-            "/graphiql/assets/index.html",
-            "/graphiql/index.html",
-            "/graphiql/explorer.js",
-            "/graphiql/schema.json",
-            "/dev",
-            "/dev/",
-            "/dev/tokens",
-        ] {
-            let answer = get(&format!("{origin}{path}"), &[]).await;
-            assert_eq!(answer.status().as_u16(), 404, "{path}");
-            assert_eq!(header(&answer, "cache-control"), "no-store", "{path}");
-        }
-    });
-}
-
-#[test]
-fn the_explorer_loads_nothing_from_elsewhere() {
-    run(async {
-        let origin = origin().await;
-        let (page, mut files) = page_and_files(&origin).await;
-        for foreign in [
-            "src=\"http",
-            "href=\"http",
-            "src=\"//",
-            "href=\"//",
-            "<style",
-            "<script>",
-        ] {
-            assert!(!page.contains(foreign), "{foreign}");
-        }
-        files.push("/graphiql".to_owned());
-        for path in files {
-            let file = get(&format!("{origin}{path}"), &[]).await;
-            for (name, expected) in [
-                ("x-content-type-options", "nosniff"),
-                ("referrer-policy", "no-referrer"),
-                ("access-control-allow-origin", ""),
-            ] {
-                assert_eq!(header(&file, name), expected, "{path}: {name}");
-            }
-            let policy = header(&file, "content-security-policy");
-            let directives: Vec<Vec<&str>> = policy
-                .split(';')
-                .map(|directive| directive.split_whitespace().collect())
-                .collect();
-            let sources = |name: &str| {
-                let found = directives.iter().find(|directive| directive[0] == name);
-                found.unwrap_or_else(|| panic!("{path}: no {name}"))[1..].join(" ")
-            };
-            for (name, expected) in [
-                ("default-src", "'none'"),
-                ("script-src", "'self'"),
-                ("worker-src", "'self'"),
-                ("connect-src", "'self'"),
-                ("style-src", "'self'"),
-                ("base-uri", "'none'"),
-                ("form-action", "'none'"),
-                ("frame-ancestors", "'none'"),
-            ] {
-                assert_eq!(sources(name), expected, "{path}: {name}");
-            }
-            // The one exception, and nothing of anybody else's.
-            assert_eq!(policy.matches("'unsafe").count(), 1, "{path}: {policy}");
-            assert_eq!(sources("style-src-attr"), "'unsafe-inline'", "{path}");
-            assert!(
-                !policy.contains('*') && !policy.contains("http"),
-                "{policy}"
-            );
-        }
-    });
-}
-
-#[test]
-fn browsers_are_led_to_the_explorer_and_programs_are_not() {
-    run(async {
-        let origin = origin().await;
-        for (path, headers) in [
-            ("/", vec![]),
-            ("/graphiql/", vec![]),
-            ("/graphql", vec![BROWSER]),
-            ("/graphql?tab=1", vec![BROWSER]),
-        ] {
-            let answer = get(&format!("{origin}{path}"), &headers).await;
-            assert_eq!(answer.status().as_u16(), 307, "{path}");
-            assert_eq!(header(&answer, "location"), "/graphiql", "{path}");
-        }
-        for (path, headers) in [
-            ("/graphql", vec![]),
-            ("/graphql", vec![("accept", "application/json")]),
-            ("/graphql?query=%7B__typename%7D", vec![BROWSER]),
-            ("/graphql?documentId=sha256%3Aabc", vec![BROWSER]),
-            ("/graphql?variables=%7B%7D&extensions=%7B%7D", vec![BROWSER]),
-        ] {
-            let answer = get(&format!("{origin}{path}"), &headers).await;
-            assert_ne!(answer.status().as_u16(), 307, "{path}");
-            assert_eq!(header(&answer, "location"), "", "{path}");
-        }
-
-        let plain = serve(Features::default()).await;
-        let answer = get(&format!("{plain}/graphql"), &[BROWSER]).await;
+#[apply(palisade_test)]
+async fn the_page_is_asked_for_again_and_sent_once() {
+    let origin = origin().await;
+    for (path, kind) in [
+        ("/graphiql", "text/html; charset=utf-8"),
+        ("/graphiql/schema.graphql", "text/plain; charset=utf-8"),
+    ] {
+        let url = format!("{origin}{path}");
+        let first = get(&url, &[]).await;
         assert_eq!(
-            header(&answer, "location"),
-            "",
-            "there is nothing to lead to"
+            (first.status().as_u16(), header(&first, "content-type")),
+            (200, kind)
         );
-    });
+        assert_eq!(header(&first, "cache-control"), "no-cache");
+        let tag = header(&first, "etag").to_owned();
+        assert!(tag.len() > 10, "{tag}");
+        let body = first.text().await.unwrap();
+
+        for known in [tag.clone(), format!("\"other\", W/{tag}"), "*".to_owned()] {
+            let again = get(&url, &[("if-none-match", &known)]).await;
+            assert_eq!(again.status().as_u16(), 304, "{known}");
+            assert_eq!(header(&again, "etag"), tag);
+            assert_eq!(again.text().await.unwrap(), "");
+        }
+        let other = get(&url, &[("if-none-match", "\"other\"")]).await;
+        assert_eq!(other.status().as_u16(), 200);
+
+        let head = send(Method::HEAD, &url, &[]).await;
+        assert_eq!(
+            (head.status().as_u16(), header(&head, "content-length")),
+            (200, body.len().to_string().as_str())
+        );
+        let post = send(Method::POST, &url, &[]).await;
+        assert_eq!(post.status().as_u16(), 405);
+    }
+    let schema = get(&format!("{origin}/graphiql/schema.graphql"), &[]).await;
+    assert_eq!(schema.text().await.unwrap(), palisade::api::sdl());
 }
 
-#[test]
-fn without_dev_there_is_nobody_to_pick() {
-    run(async {
-        let features = Features {
-            introspection: true,
-            explorer: true,
-            ..Features::default()
+#[apply(palisade_test)]
+async fn named_files_are_kept_for_ever_and_come_as_the_client_can_read_them() {
+    let origin = origin().await;
+    let (page, files) = page_and_files(&origin).await;
+    if page.contains("built without the explorer") {
+        assert!(files.is_empty(), "{files:?}");
+        return;
+    }
+    assert!(files.len() >= 3, "{files:?}");
+    for path in files {
+        let url = format!("{origin}{path}");
+        let plain = get(&url, &[]).await;
+        assert_eq!(plain.status().as_u16(), 200, "{path}");
+        assert_eq!(header(&plain, "content-encoding"), "", "{path}");
+        let tag = header(&plain, "etag").to_owned();
+        let plain = plain.bytes().await.unwrap();
+
+        let packed = get(&url, &[("accept-encoding", "br, gzip")]).await;
+        assert_eq!(header(&packed, "content-encoding"), "gzip", "{path}");
+        assert_eq!(header(&packed, "vary"), "accept-encoding", "{path}");
+        assert_eq!(
+            header(&packed, "cache-control"),
+            "public, max-age=31536000, immutable",
+            "{path}"
+        );
+        let kind = header(&packed, "content-type");
+        let expected = match path.rsplit('.').next().unwrap() {
+            "js" => "text/javascript; charset=utf-8",
+            "css" => "text/css; charset=utf-8",
+            _ => "image/svg+xml",
         };
-        let origin = serve(features).await;
-        let page = get(&format!("{origin}/graphiql"), &[]).await;
-        let page = page.text().await.unwrap();
-        let built = !page.contains("built without the explorer");
-        assert_eq!(page.contains(r#"name="palisade-offers" content="""#), built);
-        for (method, path) in [(Method::GET, "/dev/people"), (Method::POST, "/dev/token")] {
-            let answer = send(method, &format!("{origin}{path}"), &[]).await;
-            assert_eq!(answer.status().as_u16(), 404, "{path}");
-        }
-        let off = serve(Features::default()).await;
-        for path in [
-            "/",
-            "/graphiql",
-            "/graphiql/schema.graphql",
-            "/graphiql/assets/x.js",
+        assert_eq!(kind, expected, "{path}");
+        let packed = packed.bytes().await.unwrap();
+        let mut unpacked = Vec::new();
+        GzDecoder::new(packed.as_ref())
+            .read_to_end(&mut unpacked)
+            .unwrap();
+        assert_eq!(unpacked, plain, "{path}");
+        assert!(!plain.is_empty(), "{path}");
+
+        let refused = get(&url, &[("accept-encoding", "gzip;q=0, identity")]).await;
+        assert_eq!(header(&refused, "content-encoding"), "", "{path}");
+        let again = get(&url, &[("if-none-match", &tag)]).await;
+        assert_eq!(again.status().as_u16(), 304, "{path}");
+        let head = send(Method::HEAD, &url, &[]).await;
+        assert_eq!(header(&head, "content-length"), plain.len().to_string());
+    }
+}
+
+#[apply(palisade_test)]
+async fn what_is_not_there_is_404_and_is_not_kept() {
+    let origin = origin().await;
+    for path in [
+        "/graphiql/assets/",
+        "/graphiql/assets/nothing.js",
+        "/graphiql/assets/..%2Findex.html",
+        "/graphiql/assets/..%2f..%2fCargo.toml",
+        "/graphiql/assets/index.html",
+        "/graphiql/index.html",
+        "/graphiql/explorer.js",
+        "/graphiql/schema.json",
+        "/dev",
+        "/dev/",
+        "/dev/tokens",
+    ] {
+        let answer = get(&format!("{origin}{path}"), &[]).await;
+        assert_eq!(answer.status().as_u16(), 404, "{path}");
+        assert_eq!(header(&answer, "cache-control"), "no-store", "{path}");
+    }
+}
+
+#[apply(palisade_test)]
+async fn the_explorer_loads_nothing_from_elsewhere() {
+    let origin = origin().await;
+    let (page, mut files) = page_and_files(&origin).await;
+    for foreign in [
+        "src=\"http",
+        "href=\"http",
+        "src=\"//",
+        "href=\"//",
+        "<style",
+        "<script>",
+    ] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    files.push("/graphiql".to_owned());
+    for path in files {
+        let file = get(&format!("{origin}{path}"), &[]).await;
+        for (name, expected) in [
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("access-control-allow-origin", ""),
         ] {
-            let answer = get(&format!("{off}{path}"), &[]).await;
-            assert_eq!(answer.status().as_u16(), 404, "{path}");
+            assert_eq!(header(&file, name), expected, "{path}: {name}");
         }
-    });
+        let policy = header(&file, "content-security-policy");
+        let directives: Vec<Vec<&str>> = policy
+            .split(';')
+            .map(|directive| directive.split_whitespace().collect())
+            .collect();
+        let sources = |name: &str| {
+            let found = directives.iter().find(|directive| directive[0] == name);
+            found.unwrap_or_else(|| panic!("{path}: no {name}"))[1..].join(" ")
+        };
+        for (name, expected) in [
+            ("default-src", "'none'"),
+            ("script-src", "'self'"),
+            ("worker-src", "'self'"),
+            ("connect-src", "'self'"),
+            ("style-src", "'self'"),
+            ("base-uri", "'none'"),
+            ("form-action", "'none'"),
+            ("frame-ancestors", "'none'"),
+        ] {
+            assert_eq!(sources(name), expected, "{path}: {name}");
+        }
+        // The one exception, and nothing of anybody else's.
+        assert_eq!(policy.matches("'unsafe").count(), 1, "{path}: {policy}");
+        assert_eq!(sources("style-src-attr"), "'unsafe-inline'", "{path}");
+        assert!(
+            !policy.contains('*') && !policy.contains("http"),
+            "{policy}"
+        );
+    }
+}
+
+#[apply(palisade_test)]
+async fn browsers_are_led_to_the_explorer_and_programs_are_not() {
+    let origin = origin().await;
+    for (path, headers) in [
+        ("/", vec![]),
+        ("/graphiql/", vec![]),
+        ("/graphql", vec![BROWSER]),
+        ("/graphql?tab=1", vec![BROWSER]),
+    ] {
+        let answer = get(&format!("{origin}{path}"), &headers).await;
+        assert_eq!(answer.status().as_u16(), 307, "{path}");
+        assert_eq!(header(&answer, "location"), "/graphiql", "{path}");
+    }
+    for (path, headers) in [
+        ("/graphql", vec![]),
+        ("/graphql", vec![("accept", "application/json")]),
+        ("/graphql?query=%7B__typename%7D", vec![BROWSER]),
+        ("/graphql?documentId=sha256%3Aabc", vec![BROWSER]),
+        ("/graphql?variables=%7B%7D&extensions=%7B%7D", vec![BROWSER]),
+    ] {
+        let answer = get(&format!("{origin}{path}"), &headers).await;
+        assert_ne!(answer.status().as_u16(), 307, "{path}");
+        assert_eq!(header(&answer, "location"), "", "{path}");
+    }
+
+    let plain = serve(Features::default()).await;
+    let answer = get(&format!("{plain}/graphql"), &[BROWSER]).await;
+    assert_eq!(
+        header(&answer, "location"),
+        "",
+        "there is nothing to lead to"
+    );
+}
+
+#[apply(palisade_test)]
+async fn without_dev_there_is_nobody_to_pick() {
+    let features = Features {
+        introspection: true,
+        explorer: true,
+        ..Features::default()
+    };
+    let origin = serve(features).await;
+    let page = get(&format!("{origin}/graphiql"), &[]).await;
+    let page = page.text().await.unwrap();
+    let built = !page.contains("built without the explorer");
+    assert_eq!(page.contains(r#"name="palisade-offers" content="""#), built);
+    for (method, path) in [(Method::GET, "/dev/people"), (Method::POST, "/dev/token")] {
+        let answer = send(method, &format!("{origin}{path}"), &[]).await;
+        assert_eq!(answer.status().as_u16(), 404, "{path}");
+    }
+    let off = serve(Features::default()).await;
+    for path in [
+        "/",
+        "/graphiql",
+        "/graphiql/schema.graphql",
+        "/graphiql/assets/x.js",
+    ] {
+        let answer = get(&format!("{off}{path}"), &[]).await;
+        assert_eq!(answer.status().as_u16(), 404, "{path}");
+    }
 }
 
 /// A service over a database of its own, because the directory shows the first hundred tenants.
@@ -336,85 +325,83 @@ async fn ask_for_token(origin: &str, body: Value, headers: &[(&str, &str)]) -> (
     (status, response.json().await.unwrap())
 }
 
-#[test]
-fn dev_knows_the_people_and_lets_one_be_them() {
-    run(async {
-        let (app, origin) = dev().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        let changes = [
-            (
-                &acme,
-                "update users set status = 'DEACTIVATED' where role = 'VIEWER'",
-            ),
-            (&globex, "update tenants set status = 'SUSPENDED'"),
-        ];
-        let mut superuser = app.connect("postgres").await;
-        for (tenant, change) in changes {
-            // Row level security does not bind this role, so the statement says where.
-            let key = if change.contains("tenants") {
-                "id"
-            } else {
-                "tenant_id"
-            };
-            let glue = if change.contains("where") {
-                "and"
-            } else {
-                "where"
-            };
-            let id = tenant.id.uuid();
-            let change = format!("set app.tenant_id = '{id}'; {change} {glue} {key} = '{id}'");
-            attempt(&mut superuser, change).await.unwrap();
-        }
-
-        let people = get(&format!("{origin}/dev/people"), &[]).await;
-        assert_eq!(header(&people, "cache-control"), "no-store");
-        let people: Value = people.json().await.unwrap();
-        let tenants = people["tenants"].as_array().unwrap();
-        assert_eq!(tenants.len(), 1, "a suspended tenant is left out: {people}");
-        assert_eq!(tenants[0]["slug"], acme.slug.as_str());
-        let known = tenants[0]["people"].as_array().unwrap();
-        let viewer = known.iter().find(|person| person["role"] == "VIEWER");
-        assert_eq!(viewer.unwrap()["status"], "DEACTIVATED");
-        let owner = known
-            .iter()
-            .find(|person| person["role"] == "OWNER")
-            .unwrap();
-        assert_eq!(owner["status"], "ACTIVE");
-
-        let wanted = json!({ "tenant": acme.slug, "user": owner["email"] });
-        let (status, issued) = ask_for_token(&origin, wanted, &[]).await;
-        assert_eq!(status, 200, "{issued}");
-        let token = issued["token"].as_str().unwrap();
-        let caller = Caller {
-            token: token.to_owned(),
-            ..acme.caller(UserRole::Owner).clone()
+#[apply(palisade_test)]
+async fn dev_knows_the_people_and_lets_one_be_them() {
+    let (app, origin) = dev().await;
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    let changes = [
+        (
+            &acme,
+            "update users set status = 'DEACTIVATED' where role = 'VIEWER'",
+        ),
+        (&globex, "update tenants set status = 'SUSPENDED'"),
+    ];
+    let mut superuser = app.connect("postgres").await;
+    for (tenant, change) in changes {
+        // Row level security does not bind this role, so the statement says where.
+        let key = if change.contains("tenants") {
+            "id"
+        } else {
+            "tenant_id"
         };
-        let viewer = caller
-            .query("{ viewer { tenant { slug } user { email } } }")
-            .await;
-        assert_eq!(
-            viewer.data()["viewer"],
-            json!({ "tenant": { "slug": acme.slug }, "user": { "email": owner["email"] } })
-        );
-        let ends = chrono::DateTime::parse_from_rfc3339(issued["expiresAt"].as_str().unwrap());
-        let identity = tokens().verify(token).unwrap();
-        assert_eq!(ends.unwrap(), identity.expires_at);
-        let life = identity.expires_at.timestamp() - issued_at(token);
-        assert_eq!(life, 12 * 3_600);
+        let glue = if change.contains("where") {
+            "and"
+        } else {
+            "where"
+        };
+        let id = tenant.id.uuid();
+        let change = format!("set app.tenant_id = '{id}'; {change} {glue} {key} = '{id}'");
+        attempt(&mut superuser, change).await.unwrap();
+    }
 
-        // Whoever may not enter gets no token either.
-        for (tenant, user) in [
-            (&acme.slug, format!("viewer@{}.example", acme.slug)),
-            (&globex.slug, format!("owner@{}.example", globex.slug)),
-            (&globex.slug, format!("owner@{}.example", acme.slug)),
-            (&acme.slug, "nobody@nowhere.example".to_owned()),
-        ] {
-            let wanted = json!({ "tenant": tenant, "user": user });
-            let (status, refused) = ask_for_token(&origin, wanted, &[]).await;
-            assert_eq!(status, 404, "{user}: {refused}");
-            assert!(refused.get("token").is_none());
-        }
-    });
+    let people = get(&format!("{origin}/dev/people"), &[]).await;
+    assert_eq!(header(&people, "cache-control"), "no-store");
+    let people: Value = people.json().await.unwrap();
+    let tenants = people["tenants"].as_array().unwrap();
+    assert_eq!(tenants.len(), 1, "a suspended tenant is left out: {people}");
+    assert_eq!(tenants[0]["slug"], acme.slug.as_str());
+    let known = tenants[0]["people"].as_array().unwrap();
+    let viewer = known.iter().find(|person| person["role"] == "VIEWER");
+    assert_eq!(viewer.unwrap()["status"], "DEACTIVATED");
+    let owner = known
+        .iter()
+        .find(|person| person["role"] == "OWNER")
+        .unwrap();
+    assert_eq!(owner["status"], "ACTIVE");
+
+    let wanted = json!({ "tenant": acme.slug, "user": owner["email"] });
+    let (status, issued) = ask_for_token(&origin, wanted, &[]).await;
+    assert_eq!(status, 200, "{issued}");
+    let token = issued["token"].as_str().unwrap();
+    let caller = Caller {
+        token: token.to_owned(),
+        ..acme.caller(UserRole::Owner).clone()
+    };
+    let viewer = caller
+        .query("{ viewer { tenant { slug } user { email } } }")
+        .await;
+    assert_eq!(
+        viewer.data()["viewer"],
+        json!({ "tenant": { "slug": acme.slug }, "user": { "email": owner["email"] } })
+    );
+    let ends = chrono::DateTime::parse_from_rfc3339(issued["expiresAt"].as_str().unwrap());
+    let identity = tokens().verify(token).unwrap();
+    assert_eq!(ends.unwrap(), identity.expires_at);
+    let life = identity.expires_at.timestamp() - issued_at(token);
+    assert_eq!(life, 12 * 3_600);
+
+    // Whoever may not enter gets no token either.
+    for (tenant, user) in [
+        (&acme.slug, format!("viewer@{}.example", acme.slug)),
+        (&globex.slug, format!("owner@{}.example", globex.slug)),
+        (&globex.slug, format!("owner@{}.example", acme.slug)),
+        (&acme.slug, "nobody@nowhere.example".to_owned()),
+    ] {
+        let wanted = json!({ "tenant": tenant, "user": user });
+        let (status, refused) = ask_for_token(&origin, wanted, &[]).await;
+        assert_eq!(status, 404, "{user}: {refused}");
+        assert!(refused.get("token").is_none());
+    }
 }
 
 /// The time at which a token was made, out of its middle part.
@@ -429,80 +416,75 @@ fn issued_at(token: &str) -> i64 {
     claims["iat"].as_i64().unwrap()
 }
 
-#[test]
-fn dev_answers_its_own_page_on_this_machine_alone() {
-    run(async {
-        let (app, origin) = dev().await;
-        let tenant = app.tenant().await;
-        let wanted =
-            json!({ "tenant": tenant.slug, "user": format!("owner@{}.example", tenant.slug) });
-        let port = origin.rsplit(':').next().unwrap().to_owned();
-        let own = format!("http://localhost:{port}");
-        let named = format!("localhost:{port}");
-        for headers in [
-            vec![
-                ("origin", origin.as_str()),
-                ("sec-fetch-site", "same-origin"),
-            ],
-            vec![("host", named.as_str()), ("origin", own.as_str())],
-            vec![("host", "[::1]")],
-            vec![("sec-fetch-site", "none")],
-        ] {
-            let people = get(&format!("{origin}/dev/people"), &headers).await;
-            assert_eq!(people.status().as_u16(), 200, "{headers:?}");
-            let (status, _) = ask_for_token(&origin, wanted.clone(), &headers).await;
-            assert_eq!(status, 200, "{headers:?}");
-        }
-        for headers in [
-            vec![("origin", "http://evil.example")],
-            vec![("origin", "null")],
-            vec![("origin", own.as_str())],
-            vec![("origin", "http://127.0.0.1:1")],
-            vec![("sec-fetch-site", "cross-site")],
-            vec![("sec-fetch-site", "same-site")],
-            // A name that was made to point here.
-            vec![("host", "evil.example")],
-            vec![
-                ("host", "127.0.0.1.evil.example"),
-                ("origin", "http://127.0.0.1.evil.example"),
-            ],
-            vec![("host", "localhost.evil.example")],
-            vec![("host", "192.168.1.2:8080")],
-            vec![("host", "[::2]")],
-        ] {
-            let people = get(&format!("{origin}/dev/people"), &headers).await;
-            assert_eq!(people.status().as_u16(), 403, "{headers:?}");
-            assert!(!people.text().await.unwrap().contains(&tenant.slug));
-            let (status, refused) = ask_for_token(&origin, wanted.clone(), &headers).await;
-            assert_eq!(status, 403, "{headers:?}: {refused}");
-        }
-    });
+#[apply(palisade_test)]
+async fn dev_answers_its_own_page_on_this_machine_alone() {
+    let (app, origin) = dev().await;
+    let tenant = app.tenant().await;
+    let wanted = json!({ "tenant": tenant.slug, "user": format!("owner@{}.example", tenant.slug) });
+    let port = origin.rsplit(':').next().unwrap().to_owned();
+    let own = format!("http://localhost:{port}");
+    let named = format!("localhost:{port}");
+    for headers in [
+        vec![
+            ("origin", origin.as_str()),
+            ("sec-fetch-site", "same-origin"),
+        ],
+        vec![("host", named.as_str()), ("origin", own.as_str())],
+        vec![("host", "[::1]")],
+        vec![("sec-fetch-site", "none")],
+    ] {
+        let people = get(&format!("{origin}/dev/people"), &headers).await;
+        assert_eq!(people.status().as_u16(), 200, "{headers:?}");
+        let (status, _) = ask_for_token(&origin, wanted.clone(), &headers).await;
+        assert_eq!(status, 200, "{headers:?}");
+    }
+    for headers in [
+        vec![("origin", "http://evil.example")],
+        vec![("origin", "null")],
+        vec![("origin", own.as_str())],
+        vec![("origin", "http://127.0.0.1:1")],
+        vec![("sec-fetch-site", "cross-site")],
+        vec![("sec-fetch-site", "same-site")],
+        // A name that was made to point here.
+        vec![("host", "evil.example")],
+        vec![
+            ("host", "127.0.0.1.evil.example"),
+            ("origin", "http://127.0.0.1.evil.example"),
+        ],
+        vec![("host", "localhost.evil.example")],
+        vec![("host", "192.168.1.2:8080")],
+        vec![("host", "[::2]")],
+    ] {
+        let people = get(&format!("{origin}/dev/people"), &headers).await;
+        assert_eq!(people.status().as_u16(), 403, "{headers:?}");
+        assert!(!people.text().await.unwrap().contains(&tenant.slug));
+        let (status, refused) = ask_for_token(&origin, wanted.clone(), &headers).await;
+        assert_eq!(status, 403, "{headers:?}: {refused}");
+    }
 }
 
-#[test]
-fn dev_takes_two_names_as_json() {
-    run(async {
-        let origin = origin().await;
-        let long = json!({ "tenant": "x".repeat(5_000), "user": "y" }).to_string();
-        for (kind, body, expected) in [
-            ("text/plain", r#"{"tenant":"a","user":"b"}"#, 415),
-            ("application/x-www-form-urlencoded", "tenant=a&user=b", 415),
-            ("application/json", "{", 400),
-            ("application/json", r#"{"tenant":"a"}"#, 400),
-            ("application/json", r#"{"tenant":1,"user":"b"}"#, 400),
-            ("application/json", long.as_str(), 413),
-            (
-                "application/json; charset=utf-8",
-                r#"{"tenant":"a","user":"b"}"#,
-                404,
-            ),
-        ] {
-            let request = CLIENT.post(format!("{origin}/dev/token"));
-            let request = request.header("content-type", kind).body(body.to_owned());
-            let status = request.send().await.unwrap().status().as_u16();
-            assert_eq!(status, expected, "{kind}: {}", &body[..body.len().min(40)]);
-        }
-        let read = get(&format!("{origin}/dev/token"), &[]).await;
-        assert_eq!(read.status().as_u16(), 405);
-    });
+#[apply(palisade_test)]
+async fn dev_takes_two_names_as_json() {
+    let origin = origin().await;
+    let long = json!({ "tenant": "x".repeat(5_000), "user": "y" }).to_string();
+    for (kind, body, expected) in [
+        ("text/plain", r#"{"tenant":"a","user":"b"}"#, 415),
+        ("application/x-www-form-urlencoded", "tenant=a&user=b", 415),
+        ("application/json", "{", 400),
+        ("application/json", r#"{"tenant":"a"}"#, 400),
+        ("application/json", r#"{"tenant":1,"user":"b"}"#, 400),
+        ("application/json", long.as_str(), 413),
+        (
+            "application/json; charset=utf-8",
+            r#"{"tenant":"a","user":"b"}"#,
+            404,
+        ),
+    ] {
+        let request = CLIENT.post(format!("{origin}/dev/token"));
+        let request = request.header("content-type", kind).body(body.to_owned());
+        let status = request.send().await.unwrap().status().as_u16();
+        assert_eq!(status, expected, "{kind}: {}", &body[..body.len().min(40)]);
+    }
+    let read = get(&format!("{origin}/dev/token"), &[]).await;
+    assert_eq!(read.status().as_u16(), 405);
 }

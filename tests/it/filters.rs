@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::future::join_all;
+use macro_rules_attribute::apply;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    harness::{Answer, Caller, Tenant, TestApp, id, run},
+    harness::{Answer, Caller, Tenant, id, palisade_test},
     lists::{Field, Shape, assert_refused, column, fill, nobody, row_of, rows_by_sql, table},
 };
 
@@ -216,54 +217,51 @@ fn held(rows: &[Value], column: &str, kind: Kind) -> Vec<Cell> {
         .collect()
 }
 
-#[test]
-fn every_operator_of_every_filter_chooses_what_it_says() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        fill(&tenant, 24).await;
-        let shape = Shape::of(tenant.owner()).await;
-        let roots = shape.roots();
-        let checks = roots.iter().map(|list| check_list(&tenant, &shape, list));
-        let visited: BTreeSet<String> = join_all(checks).await.into_iter().flatten().collect();
+#[apply(palisade_test)]
+async fn every_operator_of_every_filter_chooses_what_it_says(tenant: Tenant) {
+    fill(&tenant, 24).await;
+    let shape = Shape::of(tenant.owner()).await;
+    let roots = shape.roots();
+    let checks = roots.iter().map(|list| check_list(&tenant, &shape, list));
+    let visited: BTreeSet<String> = join_all(checks).await.into_iter().flatten().collect();
 
-        // Computed from the schema: what of a filter that a list takes was not asked.
-        let mut left = Vec::new();
-        for (name, one) in shape.types() {
-            let is_listed = roots.iter().any(|list| list.arg("filter") == Some(name));
-            for field in one.inputs.iter().filter(|_| is_listed) {
-                if field.named == *name {
-                    continue;
-                }
-                for operator in &shape.named(&field.named).inputs {
-                    let key = format!("{name}.{}.{}", field.name, operator.name);
-                    if !visited.contains(&key) {
-                        left.push(key);
-                    }
+    // Computed from the schema: what of a filter that a list takes was not asked.
+    let mut left = Vec::new();
+    for (name, one) in shape.types() {
+        let is_listed = roots.iter().any(|list| list.arg("filter") == Some(name));
+        for field in one.inputs.iter().filter(|_| is_listed) {
+            if field.named == *name {
+                continue;
+            }
+            for operator in &shape.named(&field.named).inputs {
+                let key = format!("{name}.{}.{}", field.name, operator.name);
+                if !visited.contains(&key) {
+                    left.push(key);
                 }
             }
         }
-        assert!(left.is_empty(), "never asked: {left:?}");
-        // Every filter of the schema belongs to a list of rows or to a column of one.
-        let known = |name: &String| {
-            roots.iter().any(|list| {
-                let filter = list.arg("filter").unwrap();
-                filter == name
-                    || shape
-                        .named(filter)
-                        .inputs
-                        .iter()
-                        .any(|field| field.named == *name)
-            })
-        };
-        let unknown: Vec<&String> = shape
-            .types()
-            .filter(|(name, one)| {
-                one.kind == "INPUT_OBJECT" && name.ends_with("Filter") && !known(name)
-            })
-            .map(|(name, _)| name)
-            .collect();
-        assert!(unknown.is_empty(), "filters of no list: {unknown:?}");
-    });
+    }
+    assert!(left.is_empty(), "never asked: {left:?}");
+    // Every filter of the schema belongs to a list of rows or to a column of one.
+    let known = |name: &String| {
+        roots.iter().any(|list| {
+            let filter = list.arg("filter").unwrap();
+            filter == name
+                || shape
+                    .named(filter)
+                    .inputs
+                    .iter()
+                    .any(|field| field.named == *name)
+        })
+    };
+    let unknown: Vec<&String> = shape
+        .types()
+        .filter(|(name, one)| {
+            one.kind == "INPUT_OBJECT" && name.ends_with("Filter") && !known(name)
+        })
+        .map(|(name, _)| name)
+        .collect();
+    assert!(unknown.is_empty(), "filters of no list: {unknown:?}");
 }
 
 /// Answers what it has visited, as `ProjectFilter.name.eq`.
@@ -320,357 +318,337 @@ async fn check_list(tenant: &Tenant, shape: &Shape, list: &Field) -> Vec<String>
     visited
 }
 
-#[test]
-fn and_or_and_not_combine_in_two_values() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        fill(&tenant, 24).await;
-        let shape = Shape::of(tenant.owner()).await;
-        for list in shape.roots() {
-            let subject = Subject::new(&tenant, &list).await;
-            // On every list: what the empty combinations mean.
-            for (filter, everything) in [
-                (json!({}), true),
-                (Value::Null, true),
-                (json!({ "and": [] }), true),
-                (json!({ "or": [] }), false),
-                (json!({ "not": {} }), false),
-                (json!({ "not": { "or": [] } }), true),
-                (json!({ "not": { "not": {} } }), true),
-                (json!({ "and": [{}, { "or": [{}] }] }), true),
-                (json!({ "or": [{ "or": [] }, { "and": [] }] }), true),
-                (json!({ "and": [{ "or": [] }, {}] }), false),
-                (json!({ "and": null, "or": null, "not": null }), true),
-            ] {
-                subject.check(filter, |_| everything).await;
-            }
+#[apply(palisade_test)]
+async fn and_or_and_not_combine_in_two_values(tenant: Tenant) {
+    fill(&tenant, 24).await;
+    let shape = Shape::of(tenant.owner()).await;
+    for list in shape.roots() {
+        let subject = Subject::new(&tenant, &list).await;
+        // On every list: what the empty combinations mean.
+        for (filter, everything) in [
+            (json!({}), true),
+            (Value::Null, true),
+            (json!({ "and": [] }), true),
+            (json!({ "or": [] }), false),
+            (json!({ "not": {} }), false),
+            (json!({ "not": { "or": [] } }), true),
+            (json!({ "not": { "not": {} } }), true),
+            (json!({ "and": [{}, { "or": [{}] }] }), true),
+            (json!({ "or": [{ "or": [] }, { "and": [] }] }), true),
+            (json!({ "and": [{ "or": [] }, {}] }), false),
+            (json!({ "and": null, "or": null, "not": null }), true),
+        ] {
+            subject.check(filter, |_| everything).await;
         }
+    }
 
-        let projects = shape
-            .roots()
-            .into_iter()
-            .find(|list| list.name == "projects")
-            .unwrap();
-        let subject = Subject::new(&tenant, &projects).await;
-        let due = |row: &Value| row["due_on"].as_str().map(str::to_owned);
-        let is = |row: &Value, column: &str, value: &str| row[column] == value;
-        let day = "2026-02-28";
-        let without = subject
-            .check(json!({ "dueOn": { "isNull": true } }), |row| {
-                due(row).is_none()
+    let projects = shape
+        .roots()
+        .into_iter()
+        .find(|list| list.name == "projects")
+        .unwrap();
+    let subject = Subject::new(&tenant, &projects).await;
+    let due = |row: &Value| row["due_on"].as_str().map(str::to_owned);
+    let is = |row: &Value, column: &str, value: &str| row[column] == value;
+    let day = "2026-02-28";
+    let without = subject
+        .check(json!({ "dueOn": { "isNull": true } }), |row| {
+            due(row).is_none()
+        })
+        .await;
+    assert!(without > 0);
+    // A comparison with null does not hold, so its negation does.
+    let not_late = json!({ "not": { "dueOn": { "gt": day } } });
+    let chosen = subject
+        .check(not_late, |row| due(row).is_none_or(|due| *due <= *day))
+        .await;
+    assert!(chosen > without, "the negation chose only nulls");
+    subject
+        .check(
+            json!({ "not": { "not": { "dueOn": { "gt": day } } } }),
+            |row| due(row).is_some_and(|due| *due > *day),
+        )
+        .await;
+    subject
+        .check(
+            json!({ "not": { "dueOn": { "gt": day }, "name": { "eq": "Same" } } }),
+            |row| !(due(row).is_some_and(|due| *due > *day) && is(row, "name", "Same")),
+        )
+        .await;
+    // Everything that stands side by side must hold, in and around the lists.
+    subject
+        .check(
+            json!({
+                "status": { "eq": "ACTIVE" },
+                "or": [{ "name": { "eq": "Same" } }, { "dueOn": { "isNull": true } }],
+                "and": [{ "not": { "dueOn": { "eq": day } } }, { "status": { "in": ["ACTIVE", "PLANNED"] } }],
+                "not": { "dueOn": { "gte": "2026-03-20" } },
+            }),
+            |row| {
+                is(row, "status", "ACTIVE")
+                    && (is(row, "name", "Same") || due(row).is_none())
+                    && due(row).as_deref() != Some(day)
+                    && due(row).is_none_or(|due| *due < *"2026-03-20")
+            },
+        )
+        .await;
+    // Several operators of one column must all hold.
+    subject
+        .check(
+            json!({ "dueOn": { "gt": day, "lt": "2026-03-12", "isNull": false } }),
+            |row| due(row).is_some_and(|due| *due > *day && *due < *"2026-03-12"),
+        )
+        .await;
+    // An operator that is null is not given.
+    subject
+        .check(json!({ "name": { "eq": null, "in": null } }), |_| true)
+        .await;
+}
+
+#[apply(palisade_test)]
+async fn pattern_characters_in_a_filter_stand_for_themselves(tenant: Tenant) {
+    let seed = tenant.seed(1, 0).await;
+    let mut sql = tenant.begin().await;
+    let names = [
+        "100% sure",
+        "100 sure",
+        "a_b",
+        "axb",
+        "back\\slash",
+        "backslash",
+        "%",
+        "_",
+        "\\",
+        "Äpfel",
+    ];
+    for name in names {
+        sqlx::query(
+            "insert into projects (id, organization_id, owner_id, name) values (app.uuid_v7(), $1, $2, $3)",
+        )
+        .bind(seed.organization)
+        .bind(tenant.owner().user)
+        .bind(name)
+        .execute(&mut sql.0)
+        .await
+        .unwrap();
+    }
+    let shape = Shape::of(tenant.owner()).await;
+    let projects = shape
+        .roots()
+        .into_iter()
+        .find(|list| list.name == "projects")
+        .unwrap();
+    let subject = Subject::new(&tenant, &projects).await;
+    for part in [
+        "%", "_", "\\", "100%", "a_b", "k\\s", "\\\\", "%%", "Äp", "", "A_B", "BACK",
+    ] {
+        let name = |row: &Value| row["name"].as_str().unwrap().to_owned();
+        let contains = json!({ "name": { "contains": part } });
+        subject
+            .check(contains, |row| {
+                name(row)
+                    .to_ascii_lowercase()
+                    .contains(&part.to_ascii_lowercase())
             })
             .await;
-        assert!(without > 0);
-        // A comparison with null does not hold, so its negation does.
-        let not_late = json!({ "not": { "dueOn": { "gt": day } } });
-        let chosen = subject
-            .check(not_late, |row| due(row).is_none_or(|due| *due <= *day))
-            .await;
-        assert!(chosen > without, "the negation chose only nulls");
+        let starts = json!({ "name": { "startsWith": part } });
         subject
-            .check(
-                json!({ "not": { "not": { "dueOn": { "gt": day } } } }),
-                |row| due(row).is_some_and(|due| *due > *day),
-            )
+            .check(starts, |row| name(row).starts_with(part))
             .await;
-        subject
-            .check(
-                json!({ "not": { "dueOn": { "gt": day }, "name": { "eq": "Same" } } }),
-                |row| !(due(row).is_some_and(|due| *due > *day) && is(row, "name", "Same")),
-            )
-            .await;
-        // Everything that stands side by side must hold, in and around the lists.
-        subject
-            .check(
-                json!({
-                    "status": { "eq": "ACTIVE" },
-                    "or": [{ "name": { "eq": "Same" } }, { "dueOn": { "isNull": true } }],
-                    "and": [{ "not": { "dueOn": { "eq": day } } }, { "status": { "in": ["ACTIVE", "PLANNED"] } }],
-                    "not": { "dueOn": { "gte": "2026-03-20" } },
-                }),
-                |row| {
-                    is(row, "status", "ACTIVE")
-                        && (is(row, "name", "Same") || due(row).is_none())
-                        && due(row).as_deref() != Some(day)
-                        && due(row).is_none_or(|due| *due < *"2026-03-20")
-                },
-            )
-            .await;
-        // Several operators of one column must all hold.
-        subject
-            .check(
-                json!({ "dueOn": { "gt": day, "lt": "2026-03-12", "isNull": false } }),
-                |row| due(row).is_some_and(|due| *due > *day && *due < *"2026-03-12"),
-            )
-            .await;
-        // An operator that is null is not given.
-        subject
-            .check(json!({ "name": { "eq": null, "in": null } }), |_| true)
-            .await;
+    }
+    let chosen = subject.check(json!({ "name": { "contains": "%" } }), |row| {
+        row["name"].as_str().unwrap().contains('%')
     });
+    assert_eq!(chosen.await, 2);
 }
 
-#[test]
-fn pattern_characters_in_a_filter_stand_for_themselves() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        let seed = tenant.seed(1, 0).await;
-        let mut sql = tenant.begin().await;
-        let names = [
-            "100% sure",
-            "100 sure",
-            "a_b",
-            "axb",
-            "back\\slash",
-            "backslash",
-            "%",
-            "_",
-            "\\",
-            "Äpfel",
-        ];
-        for name in names {
-            sqlx::query(
-                "insert into projects (id, organization_id, owner_id, name) values (app.uuid_v7(), $1, $2, $3)",
-            )
-            .bind(seed.organization)
-            .bind(tenant.owner().user)
-            .bind(name)
-            .execute(&mut sql.0)
-            .await
-            .unwrap();
-        }
-        let shape = Shape::of(tenant.owner()).await;
-        let projects = shape
-            .roots()
-            .into_iter()
-            .find(|list| list.name == "projects")
-            .unwrap();
-        let subject = Subject::new(&tenant, &projects).await;
-        for part in [
-            "%", "_", "\\", "100%", "a_b", "k\\s", "\\\\", "%%", "Äp", "", "A_B", "BACK",
-        ] {
-            let name = |row: &Value| row["name"].as_str().unwrap().to_owned();
-            let contains = json!({ "name": { "contains": part } });
-            subject
-                .check(contains, |row| {
-                    name(row)
-                        .to_ascii_lowercase()
-                        .contains(&part.to_ascii_lowercase())
-                })
-                .await;
-            let starts = json!({ "name": { "startsWith": part } });
-            subject
-                .check(starts, |row| name(row).starts_with(part))
-                .await;
-        }
-        let chosen = subject.check(json!({ "name": { "contains": "%" } }), |row| {
-            row["name"].as_str().unwrap().contains('%')
-        });
-        assert_eq!(chosen.await, 2);
-    });
+#[apply(palisade_test)]
+async fn filters_that_ask_too_much_are_refused_before_any_sql(tenant: Tenant) {
+    let shape = Shape::of(tenant.owner()).await;
+    let projects = shape
+        .roots()
+        .into_iter()
+        .find(|list| list.name == "projects")
+        .unwrap();
+    let subject = Subject::new(&tenant, &projects).await;
+    let texts = |amount: usize| -> Value { (0..amount).map(|n| json!(n.to_string())).collect() };
+    let ids =
+        |amount: usize| -> Value { (0..amount).map(|_| json!(id("prj", nobody()))).collect() };
+    let one = json!({ "name": { "eq": "x" } });
+    let many = |amount: usize| -> Value { (0..amount).map(|_| one.clone()).collect() };
+    let nested = |depth: usize| (0..depth).fold(one.clone(), |inner, _| json!({ "not": inner }));
+    let long = |length: usize| "ä".repeat(length);
+
+    for (what, accepted) in [
+        ("100 texts", json!({ "name": { "in": texts(100) } })),
+        ("100 ids", json!({ "id": { "in": ids(100) } })),
+        ("100 comparisons", json!({ "or": many(99) })),
+        (
+            "1,000 characters",
+            json!({ "name": { "contains": long(1_000) } }),
+        ),
+        ("a nest", nested(10)),
+    ] {
+        let answer = subject.ask(accepted).await;
+        assert_eq!(
+            answer.data()["list"]["totalCount"],
+            0,
+            "{what} were refused"
+        );
+    }
+
+    let comparisons = "filter: at most 100 comparisons";
+    let values = "filter: in: at most 100 values";
+    let length = "filter: text of more than 1000 characters";
+    let nul = "filter: text cannot hold the character U+0000";
+    for (refused, message) in [
+        (json!({ "name": { "in": texts(101) } }), values),
+        (json!({ "id": { "in": ids(101) } }), values),
+        (json!({ "status": { "in": vec!["ACTIVE"; 101] } }), values),
+        (json!({ "not": { "name": { "in": texts(101) } } }), values),
+        (json!({ "or": many(101) }), comparisons),
+        (
+            json!({ "and": [{ "or": many(60) }, { "not": { "and": many(60) } }] }),
+            comparisons,
+        ),
+        (json!({ "and": vec![json!({}); 101] }), comparisons),
+        (json!({ "name": { "eq": long(1_001) } }), length),
+        (json!({ "name": { "ne": long(1_001) } }), length),
+        (json!({ "name": { "in": [long(1_001)] } }), length),
+        (json!({ "name": { "contains": long(1_001) } }), length),
+        (json!({ "name": { "startsWith": long(1_001) } }), length),
+        (json!({ "name": { "eq": "a\0" } }), nul),
+        (json!({ "name": { "ne": "\0" } }), nul),
+        (json!({ "name": { "in": ["a", "\0"] } }), nul),
+        (json!({ "name": { "contains": "\0" } }), nul),
+        (json!({ "name": { "startsWith": "\0" } }), nul),
+        (
+            json!({ "id": { "eq": id("inv", nobody()) } }),
+            "expected the id of a Project",
+        ),
+        (
+            json!({ "id": { "ne": nobody().to_string() } }),
+            "expected the id of a Project",
+        ),
+        (
+            json!({ "id": { "in": [id("prj", nobody()), id("usr", nobody())] } }),
+            "expected the id of a Project",
+        ),
+        (
+            json!({ "ownerId": { "eq": id("prj", nobody()) } }),
+            "expected the id of a User",
+        ),
+    ] {
+        assert_refused(&subject.ask(refused).await, message);
+    }
 }
 
-#[test]
-fn filters_that_ask_too_much_are_refused_before_any_sql() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        let shape = Shape::of(tenant.owner()).await;
-        let projects = shape
-            .roots()
-            .into_iter()
-            .find(|list| list.name == "projects")
-            .unwrap();
-        let subject = Subject::new(&tenant, &projects).await;
-        let texts =
-            |amount: usize| -> Value { (0..amount).map(|n| json!(n.to_string())).collect() };
-        let ids =
-            |amount: usize| -> Value { (0..amount).map(|_| json!(id("prj", nobody()))).collect() };
-        let one = json!({ "name": { "eq": "x" } });
-        let many = |amount: usize| -> Value { (0..amount).map(|_| one.clone()).collect() };
-        let nested =
-            |depth: usize| (0..depth).fold(one.clone(), |inner, _| json!({ "not": inner }));
-        let long = |length: usize| "ä".repeat(length);
+#[apply(palisade_test)]
+async fn a_date_or_a_time_that_is_none_is_refused_before_the_database_sees_it(tenant: Tenant) {
+    let shape = Shape::of(tenant.owner()).await;
+    let projects = shape
+        .roots()
+        .into_iter()
+        .find(|list| list.name == "projects")
+        .unwrap();
+    let subject = Subject::new(&tenant, &projects).await;
+    for day in [
+        "-9999-01-01",
+        "+2026-01-01",
+        "+262000-01-01",
+        "0000-01-01",
+        "10000-01-01",
+        "2026-1-1",
+        " 2026-01-01",
+        "2026-02-30",
+        "",
+    ] {
+        let refused = subject.ask(json!({ "dueOn": { "eq": day } })).await;
+        assert_refused(
+            &refused,
+            "a date is a day of the calendar, written YYYY-MM-DD",
+        );
+    }
+    for time in [
+        "-5000-01-01T00:00:00Z",
+        "+10000-01-01T00:00:00Z",
+        "0000-12-31T23:59:59Z",
+        // In UTC it is of the year 10000.
+        "9999-12-31T23:59:59-01:00",
+    ] {
+        let refused = subject.ask(json!({ "createdAt": { "gt": time } })).await;
+        assert_refused(&refused, "a moment is of the years 0001 to 9999");
+    }
+    subject
+        .check(json!({ "dueOn": { "gte": "0001-01-01" } }), |row| {
+            !row["due_on"].is_null()
+        })
+        .await;
+    subject
+        .check(
+            json!({ "createdAt": { "lt": "9999-12-31T23:59:59Z" } }),
+            |_| true,
+        )
+        .await;
+}
 
-        for (what, accepted) in [
-            ("100 texts", json!({ "name": { "in": texts(100) } })),
-            ("100 ids", json!({ "id": { "in": ids(100) } })),
-            ("100 comparisons", json!({ "or": many(99) })),
-            (
-                "1,000 characters",
-                json!({ "name": { "contains": long(1_000) } }),
-            ),
-            ("a nest", nested(10)),
-        ] {
-            let answer = subject.ask(accepted).await;
-            assert_eq!(
-                answer.data()["list"]["totalCount"],
-                0,
-                "{what} were refused"
+#[apply(palisade_test)]
+async fn a_filter_nested_without_end_is_refused_and_the_service_lives(tenant: Tenant) {
+    let shape = Shape::of(tenant.owner()).await;
+    let projects = shape
+        .roots()
+        .into_iter()
+        .find(|list| list.name == "projects")
+        .unwrap();
+    let subject = Subject::new(&tenant, &projects).await;
+    for key in ["not", "and", "or"] {
+        for depth in [40, 110] {
+            let deep = (0..depth).fold(json!({}), |inner, _| match key {
+                "not" => json!({ "not": inner }),
+                list => json!({ (list): [inner] }),
+            });
+            let answer = subject.ask(deep).await;
+            let code = answer.body["errors"][0]["extensions"]["code"]
+                .as_str()
+                .unwrap();
+            assert!(
+                matches!(code, "BAD_USER_INPUT" | "QUERY_TOO_COMPLEX"),
+                "{}",
+                answer.body
             );
+            assert!(answer.body.get("data").is_none_or(Value::is_null));
         }
-
-        let comparisons = "filter: at most 100 comparisons";
-        let values = "filter: in: at most 100 values";
-        let length = "filter: text of more than 1000 characters";
-        let nul = "filter: text cannot hold the character U+0000";
-        for (refused, message) in [
-            (json!({ "name": { "in": texts(101) } }), values),
-            (json!({ "id": { "in": ids(101) } }), values),
-            (json!({ "status": { "in": vec!["ACTIVE"; 101] } }), values),
-            (json!({ "not": { "name": { "in": texts(101) } } }), values),
-            (json!({ "or": many(101) }), comparisons),
-            (
-                json!({ "and": [{ "or": many(60) }, { "not": { "and": many(60) } }] }),
-                comparisons,
-            ),
-            (json!({ "and": vec![json!({}); 101] }), comparisons),
-            (json!({ "name": { "eq": long(1_001) } }), length),
-            (json!({ "name": { "ne": long(1_001) } }), length),
-            (json!({ "name": { "in": [long(1_001)] } }), length),
-            (json!({ "name": { "contains": long(1_001) } }), length),
-            (json!({ "name": { "startsWith": long(1_001) } }), length),
-            (json!({ "name": { "eq": "a\0" } }), nul),
-            (json!({ "name": { "ne": "\0" } }), nul),
-            (json!({ "name": { "in": ["a", "\0"] } }), nul),
-            (json!({ "name": { "contains": "\0" } }), nul),
-            (json!({ "name": { "startsWith": "\0" } }), nul),
-            (
-                json!({ "id": { "eq": id("inv", nobody()) } }),
-                "expected the id of a Project",
-            ),
-            (
-                json!({ "id": { "ne": nobody().to_string() } }),
-                "expected the id of a Project",
-            ),
-            (
-                json!({ "id": { "in": [id("prj", nobody()), id("usr", nobody())] } }),
-                "expected the id of a Project",
-            ),
-            (
-                json!({ "ownerId": { "eq": id("prj", nobody()) } }),
-                "expected the id of a User",
-            ),
-        ] {
-            assert_refused(&subject.ask(refused).await, message);
-        }
-    });
+    }
+    subject.check(json!({}), |_| true).await;
 }
 
-#[test]
-fn a_date_or_a_time_that_is_none_is_refused_before_the_database_sees_it() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        let shape = Shape::of(tenant.owner()).await;
-        let projects = shape
-            .roots()
-            .into_iter()
-            .find(|list| list.name == "projects")
-            .unwrap();
-        let subject = Subject::new(&tenant, &projects).await;
-        for day in [
-            "-9999-01-01",
-            "+2026-01-01",
-            "+262000-01-01",
-            "0000-01-01",
-            "10000-01-01",
-            "2026-1-1",
-            " 2026-01-01",
-            "2026-02-30",
-            "",
-        ] {
-            let refused = subject.ask(json!({ "dueOn": { "eq": day } })).await;
-            assert_refused(
-                &refused,
-                "a date is a day of the calendar, written YYYY-MM-DD",
-            );
+#[apply(palisade_test)]
+async fn a_filter_below_a_row_holds_in_every_list_of_the_level(tenant: Tenant) {
+    fill(&tenant, 40).await;
+    let answer = tenant
+        .owner()
+        .query(
+            "{ organizations(first: 3, orderBy: [{ field: NAME }]) { nodes { id
+                open: invoices(first: 100, filter: { status: { eq: OPEN } }) { totalCount nodes { status organization { id } } }
+                all: invoices(first: 100) { totalCount nodes { status } } } } }",
+        )
+        .await;
+    let mut open = 0;
+    for organization in answer.data()["organizations"]["nodes"].as_array().unwrap() {
+        let nodes = organization["open"]["nodes"].as_array().unwrap();
+        for invoice in nodes {
+            assert_eq!(invoice["status"], "OPEN");
+            assert_eq!(invoice["organization"]["id"], organization["id"]);
         }
-        for time in [
-            "-5000-01-01T00:00:00Z",
-            "+10000-01-01T00:00:00Z",
-            "0000-12-31T23:59:59Z",
-            // In UTC it is of the year 10000.
-            "9999-12-31T23:59:59-01:00",
-        ] {
-            let refused = subject.ask(json!({ "createdAt": { "gt": time } })).await;
-            assert_refused(&refused, "a moment is of the years 0001 to 9999");
-        }
-        subject
-            .check(json!({ "dueOn": { "gte": "0001-01-01" } }), |row| {
-                !row["due_on"].is_null()
-            })
-            .await;
-        subject
-            .check(
-                json!({ "createdAt": { "lt": "9999-12-31T23:59:59Z" } }),
-                |_| true,
-            )
-            .await;
-    });
-}
-
-#[test]
-fn a_filter_nested_without_end_is_refused_and_the_service_lives() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        let shape = Shape::of(tenant.owner()).await;
-        let projects = shape
-            .roots()
-            .into_iter()
-            .find(|list| list.name == "projects")
-            .unwrap();
-        let subject = Subject::new(&tenant, &projects).await;
-        for key in ["not", "and", "or"] {
-            for depth in [40, 110] {
-                let deep = (0..depth).fold(json!({}), |inner, _| match key {
-                    "not" => json!({ "not": inner }),
-                    list => json!({ (list): [inner] }),
-                });
-                let answer = subject.ask(deep).await;
-                let code = answer.body["errors"][0]["extensions"]["code"]
-                    .as_str()
-                    .unwrap();
-                assert!(
-                    matches!(code, "BAD_USER_INPUT" | "QUERY_TOO_COMPLEX"),
-                    "{}",
-                    answer.body
-                );
-                assert!(answer.body.get("data").is_none_or(Value::is_null));
-            }
-        }
-        subject.check(json!({}), |_| true).await;
-    });
-}
-
-#[test]
-fn a_filter_below_a_row_holds_in_every_list_of_the_level() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        fill(&tenant, 40).await;
-        let answer = tenant
-            .owner()
-            .query(
-                "{ organizations(first: 3, orderBy: [{ field: NAME }]) { nodes { id
-                    open: invoices(first: 100, filter: { status: { eq: OPEN } }) { totalCount nodes { status organization { id } } }
-                    all: invoices(first: 100) { totalCount nodes { status } } } } }",
-            )
-            .await;
-        let mut open = 0;
-        for organization in answer.data()["organizations"]["nodes"].as_array().unwrap() {
-            let nodes = organization["open"]["nodes"].as_array().unwrap();
-            for invoice in nodes {
-                assert_eq!(invoice["status"], "OPEN");
-                assert_eq!(invoice["organization"]["id"], organization["id"]);
-            }
-            let all = organization["all"]["nodes"].as_array().unwrap();
-            let expected = all
-                .iter()
-                .filter(|invoice| invoice["status"] == "OPEN")
-                .count();
-            assert_eq!(nodes.len(), expected);
-            assert_eq!(organization["open"]["totalCount"], expected);
-            assert_eq!(organization["all"]["totalCount"], all.len());
-            open += expected;
-        }
-        assert!(open > 0, "no open invoice in sight");
-    });
+        let all = organization["all"]["nodes"].as_array().unwrap();
+        let expected = all
+            .iter()
+            .filter(|invoice| invoice["status"] == "OPEN")
+            .count();
+        assert_eq!(nodes.len(), expected);
+        assert_eq!(organization["open"]["totalCount"], expected);
+        assert_eq!(organization["all"]["totalCount"], all.len());
+        open += expected;
+    }
+    assert!(open > 0, "no open invoice in sight");
 }

@@ -51,6 +51,44 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
     done
 }
 
+/// A value that a test takes as a parameter.
+pub trait Fixture {
+    async fn create() -> Self;
+}
+
+impl Fixture for &'static TestApp {
+    async fn create() -> Self {
+        TestApp::shared().await
+    }
+}
+
+impl Fixture for Tenant {
+    async fn create() -> Self {
+        TestApp::shared().await.tenant().await
+    }
+}
+
+/// The attribute `#[apply(palisade_test)]`: runs an async function as a test with [`run`]. Each parameter
+/// is a [`Fixture`], created before the test starts.
+macro_rules! palisade_test {
+    (
+        $(#[$attribute:meta])*
+        async fn $name:ident($($argument:ident: $fixture:ty),* $(,)?) $body:block
+    ) => {
+        #[test]
+        $(#[$attribute])*
+        fn $name() {
+            async fn $name($($argument: $fixture),*) $body
+
+            $crate::harness::run(async {
+                $(let $argument = <$fixture as $crate::harness::Fixture>::create().await;)*
+                $name($($argument),*).await;
+            });
+        }
+    };
+}
+pub(crate) use palisade_test;
+
 /// A client that lets go of idle connections before the service does, which closes them after 10 s: a
 /// request on one that is being closed is nobody's fault.
 fn client() -> reqwest::Client {

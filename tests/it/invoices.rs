@@ -2,13 +2,14 @@
 //! stands on them.
 
 use futures_util::future::join_all;
+use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    harness::{Caller, Tenant, TestApp, attempt, eventually, mutation, refusals, run},
+    harness::{Caller, Tenant, TestApp, attempt, eventually, mutation, palisade_test, refusals},
     made::{self, read},
 };
 
@@ -70,265 +71,250 @@ async fn behind(superuser: &mut PgConnection, request: Uuid) -> i64 {
     .unwrap()
 }
 
-#[test]
-fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate() {
-    run(async {
-        let app = patient().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        let owner = acme.caller(UserRole::Billing);
-        let organization = made::organization(owner).await;
-        let project = made::project(owner, &organization).await;
-        let issued = drafts(owner, &organization, 100).await;
-        let aborted = drafts(owner, &organization, 51).await;
-        let elsewhere = globex.owner();
-        let theirs = made::organization(elsewhere).await;
-        let theirs = drafts(elsewhere, &theirs, 30).await;
+#[apply(palisade_test)]
+async fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate() {
+    let app = patient().await;
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    let owner = acme.caller(UserRole::Billing);
+    let organization = made::organization(owner).await;
+    let project = made::project(owner, &organization).await;
+    let issued = drafts(owner, &organization, 100).await;
+    let aborted = drafts(owner, &organization, 51).await;
+    let elsewhere = globex.owner();
+    let theirs = made::organization(elsewhere).await;
+    let theirs = drafts(elsewhere, &theirs, 30).await;
 
-        // One that has taken a number and waits for a lock until its client goes away.
-        let mut superuser = app.connect("postgres").await;
-        let mut holder = app.connect("postgres").await;
-        let id = project.strip_prefix("prj_").unwrap();
-        let lock = format!("begin; select from projects where id = '{id}' for update");
-        attempt(&mut holder, lock).await.unwrap();
-        let request = Uuid::now_v7();
-        let document = format!(
-            "mutation {{
-                issueInvoice(input: {{ id: \"{}\" }}) {{ invoice {{ number }} }}
-                updateProject(input: {{ id: \"{project}\", name: \"n\" }}) {{ project {{ id }} }} }}",
-            aborted[50]
-        );
-        let client = tokio::spawn({
-            let owner = owner.clone();
-            async move { owner.bytes(&document, &json!({}), request).await }
-        });
-        eventually("it waits for the project", async || {
-            let waits = "select exists (select from pg_stat_activity
-                where application_name like 'palisade ' || $1 || ' %' and wait_event_type = 'Lock')";
-            sqlx::query_scalar(waits)
-                .bind(request)
-                .fetch_one(&mut superuser)
-                .await
-                .unwrap()
+    // One that has taken a number and waits for a lock until its client goes away.
+    let mut superuser = app.connect("postgres").await;
+    let mut holder = app.connect("postgres").await;
+    let id = project.strip_prefix("prj_").unwrap();
+    let lock = format!("begin; select from projects where id = '{id}' for update");
+    attempt(&mut holder, lock).await.unwrap();
+    let request = Uuid::now_v7();
+    let document = format!(
+        "mutation {{
+            issueInvoice(input: {{ id: \"{}\" }}) {{ invoice {{ number }} }}
+            updateProject(input: {{ id: \"{project}\", name: \"n\" }}) {{ project {{ id }} }} }}",
+        aborted[50]
+    );
+    let client = tokio::spawn({
+        let owner = owner.clone();
+        async move { owner.bytes(&document, &json!({}), request).await }
+    });
+    eventually("it waits for the project", async || {
+        let waits = "select exists (select from pg_stat_activity
+            where application_name like 'palisade ' || $1 || ' %' and wait_event_type = 'Lock')";
+        sqlx::query_scalar(waits)
+            .bind(request)
+            .fetch_one(&mut superuser)
+            .await
+            .unwrap()
+    })
+    .await;
+
+    let document = mutation("issueInvoice", "invoice { number }");
+    let fails = format!(
+        "mutation ($input: IssueInvoiceInput!) {{
+            issueInvoice(input: $input) {{ invoice {{ number }} }}
+            updateOrganization(input: {{ id: \"{organization}\", name: \"n\" }}) {{
+                organization {{ projects(first: 101) {{ nodes {{ id }} }} }} }} }}"
+    );
+    let fails_at_once = "mutation ($input: IssueInvoiceInput!) {
+        issueInvoice(input: $input) { invoice { number lineItems(first: 101) { nodes { id } } } } }";
+    let storm = issued.iter().enumerate().map(async |(at, id)| {
+        let abort = async || {
+            if at % 2 == 1 {
+                return;
+            }
+            let variables = json!({ "input": { "id": aborted[at / 2] } });
+            match at % 6 {
+                0 => {
+                    let prefer = [("prefer", "tx=rollback")];
+                    let reply = owner.send(&document, &variables, &prefer).await;
+                    let answer = reply.answer();
+                    let number = &answer.data()["issueInvoice"]["invoice"]["number"];
+                    assert!(number.is_string(), "{}", reply.text);
+                }
+                kind => {
+                    let document = if kind == 2 { &fails } else { fails_at_once };
+                    let answer = owner.send(document, &variables, &[]).await.answer();
+                    assert!(!answer.code().is_empty(), "{}", answer.body);
+                    assert!(answer.body["data"].is_null(), "{}", answer.body);
+                }
+            }
+        };
+        let (number, ()) = tokio::join!(issue(owner, id), abort());
+        number
+    });
+    let elsewhere = theirs.iter().map(|id| issue(elsewhere, id));
+    let cut = async {
+        eventually("others wait behind it", async || {
+            behind(&mut superuser, request).await > 0
         })
         .await;
+        client.abort();
+    };
+    let (mut told, mut told_there, ()) = tokio::join!(join_all(storm), join_all(elsewhere), cut);
+    attempt(&mut holder, "rollback".to_owned()).await.unwrap();
 
-        let document = mutation("issueInvoice", "invoice { number }");
-        let fails = format!(
-            "mutation ($input: IssueInvoiceInput!) {{
-                issueInvoice(input: $input) {{ invoice {{ number }} }}
-                updateOrganization(input: {{ id: \"{organization}\", name: \"n\" }}) {{
-                    organization {{ projects(first: 101) {{ nodes {{ id }} }} }} }} }}"
+    told.sort();
+    assert_eq!(told, first_numbers(100));
+    assert_eq!(numbers(&acme).await, first_numbers(100));
+    told_there.sort();
+    assert_eq!(told_there, first_numbers(30));
+    assert_eq!(numbers(&globex).await, first_numbers(30));
+    for id in &aborted {
+        let stored = read(owner, "invoice", id, "number status version").await;
+        assert_eq!(
+            stored,
+            json!({ "number": null, "status": "DRAFT", "version": 2 })
         );
-        let fails_at_once = "mutation ($input: IssueInvoiceInput!) {
-            issueInvoice(input: $input) { invoice { number lineItems(first: 101) { nodes { id } } } } }";
-        let storm = issued.iter().enumerate().map(async |(at, id)| {
-            let abort = async || {
-                if at % 2 == 1 {
-                    return;
-                }
-                let variables = json!({ "input": { "id": aborted[at / 2] } });
-                match at % 6 {
-                    0 => {
-                        let prefer = [("prefer", "tx=rollback")];
-                        let reply = owner.send(&document, &variables, &prefer).await;
-                        let answer = reply.answer();
-                        let number = &answer.data()["issueInvoice"]["invoice"]["number"];
-                        assert!(number.is_string(), "{}", reply.text);
-                    }
-                    kind => {
-                        let document = if kind == 2 { &fails } else { fails_at_once };
-                        let answer = owner.send(document, &variables, &[]).await.answer();
-                        assert!(!answer.code().is_empty(), "{}", answer.body);
-                        assert!(answer.body["data"].is_null(), "{}", answer.body);
-                    }
-                }
-            };
-            let (number, ()) = tokio::join!(issue(owner, id), abort());
-            number
-        });
-        let elsewhere = theirs.iter().map(|id| issue(elsewhere, id));
-        let cut = async {
-            eventually("others wait behind it", async || {
-                behind(&mut superuser, request).await > 0
-            })
+    }
+    assert_eq!(issue(owner, &aborted[50]).await, "INV-000101");
+    app.drop_database().await;
+}
+
+#[apply(palisade_test)]
+async fn numbers_grow_past_six_digits(app: &'static TestApp) {
+    let acme = app.tenant().await;
+    let owner = acme.owner();
+    let organization = made::organization(owner).await;
+    let ids = drafts(owner, &organization, 2).await;
+    sqlx::query(
+        "insert into invoice_counters (tenant_id, id, last_number) values ($1, $1, 999998)",
+    )
+    .bind(acme.id)
+    .execute(&mut app.connect("postgres").await)
+    .await
+    .unwrap();
+    assert_eq!(issue(owner, &ids[0]).await, "INV-999999");
+    assert_eq!(issue(owner, &ids[1]).await, "INV-1000000");
+}
+
+#[apply(palisade_test)]
+async fn an_issued_invoice_is_due_when_it_was_told_or_thirty_days_later(acme: Tenant) {
+    let owner = acme.owner();
+    let organization = made::organization(owner).await;
+    for (of_draft, of_issue, expected) in [
+        (Value::Null, Value::Null, Value::Null),
+        (json!("2999-01-01"), Value::Null, json!("2999-01-01")),
+        (Value::Null, json!("2999-01-02"), json!("2999-01-02")),
+        (
+            json!("2999-01-01"),
+            json!("2999-01-02"),
+            json!("2999-01-02"),
+        ),
+    ] {
+        let id = made::draft(owner, &organization, &["1.00"]).await;
+        let input = json!({ "id": id, "dueOn": of_draft });
+        owner.does("updateInvoice", input, "").await;
+        let input = json!({ "id": id, "dueOn": of_issue });
+        let payload = owner
+            .does("issueInvoice", input, "invoice { issuedOn dueOn status }")
             .await;
-            client.abort();
+        let invoice = &payload["invoice"];
+        assert_eq!(invoice["status"], "OPEN");
+        let day = |field: &str| -> chrono::NaiveDate {
+            invoice[field].as_str().unwrap().parse().unwrap()
         };
-        let (mut told, mut told_there, ()) =
-            tokio::join!(join_all(storm), join_all(elsewhere), cut);
-        attempt(&mut holder, "rollback".to_owned()).await.unwrap();
-
-        told.sort();
-        assert_eq!(told, first_numbers(100));
-        assert_eq!(numbers(&acme).await, first_numbers(100));
-        told_there.sort();
-        assert_eq!(told_there, first_numbers(30));
-        assert_eq!(numbers(&globex).await, first_numbers(30));
-        for id in &aborted {
-            let stored = read(owner, "invoice", id, "number status version").await;
-            assert_eq!(
-                stored,
-                json!({ "number": null, "status": "DRAFT", "version": 2 })
-            );
+        if expected.is_null() {
+            assert_eq!(day("dueOn") - day("issuedOn"), chrono::TimeDelta::days(30));
+        } else {
+            assert_eq!(invoice["dueOn"], expected);
         }
-        assert_eq!(issue(owner, &aborted[50]).await, "INV-000101");
-        app.drop_database().await;
-    });
-}
-
-#[test]
-fn numbers_grow_past_six_digits() {
-    run(async {
-        let app = TestApp::shared().await;
-        let acme = app.tenant().await;
-        let owner = acme.owner();
-        let organization = made::organization(owner).await;
-        let ids = drafts(owner, &organization, 2).await;
-        sqlx::query(
-            "insert into invoice_counters (tenant_id, id, last_number) values ($1, $1, 999998)",
-        )
-        .bind(acme.id)
-        .execute(&mut app.connect("postgres").await)
-        .await
-        .unwrap();
-        assert_eq!(issue(owner, &ids[0]).await, "INV-999999");
-        assert_eq!(issue(owner, &ids[1]).await, "INV-1000000");
-    });
-}
-
-#[test]
-fn an_issued_invoice_is_due_when_it_was_told_or_thirty_days_later() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let owner = acme.owner();
-        let organization = made::organization(owner).await;
-        for (of_draft, of_issue, expected) in [
-            (Value::Null, Value::Null, Value::Null),
-            (json!("2999-01-01"), Value::Null, json!("2999-01-01")),
-            (Value::Null, json!("2999-01-02"), json!("2999-01-02")),
-            (
-                json!("2999-01-01"),
-                json!("2999-01-02"),
-                json!("2999-01-02"),
-            ),
-        ] {
-            let id = made::draft(owner, &organization, &["1.00"]).await;
-            let input = json!({ "id": id, "dueOn": of_draft });
-            owner.does("updateInvoice", input, "").await;
-            let input = json!({ "id": id, "dueOn": of_issue });
-            let payload = owner
-                .does("issueInvoice", input, "invoice { issuedOn dueOn status }")
-                .await;
-            let invoice = &payload["invoice"];
-            assert_eq!(invoice["status"], "OPEN");
-            let day = |field: &str| -> chrono::NaiveDate {
-                invoice[field].as_str().unwrap().parse().unwrap()
-            };
-            if expected.is_null() {
-                assert_eq!(day("dueOn") - day("issuedOn"), chrono::TimeDelta::days(30));
-            } else {
-                assert_eq!(invoice["dueOn"], expected);
-            }
-        }
-    });
+    }
 }
 
 const STATUSES: [&str; 5] = ["DRAFT", "OPEN", "PAID", "VOID", "UNCOLLECTIBLE"];
 
-#[test]
-fn an_invoice_becomes_only_what_its_status_allows() {
-    run(async {
-        let app = TestApp::shared().await;
-        let acme = app.tenant().await;
-        let owner = acme.caller(UserRole::Billing);
-        let organization = made::organization(owner).await;
-        let mut superuser = app.connect("postgres").await;
-        let mut became = Vec::new();
-        for from in STATUSES {
-            for (name, to) in [
-                ("issueInvoice", "OPEN"),
-                ("payInvoice", "PAID"),
-                ("voidInvoice", "VOID"),
-                ("markInvoiceUncollectible", "UNCOLLECTIBLE"),
-            ] {
-                let id = made::invoice(owner, &organization, from).await;
-                let before = read(owner, "invoice", &id, "status number version").await;
-                let allowed: bool = sqlx::query_scalar("select app.invoice_may_become($1, $2)")
-                    .bind(from)
-                    .bind(to)
-                    .fetch_one(&mut superuser)
-                    .await
-                    .unwrap();
-                let selection = "invoice { status number version }";
-                let payload = owner.mutate(name, json!({ "id": id }), selection).await;
-                let after = read(owner, "invoice", &id, "status number version").await;
-                if allowed {
-                    assert_eq!(refusals(&payload), [], "{from} {name}");
-                    assert_eq!(payload["invoice"], after);
-                    assert_eq!(after["status"], to);
-                    assert!(after["number"].is_string());
-                    became.push((from, to));
-                } else {
-                    let expected = [("INVALID_STATE", "input.id".to_owned())];
-                    assert_eq!(refusals(&payload), expected, "{from} {name}");
-                    assert_eq!(after, before, "{from} {name}");
-                }
+#[apply(palisade_test)]
+async fn an_invoice_becomes_only_what_its_status_allows(app: &'static TestApp) {
+    let acme = app.tenant().await;
+    let owner = acme.caller(UserRole::Billing);
+    let organization = made::organization(owner).await;
+    let mut superuser = app.connect("postgres").await;
+    let mut became = Vec::new();
+    for from in STATUSES {
+        for (name, to) in [
+            ("issueInvoice", "OPEN"),
+            ("payInvoice", "PAID"),
+            ("voidInvoice", "VOID"),
+            ("markInvoiceUncollectible", "UNCOLLECTIBLE"),
+        ] {
+            let id = made::invoice(owner, &organization, from).await;
+            let before = read(owner, "invoice", &id, "status number version").await;
+            let allowed: bool = sqlx::query_scalar("select app.invoice_may_become($1, $2)")
+                .bind(from)
+                .bind(to)
+                .fetch_one(&mut superuser)
+                .await
+                .unwrap();
+            let selection = "invoice { status number version }";
+            let payload = owner.mutate(name, json!({ "id": id }), selection).await;
+            let after = read(owner, "invoice", &id, "status number version").await;
+            if allowed {
+                assert_eq!(refusals(&payload), [], "{from} {name}");
+                assert_eq!(payload["invoice"], after);
+                assert_eq!(after["status"], to);
+                assert!(after["number"].is_string());
+                became.push((from, to));
+            } else {
+                let expected = [("INVALID_STATE", "input.id".to_owned())];
+                assert_eq!(refusals(&payload), expected, "{from} {name}");
+                assert_eq!(after, before, "{from} {name}");
             }
         }
-        assert_eq!(
-            became,
-            [
-                ("DRAFT", "OPEN"),
-                ("OPEN", "PAID"),
-                ("OPEN", "VOID"),
-                ("OPEN", "UNCOLLECTIBLE"),
-                ("UNCOLLECTIBLE", "PAID"),
-                ("UNCOLLECTIBLE", "VOID"),
-            ]
-        );
-    });
+    }
+    assert_eq!(
+        became,
+        [
+            ("DRAFT", "OPEN"),
+            ("OPEN", "PAID"),
+            ("OPEN", "VOID"),
+            ("OPEN", "UNCOLLECTIBLE"),
+            ("UNCOLLECTIBLE", "PAID"),
+            ("UNCOLLECTIBLE", "VOID"),
+        ]
+    );
 }
 
-#[test]
-fn only_a_draft_and_its_lines_change() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let owner = acme.caller(UserRole::Billing);
-        let organization = made::organization(owner).await;
-        let whole = "version dueOn total { amount } lineItems { nodes { description version } }";
-        for status in STATUSES {
-            let id = made::invoice(owner, &organization, status).await;
-            let lines = read(owner, "invoice", &id, "lineItems { nodes { id } }").await;
-            let line = &lines["lineItems"]["nodes"][0]["id"];
-            let before = read(owner, "invoice", &id, whole).await;
-            let mut added = made::line_of("1.00");
-            added["invoiceId"] = json!(id);
-            for (name, input, field) in [
-                (
-                    "updateInvoice",
-                    json!({ "id": id, "dueOn": "2999-01-01" }),
-                    "id",
-                ),
-                ("addInvoiceLineItem", added, "invoiceId"),
-                (
-                    "updateInvoiceLineItem",
-                    json!({ "id": line, "description": "Changed" }),
-                    "id",
-                ),
-                ("removeInvoiceLineItem", json!({ "id": line }), "id"),
-            ] {
-                let payload = owner.mutate(name, input, "").await;
-                if status == "DRAFT" {
-                    assert_eq!(refusals(&payload), [], "{name}");
-                } else {
-                    let expected = [("INVALID_STATE", format!("input.{field}"))];
-                    assert_eq!(refusals(&payload), expected, "{status} {name}");
-                }
+#[apply(palisade_test)]
+async fn only_a_draft_and_its_lines_change(acme: Tenant) {
+    let owner = acme.caller(UserRole::Billing);
+    let organization = made::organization(owner).await;
+    let whole = "version dueOn total { amount } lineItems { nodes { description version } }";
+    for status in STATUSES {
+        let id = made::invoice(owner, &organization, status).await;
+        let lines = read(owner, "invoice", &id, "lineItems { nodes { id } }").await;
+        let line = &lines["lineItems"]["nodes"][0]["id"];
+        let before = read(owner, "invoice", &id, whole).await;
+        let mut added = made::line_of("1.00");
+        added["invoiceId"] = json!(id);
+        for (name, input, field) in [
+            (
+                "updateInvoice",
+                json!({ "id": id, "dueOn": "2999-01-01" }),
+                "id",
+            ),
+            ("addInvoiceLineItem", added, "invoiceId"),
+            (
+                "updateInvoiceLineItem",
+                json!({ "id": line, "description": "Changed" }),
+                "id",
+            ),
+            ("removeInvoiceLineItem", json!({ "id": line }), "id"),
+        ] {
+            let payload = owner.mutate(name, input, "").await;
+            if status == "DRAFT" {
+                assert_eq!(refusals(&payload), [], "{name}");
+            } else {
+                let expected = [("INVALID_STATE", format!("input.{field}"))];
+                assert_eq!(refusals(&payload), expected, "{status} {name}");
             }
-            let after = read(owner, "invoice", &id, whole).await;
-            assert_eq!(after == before, status != "DRAFT", "{status}");
         }
-    });
+        let after = read(owner, "invoice", &id, whole).await;
+        assert_eq!(after == before, status != "DRAFT", "{status}");
+    }
 }
 
 /// Amounts as integers of hundredths.
@@ -337,99 +323,92 @@ fn hundredths(money: &Value) -> i64 {
     amount.replace('.', "").parse().unwrap()
 }
 
-#[test]
-fn an_invoice_that_is_issued_while_its_lines_change_has_the_total_of_its_lines() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let owner = acme.caller(UserRole::Billing);
-        let organization = made::organization(owner).await;
-        let (mut in_time, mut too_late) = (0, 0);
-        for round in 0..60 {
-            let id = made::draft(owner, &organization, &["1.00", "10.00"]).await;
-            let lines = read(owner, "invoice", &id, "lineItems { nodes { id } }").await;
-            let line = lines["lineItems"]["nodes"][1]["id"].clone();
-            let (name, input) = match round % 3 {
-                0 => {
-                    let mut input = made::line_of("100.00");
-                    input["invoiceId"] = json!(id);
-                    ("addInvoiceLineItem", input)
-                }
-                1 => (
-                    "updateInvoiceLineItem",
-                    json!({ "id": line, "unitPrice": "20.00" }),
-                ),
-                _ => ("removeInvoiceLineItem", json!({ "id": line })),
-            };
-            let (number, payload) = if round % 2 == 0 {
-                tokio::join!(issue(owner, &id), owner.mutate(name, input, ""))
-            } else {
-                let (payload, number) =
-                    tokio::join!(owner.mutate(name, input, ""), issue(owner, &id));
-                (number, payload)
-            };
-            let expected = match refusals(&payload).as_slice() {
-                [] => {
-                    in_time += 1;
-                    [11_100, 2_100, 100][round % 3]
-                }
-                [("INVALID_STATE", _)] => {
-                    too_late += 1;
-                    1_100
-                }
-                other => panic!("{other:?}"),
-            };
-            let whole = "number status total { amount } lineItems { nodes { amount { amount } } }";
-            let invoice = read(owner, "invoice", &id, whole).await;
-            assert_eq!(
-                (&invoice["number"], &invoice["status"]),
-                (&json!(number), &json!("OPEN"))
-            );
-            let lines = invoice["lineItems"]["nodes"].as_array().unwrap();
-            let sum: i64 = lines.iter().map(|line| hundredths(&line["amount"])).sum();
-            assert_eq!(
-                (hundredths(&invoice["total"]), sum),
-                (expected, expected),
-                "{invoice}"
-            );
-        }
-        assert_eq!(in_time + too_late, 60);
-    });
+#[apply(palisade_test)]
+async fn an_invoice_that_is_issued_while_its_lines_change_has_the_total_of_its_lines(acme: Tenant) {
+    let owner = acme.caller(UserRole::Billing);
+    let organization = made::organization(owner).await;
+    let (mut in_time, mut too_late) = (0, 0);
+    for round in 0..60 {
+        let id = made::draft(owner, &organization, &["1.00", "10.00"]).await;
+        let lines = read(owner, "invoice", &id, "lineItems { nodes { id } }").await;
+        let line = lines["lineItems"]["nodes"][1]["id"].clone();
+        let (name, input) = match round % 3 {
+            0 => {
+                let mut input = made::line_of("100.00");
+                input["invoiceId"] = json!(id);
+                ("addInvoiceLineItem", input)
+            }
+            1 => (
+                "updateInvoiceLineItem",
+                json!({ "id": line, "unitPrice": "20.00" }),
+            ),
+            _ => ("removeInvoiceLineItem", json!({ "id": line })),
+        };
+        let (number, payload) = if round % 2 == 0 {
+            tokio::join!(issue(owner, &id), owner.mutate(name, input, ""))
+        } else {
+            let (payload, number) = tokio::join!(owner.mutate(name, input, ""), issue(owner, &id));
+            (number, payload)
+        };
+        let expected = match refusals(&payload).as_slice() {
+            [] => {
+                in_time += 1;
+                [11_100, 2_100, 100][round % 3]
+            }
+            [("INVALID_STATE", _)] => {
+                too_late += 1;
+                1_100
+            }
+            other => panic!("{other:?}"),
+        };
+        let whole = "number status total { amount } lineItems { nodes { amount { amount } } }";
+        let invoice = read(owner, "invoice", &id, whole).await;
+        assert_eq!(
+            (&invoice["number"], &invoice["status"]),
+            (&json!(number), &json!("OPEN"))
+        );
+        let lines = invoice["lineItems"]["nodes"].as_array().unwrap();
+        let sum: i64 = lines.iter().map(|line| hundredths(&line["amount"])).sum();
+        assert_eq!(
+            (hundredths(&invoice["total"]), sum),
+            (expected, expected),
+            "{invoice}"
+        );
+    }
+    assert_eq!(in_time + too_late, 60);
 }
 
-#[test]
-fn lines_that_are_added_at_once_stand_one_behind_the_other_and_add_up() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let owner = acme.caller(UserRole::Billing);
-        let organization = made::organization(owner).await;
-        let id = made::draft(owner, &organization, &[]).await;
-        let added = (1..=20).map(async |n| {
-            let mut input = made::line_of(&format!("{n}.00"));
-            input["invoiceId"] = json!(id);
-            input["taxRate"] = json!("0.1");
-            let selection = "lineItem { position invoice { total { amount } } }";
-            owner.does("addInvoiceLineItem", input, selection).await["lineItem"].clone()
-        });
-        let mut positions: Vec<i64> = join_all(added)
-            .await
-            .iter()
-            .map(|line| line["position"].as_i64().unwrap())
-            .collect();
-        positions.sort_unstable();
-        assert_eq!(positions, (1..=20).collect::<Vec<i64>>());
-        let whole = "version subtotal { amount } tax { amount } total { amount }
-                     lineItems(first: 100) { nodes { position } }";
-        let invoice = read(owner, "invoice", &id, whole).await;
-        assert_eq!(invoice["version"], 21);
-        assert_eq!(invoice["subtotal"]["amount"], "210.00");
-        assert_eq!(invoice["tax"]["amount"], "21.00");
-        assert_eq!(invoice["total"]["amount"], "231.00");
-        let stored: Vec<i64> = invoice["lineItems"]["nodes"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|line| line["position"].as_i64().unwrap())
-            .collect();
-        assert_eq!(stored, positions);
+#[apply(palisade_test)]
+async fn lines_that_are_added_at_once_stand_one_behind_the_other_and_add_up(acme: Tenant) {
+    let owner = acme.caller(UserRole::Billing);
+    let organization = made::organization(owner).await;
+    let id = made::draft(owner, &organization, &[]).await;
+    let added = (1..=20).map(async |n| {
+        let mut input = made::line_of(&format!("{n}.00"));
+        input["invoiceId"] = json!(id);
+        input["taxRate"] = json!("0.1");
+        let selection = "lineItem { position invoice { total { amount } } }";
+        owner.does("addInvoiceLineItem", input, selection).await["lineItem"].clone()
     });
+    let mut positions: Vec<i64> = join_all(added)
+        .await
+        .iter()
+        .map(|line| line["position"].as_i64().unwrap())
+        .collect();
+    positions.sort_unstable();
+    assert_eq!(positions, (1..=20).collect::<Vec<i64>>());
+    let whole = "version subtotal { amount } tax { amount } total { amount }
+                 lineItems(first: 100) { nodes { position } }";
+    let invoice = read(owner, "invoice", &id, whole).await;
+    assert_eq!(invoice["version"], 21);
+    assert_eq!(invoice["subtotal"]["amount"], "210.00");
+    assert_eq!(invoice["tax"]["amount"], "21.00");
+    assert_eq!(invoice["total"]["amount"], "231.00");
+    let stored: Vec<i64> = invoice["lineItems"]["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line["position"].as_i64().unwrap())
+        .collect();
+    assert_eq!(stored, positions);
 }

@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
+use macro_rules_attribute::apply;
 use palisade::ids::EntityId as _;
 use serde_json::json;
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::harness::{
-    Tenant, TenantTable, TestApp, attempt, insert_copy, run, seed_every_table, tenant_tables,
+    Tenant, TenantTable, TestApp, attempt, insert_copy, palisade_test, seed_every_table,
+    tenant_tables,
 };
 
 /// Tables that no tenant owns. One that is protected after all, or gone, fails the test too.
@@ -77,115 +79,111 @@ fn touched_nothing(done: &Result<u64, String>) -> bool {
     }
 }
 
-#[test]
-fn another_tenants_rows_are_out_of_reach_in_every_table() {
-    run(async {
-        let app = TestApp::shared().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        seed_every_table(&acme, 2, 2).await;
-        seed_every_table(&globex, 2, 2).await;
-        let mut a = acme.begin().await.0;
-        let mut b = globex.begin().await.0;
-        assert_is_bound(&mut a).await;
-        assert_is_bound(&mut b).await;
-        let (theirs, own) = (acme.id.uuid(), globex.id.uuid());
-        let tables = tenant_tables(&mut b).await;
-        assert!(tables.len() > 1, "the catalogue names no table");
-        let before = acme.everything().await;
+#[apply(palisade_test)]
+async fn another_tenants_rows_are_out_of_reach_in_every_table(app: &'static TestApp) {
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    seed_every_table(&acme, 2, 2).await;
+    seed_every_table(&globex, 2, 2).await;
+    let mut a = acme.begin().await.0;
+    let mut b = globex.begin().await.0;
+    assert_is_bound(&mut a).await;
+    assert_is_bound(&mut b).await;
+    let (theirs, own) = (acme.id.uuid(), globex.id.uuid());
+    let tables = tenant_tables(&mut b).await;
+    assert!(tables.len() > 1, "the catalogue names no table");
+    let before = acme.everything().await;
 
-        for TenantTable {
-            name,
-            tenant_column: tenant,
-        } in &tables
-        {
-            let target: Option<Uuid> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
-                "select min(id::text)::uuid from {name}"
-            )))
-            .fetch_one(&mut a)
+    for TenantTable {
+        name,
+        tenant_column: tenant,
+    } in &tables
+    {
+        let target: Option<Uuid> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+            "select min(id::text)::uuid from {name}"
+        )))
+        .fetch_one(&mut a)
+        .await
+        .unwrap();
+        let target =
+            target.unwrap_or_else(|| panic!("{name}: there is no row to attack, seed one"));
+        let mine = count(&mut b, name, "true").await;
+        assert!(
+            mine > 0,
+            "{name}: the attacker has no row of its own, seed one"
+        );
+
+        assert_eq!(
+            count(&mut b, name, &format!("{tenant} = '{theirs}'")).await,
+            0,
+            "{name}: seen"
+        );
+        assert_eq!(
+            count(&mut b, name, &format!("id = '{target}'")).await,
+            0,
+            "{name}: seen by id"
+        );
+        assert_eq!(
+            count(&mut b, name, &format!("{tenant} <> '{own}'")).await,
+            0,
+            "{name}: seen"
+        );
+
+        // Committed, so that whatever they change shows in the comparison at the end.
+        for write in [
+            format!("update {name} set {tenant} = {tenant} where id = '{target}'"),
+            format!("update {name} set {tenant} = {tenant} where {tenant} = '{theirs}'"),
+            format!("update {name} set {tenant} = '{own}' where {tenant} = '{theirs}'"),
+            format!("delete from {name} where id = '{target}'"),
+            format!("delete from {name} where {tenant} = '{theirs}'"),
+        ] {
+            let done = attempt(&mut b, write.clone()).await;
+            assert!(touched_nothing(&done), "{write}: {done:?}");
+        }
+
+        // Without a WHERE they reach the attacker's own rows and no more.
+        for write in [
+            format!("update {name} set {tenant} = {tenant}"),
+            format!("delete from {name}"),
+        ] {
+            assert_eq!(attempt(&mut b, "begin".into()).await, Ok(0));
+            let done = attempt(&mut b, write.clone()).await;
+            let harmless = match &done {
+                Ok(rows) => i64::try_from(*rows).unwrap() <= mine,
+                // A parent of one's own rows cannot be deleted, nor can the last owner.
+                Err(code) => matches!(code.as_str(), "42501" | "23503" | "23514"),
+            };
+            assert!(harmless, "{write}: {done:?} of {mine}");
+            assert_eq!(attempt(&mut b, "rollback".into()).await, Ok(0));
+        }
+
+        // A row of one's own, moved to the other tenant or planted there. The first one, which is no
+        // issued invoice: those are not changed at all.
+        let first = format!("(select min(id::text)::uuid from {name})");
+        let moved = format!("update {name} set {tenant} = '{theirs}' where id = {first}");
+        let moved = attempt(&mut b, moved).await;
+        assert_eq!(moved, Err("42501".to_owned()), "{name}: a row was moved");
+        let mut with = json!({ "id": Uuid::now_v7() });
+        with[tenant] = json!(theirs);
+        let planted = attempt(&mut b, insert_copy(name, &with)).await;
+        assert_eq!(planted, Err("42501".to_owned()), "{name}: planted");
+        // Under the own tenant it is not refused for want of rights.
+        let may_insert: bool = sqlx::query_scalar("select has_table_privilege($1, 'insert')")
+            .bind(name)
+            .fetch_one(&mut b)
             .await
             .unwrap();
-            let target =
-                target.unwrap_or_else(|| panic!("{name}: there is no row to attack, seed one"));
-            let mine = count(&mut b, name, "true").await;
-            assert!(
-                mine > 0,
-                "{name}: the attacker has no row of its own, seed one"
+        if may_insert {
+            assert_eq!(attempt(&mut b, "begin".into()).await, Ok(0));
+            let own = attempt(&mut b, insert_copy(name, &json!({ "id": Uuid::now_v7() }))).await;
+            assert_ne!(
+                own,
+                Err("42501".to_owned()),
+                "{name}: what refuses is not the tenant"
             );
-
-            assert_eq!(
-                count(&mut b, name, &format!("{tenant} = '{theirs}'")).await,
-                0,
-                "{name}: seen"
-            );
-            assert_eq!(
-                count(&mut b, name, &format!("id = '{target}'")).await,
-                0,
-                "{name}: seen by id"
-            );
-            assert_eq!(
-                count(&mut b, name, &format!("{tenant} <> '{own}'")).await,
-                0,
-                "{name}: seen"
-            );
-
-            // Committed, so that whatever they change shows in the comparison at the end.
-            for write in [
-                format!("update {name} set {tenant} = {tenant} where id = '{target}'"),
-                format!("update {name} set {tenant} = {tenant} where {tenant} = '{theirs}'"),
-                format!("update {name} set {tenant} = '{own}' where {tenant} = '{theirs}'"),
-                format!("delete from {name} where id = '{target}'"),
-                format!("delete from {name} where {tenant} = '{theirs}'"),
-            ] {
-                let done = attempt(&mut b, write.clone()).await;
-                assert!(touched_nothing(&done), "{write}: {done:?}");
-            }
-
-            // Without a WHERE they reach the attacker's own rows and no more.
-            for write in [
-                format!("update {name} set {tenant} = {tenant}"),
-                format!("delete from {name}"),
-            ] {
-                assert_eq!(attempt(&mut b, "begin".into()).await, Ok(0));
-                let done = attempt(&mut b, write.clone()).await;
-                let harmless = match &done {
-                    Ok(rows) => i64::try_from(*rows).unwrap() <= mine,
-                    // A parent of one's own rows cannot be deleted, nor can the last owner.
-                    Err(code) => matches!(code.as_str(), "42501" | "23503" | "23514"),
-                };
-                assert!(harmless, "{write}: {done:?} of {mine}");
-                assert_eq!(attempt(&mut b, "rollback".into()).await, Ok(0));
-            }
-
-            // A row of one's own, moved to the other tenant or planted there. The first one, which is no
-            // issued invoice: those are not changed at all.
-            let first = format!("(select min(id::text)::uuid from {name})");
-            let moved = format!("update {name} set {tenant} = '{theirs}' where id = {first}");
-            let moved = attempt(&mut b, moved).await;
-            assert_eq!(moved, Err("42501".to_owned()), "{name}: a row was moved");
-            let mut with = json!({ "id": Uuid::now_v7() });
-            with[tenant] = json!(theirs);
-            let planted = attempt(&mut b, insert_copy(name, &with)).await;
-            assert_eq!(planted, Err("42501".to_owned()), "{name}: planted");
-            // Under the own tenant it is not refused for want of rights.
-            let may_insert: bool = sqlx::query_scalar("select has_table_privilege($1, 'insert')")
-                .bind(name)
-                .fetch_one(&mut b)
-                .await
-                .unwrap();
-            if may_insert {
-                assert_eq!(attempt(&mut b, "begin".into()).await, Ok(0));
-                let own =
-                    attempt(&mut b, insert_copy(name, &json!({ "id": Uuid::now_v7() }))).await;
-                assert_ne!(
-                    own,
-                    Err("42501".to_owned()),
-                    "{name}: what refuses is not the tenant"
-                );
-                assert_eq!(attempt(&mut b, "rollback".into()).await, Ok(0));
-            }
+            assert_eq!(attempt(&mut b, "rollback".into()).await, Ok(0));
         }
-        assert_eq!(acme.everything().await, before);
-    });
+    }
+    assert_eq!(acme.everything().await, before);
 }
 
 async fn assert_sees_and_writes_nothing(
@@ -219,57 +217,56 @@ async fn assert_sees_and_writes_nothing(
     }
 }
 
-#[test]
-fn the_tenant_setting_never_set_or_set_before_means_no_rows_and_set_now_means_the_tenants() {
-    run(async {
-        let app = TestApp::shared().await;
-        let tenant = app.tenant().await;
-        seed_every_table(&tenant, 1, 1).await;
-        // One physical connection passes through all three states.
-        let mut connection = app.connect("palisade_app").await;
-        assert_is_bound(&mut connection).await;
-        let setting = "select current_setting('app.tenant_id', true)";
+#[apply(palisade_test)]
+async fn the_tenant_setting_never_set_or_set_before_means_no_rows_and_set_now_means_the_tenants(
+    app: &'static TestApp,
+) {
+    let tenant = app.tenant().await;
+    seed_every_table(&tenant, 1, 1).await;
+    // One physical connection passes through all three states.
+    let mut connection = app.connect("palisade_app").await;
+    assert_is_bound(&mut connection).await;
+    let setting = "select current_setting('app.tenant_id', true)";
 
-        let value: Option<String> = sqlx::query_scalar(setting)
-            .fetch_one(&mut connection)
+    let value: Option<String> = sqlx::query_scalar(setting)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(value, None);
+    assert_sees_and_writes_nothing(&mut connection, &tenant, "never set").await;
+
+    attempt(&mut connection, "begin".to_owned()).await.unwrap();
+    for (name, value) in [
+        ("tenant_id", tenant.id.uuid().to_string()),
+        ("user_id", tenant.owner().user.uuid().to_string()),
+        ("role", "OWNER".to_owned()),
+    ] {
+        attempt(&mut connection, format!("set local app.{name} = '{value}'"))
             .await
             .unwrap();
-        assert_eq!(value, None);
-        assert_sees_and_writes_nothing(&mut connection, &tenant, "never set").await;
+    }
+    for TenantTable {
+        name,
+        tenant_column,
+    } in tenant_tables(&mut connection).await
+    {
+        let all = count(&mut connection, &name, "true").await;
+        let own = format!("{tenant_column} = '{}'", tenant.id.uuid());
+        assert!(all > 0, "{name}: the tenant does not see its own rows");
+        assert_eq!(all, count(&mut connection, &name, &own).await, "{name}");
+    }
+    attempt(&mut connection, "commit".to_owned()).await.unwrap();
 
-        attempt(&mut connection, "begin".to_owned()).await.unwrap();
-        for (name, value) in [
-            ("tenant_id", tenant.id.uuid().to_string()),
-            ("user_id", tenant.owner().user.uuid().to_string()),
-            ("role", "OWNER".to_owned()),
-        ] {
-            attempt(&mut connection, format!("set local app.{name} = '{value}'"))
-                .await
-                .unwrap();
-        }
-        for TenantTable {
-            name,
-            tenant_column,
-        } in tenant_tables(&mut connection).await
-        {
-            let all = count(&mut connection, &name, "true").await;
-            let own = format!("{tenant_column} = '{}'", tenant.id.uuid());
-            assert!(all > 0, "{name}: the tenant does not see its own rows");
-            assert_eq!(all, count(&mut connection, &name, &own).await, "{name}");
-        }
-        attempt(&mut connection, "commit".to_owned()).await.unwrap();
-
-        let value: Option<String> = sqlx::query_scalar(setting)
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
-        assert_eq!(
-            value.as_deref(),
-            Some(""),
-            "what Postgres leaves behind after SET LOCAL"
-        );
-        assert_sees_and_writes_nothing(&mut connection, &tenant, "set before").await;
-    });
+    let value: Option<String> = sqlx::query_scalar(setting)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(
+        value.as_deref(),
+        Some(""),
+        "what Postgres leaves behind after SET LOCAL"
+    );
+    assert_sees_and_writes_nothing(&mut connection, &tenant, "set before").await;
 }
 
 /// The first column of every row.
@@ -307,324 +304,305 @@ async fn unprotected(connection: &mut PgConnection) -> Vec<String> {
     .await
 }
 
-#[test]
-fn every_table_has_the_one_permissive_policy_or_a_reason_to_be_shared() {
-    run(async {
-        let mut connection = catalogue().await;
-        let shared: Vec<&str> = SHARED.iter().map(|(name, _)| *name).collect();
-        assert_eq!(unprotected(&mut connection).await, shared);
-        let bare = names(
-            &mut connection,
-            "select c.relname::text from pg_class c, pg_roles r
-             where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
-               and (c.relname = '_sqlx_migrations' and r.rolname <> 'palisade_owner'
-                    or c.relname = 'identities' and r.rolname = 'palisade_app'
-                    or c.relkind in ('v', 'm', 'f'))
-               and r.rolname ~ '^palisade_'
-               and has_any_column_privilege(r.oid, c.oid, 'select, insert, update, references')",
-        )
-        .await;
-        assert_eq!(bare, [""; 0], "visible to a role that must not see it");
-        let writers = names(
-            &mut connection,
-            "select rolname::text from pg_roles
-             where rolname ~ '^palisade_' and rolname <> 'palisade_owner'
-               and has_table_privilege(rolname, 'currencies', 'insert, update, delete')",
-        )
-        .await;
-        assert_eq!(writers, [""; 0], "a tenant could change what all read");
-    });
+#[apply(palisade_test)]
+async fn every_table_has_the_one_permissive_policy_or_a_reason_to_be_shared() {
+    let mut connection = catalogue().await;
+    let shared: Vec<&str> = SHARED.iter().map(|(name, _)| *name).collect();
+    assert_eq!(unprotected(&mut connection).await, shared);
+    let bare = names(
+        &mut connection,
+        "select c.relname::text from pg_class c, pg_roles r
+         where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+           and (c.relname = '_sqlx_migrations' and r.rolname <> 'palisade_owner'
+                or c.relname = 'identities' and r.rolname = 'palisade_app'
+                or c.relkind in ('v', 'm', 'f'))
+           and r.rolname ~ '^palisade_'
+           and has_any_column_privilege(r.oid, c.oid, 'select, insert, update, references')",
+    )
+    .await;
+    assert_eq!(bare, [""; 0], "visible to a role that must not see it");
+    let writers = names(
+        &mut connection,
+        "select rolname::text from pg_roles
+         where rolname ~ '^palisade_' and rolname <> 'palisade_owner'
+           and has_table_privilege(rolname, 'currencies', 'insert, update, delete')",
+    )
+    .await;
+    assert_eq!(writers, [""; 0], "a tenant could change what all read");
 }
 
-#[test]
-fn a_table_without_protection_is_noticed() {
-    run(async {
-        let app = TestApp::shared().await.in_own_database(&[]).await;
-        let mut connection = app.connect("postgres").await;
-        let before: BTreeSet<String> = unprotected(&mut connection).await.into_iter().collect();
-        for change in [
-            "create table bare (tenant_id uuid, id uuid)",
-            "alter table projects no force row level security",
-            "alter table products disable row level security",
-            "create policy wide on comments for select using (true)",
-            "alter policy tenant on invoices with check (true)",
-            "drop policy tenant on users",
+#[apply(palisade_test)]
+async fn a_table_without_protection_is_noticed() {
+    let app = TestApp::shared().await.in_own_database(&[]).await;
+    let mut connection = app.connect("postgres").await;
+    let before: BTreeSet<String> = unprotected(&mut connection).await.into_iter().collect();
+    for change in [
+        "create table bare (tenant_id uuid, id uuid)",
+        "alter table projects no force row level security",
+        "alter table products disable row level security",
+        "create policy wide on comments for select using (true)",
+        "alter policy tenant on invoices with check (true)",
+        "drop policy tenant on users",
+    ] {
+        attempt(&mut connection, change.to_owned()).await.unwrap();
+    }
+    let after: BTreeSet<String> = unprotected(&mut connection).await.into_iter().collect();
+    let found: Vec<&String> = after.difference(&before).collect();
+    assert_eq!(
+        found,
+        [
+            "bare", "comments", "invoices", "products", "projects", "users"
+        ]
+    );
+}
+
+#[apply(palisade_test)]
+async fn every_key_and_index_of_a_tenants_table_begins_with_the_tenant() {
+    let mut connection = catalogue().await;
+    let across = names(
+        &mut connection,
+        "select i.indexrelid::regclass::text
+         from pg_index i
+         join pg_class c on c.oid = i.indrelid
+         left join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
+         left join pg_attribute id on id.attrelid = c.oid and id.attname = 'id'
+         where c.relnamespace = 'public'::regnamespace
+           and (a.attnum is not null or c.relname = 'tenants')
+           and i.indkey[0] <> coalesce(a.attnum, id.attnum)
+         order by 1",
+    )
+    .await;
+    let allowed: Vec<&str> = ACROSS_TENANTS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(across, allowed);
+    let unique = names(
+        &mut connection,
+        "select indexrelid::regclass::text from pg_index
+         where indisunique and indexrelid = 'memberships_of_identity_idx'::regclass",
+    )
+    .await;
+    assert_eq!(unique, [""; 0], "its exemption rests on not being unique");
+}
+
+#[apply(palisade_test)]
+async fn no_foreign_key_can_leave_the_tenant() {
+    let mut connection = catalogue().await;
+    // Both sides must begin with the tenant, and deleting may not write nulls into the key.
+    let loose = names(
+        &mut connection,
+        "select distinct f.confrelid::regclass::text
+         from pg_constraint f
+         join pg_attribute a on a.attrelid = f.conrelid and a.attname = 'tenant_id'
+         left join pg_attribute b on b.attrelid = f.confrelid and b.attname = 'tenant_id'
+         where f.contype = 'f'
+           and (b.attnum is null or f.conkey[1] <> a.attnum or f.confkey[1] <> b.attnum
+                or f.confdeltype in ('n', 'd') or f.confupdtype <> 'a')
+         order by 1",
+    )
+    .await;
+    assert_eq!(loose, SHARED_TARGETS);
+    let cascading = names(
+        &mut connection,
+        "select conname::text from pg_constraint
+         where contype = 'f' and confdeltype <> 'a'
+           and confrelid in ('currencies'::regclass, 'identities'::regclass, 'tenants'::regclass)",
+    )
+    .await;
+    assert_eq!(
+        cascading, [""; 0],
+        "a shared row takes tenants' rows with it"
+    );
+}
+
+#[apply(palisade_test)]
+async fn no_role_has_a_right_that_row_level_security_does_not_cover() {
+    let mut connection = catalogue().await;
+    let uncovered = names(
+        &mut connection,
+        "select format('%s %s %s', g.grantee::regrole, g.privilege_type, c.oid::regclass)
+         from pg_class c, aclexplode(c.relacl) g
+         where c.relnamespace in ('public'::regnamespace, 'app'::regnamespace)
+           and g.grantee <> c.relowner
+           and (g.grantee = 0 or g.is_grantable
+                or g.privilege_type not in ('SELECT', 'INSERT', 'UPDATE', 'DELETE'))",
+    )
+    .await;
+    assert_eq!(uncovered, [""; 0]);
+    let definers = names(
+        &mut connection,
+        "select format('%s for %s', p.oid::regprocedure, r)
+         from pg_proc p, unnest('{palisade_app,palisade_auth,palisade_admin}'::text[]) as r
+         where p.prosecdef and has_function_privilege(r, p.oid, 'execute')
+         union all
+         select p.oid::regprocedure::text || ' has no search_path' from pg_proc p
+         where p.prosecdef and not coalesce(p.proconfig::text ~ 'search_path=', false)",
+    )
+    .await;
+    let allowed: Vec<&str> = DEFINERS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(definers, allowed, "runs with its owner's rights");
+    let roles = names(
+        &mut connection,
+        "select format('%s is or has something', r.rolname) from pg_roles r
+         where r.rolname in ('palisade_app', 'palisade_auth')
+           and (r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolcreatedb or r.rolreplication
+                or exists (select from pg_auth_members where member = r.oid)
+                or exists (select from pg_shdepend d
+                           where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid
+                             and d.deptype = 'o')
+                or has_schema_privilege(r.oid, 'public', 'create')
+                or has_schema_privilege(r.oid, 'app', 'create')
+                or has_database_privilege(r.oid, current_database(), 'create, temporary'))",
+    )
+    .await;
+    assert_eq!(roles, [""; 0]);
+}
+
+#[apply(palisade_test)]
+async fn functions_in_policies_are_stable_and_parallel_safe() {
+    let mut connection = catalogue().await;
+    let used =
+        "select distinct p.oid::regprocedure::text, p.provolatile::text || p.proparallel::text
+         from pg_depend d
+         join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
+         where d.classid = 'pg_policy'::regclass and p.pronamespace = 'app'::regnamespace
+         order by 1";
+    let rows = sqlx::query(used).fetch_all(&mut connection).await.unwrap();
+    let functions: Vec<(String, String)> =
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert!(functions.iter().any(|(name, _)| name == "app.tenant_id()"));
+    for (name, form) in functions {
+        assert_eq!(
+            form, "ss",
+            "{name}: IMMUTABLE would freeze a tenant into a plan"
+        );
+    }
+}
+
+#[apply(palisade_test)]
+async fn the_sign_ins_role_reads_the_directory_and_nothing_that_a_tenant_owns() {
+    let mut connection = catalogue().await;
+    let columns = names(
+        &mut connection,
+        "select format('%s.%s', c.relname, a.attname)
+         from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+         where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+           and c.relname not in ('identities', 'memberships')
+           and has_column_privilege('palisade_auth', c.oid, a.attnum, 'select, insert, update')
+         order by 1",
+    )
+    .await;
+    assert_eq!(
+        columns,
+        [
+            "tenants.id",
+            "tenants.name",
+            "tenants.slug",
+            "tenants.status"
+        ]
+    );
+    let app = TestApp::shared().await;
+    app.tenant().await.seed(1, 1).await;
+    let mut auth = app.connect("palisade_auth").await;
+    for table in ["users", "projects", "invoices", "audit_logs"] {
+        let read = attempt(&mut auth, format!("select from {table}")).await;
+        assert_eq!(read, Err("42501".to_owned()), "{table}");
+    }
+}
+
+#[apply(palisade_test)]
+async fn nobody_but_the_trigger_writes_the_audit_log(app: &'static TestApp) {
+    let tenant = app.tenant().await;
+    tenant.seed(1, 1).await;
+    let mut service = tenant.begin().await.0;
+    let mut admin = app.connect("palisade_admin").await;
+    let own = tenant.id.uuid();
+    for connection in [&mut service, &mut admin] {
+        assert!(count(connection, "audit_logs", &format!("tenant_id = '{own}'")).await > 0);
+        for write in [
+            insert_copy("audit_logs", &json!({ "id": Uuid::now_v7() })),
+            format!("update audit_logs set action = 'forged' where tenant_id = '{own}'"),
+            format!("delete from audit_logs where tenant_id = '{own}'"),
+            "truncate audit_logs".to_owned(),
         ] {
-            attempt(&mut connection, change.to_owned()).await.unwrap();
-        }
-        let after: BTreeSet<String> = unprotected(&mut connection).await.into_iter().collect();
-        let found: Vec<&String> = after.difference(&before).collect();
-        assert_eq!(
-            found,
-            [
-                "bare", "comments", "invoices", "products", "projects", "users"
-            ]
-        );
-    });
-}
-
-#[test]
-fn every_key_and_index_of_a_tenants_table_begins_with_the_tenant() {
-    run(async {
-        let mut connection = catalogue().await;
-        let across = names(
-            &mut connection,
-            "select i.indexrelid::regclass::text
-             from pg_index i
-             join pg_class c on c.oid = i.indrelid
-             left join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
-             left join pg_attribute id on id.attrelid = c.oid and id.attname = 'id'
-             where c.relnamespace = 'public'::regnamespace
-               and (a.attnum is not null or c.relname = 'tenants')
-               and i.indkey[0] <> coalesce(a.attnum, id.attnum)
-             order by 1",
-        )
-        .await;
-        let allowed: Vec<&str> = ACROSS_TENANTS.iter().map(|(name, _)| *name).collect();
-        assert_eq!(across, allowed);
-        let unique = names(
-            &mut connection,
-            "select indexrelid::regclass::text from pg_index
-             where indisunique and indexrelid = 'memberships_of_identity_idx'::regclass",
-        )
-        .await;
-        assert_eq!(unique, [""; 0], "its exemption rests on not being unique");
-    });
-}
-
-#[test]
-fn no_foreign_key_can_leave_the_tenant() {
-    run(async {
-        let mut connection = catalogue().await;
-        // Both sides must begin with the tenant, and deleting may not write nulls into the key.
-        let loose = names(
-            &mut connection,
-            "select distinct f.confrelid::regclass::text
-             from pg_constraint f
-             join pg_attribute a on a.attrelid = f.conrelid and a.attname = 'tenant_id'
-             left join pg_attribute b on b.attrelid = f.confrelid and b.attname = 'tenant_id'
-             where f.contype = 'f'
-               and (b.attnum is null or f.conkey[1] <> a.attnum or f.confkey[1] <> b.attnum
-                    or f.confdeltype in ('n', 'd') or f.confupdtype <> 'a')
-             order by 1",
-        )
-        .await;
-        assert_eq!(loose, SHARED_TARGETS);
-        let cascading = names(
-            &mut connection,
-            "select conname::text from pg_constraint
-             where contype = 'f' and confdeltype <> 'a'
-               and confrelid in ('currencies'::regclass, 'identities'::regclass, 'tenants'::regclass)",
-        )
-        .await;
-        assert_eq!(
-            cascading, [""; 0],
-            "a shared row takes tenants' rows with it"
-        );
-    });
-}
-
-#[test]
-fn no_role_has_a_right_that_row_level_security_does_not_cover() {
-    run(async {
-        let mut connection = catalogue().await;
-        let uncovered = names(
-            &mut connection,
-            "select format('%s %s %s', g.grantee::regrole, g.privilege_type, c.oid::regclass)
-             from pg_class c, aclexplode(c.relacl) g
-             where c.relnamespace in ('public'::regnamespace, 'app'::regnamespace)
-               and g.grantee <> c.relowner
-               and (g.grantee = 0 or g.is_grantable
-                    or g.privilege_type not in ('SELECT', 'INSERT', 'UPDATE', 'DELETE'))",
-        )
-        .await;
-        assert_eq!(uncovered, [""; 0]);
-        let definers = names(
-            &mut connection,
-            "select format('%s for %s', p.oid::regprocedure, r)
-             from pg_proc p, unnest('{palisade_app,palisade_auth,palisade_admin}'::text[]) as r
-             where p.prosecdef and has_function_privilege(r, p.oid, 'execute')
-             union all
-             select p.oid::regprocedure::text || ' has no search_path' from pg_proc p
-             where p.prosecdef and not coalesce(p.proconfig::text ~ 'search_path=', false)",
-        )
-        .await;
-        let allowed: Vec<&str> = DEFINERS.iter().map(|(name, _)| *name).collect();
-        assert_eq!(definers, allowed, "runs with its owner's rights");
-        let roles = names(
-            &mut connection,
-            "select format('%s is or has something', r.rolname) from pg_roles r
-             where r.rolname in ('palisade_app', 'palisade_auth')
-               and (r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolcreatedb or r.rolreplication
-                    or exists (select from pg_auth_members where member = r.oid)
-                    or exists (select from pg_shdepend d
-                               where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid
-                                 and d.deptype = 'o')
-                    or has_schema_privilege(r.oid, 'public', 'create')
-                    or has_schema_privilege(r.oid, 'app', 'create')
-                    or has_database_privilege(r.oid, current_database(), 'create, temporary'))",
-        )
-        .await;
-        assert_eq!(roles, [""; 0]);
-    });
-}
-
-#[test]
-fn functions_in_policies_are_stable_and_parallel_safe() {
-    run(async {
-        let mut connection = catalogue().await;
-        let used =
-            "select distinct p.oid::regprocedure::text, p.provolatile::text || p.proparallel::text
-             from pg_depend d
-             join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
-             where d.classid = 'pg_policy'::regclass and p.pronamespace = 'app'::regnamespace
-             order by 1";
-        let rows = sqlx::query(used).fetch_all(&mut connection).await.unwrap();
-        let functions: Vec<(String, String)> =
-            rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-        assert!(functions.iter().any(|(name, _)| name == "app.tenant_id()"));
-        for (name, form) in functions {
             assert_eq!(
-                form, "ss",
-                "{name}: IMMUTABLE would freeze a tenant into a plan"
+                attempt(connection, write.clone()).await,
+                Err("42501".to_owned()),
+                "{write}"
             );
         }
-    });
+    }
 }
 
-#[test]
-fn the_sign_ins_role_reads_the_directory_and_nothing_that_a_tenant_owns() {
-    run(async {
-        let mut connection = catalogue().await;
-        let columns = names(
-            &mut connection,
-            "select format('%s.%s', c.relname, a.attname)
-             from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
-             where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
-               and c.relname not in ('identities', 'memberships')
-               and has_column_privilege('palisade_auth', c.oid, a.attnum, 'select, insert, update')
-             order by 1",
+#[apply(palisade_test)]
+async fn the_catalogue_is_as_reviewed() {
+    let mut connection = catalogue().await;
+    let tables = sqlx::query(
+        "select c.oid, c.relname::text,
+                case when c.relrowsecurity then 'row security' else 'NO ROW SECURITY' end
+                || case when c.relforcerowsecurity then ', forced' else ', NOT FORCED' end
+         from pg_class c
+         where c.relnamespace in ('public'::regnamespace, 'app'::regnamespace)
+           and c.relkind in ('r', 'p', 'v', 'm', 'f')
+         order by 2",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let mut text = String::new();
+    for table in tables {
+        let (oid, name, security): (sqlx::postgres::types::Oid, String, String) =
+            (table.get(0), table.get(1), table.get(2));
+        writeln!(text, "{name}: {security}").unwrap();
+        let lines: Vec<String> = sqlx::query_scalar(
+            "select line from (
+                 select 1, polname::text, format('policy %s: %s %s to %s%s%s', polname,
+                     case when polpermissive then 'permissive' else 'restrictive' end,
+                     case polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update'
+                                 when 'd' then 'delete' else 'all' end,
+                     (select string_agg(case role when 0 then 'public' else role::regrole::text end, ', ')
+                      from unnest(polroles) role),
+                     E'\\n    using ' || pg_get_expr(polqual, polrelid),
+                     E'\\n    check ' || pg_get_expr(polwithcheck, polrelid))
+                 from pg_policy where polrelid = $1
+                 union all
+                 select 2, grantee::regrole::text, format('grant %s to %s',
+                     lower(string_agg(privilege_type, ', ' order by privilege_type)), grantee::regrole)
+                 from pg_class, aclexplode(relacl) where oid = $1 and grantee <> relowner group by grantee
+                 union all
+                 select 3, grantee::regrole::text, format('grant %s (%s) to %s', lower(privilege_type),
+                     string_agg(attname, ', ' order by attnum), grantee::regrole)
+                 from pg_attribute, aclexplode(attacl) where attrelid = $1 group by grantee, privilege_type
+                 union all
+                 select 4, conname::text, format('%s: %s', conname, pg_get_constraintdef(oid))
+                 from pg_constraint where conrelid = $1 and contype in ('p', 'u', 'x', 'f')
+                 union all
+                 select 5, tgname::text, format('trigger %s: %s%s', tgname, tgfoid::regprocedure,
+                     case tgenabled when 'O' then '' else ' NOT ENABLED' end)
+                 from pg_trigger where tgrelid = $1 and not tgisinternal
+             ) lines (kind, name, line) order by kind, name",
         )
-        .await;
-        assert_eq!(
-            columns,
-            [
-                "tenants.id",
-                "tenants.name",
-                "tenants.slug",
-                "tenants.status"
-            ]
-        );
-        let app = TestApp::shared().await;
-        app.tenant().await.seed(1, 1).await;
-        let mut auth = app.connect("palisade_auth").await;
-        for table in ["users", "projects", "invoices", "audit_logs"] {
-            let read = attempt(&mut auth, format!("select from {table}")).await;
-            assert_eq!(read, Err("42501".to_owned()), "{table}");
-        }
-    });
-}
-
-#[test]
-fn nobody_but_the_trigger_writes_the_audit_log() {
-    run(async {
-        let app = TestApp::shared().await;
-        let tenant = app.tenant().await;
-        tenant.seed(1, 1).await;
-        let mut service = tenant.begin().await.0;
-        let mut admin = app.connect("palisade_admin").await;
-        let own = tenant.id.uuid();
-        for connection in [&mut service, &mut admin] {
-            assert!(count(connection, "audit_logs", &format!("tenant_id = '{own}'")).await > 0);
-            for write in [
-                insert_copy("audit_logs", &json!({ "id": Uuid::now_v7() })),
-                format!("update audit_logs set action = 'forged' where tenant_id = '{own}'"),
-                format!("delete from audit_logs where tenant_id = '{own}'"),
-                "truncate audit_logs".to_owned(),
-            ] {
-                assert_eq!(
-                    attempt(connection, write.clone()).await,
-                    Err("42501".to_owned()),
-                    "{write}"
-                );
-            }
-        }
-    });
-}
-
-#[test]
-fn the_catalogue_is_as_reviewed() {
-    run(async {
-        let mut connection = catalogue().await;
-        let tables = sqlx::query(
-            "select c.oid, c.relname::text,
-                    case when c.relrowsecurity then 'row security' else 'NO ROW SECURITY' end
-                    || case when c.relforcerowsecurity then ', forced' else ', NOT FORCED' end
-             from pg_class c
-             where c.relnamespace in ('public'::regnamespace, 'app'::regnamespace)
-               and c.relkind in ('r', 'p', 'v', 'm', 'f')
-             order by 2",
-        )
+        .bind(oid)
         .fetch_all(&mut connection)
         .await
         .unwrap();
-        let mut text = String::new();
-        for table in tables {
-            let (oid, name, security): (sqlx::postgres::types::Oid, String, String) =
-                (table.get(0), table.get(1), table.get(2));
-            writeln!(text, "{name}: {security}").unwrap();
-            let lines: Vec<String> = sqlx::query_scalar(
-                "select line from (
-                     select 1, polname::text, format('policy %s: %s %s to %s%s%s', polname,
-                         case when polpermissive then 'permissive' else 'restrictive' end,
-                         case polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update'
-                                     when 'd' then 'delete' else 'all' end,
-                         (select string_agg(case role when 0 then 'public' else role::regrole::text end, ', ')
-                          from unnest(polroles) role),
-                         E'\\n    using ' || pg_get_expr(polqual, polrelid),
-                         E'\\n    check ' || pg_get_expr(polwithcheck, polrelid))
-                     from pg_policy where polrelid = $1
-                     union all
-                     select 2, grantee::regrole::text, format('grant %s to %s',
-                         lower(string_agg(privilege_type, ', ' order by privilege_type)), grantee::regrole)
-                     from pg_class, aclexplode(relacl) where oid = $1 and grantee <> relowner group by grantee
-                     union all
-                     select 3, grantee::regrole::text, format('grant %s (%s) to %s', lower(privilege_type),
-                         string_agg(attname, ', ' order by attnum), grantee::regrole)
-                     from pg_attribute, aclexplode(attacl) where attrelid = $1 group by grantee, privilege_type
-                     union all
-                     select 4, conname::text, format('%s: %s', conname, pg_get_constraintdef(oid))
-                     from pg_constraint where conrelid = $1 and contype in ('p', 'u', 'x', 'f')
-                     union all
-                     select 5, tgname::text, format('trigger %s: %s%s', tgname, tgfoid::regprocedure,
-                         case tgenabled when 'O' then '' else ' NOT ENABLED' end)
-                     from pg_trigger where tgrelid = $1 and not tgisinternal
-                 ) lines (kind, name, line) order by kind, name",
-            )
-            .bind(oid)
-            .fetch_all(&mut connection)
-            .await
-            .unwrap();
-            for line in lines {
-                writeln!(text, "  {line}").unwrap();
-            }
+        for line in lines {
+            writeln!(text, "  {line}").unwrap();
         }
-        let functions = names(
-            &mut connection,
-            "select format('function %s: %s, parallel %s, security %s, for %s', p.oid::regprocedure,
-                    case provolatile when 'i' then 'immutable' when 's' then 'stable' else 'volatile' end,
-                    case proparallel when 's' then 'safe' when 'r' then 'restricted' else 'unsafe' end,
-                    case when prosecdef then 'definer' else 'invoker' end,
-                    coalesce((select string_agg(case grantee when 0 then 'public' else grantee::regrole::text end,
-                                                ', ' order by grantee::regrole::text)
-                              from aclexplode(coalesce(proacl, acldefault('f', proowner)))
-                              where grantee <> proowner), 'its owner alone'))
-             from pg_proc p where pronamespace = 'app'::regnamespace order by 1",
-        )
-        .await;
-        for function in functions {
-            writeln!(text, "{function}").unwrap();
-        }
-        insta::assert_snapshot!(text);
-    });
+    }
+    let functions = names(
+        &mut connection,
+        "select format('function %s: %s, parallel %s, security %s, for %s', p.oid::regprocedure,
+                case provolatile when 'i' then 'immutable' when 's' then 'stable' else 'volatile' end,
+                case proparallel when 's' then 'safe' when 'r' then 'restricted' else 'unsafe' end,
+                case when prosecdef then 'definer' else 'invoker' end,
+                coalesce((select string_agg(case grantee when 0 then 'public' else grantee::regrole::text end,
+                                            ', ' order by grantee::regrole::text)
+                          from aclexplode(coalesce(proacl, acldefault('f', proowner)))
+                          where grantee <> proowner), 'its owner alone'))
+         from pg_proc p where pronamespace = 'app'::regnamespace order by 1",
+    )
+    .await;
+    for function in functions {
+        writeln!(text, "{function}").unwrap();
+    }
+    insta::assert_snapshot!(text);
 }

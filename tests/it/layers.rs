@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
+use macro_rules_attribute::apply;
 use palisade::ids::EntityId as _;
 use serde_json::{Value, json};
 use sqlx::{Column as _, Connection as _, PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::harness::{Tenant, TestApp, attempt, id, run, tenant_tables};
+use crate::harness::{Tenant, TestApp, attempt, id, palisade_test, tenant_tables};
 
 /// Root lists, rows by id, children, counts: every form of statement that reads rows.
 const EVERYTHING: &str = "{
@@ -29,67 +30,65 @@ async fn visible(connection: &mut PgConnection, table: &str) -> i64 {
         .unwrap()
 }
 
-#[test]
-fn with_the_policies_off_the_service_still_returns_nothing_foreign() {
-    run(async {
-        let app = TestApp::shared().await.in_own_database(&[]).await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        let theirs = acme.seed(3, 2).await;
-        globex.seed(2, 1).await;
-        let before = globex.owner().query(EVERYTHING).await.data().clone();
+#[apply(palisade_test)]
+async fn with_the_policies_off_the_service_still_returns_nothing_foreign() {
+    let app = TestApp::shared().await.in_own_database(&[]).await;
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    let theirs = acme.seed(3, 2).await;
+    globex.seed(2, 1).await;
+    let before = globex.owner().query(EVERYTHING).await.data().clone();
 
-        let mut superuser = app.connect("postgres").await;
-        for table in tenant_tables(&mut superuser).await {
-            let off = format!("alter table {} disable row level security", table.name);
-            attempt(&mut superuser, off).await.unwrap();
-        }
-        // The wall is down: the role of the service reads both tenants.
-        let mut service = app.connect("palisade_app").await;
-        assert_eq!(visible(&mut service, "projects").await, 5);
-        assert_eq!(visible(&mut service, "tenants").await, 2);
+    let mut superuser = app.connect("postgres").await;
+    for table in tenant_tables(&mut superuser).await {
+        let off = format!("alter table {} disable row level security", table.name);
+        attempt(&mut superuser, off).await.unwrap();
+    }
+    // The wall is down: the role of the service reads both tenants.
+    let mut service = app.connect("palisade_app").await;
+    assert_eq!(visible(&mut service, "projects").await, 5);
+    assert_eq!(visible(&mut service, "tenants").await, 2);
 
-        let after = globex.owner().query(EVERYTHING).await;
-        assert_eq!(
-            after.data(),
-            &before,
-            "what the policies hid, the predicate hides"
-        );
-        assert!(!after.body.to_string().contains(&acme.slug));
-        assert!(after.body.to_string().contains(&globex.slug));
+    let after = globex.owner().query(EVERYTHING).await;
+    assert_eq!(
+        after.data(),
+        &before,
+        "what the policies hid, the predicate hides"
+    );
+    assert!(!after.body.to_string().contains(&acme.slug));
+    assert!(after.body.to_string().contains(&globex.slug));
 
-        let ids = json!({ "ids": [
-            acme.id.to_string(),
-            acme.owner().user.to_string(),
-            id("org", theirs.organization),
-            id("prj", theirs.projects[0]),
-            id("prd", theirs.product),
-            id("inv", theirs.invoices[0]),
-        ] });
-        let nodes = "query($ids: [ID!]!) { nodes(ids: $ids) { id } }";
-        let found = globex.owner().graphql(nodes, ids.clone()).await;
-        assert_eq!(
-            found.data()["nodes"],
-            json!([null, null, null, null, null, null])
-        );
-        let found = acme.owner().graphql(nodes, ids.clone()).await;
-        assert_eq!(found.data()["nodes"].as_array().unwrap().len(), 6);
-        assert!(
-            found.data()["nodes"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .all(Value::is_object)
-        );
+    let ids = json!({ "ids": [
+        acme.id.to_string(),
+        acme.owner().user.to_string(),
+        id("org", theirs.organization),
+        id("prj", theirs.projects[0]),
+        id("prd", theirs.product),
+        id("inv", theirs.invoices[0]),
+    ] });
+    let nodes = "query($ids: [ID!]!) { nodes(ids: $ids) { id } }";
+    let found = globex.owner().graphql(nodes, ids.clone()).await;
+    assert_eq!(
+        found.data()["nodes"],
+        json!([null, null, null, null, null, null])
+    );
+    let found = acme.owner().graphql(nodes, ids.clone()).await;
+    assert_eq!(found.data()["nodes"].as_array().unwrap().len(), 6);
+    assert!(
+        found.data()["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(Value::is_object)
+    );
 
-        // Also where the foreign id is a parent and not the row itself.
-        let filter = json!({ "org": id("org", theirs.organization) });
-        let children = "query($org: ID!) { projects(filter: { organizationId: { eq: $org } }) { totalCount nodes { id } } }";
-        let found = globex.owner().graphql(children, filter).await;
-        assert_eq!(
-            found.data()["projects"],
-            json!({ "totalCount": 0, "nodes": [] })
-        );
-    });
+    // Also where the foreign id is a parent and not the row itself.
+    let filter = json!({ "org": id("org", theirs.organization) });
+    let children = "query($org: ID!) { projects(filter: { organizationId: { eq: $org } }) { totalCount nodes { id } } }";
+    let found = globex.owner().graphql(children, filter).await;
+    assert_eq!(
+        found.data()["projects"],
+        json!({ "totalCount": 0, "nodes": [] })
+    );
 }
 
 /// Runs a recorded statement with every parameter of a type set to the same value, and answers how
@@ -165,32 +164,29 @@ async fn ids_of(tenant: &Tenant) -> Vec<Uuid> {
     ids
 }
 
-#[test]
-fn with_the_wrong_predicate_row_level_security_returns_nothing() {
-    run(async {
-        let app = TestApp::shared().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        acme.seed(3, 2).await;
-        globex.seed(2, 1).await;
-        let answer = acme.owner().query(EVERYTHING).await;
-        answer.data();
-        let statements = answer.statements();
-        assert!(
-            statements.len() > 20,
-            "only {} statements",
-            statements.len()
-        );
-        let ids = ids_of(&acme).await;
+#[apply(palisade_test)]
+async fn with_the_wrong_predicate_row_level_security_returns_nothing(app: &'static TestApp) {
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    acme.seed(3, 2).await;
+    globex.seed(2, 1).await;
+    let answer = acme.owner().query(EVERYTHING).await;
+    answer.data();
+    let statements = answer.statements();
+    assert!(
+        statements.len() > 20,
+        "only {} statements",
+        statements.len()
+    );
+    let ids = ids_of(&acme).await;
 
-        let (mut own, mut foreign) = (acme.begin().await.0, globex.begin().await.0);
-        for statement in &statements {
-            let seen = replay(&mut own, statement, acme.id.uuid(), &ids).await;
-            assert!(
-                seen > 0,
-                "{statement}: finds nothing for its own tenant either"
-            );
-            let seen = replay(&mut foreign, statement, acme.id.uuid(), &ids).await;
-            assert_eq!(seen, 0, "{statement}: rows of another tenant");
-        }
-    });
+    let (mut own, mut foreign) = (acme.begin().await.0, globex.begin().await.0);
+    for statement in &statements {
+        let seen = replay(&mut own, statement, acme.id.uuid(), &ids).await;
+        assert!(
+            seen > 0,
+            "{statement}: finds nothing for its own tenant either"
+        );
+        let seen = replay(&mut foreign, statement, acme.id.uuid(), &ids).await;
+        assert_eq!(seen, 0, "{statement}: rows of another tenant");
+    }
 }

@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use macro_rules_attribute::apply;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Caller, TestApp, mutation, refusals, run},
+    harness::{Caller, Tenant, mutation, palisade_test, refusals},
     made::{self, asin, fingerprint, read},
 };
 
@@ -17,162 +18,153 @@ fn invoice_of(organization: &str, currency: &str, lines: &[(&str, &str, Option<&
     json!({ "organizationId": organization, "currencyCode": currency, "lineItems": lines })
 }
 
-#[test]
-fn an_amount_is_read_as_it_was_written_with_the_digits_of_its_currency() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let owner = acme.owner();
-        let organization = made::organization(owner).await;
-        for (currency, written, shown) in [
-            ("EUR", "19.99", "19.99"),
-            ("EUR", "0", "0.00"),
-            ("EUR", "-0", "0.00"),
-            ("EUR", "0.01", "0.01"),
-            ("EUR", "1.5", "1.50"),
-            ("EUR", "1.50000", "1.50"),
-            ("EUR", "0001.50", "1.50"),
-            ("EUR", "10000000000000.00", "10000000000000.00"),
-            ("EUR", "92233720368547758.07", "92233720368547758.07"),
-            ("EUR", "-0.01", "-0.01"),
-            ("EUR", "-92233720368547758.07", "-92233720368547758.07"),
-            ("JPY", "500", "500"),
-            ("JPY", "500.0", "500"),
-            ("JPY", "1000000000000000", "1000000000000000"),
-            ("KWD", "0.001", "0.001"),
-            ("KWD", "1.5", "1.500"),
-            ("KWD", "1000000000000.000", "1000000000000.000"),
-        ] {
-            let money = json!({ "amount": shown, "currencyCode": currency });
-            let input = invoice_of(&organization, currency, &[("1", written, None)]);
-            let whole = "total { amount currencyCode } lineItems { nodes {
-                unitPrice { amount currencyCode } amount { amount currencyCode } } }";
-            let payload = owner
-                .does("createInvoice", input, &format!("invoice {{ id {whole} }}"))
-                .await;
-            let id = payload["invoice"]["id"].as_str().unwrap();
-            let expected = json!({
-                "total": money,
-                "lineItems": { "nodes": [{ "unitPrice": money, "amount": money }] },
-            });
-            assert_eq!(
-                read(owner, "invoice", id, whole).await,
-                expected,
-                "{written}"
-            );
+#[apply(palisade_test)]
+async fn an_amount_is_read_as_it_was_written_with_the_digits_of_its_currency(acme: Tenant) {
+    let owner = acme.owner();
+    let organization = made::organization(owner).await;
+    for (currency, written, shown) in [
+        ("EUR", "19.99", "19.99"),
+        ("EUR", "0", "0.00"),
+        ("EUR", "-0", "0.00"),
+        ("EUR", "0.01", "0.01"),
+        ("EUR", "1.5", "1.50"),
+        ("EUR", "1.50000", "1.50"),
+        ("EUR", "0001.50", "1.50"),
+        ("EUR", "10000000000000.00", "10000000000000.00"),
+        ("EUR", "92233720368547758.07", "92233720368547758.07"),
+        ("EUR", "-0.01", "-0.01"),
+        ("EUR", "-92233720368547758.07", "-92233720368547758.07"),
+        ("JPY", "500", "500"),
+        ("JPY", "500.0", "500"),
+        ("JPY", "1000000000000000", "1000000000000000"),
+        ("KWD", "0.001", "0.001"),
+        ("KWD", "1.5", "1.500"),
+        ("KWD", "1000000000000.000", "1000000000000.000"),
+    ] {
+        let money = json!({ "amount": shown, "currencyCode": currency });
+        let input = invoice_of(&organization, currency, &[("1", written, None)]);
+        let whole = "total { amount currencyCode } lineItems { nodes {
+            unitPrice { amount currencyCode } amount { amount currencyCode } } }";
+        let payload = owner
+            .does("createInvoice", input, &format!("invoice {{ id {whole} }}"))
+            .await;
+        let id = payload["invoice"]["id"].as_str().unwrap();
+        let expected = json!({
+            "total": money,
+            "lineItems": { "nodes": [{ "unitPrice": money, "amount": money }] },
+        });
+        assert_eq!(
+            read(owner, "invoice", id, whole).await,
+            expected,
+            "{written}"
+        );
 
-            let price = json!({ "amount": written, "currencyCode": currency });
-            let input = json!({ "asin": asin(), "price": price });
-            let selection = "product { price { amount currencyCode } }";
-            let payload = owner.mutate("createProduct", input, selection).await;
-            if written.starts_with('-') && shown != "0.00" {
-                let expected = [("TOO_SMALL", "input.price.amount".to_owned())];
-                assert_eq!(refusals(&payload), expected, "{written}");
-            } else {
-                assert_eq!(payload["product"]["price"], money, "{payload}");
-            }
+        let price = json!({ "amount": written, "currencyCode": currency });
+        let input = json!({ "asin": asin(), "price": price });
+        let selection = "product { price { amount currencyCode } }";
+        let payload = owner.mutate("createProduct", input, selection).await;
+        if written.starts_with('-') && shown != "0.00" {
+            let expected = [("TOO_SMALL", "input.price.amount".to_owned())];
+            assert_eq!(refusals(&payload), expected, "{written}");
+        } else {
+            assert_eq!(payload["product"]["price"], money, "{payload}");
         }
-    });
+    }
 }
 
-#[test]
-fn digits_that_a_currency_has_not_are_refused_and_not_rounded() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let owner = acme.owner();
-        let organization = made::organization(owner).await;
-        let draft = made::draft(owner, &organization, &["1.00"]).await;
-        let line = made::line(owner, &draft).await;
-        let before = fingerprint(&acme).await;
-        for (currency, written, code) in [
-            ("EUR", "1.005", "INVALID"),
-            ("EUR", "-0.001", "INVALID"),
-            ("EUR", "0.0000000000000000000000000001", "INVALID"),
-            ("JPY", "0.5", "INVALID"),
-            ("KWD", "0.0001", "INVALID"),
-            ("EUR", "92233720368547758.08", "TOO_LARGE"),
-            ("EUR", "-92233720368547758.09", "TOO_LARGE"),
-            ("JPY", "9223372036854775808", "TOO_LARGE"),
-            ("KWD", "79228162514264337593543950335", "TOO_LARGE"),
-        ] {
-            let input = invoice_of(
-                &organization,
-                currency,
-                &[("1", "1", None), ("1", written, None)],
-            );
-            let payload = owner.mutate("createInvoice", input, "").await;
-            let expected = [(code, "input.lineItems.1.unitPrice".to_owned())];
-            assert_eq!(refusals(&payload), expected, "{written} {currency}");
+#[apply(palisade_test)]
+async fn digits_that_a_currency_has_not_are_refused_and_not_rounded(acme: Tenant) {
+    let owner = acme.owner();
+    let organization = made::organization(owner).await;
+    let draft = made::draft(owner, &organization, &["1.00"]).await;
+    let line = made::line(owner, &draft).await;
+    let before = fingerprint(&acme).await;
+    for (currency, written, code) in [
+        ("EUR", "1.005", "INVALID"),
+        ("EUR", "-0.001", "INVALID"),
+        ("EUR", "0.0000000000000000000000000001", "INVALID"),
+        ("JPY", "0.5", "INVALID"),
+        ("KWD", "0.0001", "INVALID"),
+        ("EUR", "92233720368547758.08", "TOO_LARGE"),
+        ("EUR", "-92233720368547758.09", "TOO_LARGE"),
+        ("JPY", "9223372036854775808", "TOO_LARGE"),
+        ("KWD", "79228162514264337593543950335", "TOO_LARGE"),
+    ] {
+        let input = invoice_of(
+            &organization,
+            currency,
+            &[("1", "1", None), ("1", written, None)],
+        );
+        let payload = owner.mutate("createInvoice", input, "").await;
+        let expected = [(code, "input.lineItems.1.unitPrice".to_owned())];
+        assert_eq!(refusals(&payload), expected, "{written} {currency}");
 
-            let price = json!({ "amount": written, "currencyCode": currency });
-            let input = json!({ "asin": asin(), "price": price });
-            let payload = owner.mutate("createProduct", input, "").await;
-            let told = refusals(&payload);
-            assert!(
-                told.contains(&(code, "input.price.amount".to_owned())) || written.starts_with('-'),
-                "{written} {currency}: {told:?}"
-            );
-            if currency == "EUR" {
-                let input = json!({ "id": line, "unitPrice": written });
-                let payload = owner.mutate("updateInvoiceLineItem", input, "").await;
-                assert_eq!(refusals(&payload), [(code, "input.unitPrice".to_owned())]);
-            }
+        let price = json!({ "amount": written, "currencyCode": currency });
+        let input = json!({ "asin": asin(), "price": price });
+        let payload = owner.mutate("createProduct", input, "").await;
+        let told = refusals(&payload);
+        assert!(
+            told.contains(&(code, "input.price.amount".to_owned())) || written.starts_with('-'),
+            "{written} {currency}: {told:?}"
+        );
+        if currency == "EUR" {
+            let input = json!({ "id": line, "unitPrice": written });
+            let payload = owner.mutate("updateInvoiceLineItem", input, "").await;
+            assert_eq!(refusals(&payload), [(code, "input.unitPrice".to_owned())]);
         }
-        assert!(fingerprint(&acme).await == before);
-    });
+    }
+    assert!(fingerprint(&acme).await == before);
 }
 
-#[test]
-fn a_decimal_is_text_of_at_most_28_digits_and_nothing_else() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let owner = acme.owner();
-        let organization = made::organization(owner).await;
-        let before = fingerprint(&acme).await;
-        let document = mutation("createInvoice", "invoice { id }");
-        for value in [
-            json!(1.5),
-            json!(5),
-            json!(true),
-            json!(["1"]),
-            json!(""),
-            json!("abc"),
-            json!(" 1"),
-            json!("1 "),
-            json!("1e3"),
-            json!("1,5"),
-            json!("1_000"),
-            json!("1.2.3"),
-            json!("--1"),
-            json!("0x10"),
-            json!("NaN"),
-            json!("Infinity"),
-            json!("١"),
-            // 29 digits behind the point, and more before it than there are.
-            json!("0.12345678901234567890123456789"),
-            json!("1.00000000000000000000000000005"),
-            json!("99999999999999999999999999999.9"),
-        ] {
-            for field in ["quantity", "unitPrice", "taxRate"] {
-                let mut input = invoice_of(&organization, "EUR", &[("1", "1", Some("0.1"))]);
-                input["lineItems"][0][field] = value.clone();
-                let variables = json!({ "input": input });
-                let answer = owner.send(&document, &variables, &[]).await.answer();
-                assert_eq!(answer.code(), "BAD_USER_INPUT", "{value} {}", answer.body);
-                assert!(answer.body["data"].is_null());
-            }
+#[apply(palisade_test)]
+async fn a_decimal_is_text_of_at_most_28_digits_and_nothing_else(acme: Tenant) {
+    let owner = acme.owner();
+    let organization = made::organization(owner).await;
+    let before = fingerprint(&acme).await;
+    let document = mutation("createInvoice", "invoice { id }");
+    for value in [
+        json!(1.5),
+        json!(5),
+        json!(true),
+        json!(["1"]),
+        json!(""),
+        json!("abc"),
+        json!(" 1"),
+        json!("1 "),
+        json!("1e3"),
+        json!("1,5"),
+        json!("1_000"),
+        json!("1.2.3"),
+        json!("--1"),
+        json!("0x10"),
+        json!("NaN"),
+        json!("Infinity"),
+        json!("١"),
+        // 29 digits behind the point, and more before it than there are.
+        json!("0.12345678901234567890123456789"),
+        json!("1.00000000000000000000000000005"),
+        json!("99999999999999999999999999999.9"),
+    ] {
+        for field in ["quantity", "unitPrice", "taxRate"] {
+            let mut input = invoice_of(&organization, "EUR", &[("1", "1", Some("0.1"))]);
+            input["lineItems"][0][field] = value.clone();
+            let variables = json!({ "input": input });
+            let answer = owner.send(&document, &variables, &[]).await.answer();
+            assert_eq!(answer.code(), "BAD_USER_INPUT", "{value} {}", answer.body);
+            assert!(answer.body["data"].is_null());
         }
-        for literal in ["1.5", "5", "EUR"] {
-            let document = format!(
-                "mutation {{ createProduct(input: {{ asin: \"{}\", price: {{ amount: {literal}, currencyCode: \"EUR\" }} }}) {{
-                    product {{ id }} }} }}",
-                asin()
-            );
-            let answer = owner.query(&document).await;
-            assert!(!answer.code().is_empty(), "{literal} {}", answer.body);
-            assert!(answer.body["data"].is_null(), "{literal} {}", answer.body);
-        }
-        assert!(fingerprint(&acme).await == before);
-    });
+    }
+    for literal in ["1.5", "5", "EUR"] {
+        let document = format!(
+            "mutation {{ createProduct(input: {{ asin: \"{}\", price: {{ amount: {literal}, currencyCode: \"EUR\" }} }}) {{
+                product {{ id }} }} }}",
+            asin()
+        );
+        let answer = owner.query(&document).await;
+        assert!(!answer.code().is_empty(), "{literal} {}", answer.body);
+        assert!(answer.body["data"].is_null(), "{literal} {}", answer.body);
+    }
+    assert!(fingerprint(&acme).await == before);
 }
 
 async fn refused_as_too_large(caller: &Caller, name: &str, input: Value) {
@@ -181,163 +173,156 @@ async fn refused_as_too_large(caller: &Caller, name: &str, input: Value) {
     assert_eq!(told, [("TOO_LARGE", String::new())], "{name} {input}");
 }
 
-#[test]
-fn amounts_beyond_what_is_stored_are_too_large_and_nothing_is_written() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let owner = acme.owner();
-        let organization = made::organization(owner).await;
-        let input = invoice_of(&organization, "EUR", &[("1", "90000000000000000.00", None)]);
-        let selection = "invoice { id lineItems { nodes { id } } }";
-        let payload = owner.does("createInvoice", input, selection).await;
-        let id = &payload["invoice"]["id"];
-        let line = &payload["invoice"]["lineItems"]["nodes"][0]["id"];
-        let before = fingerprint(&acme).await;
+#[apply(palisade_test)]
+async fn amounts_beyond_what_is_stored_are_too_large_and_nothing_is_written(acme: Tenant) {
+    let owner = acme.owner();
+    let organization = made::organization(owner).await;
+    let input = invoice_of(&organization, "EUR", &[("1", "90000000000000000.00", None)]);
+    let selection = "invoice { id lineItems { nodes { id } } }";
+    let payload = owner.does("createInvoice", input, selection).await;
+    let id = &payload["invoice"]["id"];
+    let line = &payload["invoice"]["lineItems"]["nodes"][0]["id"];
+    let before = fingerprint(&acme).await;
 
-        let max = "92233720368547758.07";
-        for lines in [
-            // A line, either way.
-            &[("9999999999.9999", max, None)][..],
-            &[("-9999999999.9999", max, None)],
-            &[("2", max, None)],
-            // The sum of lines.
-            &[("1", max, None), ("1", "0.01", None)],
-            // The tax, and the sum with it.
-            &[("1", max, Some("0.0001"))],
-            &[("1", "50000000000000000", Some("1"))],
-        ] {
-            let input = invoice_of(&organization, "EUR", lines);
-            refused_as_too_large(owner, "createInvoice", input).await;
-        }
-        let mut added = made::line_of("90000000000000000.00");
-        added["invoiceId"] = id.clone();
-        refused_as_too_large(owner, "addInvoiceLineItem", added.clone()).await;
-        added["quantity"] = json!("9999999999");
-        refused_as_too_large(owner, "addInvoiceLineItem", added).await;
-        for change in [
-            json!({ "quantity": "2" }),
-            json!({ "quantity": "-9999999999" }),
-            json!({ "quantity": "1.5", "unitPrice": max }),
-            json!({ "taxRate": "1" }),
-        ] {
-            let mut input = change;
-            input["id"] = line.clone();
-            refused_as_too_large(owner, "updateInvoiceLineItem", input).await;
-        }
-        assert!(fingerprint(&acme).await == before);
-    });
+    let max = "92233720368547758.07";
+    for lines in [
+        // A line, either way.
+        &[("9999999999.9999", max, None)][..],
+        &[("-9999999999.9999", max, None)],
+        &[("2", max, None)],
+        // The sum of lines.
+        &[("1", max, None), ("1", "0.01", None)],
+        // The tax, and the sum with it.
+        &[("1", max, Some("0.0001"))],
+        &[("1", "50000000000000000", Some("1"))],
+    ] {
+        let input = invoice_of(&organization, "EUR", lines);
+        refused_as_too_large(owner, "createInvoice", input).await;
+    }
+    let mut added = made::line_of("90000000000000000.00");
+    added["invoiceId"] = id.clone();
+    refused_as_too_large(owner, "addInvoiceLineItem", added.clone()).await;
+    added["quantity"] = json!("9999999999");
+    refused_as_too_large(owner, "addInvoiceLineItem", added).await;
+    for change in [
+        json!({ "quantity": "2" }),
+        json!({ "quantity": "-9999999999" }),
+        json!({ "quantity": "1.5", "unitPrice": max }),
+        json!({ "taxRate": "1" }),
+    ] {
+        let mut input = change;
+        input["id"] = line.clone();
+        refused_as_too_large(owner, "updateInvoiceLineItem", input).await;
+    }
+    assert!(fingerprint(&acme).await == before);
 }
 
-#[test]
+#[apply(palisade_test)]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn each_line_and_its_tax_are_rounded_half_away_from_zero() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let owner = acme.owner();
-        let organization = made::organization(owner).await;
-        let whole = "invoice { subtotal { amount } tax { amount } total { amount }
-                     lineItems { nodes { amount { amount } } } }";
-        // Currency, lines, their amounts, and subtotal, tax and total.
-        for (currency, lines, amounts, sums) in [
-            (
-                "EUR",
-                &[("0.5", "0.01", None)][..],
-                &["0.01"][..],
-                ["0.01", "0.00", "0.01"],
-            ),
-            (
-                "EUR",
-                &[("0.4999", "0.01", None)],
-                &["0.00"],
-                ["0.00", "0.00", "0.00"],
-            ),
-            (
-                "EUR",
-                &[("-0.5", "0.01", None)],
-                &["-0.01"],
-                ["-0.01", "0.00", "-0.01"],
-            ),
-            (
-                "EUR",
-                &[("0.5", "-0.01", None)],
-                &["-0.01"],
-                ["-0.01", "0.00", "-0.01"],
-            ),
-            (
-                "EUR",
-                &[("2.5", "3.33", None)],
-                &["8.33"],
-                ["8.33", "0.00", "8.33"],
-            ),
-            // To even, these were 2 and 2.
-            (
-                "JPY",
-                &[("1.5", "1", None), ("2.5", "1", None)],
-                &["2", "3"],
-                ["5", "0", "5"],
-            ),
-            (
-                "KWD",
-                &[("0.0005", "1", None)],
-                &["0.001"],
-                ["0.001", "0.000", "0.001"],
-            ),
-            // Tax by line: 0.005 three times is 0.03, and on the sum it would be 0.02.
-            (
-                "EUR",
-                &[
-                    ("1", "0.05", Some("0.1")),
-                    ("1", "0.05", Some("0.1")),
-                    ("1", "0.05", Some("0.1")),
-                ],
-                &["0.05", "0.05", "0.05"],
-                ["0.15", "0.03", "0.18"],
-            ),
-            (
-                "EUR",
-                &[("1", "-0.05", Some("0.1"))],
-                &["-0.05"],
-                ["-0.05", "-0.01", "-0.06"],
-            ),
-            // On what the line shows, not on what it was before it was rounded.
-            (
-                "EUR",
-                &[("0.5", "0.09", Some("0.1"))],
-                &["0.05"],
-                ["0.05", "0.01", "0.06"],
-            ),
-            (
-                "EUR",
-                &[
-                    ("3", "19.99", Some("0.19")),
-                    ("1", "100.00", None),
-                    ("1", "10", Some("0")),
-                ],
-                &["59.97", "100.00", "10.00"],
-                ["169.97", "11.39", "181.36"],
-            ),
-            (
-                "EUR",
-                &[("0", "5.00", Some("1"))],
-                &["0.00"],
-                ["0.00", "0.00", "0.00"],
-            ),
-        ] {
-            let input = invoice_of(&organization, currency, lines);
-            let payload = owner.does("createInvoice", input, whole).await;
-            let invoice = &payload["invoice"];
-            let told: Vec<&str> = invoice["lineItems"]["nodes"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|line| line["amount"]["amount"].as_str().unwrap())
-                .collect();
-            assert_eq!(told, amounts, "{lines:?}");
-            let told =
-                ["subtotal", "tax", "total"].map(|sum| invoice[sum]["amount"].as_str().unwrap());
-            assert_eq!(told, sums, "{lines:?}");
-        }
-    });
+async fn each_line_and_its_tax_are_rounded_half_away_from_zero(acme: Tenant) {
+    let owner = acme.owner();
+    let organization = made::organization(owner).await;
+    let whole = "invoice { subtotal { amount } tax { amount } total { amount }
+                 lineItems { nodes { amount { amount } } } }";
+    // Currency, lines, their amounts, and subtotal, tax and total.
+    for (currency, lines, amounts, sums) in [
+        (
+            "EUR",
+            &[("0.5", "0.01", None)][..],
+            &["0.01"][..],
+            ["0.01", "0.00", "0.01"],
+        ),
+        (
+            "EUR",
+            &[("0.4999", "0.01", None)],
+            &["0.00"],
+            ["0.00", "0.00", "0.00"],
+        ),
+        (
+            "EUR",
+            &[("-0.5", "0.01", None)],
+            &["-0.01"],
+            ["-0.01", "0.00", "-0.01"],
+        ),
+        (
+            "EUR",
+            &[("0.5", "-0.01", None)],
+            &["-0.01"],
+            ["-0.01", "0.00", "-0.01"],
+        ),
+        (
+            "EUR",
+            &[("2.5", "3.33", None)],
+            &["8.33"],
+            ["8.33", "0.00", "8.33"],
+        ),
+        // To even, these were 2 and 2.
+        (
+            "JPY",
+            &[("1.5", "1", None), ("2.5", "1", None)],
+            &["2", "3"],
+            ["5", "0", "5"],
+        ),
+        (
+            "KWD",
+            &[("0.0005", "1", None)],
+            &["0.001"],
+            ["0.001", "0.000", "0.001"],
+        ),
+        // Tax by line: 0.005 three times is 0.03, and on the sum it would be 0.02.
+        (
+            "EUR",
+            &[
+                ("1", "0.05", Some("0.1")),
+                ("1", "0.05", Some("0.1")),
+                ("1", "0.05", Some("0.1")),
+            ],
+            &["0.05", "0.05", "0.05"],
+            ["0.15", "0.03", "0.18"],
+        ),
+        (
+            "EUR",
+            &[("1", "-0.05", Some("0.1"))],
+            &["-0.05"],
+            ["-0.05", "-0.01", "-0.06"],
+        ),
+        // On what the line shows, not on what it was before it was rounded.
+        (
+            "EUR",
+            &[("0.5", "0.09", Some("0.1"))],
+            &["0.05"],
+            ["0.05", "0.01", "0.06"],
+        ),
+        (
+            "EUR",
+            &[
+                ("3", "19.99", Some("0.19")),
+                ("1", "100.00", None),
+                ("1", "10", Some("0")),
+            ],
+            &["59.97", "100.00", "10.00"],
+            ["169.97", "11.39", "181.36"],
+        ),
+        (
+            "EUR",
+            &[("0", "5.00", Some("1"))],
+            &["0.00"],
+            ["0.00", "0.00", "0.00"],
+        ),
+    ] {
+        let input = invoice_of(&organization, currency, lines);
+        let payload = owner.does("createInvoice", input, whole).await;
+        let invoice = &payload["invoice"];
+        let told: Vec<&str> = invoice["lineItems"]["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|line| line["amount"]["amount"].as_str().unwrap())
+            .collect();
+        assert_eq!(told, amounts, "{lines:?}");
+        let told = ["subtotal", "tax", "total"].map(|sum| invoice[sum]["amount"].as_str().unwrap());
+        assert_eq!(told, sums, "{lines:?}");
+    }
 }
 
 fn sources(dir: &Path, into: &mut Vec<PathBuf>) {

@@ -3,6 +3,7 @@
 
 use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
+use macro_rules_attribute::apply;
 use palisade::config::TrafficSettings;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -10,7 +11,9 @@ use sha2::{Digest as _, Sha256};
 use sqlx::Connection as _;
 use tokio::task::JoinSet;
 
-use crate::harness::{Caller, ServiceOptions, TestApp, attempt, eventually, run, settings};
+use crate::harness::{
+    Caller, ServiceOptions, TestApp, attempt, eventually, palisade_test, settings,
+};
 
 const GRAPHQL: &str = "application/graphql-response+json";
 const VIEWER: &str = "{ viewer { role } }";
@@ -75,263 +78,248 @@ fn hash(document: &str) -> String {
     })
 }
 
-#[test]
-fn a_query_is_answered_by_get_and_a_mutation_is_not() {
-    run(async {
-        let caller = caller(TrafficSettings::default()).await;
-        let (status, body) = sent(get(&caller, &[("query", VIEWER)])).await;
-        assert_eq!(
-            (status, &body["data"]),
-            (200, &json!({ "viewer": { "role": "OWNER" } }))
-        );
+#[apply(palisade_test)]
+async fn a_query_is_answered_by_get_and_a_mutation_is_not() {
+    let caller = caller(TrafficSettings::default()).await;
+    let (status, body) = sent(get(&caller, &[("query", VIEWER)])).await;
+    assert_eq!(
+        (status, &body["data"]),
+        (200, &json!({ "viewer": { "role": "OWNER" } }))
+    );
 
-        let document =
-            "query A($n: Int!) { projects(first: $n) { totalCount } } query B { __typename }";
-        let parameters = [
-            ("query", document),
-            ("operationName", "A"),
-            ("variables", r#"{"n":1}"#),
-            ("extensions", "{}"),
-            ("other", "is ignored"),
-        ];
-        let (_, body) = sent(get(&caller, &parameters)).await;
-        assert_eq!(body["data"], json!({ "projects": { "totalCount": 0 } }));
+    let document =
+        "query A($n: Int!) { projects(first: $n) { totalCount } } query B { __typename }";
+    let parameters = [
+        ("query", document),
+        ("operationName", "A"),
+        ("variables", r#"{"n":1}"#),
+        ("extensions", "{}"),
+        ("other", "is ignored"),
+    ];
+    let (_, body) = sent(get(&caller, &parameters)).await;
+    assert_eq!(body["data"], json!({ "projects": { "totalCount": 0 } }));
 
-        let rename =
-            r#"mutation { inviteUser(input: { email: "by@get.example" }) { user { id } } }"#;
-        let response = get(&caller, &[("query", rename)]).send().await.unwrap();
-        assert_eq!(response.status(), 405);
-        assert_eq!(header(&response, "allow"), "POST");
-        let users = caller.query("{ users { totalCount } }").await;
-        assert_eq!(users.data()["users"]["totalCount"], 5, "nobody was invited");
+    let rename = r#"mutation { inviteUser(input: { email: "by@get.example" }) { user { id } } }"#;
+    let response = get(&caller, &[("query", rename)]).send().await.unwrap();
+    assert_eq!(response.status(), 405);
+    assert_eq!(header(&response, "allow"), "POST");
+    let users = caller.query("{ users { totalCount } }").await;
+    assert_eq!(users.data()["users"]["totalCount"], 5, "nobody was invited");
 
-        for wrong in [
-            &[][..],
-            &[("query", VIEWER), ("query", VIEWER)],
-            &[("query", VIEWER), ("variables", "{")],
-            &[("query", VIEWER), ("variables", "[]")],
-            &[("query", VIEWER), ("extensions", "1")],
-        ] {
-            let (status, body) = sent(get(&caller, wrong)).await;
-            assert_eq!((status, code(&body)), (400, "BAD_USER_INPUT"), "{wrong:?}");
-        }
-        // Without a token a GET learns nothing, however it is asked.
-        let url = format!("{}?query=%7B__typename%7D", caller.url);
-        let stranger = caller.app.client.get(url).send().await.unwrap();
-        assert_eq!(stranger.status(), 401);
-    });
+    for wrong in [
+        &[][..],
+        &[("query", VIEWER), ("query", VIEWER)],
+        &[("query", VIEWER), ("variables", "{")],
+        &[("query", VIEWER), ("variables", "[]")],
+        &[("query", VIEWER), ("extensions", "1")],
+    ] {
+        let (status, body) = sent(get(&caller, wrong)).await;
+        assert_eq!((status, code(&body)), (400, "BAD_USER_INPUT"), "{wrong:?}");
+    }
+    // Without a token a GET learns nothing, however it is asked.
+    let url = format!("{}?query=%7B__typename%7D", caller.url);
+    let stranger = caller.app.client.get(url).send().await.unwrap();
+    assert_eq!(stranger.status(), 401);
 }
 
-#[test]
-fn the_client_says_what_it_reads() {
-    run(async {
-        let caller = caller(TrafficSettings::default()).await;
-        for (accept, status, kind) in [
-            (GRAPHQL, 200, GRAPHQL),
-            ("application/json", 200, "application/json"),
-            ("*/*", 200, "application/json"),
-            (
-                "application/json;q=0.1, application/graphql-response+json;q=0.2",
-                200,
-                GRAPHQL,
-            ),
-            ("text/html", 406, "application/json"),
-            ("application/xml, text/*", 406, "application/json"),
-        ] {
-            let request = post(&caller, &json!({ "query": VIEWER })).header("accept", accept);
-            let response = request.send().await.unwrap();
-            assert_eq!(response.status(), status, "{accept}");
-            let given = header(&response, "content-type");
-            assert_eq!(given, format!("{kind}; charset=utf-8"), "{accept}");
-        }
-    });
+#[apply(palisade_test)]
+async fn the_client_says_what_it_reads() {
+    let caller = caller(TrafficSettings::default()).await;
+    for (accept, status, kind) in [
+        (GRAPHQL, 200, GRAPHQL),
+        ("application/json", 200, "application/json"),
+        ("*/*", 200, "application/json"),
+        (
+            "application/json;q=0.1, application/graphql-response+json;q=0.2",
+            200,
+            GRAPHQL,
+        ),
+        ("text/html", 406, "application/json"),
+        ("application/xml, text/*", 406, "application/json"),
+    ] {
+        let request = post(&caller, &json!({ "query": VIEWER })).header("accept", accept);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), status, "{accept}");
+        let given = header(&response, "content-type");
+        assert_eq!(given, format!("{kind}; charset=utf-8"), "{accept}");
+    }
 }
 
-#[test]
-fn pages_call_only_from_allowed_origins() {
-    run(async {
-        let caller = caller(TrafficSettings {
-            cors_origins: vec!["https://app.example".to_owned()],
-            ..TrafficSettings::default()
-        })
-        .await;
-        let body = json!({ "query": VIEWER });
-        let from = |origin: &str| post(&caller, &body).header("origin", origin);
+#[apply(palisade_test)]
+async fn pages_call_only_from_allowed_origins() {
+    let caller = caller(TrafficSettings {
+        cors_origins: vec!["https://app.example".to_owned()],
+        ..TrafficSettings::default()
+    })
+    .await;
+    let body = json!({ "query": VIEWER });
+    let from = |origin: &str| post(&caller, &body).header("origin", origin);
 
-        let own = reqwest::Url::parse(&caller.url).unwrap();
-        let own = own.origin().ascii_serialization();
-        for origin in ["https://app.example", &own] {
-            assert_eq!(sent(from(origin)).await.0, 200, "{origin}");
-        }
-        let response = from("https://app.example").send().await.unwrap();
+    let own = reqwest::Url::parse(&caller.url).unwrap();
+    let own = own.origin().ascii_serialization();
+    for origin in ["https://app.example", &own] {
+        assert_eq!(sent(from(origin)).await.0, 200, "{origin}");
+    }
+    let response = from("https://app.example").send().await.unwrap();
+    assert_eq!(
+        header(&response, "access-control-allow-origin"),
+        "https://app.example"
+    );
+    for origin in [
+        "https://evil.example",
+        "null",
+        "https://app.example.evil.example",
+    ] {
+        let response = from(origin).send().await.unwrap();
         assert_eq!(
             header(&response, "access-control-allow-origin"),
-            "https://app.example"
+            "",
+            "{origin}"
         );
-        for origin in [
-            "https://evil.example",
-            "null",
-            "https://app.example.evil.example",
-        ] {
-            let response = from(origin).send().await.unwrap();
-            assert_eq!(
-                header(&response, "access-control-allow-origin"),
-                "",
-                "{origin}"
-            );
-            assert_eq!(response.status(), 403, "{origin}");
-            let body: Value = response.json().await.unwrap();
-            assert_eq!(code(&body), "CSRF_BLOCKED", "{origin}");
-            let (status, _) =
-                sent(get(&caller, &[("query", VIEWER)]).header("origin", origin)).await;
-            assert_eq!(status, 403, "{origin}");
-        }
+        assert_eq!(response.status(), 403, "{origin}");
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(code(&body), "CSRF_BLOCKED", "{origin}");
+        let (status, _) = sent(get(&caller, &[("query", VIEWER)]).header("origin", origin)).await;
+        assert_eq!(status, 403, "{origin}");
+    }
 
-        // What a browser asks before it sends anything else than a form.
-        let ask = |origin: &str| {
-            let client = &caller.app.client;
-            client
-                .request(Method::OPTIONS, &caller.url)
-                .header("origin", origin)
-                .header("access-control-request-method", "POST")
-                .header(
-                    "access-control-request-headers",
-                    "authorization,idempotency-key,prefer",
-                )
-        };
-        let allowed = ask("https://app.example").send().await.unwrap();
-        assert_eq!(allowed.status(), 200);
-        assert_eq!(
-            header(&allowed, "access-control-allow-origin"),
-            "https://app.example"
-        );
-        for name in ["authorization", "content-type", "idempotency-key", "prefer"] {
-            let names = header(&allowed, "access-control-allow-headers");
-            assert!(
-                names.split(',').any(|one| one == name),
-                "{name} is not in {names}"
-            );
-        }
-        let refused = ask("https://evil.example").send().await.unwrap();
-        assert_eq!(header(&refused, "access-control-allow-origin"), "");
-    });
-}
-
-#[test]
-fn long_answers_are_compressed_for_those_who_ask() {
-    run(async {
-        let caller = caller(TrafficSettings::default()).await;
-        let long = json!({ "query": "{ currencies { code name minorDigits } }" });
-        let plain = post(&caller, &long).send().await.unwrap();
-        assert_eq!(header(&plain, "content-encoding"), "");
-        let plain = plain.bytes().await.unwrap().len();
-        for encoding in ["gzip", "br"] {
-            let request = post(&caller, &long).header("accept-encoding", encoding);
-            let response = request.send().await.unwrap();
-            assert_eq!(header(&response, "content-encoding"), encoding);
-            let size = response.bytes().await.unwrap().len();
-            assert!(size * 2 < plain, "{encoding}: {size} of {plain} bytes");
-        }
-        let short = post(&caller, &json!({ "query": VIEWER })).header("accept-encoding", "gzip");
-        let short = short.send().await.unwrap();
-        assert_eq!(header(&short, "content-encoding"), "");
-    });
-}
-
-#[test]
-fn a_batch_is_refused_unless_it_is_allowed_and_short() {
-    run(async {
-        let closed = caller(TrafficSettings::default()).await;
-        let batch = |count: usize| Value::Array(vec![json!({ "query": VIEWER }); count]);
-        let (status, body) = sent(post(&closed, &batch(1))).await;
-        assert_eq!((status, code(&body)), (400, "BAD_USER_INPUT"));
-
-        let open = caller(TrafficSettings {
-            max_batch: 3,
-            ..TrafficSettings::default()
-        })
-        .await;
-        let (status, body) = sent(post(&open, &batch(3))).await;
-        assert_eq!(status, 200);
-        let answers = body.as_array().unwrap();
-        assert_eq!(answers.len(), 3);
+    // What a browser asks before it sends anything else than a form.
+    let ask = |origin: &str| {
+        let client = &caller.app.client;
+        client
+            .request(Method::OPTIONS, &caller.url)
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header(
+                "access-control-request-headers",
+                "authorization,idempotency-key,prefer",
+            )
+    };
+    let allowed = ask("https://app.example").send().await.unwrap();
+    assert_eq!(allowed.status(), 200);
+    assert_eq!(
+        header(&allowed, "access-control-allow-origin"),
+        "https://app.example"
+    );
+    for name in ["authorization", "content-type", "idempotency-key", "prefer"] {
+        let names = header(&allowed, "access-control-allow-headers");
         assert!(
-            answers
-                .iter()
-                .all(|answer| answer["data"]["viewer"]["role"] == "OWNER")
+            names.split(',').any(|one| one == name),
+            "{name} is not in {names}"
         );
-        for wrong in [batch(0), batch(4), json!([1])] {
-            let (status, body) = sent(post(&open, &wrong)).await;
-            assert_eq!((status, code(&body)), (400, "BAD_USER_INPUT"), "{wrong}");
-        }
-        let (status, _) = sent(post(&open, &batch(2)).header("idempotency-key", "k")).await;
-        assert_eq!(status, 400);
-
-        // Each is its own operation: what one of them is refused for does not touch the others.
-        let mixed = json!([
-            { "query": "{" },
-            { "query": r#"mutation { createOrganization(input: { name: "Batched" }) { organization { name } } }"# },
-            { "query": "{ organizations { nodes { name } } }" },
-        ]);
-        let (_, body) = sent(post(&open, &mixed)).await;
-        assert_eq!(code(&body[0]), "GRAPHQL_PARSE_FAILED");
-        assert_eq!(
-            body[2]["data"]["organizations"]["nodes"],
-            json!([{ "name": "Batched" }])
-        );
-    });
+    }
+    let refused = ask("https://evil.example").send().await.unwrap();
+    assert_eq!(header(&refused, "access-control-allow-origin"), "");
 }
 
-#[test]
-fn a_document_is_learned_by_its_hash_for_its_tenant_alone() {
-    run(async {
-        let app = TestApp::shared().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        let learning = palisade::config::ServiceSettings {
-            traffic: TrafficSettings {
-                apq_bytes: 1_000_000,
-                ..TrafficSettings::default()
-            },
-            ..settings(ServiceOptions::default())
-        };
-        let url = app.serve_with(&app.database, learning).await;
-        let (acme, globex) = (acme.owner().at(&url), globex.owner().at(&url));
+#[apply(palisade_test)]
+async fn long_answers_are_compressed_for_those_who_ask() {
+    let caller = caller(TrafficSettings::default()).await;
+    let long = json!({ "query": "{ currencies { code name minorDigits } }" });
+    let plain = post(&caller, &long).send().await.unwrap();
+    assert_eq!(header(&plain, "content-encoding"), "");
+    let plain = plain.bytes().await.unwrap().len();
+    for encoding in ["gzip", "br"] {
+        let request = post(&caller, &long).header("accept-encoding", encoding);
+        let response = request.send().await.unwrap();
+        assert_eq!(header(&response, "content-encoding"), encoding);
+        let size = response.bytes().await.unwrap().len();
+        assert!(size * 2 < plain, "{encoding}: {size} of {plain} bytes");
+    }
+    let short = post(&caller, &json!({ "query": VIEWER })).header("accept-encoding", "gzip");
+    let short = short.send().await.unwrap();
+    assert_eq!(header(&short, "content-encoding"), "");
+}
 
-        let document = "query Role { viewer { role } }";
-        let named = json!({ "extensions": { "persistedQuery": { "version": 1, "sha256Hash": hash(document) } } });
-        let mut taught = named.clone();
-        taught["query"] = json!(document);
-        let (_, body) = sent(post(&acme, &named)).await;
-        assert_eq!(code(&body), "PERSISTED_QUERY_NOT_FOUND");
-        assert_eq!(body["errors"][0]["message"], "PersistedQueryNotFound");
-        assert_eq!(
-            sent(post(&acme, &taught)).await.1["data"]["viewer"]["role"],
-            "OWNER"
-        );
-        assert_eq!(
-            sent(post(&acme, &named)).await.1["data"]["viewer"]["role"],
-            "OWNER"
-        );
-        let extensions = named["extensions"].to_string();
-        let (status, body) = sent(get(&acme, &[("extensions", &extensions)])).await;
-        assert_eq!(
-            (status, &body["data"]["viewer"]["role"]),
-            (200, &json!("OWNER"))
-        );
-        // Nobody learns what another tenant's clients ask for.
-        assert_eq!(
-            code(&sent(post(&globex, &named)).await.1),
-            "PERSISTED_QUERY_NOT_FOUND"
-        );
+#[apply(palisade_test)]
+async fn a_batch_is_refused_unless_it_is_allowed_and_short() {
+    let closed = caller(TrafficSettings::default()).await;
+    let batch = |count: usize| Value::Array(vec![json!({ "query": VIEWER }); count]);
+    let (status, body) = sent(post(&closed, &batch(1))).await;
+    assert_eq!((status, code(&body)), (400, "BAD_USER_INPUT"));
 
-        let mut lie = named.clone();
-        lie["query"] = json!("{ tenant { name } }");
-        assert_eq!(code(&sent(post(&globex, &lie)).await.1), "BAD_USER_INPUT");
-        assert_eq!(
-            code(&sent(post(&globex, &named)).await.1),
-            "PERSISTED_QUERY_NOT_FOUND"
-        );
-    });
+    let open = caller(TrafficSettings {
+        max_batch: 3,
+        ..TrafficSettings::default()
+    })
+    .await;
+    let (status, body) = sent(post(&open, &batch(3))).await;
+    assert_eq!(status, 200);
+    let answers = body.as_array().unwrap();
+    assert_eq!(answers.len(), 3);
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer["data"]["viewer"]["role"] == "OWNER")
+    );
+    for wrong in [batch(0), batch(4), json!([1])] {
+        let (status, body) = sent(post(&open, &wrong)).await;
+        assert_eq!((status, code(&body)), (400, "BAD_USER_INPUT"), "{wrong}");
+    }
+    let (status, _) = sent(post(&open, &batch(2)).header("idempotency-key", "k")).await;
+    assert_eq!(status, 400);
+
+    // Each is its own operation: what one of them is refused for does not touch the others.
+    let mixed = json!([
+        { "query": "{" },
+        { "query": r#"mutation { createOrganization(input: { name: "Batched" }) { organization { name } } }"# },
+        { "query": "{ organizations { nodes { name } } }" },
+    ]);
+    let (_, body) = sent(post(&open, &mixed)).await;
+    assert_eq!(code(&body[0]), "GRAPHQL_PARSE_FAILED");
+    assert_eq!(
+        body[2]["data"]["organizations"]["nodes"],
+        json!([{ "name": "Batched" }])
+    );
+}
+
+#[apply(palisade_test)]
+async fn a_document_is_learned_by_its_hash_for_its_tenant_alone(app: &'static TestApp) {
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    let learning = palisade::config::ServiceSettings {
+        traffic: TrafficSettings {
+            apq_bytes: 1_000_000,
+            ..TrafficSettings::default()
+        },
+        ..settings(ServiceOptions::default())
+    };
+    let url = app.serve_with(&app.database, learning).await;
+    let (acme, globex) = (acme.owner().at(&url), globex.owner().at(&url));
+
+    let document = "query Role { viewer { role } }";
+    let named = json!({ "extensions": { "persistedQuery": { "version": 1, "sha256Hash": hash(document) } } });
+    let mut taught = named.clone();
+    taught["query"] = json!(document);
+    let (_, body) = sent(post(&acme, &named)).await;
+    assert_eq!(code(&body), "PERSISTED_QUERY_NOT_FOUND");
+    assert_eq!(body["errors"][0]["message"], "PersistedQueryNotFound");
+    assert_eq!(
+        sent(post(&acme, &taught)).await.1["data"]["viewer"]["role"],
+        "OWNER"
+    );
+    assert_eq!(
+        sent(post(&acme, &named)).await.1["data"]["viewer"]["role"],
+        "OWNER"
+    );
+    let extensions = named["extensions"].to_string();
+    let (status, body) = sent(get(&acme, &[("extensions", &extensions)])).await;
+    assert_eq!(
+        (status, &body["data"]["viewer"]["role"]),
+        (200, &json!("OWNER"))
+    );
+    // Nobody learns what another tenant's clients ask for.
+    assert_eq!(
+        code(&sent(post(&globex, &named)).await.1),
+        "PERSISTED_QUERY_NOT_FOUND"
+    );
+
+    let mut lie = named.clone();
+    lie["query"] = json!("{ tenant { name } }");
+    assert_eq!(code(&sent(post(&globex, &lie)).await.1), "BAD_USER_INPUT");
+    assert_eq!(
+        code(&sent(post(&globex, &named)).await.1),
+        "PERSISTED_QUERY_NOT_FOUND"
+    );
 }
 
 fn manifest(documents: &Value) -> PathBuf {
@@ -341,257 +329,240 @@ fn manifest(documents: &Value) -> PathBuf {
     path
 }
 
-#[test]
-fn only_trusted_documents_run_where_that_is_said() {
-    run(async {
-        let path = manifest(&json!({ "role": VIEWER }));
-        let strict = caller(TrafficSettings {
-            trusted_documents: Some(path.clone()),
-            only_trusted: true,
-            apq_bytes: 1_000_000,
-            ..TrafficSettings::default()
-        })
-        .await;
-        let open = caller(TrafficSettings {
-            trusted_documents: Some(path.clone()),
-            ..TrafficSettings::default()
-        })
-        .await;
-        std::fs::remove_file(&path).unwrap();
-        let role = json!({ "viewer": { "role": "OWNER" } });
-        for body in [
-            json!({ "documentId": "role" }),
-            json!({ "documentId": format!("sha256:{}", hash(VIEWER)) }),
-            json!({ "query": VIEWER }),
-        ] {
-            for caller in [&strict, &open] {
-                let (status, answer) = sent(post(caller, &body)).await;
-                assert_eq!((status, &answer["data"]), (200, &role), "{body}");
-            }
-        }
-        let (_, by_get) = sent(get(&strict, &[("documentId", "role")])).await;
-        assert_eq!(by_get["data"], role);
-
-        let other = json!({ "query": "{ tenant { name } }" });
-        assert_eq!(
-            code(&sent(post(&strict, &other)).await.1),
-            "DOCUMENT_NOT_TRUSTED"
-        );
-        let request = post(&strict, &other).header("accept", GRAPHQL);
-        assert_eq!(sent(request).await.0, 400);
-        assert!(sent(post(&open, &other)).await.1["data"]["tenant"].is_object());
+#[apply(palisade_test)]
+async fn only_trusted_documents_run_where_that_is_said() {
+    let path = manifest(&json!({ "role": VIEWER }));
+    let strict = caller(TrafficSettings {
+        trusted_documents: Some(path.clone()),
+        only_trusted: true,
+        apq_bytes: 1_000_000,
+        ..TrafficSettings::default()
+    })
+    .await;
+    let open = caller(TrafficSettings {
+        trusted_documents: Some(path.clone()),
+        ..TrafficSettings::default()
+    })
+    .await;
+    std::fs::remove_file(&path).unwrap();
+    let role = json!({ "viewer": { "role": "OWNER" } });
+    for body in [
+        json!({ "documentId": "role" }),
+        json!({ "documentId": format!("sha256:{}", hash(VIEWER)) }),
+        json!({ "query": VIEWER }),
+    ] {
         for caller in [&strict, &open] {
-            let (_, answer) = sent(post(caller, &json!({ "documentId": "other" }))).await;
-            assert_eq!(code(&answer), "DOCUMENT_NOT_TRUSTED");
+            let (status, answer) = sent(post(caller, &body)).await;
+            assert_eq!((status, &answer["data"]), (200, &role), "{body}");
         }
-    });
+    }
+    let (_, by_get) = sent(get(&strict, &[("documentId", "role")])).await;
+    assert_eq!(by_get["data"], role);
+
+    let other = json!({ "query": "{ tenant { name } }" });
+    assert_eq!(
+        code(&sent(post(&strict, &other)).await.1),
+        "DOCUMENT_NOT_TRUSTED"
+    );
+    let request = post(&strict, &other).header("accept", GRAPHQL);
+    assert_eq!(sent(request).await.0, 400);
+    assert!(sent(post(&open, &other)).await.1["data"]["tenant"].is_object());
+    for caller in [&strict, &open] {
+        let (_, answer) = sent(post(caller, &json!({ "documentId": "other" }))).await;
+        assert_eq!(code(&answer), "DOCUMENT_NOT_TRUSTED");
+    }
 }
 
-#[test]
-fn every_answer_says_what_it_cost_and_what_is_left() {
-    run(async {
-        let caller = caller(TrafficSettings {
+#[apply(palisade_test)]
+async fn every_answer_says_what_it_cost_and_what_is_left() {
+    let caller = caller(TrafficSettings {
+        tenant_budget: 1_000,
+        ..TrafficSettings::default()
+    })
+    .await;
+    let response = post(
+        &caller,
+        &json!({ "query": "{ users(first: 50) { nodes { email } } }" }),
+    );
+    let response = response.send().await.unwrap();
+    assert_eq!(
+        header(&response, "ratelimit-policy"),
+        r#""rows";q=1000;w=60"#
+    );
+    let left = left(&response);
+    let body: Value = response.json().await.unwrap();
+    // A page of 50 and the row read ahead; five users are there.
+    assert_eq!(
+        body["extensions"]["cost"],
+        json!({ "requested": 51, "actual": 5 })
+    );
+    // What was not fetched is given back.
+    assert!((990..=999).contains(&left), "{left}");
+    let wrong = json!({ "query": "{ users(first: 100) { nodes { nothing } } }" });
+    let response = post(&caller, &wrong).send().await.unwrap();
+    assert!(self::left(&response) >= left, "nothing was fetched");
+
+    // The field tells what is left once the operation has paid for all that it may fetch.
+    let asked = "{ rateLimit { limit remaining cost resetsInSeconds } users(first: 50) { nodes { email } } }";
+    let answer = caller.query(asked).await;
+    let told = &answer.data()["rateLimit"];
+    assert_eq!((&told["limit"], &told["cost"]), (&json!(1_000), &json!(52)));
+    let remaining = told["remaining"].as_u64().unwrap();
+    assert!((938..=948).contains(&remaining), "{remaining}");
+    // A thousand rows come back in a minute: some 60 in 3 to 4 seconds.
+    let resets = told["resetsInSeconds"].as_u64().unwrap();
+    assert!((3..=4).contains(&resets), "{resets}");
+}
+
+#[apply(palisade_test)]
+async fn what_is_fetched_beyond_what_was_asked_for_is_paid_as_well() {
+    let caller = caller(TrafficSettings {
+        tenant_budget: 1_000,
+        ..TrafficSettings::default()
+    })
+    .await;
+    let response = post(&caller, &json!({ "query": "{ currencies { code } }" }));
+    let response = response.send().await.unwrap();
+    let left = left(&response);
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(
+        body["extensions"]["cost"],
+        json!({ "requested": 1, "actual": 48 })
+    );
+    assert!((952..=957).contains(&left), "{left}");
+}
+
+#[apply(palisade_test)]
+async fn what_was_not_fetched_goes_back_if_the_client_goes_away() {
+    let app = TestApp::shared().await.in_own_database(&[]).await;
+    let tenant = app.tenant().await;
+    let bounded = palisade::config::ServiceSettings {
+        traffic: TrafficSettings {
             tenant_budget: 1_000,
+            tenant_places: Some(1),
             ..TrafficSettings::default()
+        },
+        ..settings(ServiceOptions {
+            acquire_timeout_ms: 30_000,
+            ..ServiceOptions::default()
         })
-        .await;
-        let response = post(
-            &caller,
-            &json!({ "query": "{ users(first: 50) { nodes { email } } }" }),
-        );
-        let response = response.send().await.unwrap();
-        assert_eq!(
-            header(&response, "ratelimit-policy"),
-            r#""rows";q=1000;w=60"#
-        );
-        let left = left(&response);
-        let body: Value = response.json().await.unwrap();
-        // A page of 50 and the row read ahead; five users are there.
-        assert_eq!(
-            body["extensions"]["cost"],
-            json!({ "requested": 51, "actual": 5 })
-        );
-        // What was not fetched is given back.
-        assert!((990..=999).contains(&left), "{left}");
-        let wrong = json!({ "query": "{ users(first: 100) { nodes { nothing } } }" });
-        let response = post(&caller, &wrong).send().await.unwrap();
-        assert!(self::left(&response) >= left, "nothing was fetched");
+    };
+    let url = app.serve_with(&app.database, bounded).await;
+    let caller = tenant.owner().at(&url);
+    let mut holder = app.connect("postgres").await;
+    let lock = "begin; lock table projects in access exclusive mode";
+    attempt(&mut holder, lock.to_owned()).await.unwrap();
 
-        // The field tells what is left once the operation has paid for all that it may fetch.
-        let asked = "{ rateLimit { limit remaining cost resetsInSeconds } users(first: 50) { nodes { email } } }";
-        let answer = caller.query(asked).await;
-        let told = &answer.data()["rateLimit"];
-        assert_eq!((&told["limit"], &told["cost"]), (&json!(1_000), &json!(52)));
-        let remaining = told["remaining"].as_u64().unwrap();
-        assert!((938..=948).contains(&remaining), "{remaining}");
-        // A thousand rows come back in a minute: some 60 in 3 to 4 seconds.
-        let resets = told["resetsInSeconds"].as_u64().unwrap();
-        assert!((3..=4).contains(&resets), "{resets}");
-    });
+    let costly = json!({ "query": "{ projects(first: 80) { nodes { invoices(first: 3) { nodes { id } } } } }" });
+    let now = async || {
+        // It is refused, and takes neither budget nor place.
+        let response = post(&caller, &json!({ "query": "{" }));
+        left(&response.send().await.unwrap())
+    };
+    let waits = tokio::spawn(post(&caller, &costly).send());
+    eventually("one waits for the lock", async || now().await < 700).await;
+    let queues = tokio::spawn(post(&caller, &costly).send());
+    eventually("and one for its turn", async || now().await < 300).await;
+    queues.abort();
+    waits.abort();
+    // In the half minute that this may take, the budget alone would not fill up so far.
+    eventually("both went back", async || now().await > 980).await;
+    attempt(&mut holder, "rollback".to_owned()).await.unwrap();
 }
 
-#[test]
-fn what_is_fetched_beyond_what_was_asked_for_is_paid_as_well() {
-    run(async {
-        let caller = caller(TrafficSettings {
-            tenant_budget: 1_000,
+#[apply(palisade_test)]
+async fn there_is_no_rate_limit_where_the_service_sets_none() {
+    let caller = caller(TrafficSettings::default()).await;
+    let answer = caller.query("{ rateLimit { limit } }").await;
+    assert_eq!(answer.data()["rateLimit"], Value::Null);
+}
+
+#[apply(palisade_test)]
+async fn a_tenant_over_its_budget_waits_and_the_others_do_not(app: &'static TestApp) {
+    let (greedy, modest) = (app.tenant().await, app.tenant().await);
+    let bounded = palisade::config::ServiceSettings {
+        traffic: TrafficSettings {
+            tenant_budget: 60,
             ..TrafficSettings::default()
+        },
+        ..settings(ServiceOptions::default())
+    };
+    let url = app.serve_with(&app.database, bounded).await;
+    let (greedy, modest) = (greedy.owner().at(&url), modest.owner().at(&url));
+    // More than the whole budget passes while it is full; then five rows are gone.
+    let all = json!({ "query": "{ users(first: 100) { nodes { email } } }" });
+    assert_eq!(sent(post(&greedy, &all)).await.0, 200);
+    let response = post(&greedy, &all).send().await.unwrap();
+    assert_eq!(response.status(), 429);
+    let wait: u64 = header(&response, "retry-after").parse().unwrap();
+    assert!((1..=6).contains(&wait), "a row a second: {wait}");
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(code(&body), "RATE_LIMITED");
+    assert_eq!(
+        sent(post(&modest, &all)).await.0,
+        200,
+        "the others are not held up"
+    );
+    eventually("the budget has filled up again", async || {
+        sent(post(&greedy, &all)).await.0 == 200
+    })
+    .await;
+}
+
+#[apply(palisade_test)]
+async fn one_tenant_cannot_take_every_place(app: &'static TestApp) {
+    let (greedy, modest) = (app.tenant().await, app.tenant().await);
+    let seed = greedy.seed(1, 0).await;
+    let shared = palisade::config::ServiceSettings {
+        traffic: TrafficSettings {
+            tenant_places: Some(2),
+            ..TrafficSettings::default()
+        },
+        ..settings(ServiceOptions {
+            pool_size: 3,
+            ..ServiceOptions::default()
         })
-        .await;
-        let response = post(&caller, &json!({ "query": "{ currencies { code } }" }));
-        let response = response.send().await.unwrap();
-        let left = left(&response);
-        let body: Value = response.json().await.unwrap();
-        assert_eq!(
-            body["extensions"]["cost"],
-            json!({ "requested": 1, "actual": 48 })
-        );
-        assert!((952..=957).contains(&left), "{left}");
-    });
-}
+    };
+    let url = app.serve_with(&app.database, shared).await;
+    let (greedy_caller, modest) = (greedy.owner().at(&url), modest.owner().at(&url));
 
-#[test]
-fn what_was_not_fetched_goes_back_if_the_client_goes_away() {
-    run(async {
-        let app = TestApp::shared().await.in_own_database(&[]).await;
-        let tenant = app.tenant().await;
-        let bounded = palisade::config::ServiceSettings {
-            traffic: TrafficSettings {
-                tenant_budget: 1_000,
-                tenant_places: Some(1),
-                ..TrafficSettings::default()
-            },
-            ..settings(ServiceOptions {
-                acquire_timeout_ms: 30_000,
-                ..ServiceOptions::default()
-            })
-        };
-        let url = app.serve_with(&app.database, bounded).await;
-        let caller = tenant.owner().at(&url);
-        let mut holder = app.connect("postgres").await;
-        let lock = "begin; lock table projects in access exclusive mode";
-        attempt(&mut holder, lock.to_owned()).await.unwrap();
-
-        let costly = json!({ "query": "{ projects(first: 80) { nodes { invoices(first: 3) { nodes { id } } } } }" });
-        let now = async || {
-            // It is refused, and takes neither budget nor place.
-            let response = post(&caller, &json!({ "query": "{" }));
-            left(&response.send().await.unwrap())
-        };
-        let waits = tokio::spawn(post(&caller, &costly).send());
-        eventually("one waits for the lock", async || now().await < 700).await;
-        let queues = tokio::spawn(post(&caller, &costly).send());
-        eventually("and one for its turn", async || now().await < 300).await;
-        queues.abort();
-        waits.abort();
-        // In the half minute that this may take, the budget alone would not fill up so far.
-        eventually("both went back", async || now().await > 980).await;
-        attempt(&mut holder, "rollback".to_owned()).await.unwrap();
-    });
-}
-
-#[test]
-fn there_is_no_rate_limit_where_the_service_sets_none() {
-    run(async {
-        let caller = caller(TrafficSettings::default()).await;
-        let answer = caller.query("{ rateLimit { limit } }").await;
-        assert_eq!(answer.data()["rateLimit"], Value::Null);
-    });
-}
-
-#[test]
-fn a_tenant_over_its_budget_waits_and_the_others_do_not() {
-    run(async {
-        let app = TestApp::shared().await;
-        let (greedy, modest) = (app.tenant().await, app.tenant().await);
-        let bounded = palisade::config::ServiceSettings {
-            traffic: TrafficSettings {
-                tenant_budget: 60,
-                ..TrafficSettings::default()
-            },
-            ..settings(ServiceOptions::default())
-        };
-        let url = app.serve_with(&app.database, bounded).await;
-        let (greedy, modest) = (greedy.owner().at(&url), modest.owner().at(&url));
-        // More than the whole budget passes while it is full; then five rows are gone.
-        let all = json!({ "query": "{ users(first: 100) { nodes { email } } }" });
-        assert_eq!(sent(post(&greedy, &all)).await.0, 200);
-        let response = post(&greedy, &all).send().await.unwrap();
-        assert_eq!(response.status(), 429);
-        let wait: u64 = header(&response, "retry-after").parse().unwrap();
-        assert!((1..=6).contains(&wait), "a row a second: {wait}");
-        let body: Value = response.json().await.unwrap();
-        assert_eq!(code(&body), "RATE_LIMITED");
-        assert_eq!(
-            sent(post(&modest, &all)).await.0,
-            200,
-            "the others are not held up"
-        );
-        eventually("the budget has filled up again", async || {
-            sent(post(&greedy, &all)).await.0 == 200
-        })
-        .await;
-    });
-}
-
-#[test]
-fn one_tenant_cannot_take_every_place() {
-    run(async {
-        let app = TestApp::shared().await;
-        let (greedy, modest) = (app.tenant().await, app.tenant().await);
-        let seed = greedy.seed(1, 0).await;
-        let shared = palisade::config::ServiceSettings {
-            traffic: TrafficSettings {
-                tenant_places: Some(2),
-                ..TrafficSettings::default()
-            },
-            ..settings(ServiceOptions {
-                pool_size: 3,
-                ..ServiceOptions::default()
-            })
-        };
-        let url = app.serve_with(&app.database, shared).await;
-        let (greedy_caller, modest) = (greedy.owner().at(&url), modest.owner().at(&url));
-
-        // Somebody holds a row, so that whoever wants to change it waits.
-        let mut holder = app.connect("postgres").await;
-        let mut held = holder.begin().await.unwrap();
-        let lock = format!(
-            "select from projects where id = '{}' for update",
-            seed.projects[0]
-        );
-        attempt(&mut held, lock).await.unwrap();
-        let rename = json!({ "query": format!(
-            r#"mutation {{ updateProject(input: {{ id: "{}", name: "Held" }}) {{ project {{ name }} userErrors {{ code }} }} }}"#,
-            crate::harness::id("prj", seed.projects[0]),
-        ) });
-        let mut waiting = JoinSet::new();
-        for _ in 0..10 {
-            let request = post(&greedy_caller, &rename);
-            waiting.spawn(async move { sent(request).await });
-        }
-        let active = "select count(*) from pg_stat_activity
-                      where application_name like 'palisade %' and wait_event_type = 'Lock'
-                        and datname = current_database() and query like 'UPDATE \"projects\"%'";
-        let mut watcher = app.connect("postgres").await;
-        eventually("as many as may run at once are at the row", async || {
-            let count: i64 = sqlx::query_scalar(active)
-                .fetch_one(&mut watcher)
-                .await
-                .unwrap();
-            assert!(count <= 2, "{count} run at once");
-            count == 2
-        })
-        .await;
-        // The third connection is for the others.
-        let answer = tokio::time::timeout(Duration::from_secs(1), modest.query(VIEWER)).await;
-        assert_eq!(answer.expect("held up").data()["viewer"]["role"], "OWNER");
-        held.rollback().await.unwrap();
-        while let Some(answered) = waiting.join_next().await {
-            let (status, body) = answered.unwrap();
-            let done =
-                json!({ "updateProject": { "project": { "name": "Held" }, "userErrors": [] } });
-            assert_eq!((status, &body["data"]), (200, &done), "{body}");
-        }
-    });
+    // Somebody holds a row, so that whoever wants to change it waits.
+    let mut holder = app.connect("postgres").await;
+    let mut held = holder.begin().await.unwrap();
+    let lock = format!(
+        "select from projects where id = '{}' for update",
+        seed.projects[0]
+    );
+    attempt(&mut held, lock).await.unwrap();
+    let rename = json!({ "query": format!(
+        r#"mutation {{ updateProject(input: {{ id: "{}", name: "Held" }}) {{ project {{ name }} userErrors {{ code }} }} }}"#,
+        crate::harness::id("prj", seed.projects[0]),
+    ) });
+    let mut waiting = JoinSet::new();
+    for _ in 0..10 {
+        let request = post(&greedy_caller, &rename);
+        waiting.spawn(async move { sent(request).await });
+    }
+    let active = "select count(*) from pg_stat_activity
+                  where application_name like 'palisade %' and wait_event_type = 'Lock'
+                    and datname = current_database() and query like 'UPDATE \"projects\"%'";
+    let mut watcher = app.connect("postgres").await;
+    eventually("as many as may run at once are at the row", async || {
+        let count: i64 = sqlx::query_scalar(active)
+            .fetch_one(&mut watcher)
+            .await
+            .unwrap();
+        assert!(count <= 2, "{count} run at once");
+        count == 2
+    })
+    .await;
+    // The third connection is for the others.
+    let answer = tokio::time::timeout(Duration::from_secs(1), modest.query(VIEWER)).await;
+    assert_eq!(answer.expect("held up").data()["viewer"]["role"], "OWNER");
+    held.rollback().await.unwrap();
+    while let Some(answered) = waiting.join_next().await {
+        let (status, body) = answered.unwrap();
+        let done = json!({ "updateProject": { "project": { "name": "Held" }, "userErrors": [] } });
+        assert_eq!((status, &body["data"]), (200, &done), "{body}");
+    }
 }

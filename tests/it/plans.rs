@@ -1,11 +1,12 @@
 //! Plans: the hot statements find their rows by an index, as the role of the service.
 
+use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use crate::harness::{Caller, ServiceOptions, TestApp, id, run};
+use crate::harness::{Caller, ServiceOptions, TestApp, id, palisade_test};
 
 /// Two tenants with so many rows that no plan reads a table for want of a better one.
 struct Big {
@@ -237,193 +238,189 @@ fn args<const N: usize>(values: [&dyn std::fmt::Display; N]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
 }
 
-#[test]
+#[apply(palisade_test)]
 #[expect(
     clippy::too_many_lines,
     reason = "one table of statements, each with its plan"
 )]
-fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and_cursor() {
-    run(async {
-        let mut big = Big::fill().await;
-        let (tenant, project, organization) = (big.tenant, big.project, big.organization);
-        let nobody = Uuid::now_v7();
-        let at = "2026-02-01T00:00:00Z";
-        let parents = format!("{{{project},{nobody}}}");
-        let organizations = format!("{{{organization},{nobody}}}");
-        let project_id = id("prj", project);
-        let organization_id = id("org", organization);
+async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and_cursor() {
+    let mut big = Big::fill().await;
+    let (tenant, project, organization) = (big.tenant, big.project, big.organization);
+    let nobody = Uuid::now_v7();
+    let at = "2026-02-01T00:00:00Z";
+    let parents = format!("{{{project},{nobody}}}");
+    let organizations = format!("{{{organization},{nobody}}}");
+    let project_id = id("prj", project);
+    let organization_id = id("org", organization);
 
-        // A cursor of each list, from the service itself.
-        let cursor = |answer: &Value| answer["pageInfo"]["endCursor"].as_str().unwrap().to_owned();
-        let lists = big
-            .caller
-            .query(&format!(
-                "{{ projects {{ pageInfo {{ endCursor }} }} invoices {{ pageInfo {{ endCursor }} }}
-                    auditLogs {{ pageInfo {{ endCursor }} }}
-                    project(id: \"{project_id}\") {{ auditLogs(first: 1) {{ pageInfo {{ endCursor }} }}
-                                                   invoices(first: 1) {{ pageInfo {{ endCursor }} }} }} }}"
-            ))
-            .await;
-        let lists = lists.data().clone();
-        let (after_projects, after_invoices, after_logs) = (
-            cursor(&lists["projects"]),
-            cursor(&lists["invoices"]),
-            cursor(&lists["auditLogs"]),
-        );
+    // A cursor of each list, from the service itself.
+    let cursor = |answer: &Value| answer["pageInfo"]["endCursor"].as_str().unwrap().to_owned();
+    let lists = big
+        .caller
+        .query(&format!(
+            "{{ projects {{ pageInfo {{ endCursor }} }} invoices {{ pageInfo {{ endCursor }} }}
+                auditLogs {{ pageInfo {{ endCursor }} }}
+                project(id: \"{project_id}\") {{ auditLogs(first: 1) {{ pageInfo {{ endCursor }} }}
+                                               invoices(first: 1) {{ pageInfo {{ endCursor }} }} }} }}"
+        ))
+        .await;
+    let lists = lists.data().clone();
+    let (after_projects, after_invoices, after_logs) = (
+        cursor(&lists["projects"]),
+        cursor(&lists["invoices"]),
+        cursor(&lists["auditLogs"]),
+    );
 
-        let tenant_is = "tenant_id = ";
-        let behind = "ROW(created_at, id) < ROW(";
-        let behind_log = "ROW(occurred_at, id) < ROW(";
-        let parent = |column: &str| format!("{column} = ");
-        for (document, table, index, condition, arguments) in [
-            // Root lists: the first page, and one after a cursor.
-            (
-                "{ projects { nodes { id } } }".to_owned(),
-                "projects",
-                "projects_created_at_idx",
-                vec![tenant_is.to_owned()],
-                args([&tenant, &21]),
+    let tenant_is = "tenant_id = ";
+    let behind = "ROW(created_at, id) < ROW(";
+    let behind_log = "ROW(occurred_at, id) < ROW(";
+    let parent = |column: &str| format!("{column} = ");
+    for (document, table, index, condition, arguments) in [
+        // Root lists: the first page, and one after a cursor.
+        (
+            "{ projects { nodes { id } } }".to_owned(),
+            "projects",
+            "projects_created_at_idx",
+            vec![tenant_is.to_owned()],
+            args([&tenant, &21]),
+        ),
+        (
+            format!("{{ projects(after: \"{after_projects}\") {{ nodes {{ id }} }} }}"),
+            "projects",
+            "projects_created_at_idx",
+            vec![tenant_is.to_owned(), behind.to_owned()],
+            args([&tenant, &at, &nobody, &21]),
+        ),
+        (
+            format!("{{ invoices(after: \"{after_invoices}\") {{ nodes {{ id }} }} }}"),
+            "invoices",
+            "invoices_created_at_idx",
+            vec![tenant_is.to_owned(), behind.to_owned()],
+            args([&tenant, &at, &nobody, &21]),
+        ),
+        (
+            format!("{{ auditLogs(after: \"{after_logs}\") {{ nodes {{ id }} }} }}"),
+            "audit_logs",
+            "audit_logs_occurred_at_idx",
+            vec![tenant_is.to_owned(), behind_log.to_owned()],
+            args([&tenant, &at, &nobody, &21]),
+        ),
+        // From the end the same index is read the other way.
+        (
+            format!("{{ projects(last: 20, before: \"{after_projects}\") {{ nodes {{ id }} }} }}"),
+            "projects",
+            "projects_created_at_idx",
+            vec![
+                tenant_is.to_owned(),
+                "ROW(created_at, id) > ROW(".to_owned(),
+            ],
+            args([&tenant, &at, &nobody, &21]),
+        ),
+        // By name, ascending.
+        (
+            "{ projects(orderBy: [{ field: NAME }]) { nodes { id } } }".to_owned(),
+            "projects",
+            "projects_name_idx",
+            vec![tenant_is.to_owned()],
+            args([&tenant, &21]),
+        ),
+        // With a filter that has an index of its own.
+        (
+            format!(
+                "{{ projects(filter: {{ status: {{ eq: ACTIVE }} }}, after: \"{after_projects}\") {{ nodes {{ id }} }} }}"
             ),
-            (
-                format!("{{ projects(after: \"{after_projects}\") {{ nodes {{ id }} }} }}"),
-                "projects",
-                "projects_created_at_idx",
-                vec![tenant_is.to_owned(), behind.to_owned()],
-                args([&tenant, &at, &nobody, &21]),
+            "projects",
+            "projects_status_idx",
+            vec![tenant_is.to_owned(), parent("status"), behind.to_owned()],
+            args([&tenant, &"ACTIVE", &at, &nobody, &21]),
+        ),
+        (
+            format!(
+                "{{ invoices(filter: {{ status: {{ eq: OPEN }} }}, after: \"{after_invoices}\") {{ nodes {{ id }} }} }}"
             ),
-            (
-                format!("{{ invoices(after: \"{after_invoices}\") {{ nodes {{ id }} }} }}"),
-                "invoices",
-                "invoices_created_at_idx",
-                vec![tenant_is.to_owned(), behind.to_owned()],
-                args([&tenant, &at, &nobody, &21]),
+            "invoices",
+            "invoices_status_idx",
+            vec![tenant_is.to_owned(), parent("status"), behind.to_owned()],
+            args([&tenant, &"OPEN", &at, &nobody, &21]),
+        ),
+        // By id.
+        (
+            format!("{{ project(id: \"{project_id}\") {{ id }} }}"),
+            "projects",
+            "projects_pkey",
+            vec![tenant_is.to_owned(), "id = ANY (".to_owned()],
+            args([&tenant, &parents]),
+        ),
+        // Below parents: the first page, and one after a cursor.
+        (
+            format!(
+                "{{ project(id: \"{project_id}\") {{ invoices(first: 5) {{ nodes {{ id }} }} }} }}"
             ),
-            (
-                format!("{{ auditLogs(after: \"{after_logs}\") {{ nodes {{ id }} }} }}"),
-                "audit_logs",
-                "audit_logs_occurred_at_idx",
-                vec![tenant_is.to_owned(), behind_log.to_owned()],
-                args([&tenant, &at, &nobody, &21]),
+            "invoices",
+            "invoices_project_idx",
+            vec![tenant_is.to_owned(), parent("project_id")],
+            args([&parents, &tenant, &6]),
+        ),
+        (
+            format!(
+                "{{ project(id: \"{project_id}\") {{ invoices(first: 5, after: \"{after_invoices}\") {{ nodes {{ id }} }} }} }}"
             ),
-            // From the end the same index is read the other way.
-            (
-                format!(
-                    "{{ projects(last: 20, before: \"{after_projects}\") {{ nodes {{ id }} }} }}"
-                ),
-                "projects",
-                "projects_created_at_idx",
-                vec![
-                    tenant_is.to_owned(),
-                    "ROW(created_at, id) > ROW(".to_owned(),
-                ],
-                args([&tenant, &at, &nobody, &21]),
+            "invoices",
+            "invoices_project_idx",
+            vec![
+                tenant_is.to_owned(),
+                parent("project_id"),
+                behind.to_owned(),
+            ],
+            args([&parents, &tenant, &at, &nobody, &6]),
+        ),
+        (
+            format!(
+                "{{ project(id: \"{project_id}\") {{ auditLogs(first: 10, after: \"{after_logs}\") {{ nodes {{ id }} }} }} }}"
             ),
-            // By name, ascending.
-            (
-                "{ projects(orderBy: [{ field: NAME }]) { nodes { id } } }".to_owned(),
-                "projects",
-                "projects_name_idx",
-                vec![tenant_is.to_owned()],
-                args([&tenant, &21]),
+            "audit_logs",
+            "audit_logs_project_idx",
+            vec![
+                tenant_is.to_owned(),
+                parent("project_id"),
+                behind_log.to_owned(),
+            ],
+            args([&parents, &tenant, &at, &nobody, &11]),
+        ),
+        (
+            format!(
+                "{{ organization(id: \"{organization_id}\") {{ projects(first: 5, after: \"{after_projects}\") {{ nodes {{ id }} }} }} }}"
             ),
-            // With a filter that has an index of its own.
-            (
-                format!(
-                    "{{ projects(filter: {{ status: {{ eq: ACTIVE }} }}, after: \"{after_projects}\") {{ nodes {{ id }} }} }}"
-                ),
-                "projects",
-                "projects_status_idx",
-                vec![tenant_is.to_owned(), parent("status"), behind.to_owned()],
-                args([&tenant, &"ACTIVE", &at, &nobody, &21]),
-            ),
-            (
-                format!(
-                    "{{ invoices(filter: {{ status: {{ eq: OPEN }} }}, after: \"{after_invoices}\") {{ nodes {{ id }} }} }}"
-                ),
-                "invoices",
-                "invoices_status_idx",
-                vec![tenant_is.to_owned(), parent("status"), behind.to_owned()],
-                args([&tenant, &"OPEN", &at, &nobody, &21]),
-            ),
-            // By id.
-            (
-                format!("{{ project(id: \"{project_id}\") {{ id }} }}"),
-                "projects",
-                "projects_pkey",
-                vec![tenant_is.to_owned(), "id = ANY (".to_owned()],
-                args([&tenant, &parents]),
-            ),
-            // Below parents: the first page, and one after a cursor.
-            (
-                format!(
-                    "{{ project(id: \"{project_id}\") {{ invoices(first: 5) {{ nodes {{ id }} }} }} }}"
-                ),
-                "invoices",
-                "invoices_project_idx",
-                vec![tenant_is.to_owned(), parent("project_id")],
-                args([&parents, &tenant, &6]),
-            ),
-            (
-                format!(
-                    "{{ project(id: \"{project_id}\") {{ invoices(first: 5, after: \"{after_invoices}\") {{ nodes {{ id }} }} }} }}"
-                ),
-                "invoices",
-                "invoices_project_idx",
-                vec![
-                    tenant_is.to_owned(),
-                    parent("project_id"),
-                    behind.to_owned(),
-                ],
-                args([&parents, &tenant, &at, &nobody, &6]),
-            ),
-            (
-                format!(
-                    "{{ project(id: \"{project_id}\") {{ auditLogs(first: 10, after: \"{after_logs}\") {{ nodes {{ id }} }} }} }}"
-                ),
-                "audit_logs",
-                "audit_logs_project_idx",
-                vec![
-                    tenant_is.to_owned(),
-                    parent("project_id"),
-                    behind_log.to_owned(),
-                ],
-                args([&parents, &tenant, &at, &nobody, &11]),
-            ),
-            (
-                format!(
-                    "{{ organization(id: \"{organization_id}\") {{ projects(first: 5, after: \"{after_projects}\") {{ nodes {{ id }} }} }} }}"
-                ),
-                "projects",
-                "projects_organization_idx",
-                vec![
-                    tenant_is.to_owned(),
-                    parent("organization_id"),
-                    behind.to_owned(),
-                ],
-                args([&organizations, &tenant, &at, &nobody, &6]),
-            ),
-            // Counts: of the tenant, and of each parent.
-            (
-                "{ projects { totalCount } }".to_owned(),
-                "projects",
-                "projects_pkey",
-                vec![tenant_is.to_owned()],
-                args([&tenant, &10_001]),
-            ),
-            (
-                format!("{{ project(id: \"{project_id}\") {{ invoices {{ totalCount }} }} }}"),
-                "invoices",
-                "invoices_project_idx",
-                vec![tenant_is.to_owned(), parent("project_id")],
-                args([&parents, &tenant, &10_001]),
-            ),
-        ] {
-            let statement = big.statement(&document).await;
-            let condition: Vec<&str> = condition.iter().map(String::as_str).collect();
-            for generic in [false, true] {
-                let plan = big.plan(&statement, &arguments, generic).await;
-                plan.assert_index(table, index, &condition);
-            }
+            "projects",
+            "projects_organization_idx",
+            vec![
+                tenant_is.to_owned(),
+                parent("organization_id"),
+                behind.to_owned(),
+            ],
+            args([&organizations, &tenant, &at, &nobody, &6]),
+        ),
+        // Counts: of the tenant, and of each parent.
+        (
+            "{ projects { totalCount } }".to_owned(),
+            "projects",
+            "projects_pkey",
+            vec![tenant_is.to_owned()],
+            args([&tenant, &10_001]),
+        ),
+        (
+            format!("{{ project(id: \"{project_id}\") {{ invoices {{ totalCount }} }} }}"),
+            "invoices",
+            "invoices_project_idx",
+            vec![tenant_is.to_owned(), parent("project_id")],
+            args([&parents, &tenant, &10_001]),
+        ),
+    ] {
+        let statement = big.statement(&document).await;
+        let condition: Vec<&str> = condition.iter().map(String::as_str).collect();
+        for generic in [false, true] {
+            let plan = big.plan(&statement, &arguments, generic).await;
+            plan.assert_index(table, index, &condition);
         }
-    });
+    }
 }

@@ -1,9 +1,10 @@
 //! What a frontend reads: every relation, in query order, and only its own tenant's.
 
+use macro_rules_attribute::apply;
 use palisade::{auth::role::UserRole, graphql::scalars::CurrencyCode};
 use serde_json::{Value, json};
 
-use crate::harness::{TestApp, id, run};
+use crate::harness::{Tenant, TestApp, id, palisade_test};
 
 /// The document of the promise: a page of projects with everything around them.
 const HEADLINE: &str = "{ projects(first: 20) { nodes { id name status organization { id name } \
@@ -11,270 +12,246 @@ const HEADLINE: &str = "{ projects(first: 20) { nodes { id name status organizat
     invoices(first: 5) { nodes { id number status total { amount currencyCode } } } \
     auditLogs(first: 10) { nodes { id action occurredAt actor { ... on User { id email } } } } } } }";
 
-#[test]
-fn the_headline_document_returns_the_callers_rows_in_query_order() {
-    run(async {
-        let app = TestApp::shared().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        acme.seed(25, 6).await;
-        globex.seed(3, 2).await;
+#[apply(palisade_test)]
+async fn the_headline_document_returns_the_callers_rows_in_query_order(app: &'static TestApp) {
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    acme.seed(25, 6).await;
+    globex.seed(3, 2).await;
 
-        let answer = acme.owner().query(HEADLINE).await;
-        let projects = answer.data()["projects"]["nodes"].as_array().unwrap();
-        assert_eq!(projects.len(), 20);
-        for project in projects {
-            let keys: Vec<&str> = project
-                .as_object()
-                .unwrap()
-                .keys()
-                .map(String::as_str)
-                .collect();
-            assert_eq!(
-                keys,
-                [
-                    "id",
-                    "name",
-                    "status",
-                    "organization",
-                    "owner",
-                    "invoices",
-                    "auditLogs"
-                ]
-            );
-            assert_eq!(project["invoices"]["nodes"].as_array().unwrap().len(), 5);
-            assert_eq!(project["auditLogs"]["nodes"].as_array().unwrap().len(), 10);
-            assert_eq!(
-                project["owner"]["email"],
-                format!("owner@{}.example", acme.slug)
-            );
-        }
-        assert!(!answer.body.to_string().contains(&globex.slug));
-
-        let answer = globex.owner().query(HEADLINE).await;
-        assert_eq!(
-            answer.data()["projects"]["nodes"].as_array().map(Vec::len),
-            Some(3)
-        );
-        assert!(!answer.body.to_string().contains(&acme.slug));
-        assert!(answer.body.to_string().contains(&globex.slug));
-    });
-}
-
-#[test]
-fn root_fields_come_in_the_order_of_the_query() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        acme.seed(1, 0).await;
-        let answer = acme
-            .owner()
-            .query("{ z: projects { totalCount } __typename a: tenant { id } viewer { role } }")
-            .await;
-        let keys: Vec<&String> = match answer.data() {
-            Value::Object(data) => data.keys().collect(),
-            other => panic!("no data: {other}"),
-        };
-        assert_eq!(keys, ["z", "__typename", "a", "viewer"]);
-    });
-}
-
-#[test]
-fn the_viewer_knows_who_asks_and_where_else_they_may_enter() {
-    run(async {
-        let app = TestApp::shared().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        let consultant = acme.share_member_with(&globex, UserRole::Viewer).await;
-
-        let document = "{ viewer { role permissions tokenExpiresAt user { id email } \
-                        tenant { id slug } memberships { tenantSlug tenantName role } } }";
-        let answer = consultant.query(document).await;
-        let viewer = &answer.data()["viewer"];
-        assert_eq!(viewer["role"], "VIEWER");
-        assert_eq!(viewer["permissions"], json!([]));
-        assert_eq!(viewer["user"]["id"], consultant.user.to_string());
-        assert_eq!(viewer["tenant"]["slug"], acme.slug);
-        let mut slugs: Vec<&str> = viewer["memberships"]
-            .as_array()
+    let answer = acme.owner().query(HEADLINE).await;
+    let projects = answer.data()["projects"]["nodes"].as_array().unwrap();
+    assert_eq!(projects.len(), 20);
+    for project in projects {
+        let keys: Vec<&str> = project
+            .as_object()
             .unwrap()
-            .iter()
-            .map(|membership| membership["tenantSlug"].as_str().unwrap())
+            .keys()
+            .map(String::as_str)
             .collect();
-        slugs.sort_unstable();
-        let mut expected = [acme.slug.as_str(), globex.slug.as_str()];
-        expected.sort_unstable();
-        assert_eq!(slugs, expected);
-
-        let answer = acme.owner().query(document).await;
         assert_eq!(
-            answer.data()["viewer"]["memberships"]
-                .as_array()
-                .map(Vec::len),
-            Some(1)
+            keys,
+            [
+                "id",
+                "name",
+                "status",
+                "organization",
+                "owner",
+                "invoices",
+                "auditLogs"
+            ]
         );
-    });
+        assert_eq!(project["invoices"]["nodes"].as_array().unwrap().len(), 5);
+        assert_eq!(project["auditLogs"]["nodes"].as_array().unwrap().len(), 10);
+        assert_eq!(
+            project["owner"]["email"],
+            format!("owner@{}.example", acme.slug)
+        );
+    }
+    assert!(!answer.body.to_string().contains(&globex.slug));
+
+    let answer = globex.owner().query(HEADLINE).await;
+    assert_eq!(
+        answer.data()["projects"]["nodes"].as_array().map(Vec::len),
+        Some(3)
+    );
+    assert!(!answer.body.to_string().contains(&acme.slug));
+    assert!(answer.body.to_string().contains(&globex.slug));
 }
 
-#[test]
-fn money_has_the_digits_of_its_currency() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let seed = acme.seed(1, 1).await;
-        let mut sql = acme.begin().await;
-        let one = "delete from invoice_line_items where position = 2";
-        sqlx::query(one).execute(&mut sql.0).await.unwrap();
-        for (currency, minor, amount) in [
-            ("EUR", 1_i64, "0.01"),
-            ("EUR", -1_999, "-19.99"),
-            ("JPY", 500, "500"),
-            ("KWD", 1, "0.001"),
-            ("USD", 1_000_000_000_000_000, "10000000000000.00"),
-            ("USD", 0, "0.00"),
-        ] {
-            let price = "update invoice_line_items set unit_price_minor = $1, amount_minor = $1";
-            sqlx::query(price)
-                .bind(minor)
-                .execute(&mut sql.0)
-                .await
-                .unwrap();
-            sqlx::query("update invoices set currency = $1")
-                .bind(currency)
-                .execute(&mut sql.0)
-                .await
-                .unwrap();
-            let answer = acme
-                .owner()
-                .graphql(
-                    "query ($id: ID!) { invoice(id: $id) { total { amount currencyCode } } }",
-                    json!({ "id": id("inv", seed.invoices[0]) }),
-                )
-                .await;
-            assert_eq!(
-                answer.data()["invoice"]["total"],
-                json!({ "amount": amount, "currencyCode": currency })
-            );
-        }
-    });
+#[apply(palisade_test)]
+async fn root_fields_come_in_the_order_of_the_query(acme: Tenant) {
+    acme.seed(1, 0).await;
+    let answer = acme
+        .owner()
+        .query("{ z: projects { totalCount } __typename a: tenant { id } viewer { role } }")
+        .await;
+    let keys: Vec<&String> = match answer.data() {
+        Value::Object(data) => data.keys().collect(),
+        other => panic!("no data: {other}"),
+    };
+    assert_eq!(keys, ["z", "__typename", "a", "viewer"]);
 }
 
-#[test]
-fn every_currency_has_as_many_digits_here_as_in_the_database() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let answer = acme
-            .caller(UserRole::Viewer)
-            .query("{ currencies { code minorDigits } }")
-            .await;
-        let currencies = answer.data()["currencies"].as_array().unwrap();
-        assert!(currencies.len() > 40);
-        for currency in currencies {
-            let code = CurrencyCode::from(currency["code"].as_str().unwrap());
-            assert_eq!(currency["minorDigits"], code.minor_digits(), "{code}");
-        }
-    });
+#[apply(palisade_test)]
+async fn the_viewer_knows_who_asks_and_where_else_they_may_enter(app: &'static TestApp) {
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    let consultant = acme.share_member_with(&globex, UserRole::Viewer).await;
+
+    let document = "{ viewer { role permissions tokenExpiresAt user { id email } \
+                    tenant { id slug } memberships { tenantSlug tenantName role } } }";
+    let answer = consultant.query(document).await;
+    let viewer = &answer.data()["viewer"];
+    assert_eq!(viewer["role"], "VIEWER");
+    assert_eq!(viewer["permissions"], json!([]));
+    assert_eq!(viewer["user"]["id"], consultant.user.to_string());
+    assert_eq!(viewer["tenant"]["slug"], acme.slug);
+    let mut slugs: Vec<&str> = viewer["memberships"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|membership| membership["tenantSlug"].as_str().unwrap())
+        .collect();
+    slugs.sort_unstable();
+    let mut expected = [acme.slug.as_str(), globex.slug.as_str()];
+    expected.sort_unstable();
+    assert_eq!(slugs, expected);
+
+    let answer = acme.owner().query(document).await;
+    assert_eq!(
+        answer.data()["viewer"]["memberships"]
+            .as_array()
+            .map(Vec::len),
+        Some(1)
+    );
 }
 
-#[test]
-fn the_audit_log_tells_who_changed_what() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let seed = acme.seed(1, 0).await;
-        let mut sql = acme.begin_as(UserRole::Member).await;
-        sqlx::query("update projects set name = 'Renamed', due_on = '2026-12-24'")
+#[apply(palisade_test)]
+async fn money_has_the_digits_of_its_currency(acme: Tenant) {
+    let seed = acme.seed(1, 1).await;
+    let mut sql = acme.begin().await;
+    let one = "delete from invoice_line_items where position = 2";
+    sqlx::query(one).execute(&mut sql.0).await.unwrap();
+    for (currency, minor, amount) in [
+        ("EUR", 1_i64, "0.01"),
+        ("EUR", -1_999, "-19.99"),
+        ("JPY", 500, "500"),
+        ("KWD", 1, "0.001"),
+        ("USD", 1_000_000_000_000_000, "10000000000000.00"),
+        ("USD", 0, "0.00"),
+    ] {
+        let price = "update invoice_line_items set unit_price_minor = $1, amount_minor = $1";
+        sqlx::query(price)
+            .bind(minor)
             .execute(&mut sql.0)
             .await
             .unwrap();
-        let project = id("prj", seed.projects[0]);
+        sqlx::query("update invoices set currency = $1")
+            .bind(currency)
+            .execute(&mut sql.0)
+            .await
+            .unwrap();
         let answer = acme
             .owner()
             .graphql(
-                "query ($id: ID!) { project(id: $id) { auditLogs(first: 1) { nodes {
-                    action subjectType subjectId subject { id __typename } project { id }
-                    actor { __typename ... on User { id } ... on SystemActor { name } }
-                    changes { field before after } } } } }",
-                json!({ "id": project }),
+                "query ($id: ID!) { invoice(id: $id) { total { amount currencyCode } } }",
+                json!({ "id": id("inv", seed.invoices[0]) }),
             )
             .await;
-        let before = format!("Project 1 {}", acme.slug);
         assert_eq!(
-            answer.data()["project"]["auditLogs"]["nodes"][0],
-            json!({
-                "action": "project.updated",
-                "subjectType": "PROJECT",
-                "subjectId": project,
-                "subject": { "id": project, "__typename": "Project" },
-                "project": { "id": project },
-                "actor": {
-                    "__typename": "User",
-                    "id": acme.caller(UserRole::Member).user.to_string(),
-                },
-                "changes": [
-                    { "field": "due_on", "before": null, "after": "2026-12-24" },
-                    { "field": "name", "before": before, "after": "Renamed" },
-                ],
-            })
+            answer.data()["invoice"]["total"],
+            json!({ "amount": amount, "currencyCode": currency })
         );
-    });
+    }
 }
 
-#[test]
-fn a_comment_says_what_its_reader_may_do_with_it() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        acme.seed(1, 0).await;
-        let document =
-            "{ comments { nodes { viewerCanEdit viewerCanDelete subject { __typename } } } }";
-        for (role, edits, deletes) in [
-            (UserRole::Owner, true, true),
-            (UserRole::Admin, false, true),
-            (UserRole::Member, false, false),
-            (UserRole::Billing, false, false),
-            (UserRole::Viewer, false, false),
-        ] {
-            let answer = acme.caller(role).query(document).await;
-            assert_eq!(
-                answer.data()["comments"]["nodes"],
-                json!([{
-                    "viewerCanEdit": edits,
-                    "viewerCanDelete": deletes,
-                    "subject": { "__typename": "Project" },
-                }]),
-                "{role:?}"
-            );
-        }
-    });
+#[apply(palisade_test)]
+async fn every_currency_has_as_many_digits_here_as_in_the_database(acme: Tenant) {
+    let answer = acme
+        .caller(UserRole::Viewer)
+        .query("{ currencies { code minorDigits } }")
+        .await;
+    let currencies = answer.data()["currencies"].as_array().unwrap();
+    assert!(currencies.len() > 40);
+    for currency in currencies {
+        let code = CurrencyCode::from(currency["code"].as_str().unwrap());
+        assert_eq!(currency["minorDigits"], code.minor_digits(), "{code}");
+    }
 }
 
-#[test]
-fn a_failed_root_field_is_null_or_nulls_the_answer_if_it_cannot_be() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let owner = acme.owner();
+#[apply(palisade_test)]
+async fn the_audit_log_tells_who_changed_what(acme: Tenant) {
+    let seed = acme.seed(1, 0).await;
+    let mut sql = acme.begin_as(UserRole::Member).await;
+    sqlx::query("update projects set name = 'Renamed', due_on = '2026-12-24'")
+        .execute(&mut sql.0)
+        .await
+        .unwrap();
+    let project = id("prj", seed.projects[0]);
+    let answer = acme
+        .owner()
+        .graphql(
+            "query ($id: ID!) { project(id: $id) { auditLogs(first: 1) { nodes {
+                action subjectType subjectId subject { id __typename } project { id }
+                actor { __typename ... on User { id } ... on SystemActor { name } }
+                changes { field before after } } } } }",
+            json!({ "id": project }),
+        )
+        .await;
+    let before = format!("Project 1 {}", acme.slug);
+    assert_eq!(
+        answer.data()["project"]["auditLogs"]["nodes"][0],
+        json!({
+            "action": "project.updated",
+            "subjectType": "PROJECT",
+            "subjectId": project,
+            "subject": { "id": project, "__typename": "Project" },
+            "project": { "id": project },
+            "actor": {
+                "__typename": "User",
+                "id": acme.caller(UserRole::Member).user.to_string(),
+            },
+            "changes": [
+                { "field": "due_on", "before": null, "after": "2026-12-24" },
+                { "field": "name", "before": before, "after": "Renamed" },
+            ],
+        })
+    );
+}
 
-        let answer = owner
-            .query("{ a: viewer { role } node(id: \"x\") { id } project(id: \"y\") { id } }")
-            .await;
+#[apply(palisade_test)]
+async fn a_comment_says_what_its_reader_may_do_with_it(acme: Tenant) {
+    acme.seed(1, 0).await;
+    let document =
+        "{ comments { nodes { viewerCanEdit viewerCanDelete subject { __typename } } } }";
+    for (role, edits, deletes) in [
+        (UserRole::Owner, true, true),
+        (UserRole::Admin, false, true),
+        (UserRole::Member, false, false),
+        (UserRole::Billing, false, false),
+        (UserRole::Viewer, false, false),
+    ] {
+        let answer = acme.caller(role).query(document).await;
         assert_eq!(
-            answer.body["data"].to_string(),
-            r#"{"a":{"role":"OWNER"},"node":null,"project":null}"#
+            answer.data()["comments"]["nodes"],
+            json!([{
+                "viewerCanEdit": edits,
+                "viewerCanDelete": deletes,
+                "subject": { "__typename": "Project" },
+            }]),
+            "{role:?}"
         );
-        let paths: Vec<&Value> = answer.body["errors"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|error| &error["path"])
-            .collect();
-        assert_eq!(paths, [&json!(["node"]), &json!(["project"])]);
+    }
+}
 
-        let answer = owner
-            .query("{ viewer { role } projects(first: 101) { nodes { id } } }")
-            .await;
-        assert_eq!(answer.body["data"], Value::Null);
-        assert_eq!(answer.code(), "BAD_USER_INPUT");
-        assert_eq!(answer.body["errors"][0]["path"], json!(["projects"]));
+#[apply(palisade_test)]
+async fn a_failed_root_field_is_null_or_nulls_the_answer_if_it_cannot_be(acme: Tenant) {
+    let owner = acme.owner();
 
-        let answer = owner.query("{ node(id: \"x\") { id } }").await;
-        assert_eq!(answer.body["data"], json!({ "node": null }));
+    let answer = owner
+        .query("{ a: viewer { role } node(id: \"x\") { id } project(id: \"y\") { id } }")
+        .await;
+    assert_eq!(
+        answer.body["data"].to_string(),
+        r#"{"a":{"role":"OWNER"},"node":null,"project":null}"#
+    );
+    let paths: Vec<&Value> = answer.body["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| &error["path"])
+        .collect();
+    assert_eq!(paths, [&json!(["node"]), &json!(["project"])]);
 
-        let answer = owner.query("{ viewer @skip(if: true) { role } }").await;
-        assert_eq!(answer.data(), &json!({}));
-    });
+    let answer = owner
+        .query("{ viewer { role } projects(first: 101) { nodes { id } } }")
+        .await;
+    assert_eq!(answer.body["data"], Value::Null);
+    assert_eq!(answer.code(), "BAD_USER_INPUT");
+    assert_eq!(answer.body["errors"][0]["path"], json!(["projects"]));
+
+    let answer = owner.query("{ node(id: \"x\") { id } }").await;
+    assert_eq!(answer.body["data"], json!({ "node": null }));
+
+    let answer = owner.query("{ viewer @skip(if: true) { role } }").await;
+    assert_eq!(answer.data(), &json!({}));
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    harness::{Caller, Tenant, TestApp, refusals, run},
+    harness::{Caller, Tenant, TestApp, palisade_test, refusals},
     made::{self, fingerprint},
 };
 
@@ -673,41 +674,39 @@ async fn codes(caller: &Caller) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-#[test]
-fn what_is_refused_says_which_field_and_why_and_has_written_nothing() {
-    run(async {
-        let world = World::make().await;
-        let mut cases = vec![world.of_keys().await];
-        cases.extend(world.of_users());
-        cases.extend(world.of_organizations());
-        cases.extend(world.of_projects());
-        cases.extend(world.of_products());
-        cases.extend(world.of_new_invoices());
-        cases.extend(world.of_invoices());
-        cases.extend(world.of_lines());
-        cases.extend(world.of_comments());
+#[apply(palisade_test)]
+async fn what_is_refused_says_which_field_and_why_and_has_written_nothing() {
+    let world = World::make().await;
+    let mut cases = vec![world.of_keys().await];
+    cases.extend(world.of_users());
+    cases.extend(world.of_organizations());
+    cases.extend(world.of_projects());
+    cases.extend(world.of_products());
+    cases.extend(world.of_new_invoices());
+    cases.extend(world.of_invoices());
+    cases.extend(world.of_lines());
+    cases.extend(world.of_comments());
 
-        let before = fingerprint(&world.tenant).await;
-        let mut produced = BTreeSet::new();
-        let mut wrong = Vec::new();
-        for case in cases {
-            let Case { role, name, .. } = case;
-            let shown: String = case.input.to_string().chars().take(200).collect();
-            let payload = world.tenant.caller(role).mutate(name, case.input, "").await;
-            let told = refusals(&payload);
-            produced.extend(told.iter().map(|(code, _)| (*code).to_owned()));
-            if told != case.errors {
-                wrong.push(format!(
-                    "{role:?} {name} {shown}: {told:?}, not {:?}",
-                    case.errors
-                ));
-            }
+    let before = fingerprint(&world.tenant).await;
+    let mut produced = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for case in cases {
+        let Case { role, name, .. } = case;
+        let shown: String = case.input.to_string().chars().take(200).collect();
+        let payload = world.tenant.caller(role).mutate(name, case.input, "").await;
+        let told = refusals(&payload);
+        produced.extend(told.iter().map(|(code, _)| (*code).to_owned()));
+        if told != case.errors {
+            wrong.push(format!(
+                "{role:?} {name} {shown}: {told:?}, not {:?}",
+                case.errors
+            ));
         }
-        assert_eq!(wrong, Vec::<String>::new());
-        assert!(
-            fingerprint(&world.tenant).await == before,
-            "something was written"
-        );
-        assert_eq!(produced, codes(world.tenant.owner()).await);
-    });
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    assert!(
+        fingerprint(&world.tenant).await == before,
+        "something was written"
+    );
+    assert_eq!(produced, codes(world.tenant.owner()).await);
 }

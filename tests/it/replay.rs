@@ -5,6 +5,7 @@ use std::{process::Stdio, time::Duration};
 
 use fastrand::Rng;
 use futures_util::future::join_all;
+use macro_rules_attribute::apply;
 use palisade::ids::EntityId as _;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Row as _};
@@ -14,7 +15,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::harness::{Caller, Reply, SECRET, Tenant, TestApp, mutation, run};
+use crate::harness::{Caller, Reply, SECRET, Tenant, TestApp, mutation, palisade_test};
 
 /// Each stream is sent one by one, because its mutations build on one another.
 const STREAMS: usize = 4;
@@ -479,85 +480,83 @@ async fn trouble(
     service
 }
 
-#[test]
-fn what_a_killed_service_had_to_be_sent_again_is_done_once() {
-    run(async {
-        let seed = match std::env::var("PALISADE_TEST_SEED") {
-            Ok(seed) => seed.parse().unwrap(),
-            Err(_) => fastrand::u64(..),
-        };
-        println!("PALISADE_TEST_SEED={seed}");
-        let app = TestApp::shared().await;
-        let stories: Vec<Vec<Step>> = (0..STREAMS as u64)
-            .map(|stream| Story::invent(seed.wrapping_add(stream)))
-            .collect();
-        let service = Service::start(app).await;
-        let (place, here) = watch::channel(service.url.clone());
-        let (_quiet, there) = watch::channel(app.url.clone());
-        let (answered, progress) = watch::channel(0);
-        let (unwatched, _) = watch::channel(0);
+#[apply(palisade_test)]
+async fn what_a_killed_service_had_to_be_sent_again_is_done_once() {
+    let seed = match std::env::var("PALISADE_TEST_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => fastrand::u64(..),
+    };
+    println!("PALISADE_TEST_SEED={seed}");
+    let app = TestApp::shared().await;
+    let stories: Vec<Vec<Step>> = (0..STREAMS as u64)
+        .map(|stream| Story::invent(seed.wrapping_add(stream)))
+        .collect();
+    let service = Service::start(app).await;
+    let (place, here) = watch::channel(service.url.clone());
+    let (_quiet, there) = watch::channel(app.url.clone());
+    let (answered, progress) = watch::channel(0);
+    let (unwatched, _) = watch::channel(0);
 
-        let mut killed = Vec::new();
-        let mut spared = Vec::new();
-        for _ in 0..STREAMS {
-            for (tenants, place, answered) in [
-                (&mut killed, &here, &answered),
-                (&mut spared, &there, &unwatched),
-            ] {
-                let tenant = app.tenant().await;
-                let client = Client {
-                    caller: tenant.owner().clone(),
-                    place: place.clone(),
-                    answered: answered.clone(),
-                    again: 0,
-                    replayed: 0,
-                };
-                tenants.push((tenant, client));
-            }
+    let mut killed = Vec::new();
+    let mut spared = Vec::new();
+    for _ in 0..STREAMS {
+        for (tenants, place, answered) in [
+            (&mut killed, &here, &answered),
+            (&mut spared, &there, &unwatched),
+        ] {
+            let tenant = app.tenant().await;
+            let client = Client {
+                caller: tenant.owner().clone(),
+                place: place.clone(),
+                answered: answered.clone(),
+                again: 0,
+                replayed: 0,
+            };
+            tenants.push((tenant, client));
         }
-        let killing = trouble(app, Rng::with_seed(seed), service, &place, progress);
-        let lead = async |tenants: &mut Vec<(Tenant, Client)>| {
-            let streams = tenants.iter_mut().zip(&stories);
-            join_all(streams.map(|((_, client), steps)| client.lead(steps))).await
-        };
-        let (service, sent, expected) = tokio::join!(killing, lead(&mut killed), lead(&mut spared));
+    }
+    let killing = trouble(app, Rng::with_seed(seed), service, &place, progress);
+    let lead = async |tenants: &mut Vec<(Tenant, Client)>| {
+        let streams = tenants.iter_mut().zip(&stories);
+        join_all(streams.map(|((_, client), steps)| client.lead(steps))).await
+    };
+    let (service, sent, expected) = tokio::join!(killing, lead(&mut killed), lead(&mut spared));
 
-        let again: usize = killed.iter().map(|(_, client)| client.again).sum();
-        let replayed: usize = killed.iter().map(|(_, client)| client.replayed).sum();
-        println!("sent again: {again}, done before the kill: {replayed}");
-        assert!(again > 0, "no kill met a request");
-        let refused = expected.iter().flat_map(|sent| codes(sent));
-        let refused = refused.filter(|codes| !codes.is_empty()).count();
-        // Of a thousand: some 470, give or take 40. Hardly any, or nearly all, would prove little.
-        assert!((100..750).contains(&refused), "{refused} were refused");
+    let again: usize = killed.iter().map(|(_, client)| client.again).sum();
+    let replayed: usize = killed.iter().map(|(_, client)| client.replayed).sum();
+    println!("sent again: {again}, done before the kill: {replayed}");
+    assert!(again > 0, "no kill met a request");
+    let refused = expected.iter().flat_map(|sent| codes(sent));
+    let refused = refused.filter(|codes| !codes.is_empty()).count();
+    // Of a thousand: some 470, give or take 40. Hardly any, or nearly all, would prove little.
+    assert!((100..750).contains(&refused), "{refused} were refused");
 
-        // All of them once more, which changes nothing.
-        let repeat = killed.iter_mut().zip(&sent);
-        let repeat = repeat.map(async |((_, client), sent)| {
-            for sent in sent {
-                let reply = client.send(sent).await;
-                assert_eq!(
-                    reply.header("idempotency-replayed"),
-                    Some("true"),
-                    "{}",
-                    sent.key
-                );
-                assert_eq!(reply.data_text(), sent.data, "{}", sent.key);
-            }
-        });
-        join_all(repeat).await;
-        service.kill().await;
-
-        let mut superuser = app.connect("postgres").await;
-        let mut compared = 0;
-        for stream in 0..STREAMS {
-            assert_eq!(codes(&sent[stream]), codes(&expected[stream]));
-            let stored = rows(&mut superuser, &killed[stream].0).await;
-            let expected = rows(&mut superuser, &spared[stream].0).await;
-            assert_eq!(stored, expected);
-            compared += stored.len();
+    // All of them once more, which changes nothing.
+    let repeat = killed.iter_mut().zip(&sent);
+    let repeat = repeat.map(async |((_, client), sent)| {
+        for sent in sent {
+            let reply = client.send(sent).await;
+            assert_eq!(
+                reply.header("idempotency-replayed"),
+                Some("true"),
+                "{}",
+                sent.key
+            );
+            assert_eq!(reply.data_text(), sent.data, "{}", sent.key);
         }
-        // Some 340, give or take 20: stories that leave nothing behind would compare nothing.
-        assert!(compared > 200, "{compared} rows were compared");
     });
+    join_all(repeat).await;
+    service.kill().await;
+
+    let mut superuser = app.connect("postgres").await;
+    let mut compared = 0;
+    for stream in 0..STREAMS {
+        assert_eq!(codes(&sent[stream]), codes(&expected[stream]));
+        let stored = rows(&mut superuser, &killed[stream].0).await;
+        let expected = rows(&mut superuser, &spared[stream].0).await;
+        assert_eq!(stored, expected);
+        compared += stored.len();
+    }
+    // Some 340, give or take 20: stories that leave nothing behind would compare nothing.
+    assert!(compared > 200, "{compared} rows were compared");
 }

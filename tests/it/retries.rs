@@ -1,22 +1,21 @@
 //! What the database gives up in favour of another is done again, once, and not for ever.
 
 use futures_util::future::join_all;
+use macro_rules_attribute::apply;
 use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::{
-    harness::{Caller, Tenant, TestApp, eventually, mutation, refusals, run},
+    harness::{Caller, Tenant, TestApp, eventually, mutation, palisade_test, refusals},
     made::{self, fingerprint, read},
 };
 
-#[test]
-fn clients_in_each_others_way_all_succeed_each_time() {
-    run(async {
-        // The second storm is so dense that hardly anybody would get through but for the last run.
-        for (pairs, rounds) in [(1, 200), (4, 25)] {
-            storm(pairs, rounds).await;
-        }
-    });
+#[apply(palisade_test)]
+async fn clients_in_each_others_way_all_succeed_each_time() {
+    // The second storm is so dense that hardly anybody would get through but for the last run.
+    for (pairs, rounds) in [(1, 200), (4, 25)] {
+        storm(pairs, rounds).await;
+    }
 }
 
 /// Pairs of clients who change the same two projects in opposite order, each so many times.
@@ -127,112 +126,106 @@ async fn comments(caller: &Caller) -> u64 {
     answer.data()["comments"]["totalCount"].as_u64().unwrap()
 }
 
-#[test]
-fn a_fault_that_does_not_end_is_unavailable_after_eight_runs() {
-    run(async {
-        for (error, at_commit) in [
-            ("serialization_failure", false),
-            ("deadlock_detected", true),
+#[apply(palisade_test)]
+async fn a_fault_that_does_not_end_is_unavailable_after_eight_runs() {
+    for (error, at_commit) in [
+        ("serialization_failure", false),
+        ("deadlock_detected", true),
+    ] {
+        let app = failing(error, u32::MAX, at_commit).await;
+        let acme = app.tenant().await;
+        let owner = acme.owner();
+        let mut superuser = app.connect("postgres").await;
+        let product = made::product(owner).await;
+        let before = fingerprint(&acme).await;
+        let create = "createOrganization(input: { name: \"n\" }) { organization { id } }";
+        let said = format!(
+            "createComment(input: {{ subjectId: \"{product}\", body: \"b\" }}) {{ comment {{ id }} }}"
+        );
+        let mut ran = 0;
+        for document in [
+            format!("mutation {{ {create} }}"),
+            format!("mutation {{ {said} {create} }}"),
         ] {
-            let app = failing(error, u32::MAX, at_commit).await;
-            let acme = app.tenant().await;
-            let owner = acme.owner();
-            let mut superuser = app.connect("postgres").await;
-            let product = made::product(owner).await;
-            let before = fingerprint(&acme).await;
-            let create = "createOrganization(input: { name: \"n\" }) { organization { id } }";
-            let said = format!(
-                "createComment(input: {{ subjectId: \"{product}\", body: \"b\" }}) {{ comment {{ id }} }}"
-            );
-            let mut ran = 0;
-            for document in [
-                format!("mutation {{ {create} }}"),
-                format!("mutation {{ {said} {create} }}"),
-            ] {
-                for headers in [&[][..], &[("idempotency-key", "key")]] {
-                    let reply = owner.send(&document, &json!({}), headers).await;
-                    assert_eq!(reply.status, 503, "{}", reply.text);
-                    assert_eq!(reply.header("retry-after"), Some("1"));
-                    let answer = reply.answer();
-                    assert_eq!(answer.code(), "UNAVAILABLE");
-                    assert_eq!(answer.body["data"], json!(null));
-                    ran += 8;
-                    assert_eq!(runs(&mut superuser).await, ran, "{document} {headers:?}");
-                    assert!(fingerprint(&acme).await == before);
-                    assert_eq!(keys(&mut superuser, &acme).await, 0);
-                }
+            for headers in [&[][..], &[("idempotency-key", "key")]] {
+                let reply = owner.send(&document, &json!({}), headers).await;
+                assert_eq!(reply.status, 503, "{}", reply.text);
+                assert_eq!(reply.header("retry-after"), Some("1"));
+                let answer = reply.answer();
+                assert_eq!(answer.code(), "UNAVAILABLE");
+                assert_eq!(answer.body["data"], json!(null));
+                ran += 8;
+                assert_eq!(runs(&mut superuser).await, ran, "{document} {headers:?}");
+                assert!(fingerprint(&acme).await == before);
+                assert_eq!(keys(&mut superuser, &acme).await, 0);
             }
-            app.drop_database().await;
         }
-    });
+        app.drop_database().await;
+    }
 }
 
-#[test]
-fn a_fault_that_ends_is_not_seen_and_what_was_asked_is_done_once() {
-    run(async {
-        for (error, at_commit, with_key) in [
-            ("serialization_failure", false, false),
-            ("deadlock_detected", false, true),
-            ("serialization_failure", true, false),
-            ("serialization_failure", true, true),
-        ] {
-            let app = failing(error, 2, at_commit).await;
-            let acme = app.tenant().await;
-            let owner = acme.owner();
-            let mut superuser = app.connect("postgres").await;
-            let product = made::product(owner).await;
-            let document = format!(
-                "mutation {{
-                    createComment(input: {{ subjectId: \"{product}\", body: \"b\" }}) {{ comment {{ id }} }}
-                    createOrganization(input: {{ name: \"n\" }}) {{ organization {{ slug version }} }} }}"
-            );
-            let key = [("idempotency-key", "key")];
-            let headers = if with_key { &key[..] } else { &[] };
-            let reply = owner.send(&document, &json!({}), headers).await;
-            let answer = reply.answer();
-            let expected = json!({ "organization": { "slug": "n", "version": 1 } });
-            assert_eq!(answer.data()["createOrganization"], expected);
-            assert_eq!(
-                runs(&mut superuser).await,
-                3,
-                "{error} {at_commit} {with_key}"
-            );
-            assert_eq!(comments(owner).await, 1);
-            let answer = owner
-                .query("{ organizations { nodes { slug auditLogs { totalCount } } } }")
-                .await;
-            let once = json!([{ "slug": "n", "auditLogs": { "totalCount": 1 } }]);
-            assert_eq!(answer.data()["organizations"]["nodes"], once);
-            assert_eq!(keys(&mut superuser, &acme).await, i64::from(with_key));
-            app.drop_database().await;
-        }
-    });
+#[apply(palisade_test)]
+async fn a_fault_that_ends_is_not_seen_and_what_was_asked_is_done_once() {
+    for (error, at_commit, with_key) in [
+        ("serialization_failure", false, false),
+        ("deadlock_detected", false, true),
+        ("serialization_failure", true, false),
+        ("serialization_failure", true, true),
+    ] {
+        let app = failing(error, 2, at_commit).await;
+        let acme = app.tenant().await;
+        let owner = acme.owner();
+        let mut superuser = app.connect("postgres").await;
+        let product = made::product(owner).await;
+        let document = format!(
+            "mutation {{
+                createComment(input: {{ subjectId: \"{product}\", body: \"b\" }}) {{ comment {{ id }} }}
+                createOrganization(input: {{ name: \"n\" }}) {{ organization {{ slug version }} }} }}"
+        );
+        let key = [("idempotency-key", "key")];
+        let headers = if with_key { &key[..] } else { &[] };
+        let reply = owner.send(&document, &json!({}), headers).await;
+        let answer = reply.answer();
+        let expected = json!({ "organization": { "slug": "n", "version": 1 } });
+        assert_eq!(answer.data()["createOrganization"], expected);
+        assert_eq!(
+            runs(&mut superuser).await,
+            3,
+            "{error} {at_commit} {with_key}"
+        );
+        assert_eq!(comments(owner).await, 1);
+        let answer = owner
+            .query("{ organizations { nodes { slug auditLogs { totalCount } } } }")
+            .await;
+        let once = json!([{ "slug": "n", "auditLogs": { "totalCount": 1 } }]);
+        assert_eq!(answer.data()["organizations"]["nodes"], once);
+        assert_eq!(keys(&mut superuser, &acme).await, i64::from(with_key));
+        app.drop_database().await;
+    }
 }
 
-#[test]
-fn what_is_no_contention_is_tried_once() {
-    run(async {
-        for error in [
-            "exception 'a defect'",
-            "lock_not_available",
-            "query_canceled",
-        ] {
-            let app = failing(error, u32::MAX, false).await;
-            let acme = app.tenant().await;
-            let mut superuser = app.connect("postgres").await;
-            let document = mutation("createOrganization", "organization { id }");
-            let variables = json!({ "input": { "name": "n" } });
-            let reply = acme.owner().send(&document, &variables, &[]).await;
-            assert!(!reply.answer().code().is_empty(), "{}", reply.text);
-            assert_eq!(runs(&mut superuser).await, 1, "{error}");
-            // Nor is what the database refuses for a reason.
-            let payload = acme
-                .owner()
-                .mutate("createOrganization", json!({ "name": "" }), "")
-                .await;
-            assert_eq!(refusals(&payload).len(), 2);
-            assert_eq!(runs(&mut superuser).await, 1);
-            app.drop_database().await;
-        }
-    });
+#[apply(palisade_test)]
+async fn what_is_no_contention_is_tried_once() {
+    for error in [
+        "exception 'a defect'",
+        "lock_not_available",
+        "query_canceled",
+    ] {
+        let app = failing(error, u32::MAX, false).await;
+        let acme = app.tenant().await;
+        let mut superuser = app.connect("postgres").await;
+        let document = mutation("createOrganization", "organization { id }");
+        let variables = json!({ "input": { "name": "n" } });
+        let reply = acme.owner().send(&document, &variables, &[]).await;
+        assert!(!reply.answer().code().is_empty(), "{}", reply.text);
+        assert_eq!(runs(&mut superuser).await, 1, "{error}");
+        // Nor is what the database refuses for a reason.
+        let payload = acme
+            .owner()
+            .mutate("createOrganization", json!({ "name": "" }), "")
+            .await;
+        assert_eq!(refusals(&payload).len(), 2);
+        assert_eq!(runs(&mut superuser).await, 1);
+        app.drop_database().await;
+    }
 }

@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 
+use macro_rules_attribute::apply;
 use palisade::{auth::role::UserRole, ids::EntityId as _};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use crate::harness::{Tenant, TestApp, attempt, insert_copy, run, seed_every_table, tenant_tables};
+use crate::harness::{
+    Tenant, TestApp, attempt, insert_copy, palisade_test, seed_every_table, tenant_tables,
+};
 
 const ROLES: [UserRole; 5] = [
     UserRole::Owner,
@@ -62,253 +65,236 @@ where
     sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
 }
 
-#[test]
-fn each_role_writes_the_tables_that_its_policies_name() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        seed_every_table(&tenant, 1, 1).await;
-        let mut owner = tenant.begin().await.0;
-        let mut grid = format!("{:<20}{:<8}", "", "");
-        for role in ROLES {
-            write!(grid, "{:<8}", role.as_str()).unwrap();
-        }
-        for table in tenant_tables(&mut owner).await {
-            let name = table.name.as_str();
-            // A row that nothing refers to, made by the owner where the owner can make one.
-            let with = fresh(name, tenant.owner().user.uuid());
-            let target = match attempt(&mut owner, insert_copy(name, &with)).await {
-                Ok(1) => uuid_of(&with),
-                made => {
-                    assert_eq!(made, refused(), "{name}");
-                    sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
-                        "select min(id::text)::uuid from {name}"
-                    )))
-                    .fetch_one(&mut owner)
-                    .await
-                    .unwrap()
-                }
-            };
-            for verb in ["insert", "update", "delete"] {
-                write!(grid, "\n{name:<20}{verb:<8}").unwrap();
-                for role in ROLES {
-                    let mut sql = tenant.begin_as(role).await.0;
-                    let column = &table.tenant_column;
-                    let done = try_out(
-                        &mut sql,
-                        match verb {
-                            "insert" => {
-                                insert_copy(name, &fresh(name, tenant.caller(role).user.uuid()))
-                            }
-                            "update" => format!(
-                                "update {name} set {column} = {column} where id = '{target}'"
-                            ),
-                            _ => format!("delete from {name} where id = '{target}'"),
-                        },
-                    )
-                    .await;
-                    let done = done.map_or_else(|code| code, |rows| rows.to_string());
-                    write!(grid, "{done:<8}").unwrap();
-                    sql.close().await.unwrap();
-                }
+#[apply(palisade_test)]
+async fn each_role_writes_the_tables_that_its_policies_name(tenant: Tenant) {
+    seed_every_table(&tenant, 1, 1).await;
+    let mut owner = tenant.begin().await.0;
+    let mut grid = format!("{:<20}{:<8}", "", "");
+    for role in ROLES {
+        write!(grid, "{:<8}", role.as_str()).unwrap();
+    }
+    for table in tenant_tables(&mut owner).await {
+        let name = table.name.as_str();
+        // A row that nothing refers to, made by the owner where the owner can make one.
+        let with = fresh(name, tenant.owner().user.uuid());
+        let target = match attempt(&mut owner, insert_copy(name, &with)).await {
+            Ok(1) => uuid_of(&with),
+            made => {
+                assert_eq!(made, refused(), "{name}");
+                sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+                    "select min(id::text)::uuid from {name}"
+                )))
+                .fetch_one(&mut owner)
+                .await
+                .unwrap()
             }
-        }
-        let grid: Vec<&str> = grid.lines().map(str::trim_end).collect();
-        insta::assert_snapshot!(grid.join("\n"));
-    });
-}
-
-#[test]
-fn only_its_author_changes_a_comment_and_nobody_writes_in_anothers_name() {
-    run(async {
-        let app = TestApp::shared().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        acme.seed(1, 1).await;
-        globex.seed(1, 1).await;
-        let author = acme.owner().user.uuid();
-        let mut own = acme.begin().await.0;
-        let comments: i64 = one(&mut own, "select count(*) from comments").await;
-        assert_eq!(comments, 1);
-
-        // 1. Somebody else of the tenant.
-        for role in [
-            UserRole::Admin,
-            UserRole::Member,
-            UserRole::Billing,
-            UserRole::Viewer,
-        ] {
-            let mut other = acme.begin_as(role).await.0;
-            let edited =
-                try_out(&mut other, "update comments set body = 'forged'".to_owned()).await;
-            assert_eq!(edited, Ok(0), "{}", role.as_str());
-            // 2. Deleting is for the author, and for those who keep order.
-            let deleted = try_out(&mut other, "delete from comments".to_owned()).await;
-            let keeps_order = role == UserRole::Admin;
-            assert_eq!(deleted, Ok(u64::from(keeps_order)), "{}", role.as_str());
-            // 3. A comment in the name of another.
-            let with = json!({ "id": Uuid::now_v7(), "author_id": author });
-            let forged = try_out(&mut other, insert_copy("comments", &with)).await;
-            assert_eq!(forged, refused(), "{}", role.as_str());
-        }
-
-        // 4. The same user id in another tenant is another person.
-        let mut twin = globex.begin().await.0;
-        let with = json!({ "id": author, "email": "twin@example.com", "identity_id": null });
-        assert_eq!(attempt(&mut twin, insert_copy("users", &with)).await, Ok(1));
-        attempt(&mut twin, format!("set app.user_id = '{author}'"))
-            .await
-            .unwrap();
-        let edited = try_out(&mut twin, "update comments set body = 'forged'".to_owned()).await;
-        assert_eq!(
-            edited,
-            Ok(0),
-            "the tenant has one comment, by somebody else"
-        );
-
-        // 5. The author cannot give it away, nor move it to another tenant.
-        let member = acme.caller(UserRole::Member).user.uuid();
-        for moved in [
-            format!("update comments set author_id = '{member}'"),
-            format!("update comments set tenant_id = '{}'", globex.id.uuid()),
-        ] {
-            assert_eq!(try_out(&mut own, moved.clone()).await, refused(), "{moved}");
-        }
-        let edited = try_out(&mut own, "update comments set body = 'better'".to_owned()).await;
-        assert_eq!(edited, Ok(1), "the author can");
-        assert_eq!(
-            try_out(&mut own, "delete from comments".to_owned()).await,
-            Ok(1)
-        );
-    });
-}
-
-#[test]
-fn nobody_below_admin_changes_a_users_standing_not_even_their_own() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        // A second owner: what is refused here is not the end of the last one.
-        let second = "insert into users (id, email, role, status)
-                      values (app.uuid_v7(), 'second@example.com', 'OWNER', 'ACTIVE')";
-        let made = attempt(&mut tenant.begin().await.0, second.to_owned()).await;
-        assert_eq!(made, Ok(1));
-        for role in ROLES {
-            let me = tenant.caller(role).user.uuid();
-            let mut sql = tenant.begin_as(role).await.0;
-            let manages = matches!(role, UserRole::Owner | UserRole::Admin);
-            for change in [
-                "role = 'ADMIN', status = 'INVITED'",
-                "status = 'DEACTIVATED'",
-                "email = 'new@example.com'",
-            ] {
+        };
+        for verb in ["insert", "update", "delete"] {
+            write!(grid, "\n{name:<20}{verb:<8}").unwrap();
+            for role in ROLES {
+                let mut sql = tenant.begin_as(role).await.0;
+                let column = &table.tenant_column;
                 let done = try_out(
                     &mut sql,
-                    format!("update users set {change} where id = '{me}'"),
+                    match verb {
+                        "insert" => {
+                            insert_copy(name, &fresh(name, tenant.caller(role).user.uuid()))
+                        }
+                        "update" => {
+                            format!("update {name} set {column} = {column} where id = '{target}'")
+                        }
+                        _ => format!("delete from {name} where id = '{target}'"),
+                    },
                 )
                 .await;
-                let expected = if manages { Ok(1) } else { refused() };
-                assert_eq!(done, expected, "{}: {change}", role.as_str());
+                let done = done.map_or_else(|code| code, |rows| rows.to_string());
+                write!(grid, "{done:<8}").unwrap();
+                sql.close().await.unwrap();
             }
-            let nobody = format!("update users set identity_id = null where id = '{me}'");
-            assert_eq!(
-                try_out(&mut sql, nobody).await,
-                refused(),
-                "{}: who signs in is not the tenant's to say",
-                role.as_str()
-            );
-            let renamed = format!("update users set display_name = 'Me' where id = '{me}'");
-            assert_eq!(try_out(&mut sql, renamed).await, Ok(1), "{}", role.as_str());
-            let others = format!("update users set display_name = 'You' where id <> '{me}'");
-            let expected = if manages { 5 } else { 0 };
-            assert_eq!(
-                try_out(&mut sql, others).await,
-                Ok(expected),
-                "{}",
-                role.as_str()
-            );
         }
-    });
+    }
+    let grid: Vec<&str> = grid.lines().map(str::trim_end).collect();
+    insta::assert_snapshot!(grid.join("\n"));
 }
 
-#[test]
-fn the_audit_log_is_for_owners_and_admins() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        tenant.seed(1, 1).await;
-        for role in ROLES {
+#[apply(palisade_test)]
+async fn only_its_author_changes_a_comment_and_nobody_writes_in_anothers_name(
+    app: &'static TestApp,
+) {
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    acme.seed(1, 1).await;
+    globex.seed(1, 1).await;
+    let author = acme.owner().user.uuid();
+    let mut own = acme.begin().await.0;
+    let comments: i64 = one(&mut own, "select count(*) from comments").await;
+    assert_eq!(comments, 1);
+
+    // 1. Somebody else of the tenant.
+    for role in [
+        UserRole::Admin,
+        UserRole::Member,
+        UserRole::Billing,
+        UserRole::Viewer,
+    ] {
+        let mut other = acme.begin_as(role).await.0;
+        let edited = try_out(&mut other, "update comments set body = 'forged'".to_owned()).await;
+        assert_eq!(edited, Ok(0), "{}", role.as_str());
+        // 2. Deleting is for the author, and for those who keep order.
+        let deleted = try_out(&mut other, "delete from comments".to_owned()).await;
+        let keeps_order = role == UserRole::Admin;
+        assert_eq!(deleted, Ok(u64::from(keeps_order)), "{}", role.as_str());
+        // 3. A comment in the name of another.
+        let with = json!({ "id": Uuid::now_v7(), "author_id": author });
+        let forged = try_out(&mut other, insert_copy("comments", &with)).await;
+        assert_eq!(forged, refused(), "{}", role.as_str());
+    }
+
+    // 4. The same user id in another tenant is another person.
+    let mut twin = globex.begin().await.0;
+    let with = json!({ "id": author, "email": "twin@example.com", "identity_id": null });
+    assert_eq!(attempt(&mut twin, insert_copy("users", &with)).await, Ok(1));
+    attempt(&mut twin, format!("set app.user_id = '{author}'"))
+        .await
+        .unwrap();
+    let edited = try_out(&mut twin, "update comments set body = 'forged'".to_owned()).await;
+    assert_eq!(
+        edited,
+        Ok(0),
+        "the tenant has one comment, by somebody else"
+    );
+
+    // 5. The author cannot give it away, nor move it to another tenant.
+    let member = acme.caller(UserRole::Member).user.uuid();
+    for moved in [
+        format!("update comments set author_id = '{member}'"),
+        format!("update comments set tenant_id = '{}'", globex.id.uuid()),
+    ] {
+        assert_eq!(try_out(&mut own, moved.clone()).await, refused(), "{moved}");
+    }
+    let edited = try_out(&mut own, "update comments set body = 'better'".to_owned()).await;
+    assert_eq!(edited, Ok(1), "the author can");
+    assert_eq!(
+        try_out(&mut own, "delete from comments".to_owned()).await,
+        Ok(1)
+    );
+}
+
+#[apply(palisade_test)]
+async fn nobody_below_admin_changes_a_users_standing_not_even_their_own(tenant: Tenant) {
+    // A second owner: what is refused here is not the end of the last one.
+    let second = "insert into users (id, email, role, status)
+                  values (app.uuid_v7(), 'second@example.com', 'OWNER', 'ACTIVE')";
+    let made = attempt(&mut tenant.begin().await.0, second.to_owned()).await;
+    assert_eq!(made, Ok(1));
+    for role in ROLES {
+        let me = tenant.caller(role).user.uuid();
+        let mut sql = tenant.begin_as(role).await.0;
+        let manages = matches!(role, UserRole::Owner | UserRole::Admin);
+        for change in [
+            "role = 'ADMIN', status = 'INVITED'",
+            "status = 'DEACTIVATED'",
+            "email = 'new@example.com'",
+        ] {
+            let done = try_out(
+                &mut sql,
+                format!("update users set {change} where id = '{me}'"),
+            )
+            .await;
+            let expected = if manages { Ok(1) } else { refused() };
+            assert_eq!(done, expected, "{}: {change}", role.as_str());
+        }
+        let nobody = format!("update users set identity_id = null where id = '{me}'");
+        assert_eq!(
+            try_out(&mut sql, nobody).await,
+            refused(),
+            "{}: who signs in is not the tenant's to say",
+            role.as_str()
+        );
+        let renamed = format!("update users set display_name = 'Me' where id = '{me}'");
+        assert_eq!(try_out(&mut sql, renamed).await, Ok(1), "{}", role.as_str());
+        let others = format!("update users set display_name = 'You' where id <> '{me}'");
+        let expected = if manages { 5 } else { 0 };
+        assert_eq!(
+            try_out(&mut sql, others).await,
+            Ok(expected),
+            "{}",
+            role.as_str()
+        );
+    }
+}
+
+#[apply(palisade_test)]
+async fn the_audit_log_is_for_owners_and_admins(tenant: Tenant) {
+    tenant.seed(1, 1).await;
+    for role in ROLES {
+        let mut sql = tenant.begin_as(role).await.0;
+        let entries: i64 = one(&mut sql, "select count(*) from audit_logs").await;
+        let reads = matches!(role, UserRole::Owner | UserRole::Admin);
+        assert_eq!(entries > 0, reads, "{}: {entries} entries", role.as_str());
+    }
+}
+
+#[apply(palisade_test)]
+async fn the_lines_of_an_invoice_change_only_while_it_is_a_draft(tenant: Tenant) {
+    tenant.seed(1, 1).await;
+    let mut sql = tenant.begin_as(UserRole::Billing).await.0;
+    let author = tenant.caller(UserRole::Billing).user.uuid();
+    let insert = || insert_copy("invoice_line_items", &fresh("invoice_line_items", author));
+    let update = || "update invoice_line_items set description = 'other'".to_owned();
+    let delete = || "delete from invoice_line_items".to_owned();
+    assert_eq!(try_out(&mut sql, insert()).await, Ok(1));
+    assert_eq!(try_out(&mut sql, update()).await, Ok(2));
+    assert_eq!(try_out(&mut sql, delete()).await, Ok(2));
+    let issue = "update invoices set status = 'OPEN'";
+    assert_eq!(attempt(&mut sql, issue.to_owned()).await, Ok(1));
+    assert_eq!(try_out(&mut sql, insert()).await, refused());
+    assert_eq!(try_out(&mut sql, update()).await, Ok(0));
+    assert_eq!(try_out(&mut sql, delete()).await, Ok(0));
+}
+
+#[apply(palisade_test)]
+async fn what_is_commented_on_goes_only_with_comments_that_its_deleter_may_delete(tenant: Tenant) {
+    for role in ROLES {
+        let subjects = [
+            ("projects", "project_id", true),
+            ("products", "product_id", true),
+            ("invoices", "invoice_id", !matches!(role, UserRole::Member)),
+        ];
+        for (table, column, may_delete) in subjects {
+            let mut owner = tenant.begin().await.0;
+            let (subject, comment) = (Uuid::now_v7(), Uuid::now_v7());
+            for made in [
+                new_subject(table, subject),
+                format!(
+                    "insert into comments (id, author_id, {column}, body)
+                 values ('{comment}', app.user_id(), '{subject}', 'of the owner')"
+                ),
+            ] {
+                assert_eq!(attempt(&mut owner, made).await, Ok(1), "{table}");
+            }
             let mut sql = tenant.begin_as(role).await.0;
-            let entries: i64 = one(&mut sql, "select count(*) from audit_logs").await;
-            let reads = matches!(role, UserRole::Owner | UserRole::Admin);
-            assert_eq!(entries > 0, reads, "{}: {entries} entries", role.as_str());
+            let delete = format!("delete from {table} where id = '{subject}'");
+            let keeps_order = matches!(role, UserRole::Owner | UserRole::Admin);
+            let context = format!("{} deletes from {table}", role.as_str());
+
+            // 1. Nothing goes along by itself.
+            let may_delete = may_delete && role != UserRole::Viewer;
+            let alone = if may_delete {
+                Err("23503".to_owned())
+            } else {
+                Ok(0)
+            };
+            assert_eq!(try_out(&mut sql, delete.clone()).await, alone, "{context}");
+            // 2. Its comments first, as far as they may be deleted.
+            let comments = format!("delete from comments where {column} = '{subject}'");
+            attempt(&mut sql, "begin".to_owned()).await.unwrap();
+            let gone = attempt(&mut sql, comments).await;
+            assert_eq!(gone, Ok(u64::from(keeps_order)), "{context}");
+            let expected = if keeps_order { Ok(1) } else { alone };
+            assert_eq!(attempt(&mut sql, delete).await, expected, "{context}");
+            attempt(&mut sql, "rollback".to_owned()).await.unwrap();
         }
-    });
-}
-
-#[test]
-fn the_lines_of_an_invoice_change_only_while_it_is_a_draft() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        tenant.seed(1, 1).await;
-        let mut sql = tenant.begin_as(UserRole::Billing).await.0;
-        let author = tenant.caller(UserRole::Billing).user.uuid();
-        let insert = || insert_copy("invoice_line_items", &fresh("invoice_line_items", author));
-        let update = || "update invoice_line_items set description = 'other'".to_owned();
-        let delete = || "delete from invoice_line_items".to_owned();
-        assert_eq!(try_out(&mut sql, insert()).await, Ok(1));
-        assert_eq!(try_out(&mut sql, update()).await, Ok(2));
-        assert_eq!(try_out(&mut sql, delete()).await, Ok(2));
-        let issue = "update invoices set status = 'OPEN'";
-        assert_eq!(attempt(&mut sql, issue.to_owned()).await, Ok(1));
-        assert_eq!(try_out(&mut sql, insert()).await, refused());
-        assert_eq!(try_out(&mut sql, update()).await, Ok(0));
-        assert_eq!(try_out(&mut sql, delete()).await, Ok(0));
-    });
-}
-
-#[test]
-fn what_is_commented_on_goes_only_with_comments_that_its_deleter_may_delete() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        for role in ROLES {
-            let subjects = [
-                ("projects", "project_id", true),
-                ("products", "product_id", true),
-                ("invoices", "invoice_id", !matches!(role, UserRole::Member)),
-            ];
-            for (table, column, may_delete) in subjects {
-                let mut owner = tenant.begin().await.0;
-                let (subject, comment) = (Uuid::now_v7(), Uuid::now_v7());
-                for made in [
-                    new_subject(table, subject),
-                    format!(
-                        "insert into comments (id, author_id, {column}, body)
-                     values ('{comment}', app.user_id(), '{subject}', 'of the owner')"
-                    ),
-                ] {
-                    assert_eq!(attempt(&mut owner, made).await, Ok(1), "{table}");
-                }
-                let mut sql = tenant.begin_as(role).await.0;
-                let delete = format!("delete from {table} where id = '{subject}'");
-                let keeps_order = matches!(role, UserRole::Owner | UserRole::Admin);
-                let context = format!("{} deletes from {table}", role.as_str());
-
-                // 1. Nothing goes along by itself.
-                let may_delete = may_delete && role != UserRole::Viewer;
-                let alone = if may_delete {
-                    Err("23503".to_owned())
-                } else {
-                    Ok(0)
-                };
-                assert_eq!(try_out(&mut sql, delete.clone()).await, alone, "{context}");
-                // 2. Its comments first, as far as they may be deleted.
-                let comments = format!("delete from comments where {column} = '{subject}'");
-                attempt(&mut sql, "begin".to_owned()).await.unwrap();
-                let gone = attempt(&mut sql, comments).await;
-                assert_eq!(gone, Ok(u64::from(keeps_order)), "{context}");
-                let expected = if keeps_order { Ok(1) } else { alone };
-                assert_eq!(attempt(&mut sql, delete).await, expected, "{context}");
-                attempt(&mut sql, "rollback".to_owned()).await.unwrap();
-            }
-        }
-    });
+    }
 }
 
 /// A row that can be commented on, and that nothing refers to.
@@ -338,293 +324,274 @@ fn new_subject(table: &str, id: Uuid) -> String {
     }
 }
 
-#[test]
-fn an_idempotency_key_is_for_its_user_alone() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        seed_every_table(&tenant, 1, 1).await;
-        for role in ROLES {
-            let mut sql = tenant.begin_as(role).await.0;
-            let seen: i64 = one(&mut sql, "select count(*) from idempotency_keys").await;
-            assert_eq!(seen, 1, "{}", role.as_str());
-            for other in ROLES.into_iter().filter(|other| *other != role) {
-                let user = tenant.caller(other).user.uuid();
-                for write in [
-                    format!(
-                        "insert into idempotency_keys (id, user_id, request)
-                         values (app.uuid_v7(), '{user}', sha256('one'))"
-                    ),
-                    format!("update idempotency_keys set user_id = '{user}'"),
-                ] {
-                    let done = try_out(&mut sql, write.clone()).await;
-                    assert_eq!(done, refused(), "{}: {write}", role.as_str());
-                }
-                let delete = format!("delete from idempotency_keys where user_id = '{user}'");
-                assert_eq!(try_out(&mut sql, delete).await, Ok(0), "{}", role.as_str());
+#[apply(palisade_test)]
+async fn an_idempotency_key_is_for_its_user_alone(tenant: Tenant) {
+    seed_every_table(&tenant, 1, 1).await;
+    for role in ROLES {
+        let mut sql = tenant.begin_as(role).await.0;
+        let seen: i64 = one(&mut sql, "select count(*) from idempotency_keys").await;
+        assert_eq!(seen, 1, "{}", role.as_str());
+        for other in ROLES.into_iter().filter(|other| *other != role) {
+            let user = tenant.caller(other).user.uuid();
+            for write in [
+                format!(
+                    "insert into idempotency_keys (id, user_id, request)
+                     values (app.uuid_v7(), '{user}', sha256('one'))"
+                ),
+                format!("update idempotency_keys set user_id = '{user}'"),
+            ] {
+                let done = try_out(&mut sql, write.clone()).await;
+                assert_eq!(done, refused(), "{}: {write}", role.as_str());
             }
+            let delete = format!("delete from idempotency_keys where user_id = '{user}'");
+            assert_eq!(try_out(&mut sql, delete).await, Ok(0), "{}", role.as_str());
         }
-    });
+    }
 }
 
-#[test]
-fn a_foreign_key_to_another_tenants_row_fails_like_one_to_no_row() {
-    run(async {
-        let app = TestApp::shared().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        seed_every_table(&acme, 1, 1).await;
-        seed_every_table(&globex, 1, 1).await;
-        let (mut a, mut b) = (acme.begin().await.0, globex.begin().await.0);
-        // Every key of two columns, of which the first is the tenant, in tables that the role writes.
-        let keys = sqlx::query(
-            "select c.conrelid::regclass::text, a.attname::text, c.confrelid::regclass::text
-             from pg_constraint c
-             join pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[2]
-             where c.contype = 'f' and has_table_privilege(c.conrelid, 'insert') order by 1, 2",
-        )
-        .fetch_all(&mut b)
-        .await
-        .unwrap();
-        assert!(keys.len() > 5, "only {} keys", keys.len());
-        for key in keys {
-            let (table, column, target): (String, String, String) =
-                (key.get(0), key.get(1), key.get(2));
-            let first = |table: &str| {
-                sqlx::AssertSqlSafe(format!("select min(id::text)::uuid from {table}"))
-            };
-            let theirs: Uuid = sqlx::query_scalar(first(&target))
-                .fetch_one(&mut a)
-                .await
-                .unwrap();
-            let own: Uuid = sqlx::query_scalar(first(&target))
-                .fetch_one(&mut b)
-                .await
-                .unwrap();
-            let mut point_to = async |row: Uuid| {
-                let mut with = fresh(&table, globex.owner().user.uuid());
-                if table == "comments" && column != "author_id" {
-                    for subject in ["project_id", "invoice_id", "product_id"] {
-                        with[subject] = Value::Null;
-                    }
-                }
-                with[&column] = json!(row);
-                try_out(&mut b, insert_copy(&table, &with)).await
-            };
-            let (foreign, nowhere) = (point_to(theirs).await, point_to(Uuid::now_v7()).await);
-            assert_eq!(
-                foreign, nowhere,
-                "{table}.{column}: tells that the row exists"
-            );
-            // Where a policy looks at the column it refuses before the key is looked up.
-            let by_policy = [
-                ("comments", "author_id"),
-                ("idempotency_keys", "user_id"),
-                ("invoice_line_items", "invoice_id"),
-            ]
-            .contains(&(table.as_str(), column.as_str()));
-            let code = if by_policy { "42501" } else { "23503" };
-            assert_eq!(foreign, Err(code.to_owned()), "{table}.{column}");
-            let own = if matches!(&*column, "author_id" | "user_id") {
-                globex.owner().user.uuid()
-            } else {
-                own
-            };
-            assert_eq!(
-                point_to(own).await,
-                Ok(1),
-                "{table}.{column}: what refuses is not the tenant"
-            );
-        }
-    });
-}
-
-#[test]
-fn unique_values_of_another_tenant_are_free_to_use() {
-    run(async {
-        let app = TestApp::shared().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        acme.seed(1, 1).await;
-        globex.seed(1, 1).await;
-        let (mut a, mut b) = (acme.begin().await.0, globex.begin().await.0);
-        let values = [
-            ("users", "email", format!("owner@{}.example", acme.slug)),
-            ("organizations", "slug", acme.slug.clone()),
-            ("products", "asin", "ACMEONLY01".to_owned()),
-        ];
-        let taken = "update products set asin = 'ACMEONLY01'".to_owned();
-        assert_eq!(attempt(&mut a, taken).await, Ok(1));
-        for (table, column, value) in values {
-            let same = async |sql: &mut PgConnection, tenant: &Tenant| {
-                let mut with = fresh(table, tenant.owner().user.uuid());
-                with[column] = json!(value);
-                try_out(sql, insert_copy(table, &with)).await
-            };
-            assert_eq!(
-                same(&mut b, &globex).await,
-                Ok(1),
-                "{table}.{column} tells that it is taken"
-            );
-            let own = same(&mut a, &acme).await;
-            assert_eq!(
-                own,
-                Err("23505".to_owned()),
-                "{table}.{column} is unique in its tenant"
-            );
-        }
-        // Also the whole key: an id that another tenant uses is free.
-        let id: Uuid = one(&mut a, "select id from organizations").await;
-        let mut with = fresh("organizations", id);
-        with["id"] = json!(id);
-        assert_eq!(
-            try_out(&mut b, insert_copy("organizations", &with)).await,
-            Ok(1)
-        );
-    });
-}
-
-#[test]
-fn the_audit_log_holds_exactly_the_fields_that_changed() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        let seed = tenant.seed(1, 0).await;
-        let mut sql = tenant.begin_as(UserRole::Admin).await.0;
-        let entries =
-            "select coalesce(jsonb_agg(jsonb_build_array(action, actor_id, project_id, changes)
-                           order by occurred_at, id), '[]')
-                       from audit_logs where subject_id = ";
-        let (project, actor) = (seed.projects[0], tenant.caller(UserRole::Admin).user.uuid());
-        let log = async |sql: &mut PgConnection| -> Vec<Value> {
-            let query = sqlx::AssertSqlSafe(format!("{entries}'{project}'"));
-            let all: Value = sqlx::query_scalar(query).fetch_one(sql).await.unwrap();
-            all.as_array().unwrap().clone()
-        };
-        let made = log(&mut sql).await;
-        assert_eq!(made.len(), 1);
-        assert_eq!(made[0][0], "project.created");
-        assert_eq!(made[0][1], json!(tenant.owner().user.uuid()));
-        let fields: Vec<&str> = made[0][3]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|change| change["field"].as_str().unwrap())
-            .collect();
-        assert_eq!(fields, ["name", "organization_id", "owner_id", "status"]);
-
-        attempt(&mut sql, "update projects set name = name".to_owned())
+#[apply(palisade_test)]
+async fn a_foreign_key_to_another_tenants_row_fails_like_one_to_no_row(app: &'static TestApp) {
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    seed_every_table(&acme, 1, 1).await;
+    seed_every_table(&globex, 1, 1).await;
+    let (mut a, mut b) = (acme.begin().await.0, globex.begin().await.0);
+    // Every key of two columns, of which the first is the tenant, in tables that the role writes.
+    let keys = sqlx::query(
+        "select c.conrelid::regclass::text, a.attname::text, c.confrelid::regclass::text
+         from pg_constraint c
+         join pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[2]
+         where c.contype = 'f' and has_table_privilege(c.conrelid, 'insert') order by 1, 2",
+    )
+    .fetch_all(&mut b)
+    .await
+    .unwrap();
+    assert!(keys.len() > 5, "only {} keys", keys.len());
+    for key in keys {
+        let (table, column, target): (String, String, String) =
+            (key.get(0), key.get(1), key.get(2));
+        let first =
+            |table: &str| sqlx::AssertSqlSafe(format!("select min(id::text)::uuid from {table}"));
+        let theirs: Uuid = sqlx::query_scalar(first(&target))
+            .fetch_one(&mut a)
             .await
             .unwrap();
-        assert_eq!(log(&mut sql).await.len(), 1, "nothing changed");
-        attempt(
-            &mut sql,
-            "update projects set status = 'ACTIVE', due_on = '2030-01-31'".to_owned(),
-        )
-        .await
-        .unwrap();
-        let changes = json!([
-            { "field": "due_on", "before": null, "after": "2030-01-31" },
-            { "field": "status", "before": "PLANNED", "after": "ACTIVE" },
-        ]);
-        assert_eq!(
-            log(&mut sql).await[1],
-            json!(["project.updated", actor, project, changes])
-        );
-
-        let undone = try_out(&mut sql, "update projects set name = 'undone'".to_owned()).await;
-        assert_eq!(
-            (undone, log(&mut sql).await.len()),
-            (Ok(1), 2),
-            "taken back with its change"
-        );
-        attempt(
-            &mut sql,
-            "delete from comments; delete from projects".to_owned(),
-        )
-        .await
-        .unwrap();
-        let deleted = &log(&mut sql).await[2];
-        assert_eq!(deleted[0], "project.deleted");
-        assert_eq!(deleted[3].as_array().unwrap().len(), 5);
-    });
-}
-
-#[test]
-fn memberships_follow_users() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        let mut sql = tenant.begin().await.0;
-        let member = tenant.caller(UserRole::Member).user.uuid();
-        let membership = async |sql: &mut PgConnection| -> Option<(String, String)> {
-            let row = sqlx::query("select role, status from memberships where id = $1")
-                .bind(member)
-                .fetch_optional(sql)
-                .await
-                .unwrap();
-            row.map(|row| (row.get(0), row.get(1)))
+        let own: Uuid = sqlx::query_scalar(first(&target))
+            .fetch_one(&mut b)
+            .await
+            .unwrap();
+        let mut point_to = async |row: Uuid| {
+            let mut with = fresh(&table, globex.owner().user.uuid());
+            if table == "comments" && column != "author_id" {
+                for subject in ["project_id", "invoice_id", "product_id"] {
+                    with[subject] = Value::Null;
+                }
+            }
+            with[&column] = json!(row);
+            try_out(&mut b, insert_copy(&table, &with)).await
         };
-        let is = |role: &str, status: &str| Some((role.to_owned(), status.to_owned()));
-        // Only the sign-in's side takes an identity away.
-        let mut admin = tenant.connect_as("palisade_admin", UserRole::Owner).await.0;
-        assert_eq!(membership(&mut sql).await, is("MEMBER", "ACTIVE"));
-        for (change, expected) in [
-            ("role = 'BILLING'", is("BILLING", "ACTIVE")),
-            ("status = 'DEACTIVATED'", is("BILLING", "DEACTIVATED")),
-            ("display_name = 'Somebody'", is("BILLING", "DEACTIVATED")),
-            ("identity_id = null", None),
-        ] {
-            let update = format!("update users set {change} where id = '{member}'");
-            let writer = if change.starts_with("identity_id") {
-                &mut admin
-            } else {
-                &mut sql
-            };
-            assert_eq!(attempt(writer, update).await, Ok(1));
-            assert_eq!(membership(&mut sql).await, expected, "{change}");
-        }
-        let others: i64 = one(&mut sql, "select count(*) from memberships").await;
-        assert_eq!(others, 4);
-        let viewer = tenant.caller(UserRole::Viewer).user.uuid();
+        let (foreign, nowhere) = (point_to(theirs).await, point_to(Uuid::now_v7()).await);
         assert_eq!(
-            attempt(&mut sql, format!("delete from users where id = '{viewer}'")).await,
-            Ok(1)
+            foreign, nowhere,
+            "{table}.{column}: tells that the row exists"
         );
-        let others: i64 = one(&mut sql, "select count(*) from memberships").await;
-        assert_eq!(others, 3, "gone with its user");
-    });
+        // Where a policy looks at the column it refuses before the key is looked up.
+        let by_policy = [
+            ("comments", "author_id"),
+            ("idempotency_keys", "user_id"),
+            ("invoice_line_items", "invoice_id"),
+        ]
+        .contains(&(table.as_str(), column.as_str()));
+        let code = if by_policy { "42501" } else { "23503" };
+        assert_eq!(foreign, Err(code.to_owned()), "{table}.{column}");
+        let own = if matches!(&*column, "author_id" | "user_id") {
+            globex.owner().user.uuid()
+        } else {
+            own
+        };
+        assert_eq!(
+            point_to(own).await,
+            Ok(1),
+            "{table}.{column}: what refuses is not the tenant"
+        );
+    }
 }
 
-#[test]
-fn owners_are_made_and_unmade_by_owners_alone() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let attempts = [
-            "update users set role = 'OWNER' where role = 'ADMIN'",
-            "update users set role = 'OWNER' where role = 'MEMBER'",
-            "update users set role = 'VIEWER' where role = 'OWNER'",
-            "update users set status = 'DEACTIVATED' where role = 'OWNER'",
-            "insert into users (id, email, role) values (app.uuid_v7(), 'new@example.com', 'OWNER')",
-        ];
-        let mut admin = acme.begin_as(UserRole::Admin).await;
-        for sql in attempts {
-            let error = sqlx::query(sql).execute(&mut admin.0).await.unwrap_err();
-            let code = error
-                .as_database_error()
-                .and_then(sqlx::error::DatabaseError::code);
-            assert_eq!(code.as_deref(), Some("42501"), "an admin could {sql}");
-        }
-        let gone = sqlx::query("delete from users where role = 'OWNER'")
-            .execute(&mut admin.0)
-            .await;
-        assert_eq!(gone.unwrap().rows_affected(), 0);
+#[apply(palisade_test)]
+async fn unique_values_of_another_tenant_are_free_to_use(app: &'static TestApp) {
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    acme.seed(1, 1).await;
+    globex.seed(1, 1).await;
+    let (mut a, mut b) = (acme.begin().await.0, globex.begin().await.0);
+    let values = [
+        ("users", "email", format!("owner@{}.example", acme.slug)),
+        ("organizations", "slug", acme.slug.clone()),
+        ("products", "asin", "ACMEONLY01".to_owned()),
+    ];
+    let taken = "update products set asin = 'ACMEONLY01'".to_owned();
+    assert_eq!(attempt(&mut a, taken).await, Ok(1));
+    for (table, column, value) in values {
+        let same = async |sql: &mut PgConnection, tenant: &Tenant| {
+            let mut with = fresh(table, tenant.owner().user.uuid());
+            with[column] = json!(value);
+            try_out(sql, insert_copy(table, &with)).await
+        };
+        assert_eq!(
+            same(&mut b, &globex).await,
+            Ok(1),
+            "{table}.{column} tells that it is taken"
+        );
+        let own = same(&mut a, &acme).await;
+        assert_eq!(
+            own,
+            Err("23505".to_owned()),
+            "{table}.{column} is unique in its tenant"
+        );
+    }
+    // Also the whole key: an id that another tenant uses is free.
+    let id: Uuid = one(&mut a, "select id from organizations").await;
+    let mut with = fresh("organizations", id);
+    with["id"] = json!(id);
+    assert_eq!(
+        try_out(&mut b, insert_copy("organizations", &with)).await,
+        Ok(1)
+    );
+}
 
-        let mut owner = acme.begin().await;
-        for sql in [attempts[1], attempts[4]] {
-            assert_eq!(
-                sqlx::query(sql)
-                    .execute(&mut owner.0)
-                    .await
-                    .unwrap()
-                    .rows_affected(),
-                1
-            );
-        }
-    });
+#[apply(palisade_test)]
+async fn the_audit_log_holds_exactly_the_fields_that_changed(tenant: Tenant) {
+    let seed = tenant.seed(1, 0).await;
+    let mut sql = tenant.begin_as(UserRole::Admin).await.0;
+    let entries =
+        "select coalesce(jsonb_agg(jsonb_build_array(action, actor_id, project_id, changes)
+                       order by occurred_at, id), '[]')
+                   from audit_logs where subject_id = ";
+    let (project, actor) = (seed.projects[0], tenant.caller(UserRole::Admin).user.uuid());
+    let log = async |sql: &mut PgConnection| -> Vec<Value> {
+        let query = sqlx::AssertSqlSafe(format!("{entries}'{project}'"));
+        let all: Value = sqlx::query_scalar(query).fetch_one(sql).await.unwrap();
+        all.as_array().unwrap().clone()
+    };
+    let made = log(&mut sql).await;
+    assert_eq!(made.len(), 1);
+    assert_eq!(made[0][0], "project.created");
+    assert_eq!(made[0][1], json!(tenant.owner().user.uuid()));
+    let fields: Vec<&str> = made[0][3]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|change| change["field"].as_str().unwrap())
+        .collect();
+    assert_eq!(fields, ["name", "organization_id", "owner_id", "status"]);
+
+    attempt(&mut sql, "update projects set name = name".to_owned())
+        .await
+        .unwrap();
+    assert_eq!(log(&mut sql).await.len(), 1, "nothing changed");
+    attempt(
+        &mut sql,
+        "update projects set status = 'ACTIVE', due_on = '2030-01-31'".to_owned(),
+    )
+    .await
+    .unwrap();
+    let changes = json!([
+        { "field": "due_on", "before": null, "after": "2030-01-31" },
+        { "field": "status", "before": "PLANNED", "after": "ACTIVE" },
+    ]);
+    assert_eq!(
+        log(&mut sql).await[1],
+        json!(["project.updated", actor, project, changes])
+    );
+
+    let undone = try_out(&mut sql, "update projects set name = 'undone'".to_owned()).await;
+    assert_eq!(
+        (undone, log(&mut sql).await.len()),
+        (Ok(1), 2),
+        "taken back with its change"
+    );
+    attempt(
+        &mut sql,
+        "delete from comments; delete from projects".to_owned(),
+    )
+    .await
+    .unwrap();
+    let deleted = &log(&mut sql).await[2];
+    assert_eq!(deleted[0], "project.deleted");
+    assert_eq!(deleted[3].as_array().unwrap().len(), 5);
+}
+
+#[apply(palisade_test)]
+async fn memberships_follow_users(tenant: Tenant) {
+    let mut sql = tenant.begin().await.0;
+    let member = tenant.caller(UserRole::Member).user.uuid();
+    let membership = async |sql: &mut PgConnection| -> Option<(String, String)> {
+        let row = sqlx::query("select role, status from memberships where id = $1")
+            .bind(member)
+            .fetch_optional(sql)
+            .await
+            .unwrap();
+        row.map(|row| (row.get(0), row.get(1)))
+    };
+    let is = |role: &str, status: &str| Some((role.to_owned(), status.to_owned()));
+    // Only the sign-in's side takes an identity away.
+    let mut admin = tenant.connect_as("palisade_admin", UserRole::Owner).await.0;
+    assert_eq!(membership(&mut sql).await, is("MEMBER", "ACTIVE"));
+    for (change, expected) in [
+        ("role = 'BILLING'", is("BILLING", "ACTIVE")),
+        ("status = 'DEACTIVATED'", is("BILLING", "DEACTIVATED")),
+        ("display_name = 'Somebody'", is("BILLING", "DEACTIVATED")),
+        ("identity_id = null", None),
+    ] {
+        let update = format!("update users set {change} where id = '{member}'");
+        let writer = if change.starts_with("identity_id") {
+            &mut admin
+        } else {
+            &mut sql
+        };
+        assert_eq!(attempt(writer, update).await, Ok(1));
+        assert_eq!(membership(&mut sql).await, expected, "{change}");
+    }
+    let others: i64 = one(&mut sql, "select count(*) from memberships").await;
+    assert_eq!(others, 4);
+    let viewer = tenant.caller(UserRole::Viewer).user.uuid();
+    assert_eq!(
+        attempt(&mut sql, format!("delete from users where id = '{viewer}'")).await,
+        Ok(1)
+    );
+    let others: i64 = one(&mut sql, "select count(*) from memberships").await;
+    assert_eq!(others, 3, "gone with its user");
+}
+
+#[apply(palisade_test)]
+async fn owners_are_made_and_unmade_by_owners_alone(acme: Tenant) {
+    let attempts = [
+        "update users set role = 'OWNER' where role = 'ADMIN'",
+        "update users set role = 'OWNER' where role = 'MEMBER'",
+        "update users set role = 'VIEWER' where role = 'OWNER'",
+        "update users set status = 'DEACTIVATED' where role = 'OWNER'",
+        "insert into users (id, email, role) values (app.uuid_v7(), 'new@example.com', 'OWNER')",
+    ];
+    let mut admin = acme.begin_as(UserRole::Admin).await;
+    for sql in attempts {
+        let error = sqlx::query(sql).execute(&mut admin.0).await.unwrap_err();
+        let code = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
+        assert_eq!(code.as_deref(), Some("42501"), "an admin could {sql}");
+    }
+    let gone = sqlx::query("delete from users where role = 'OWNER'")
+        .execute(&mut admin.0)
+        .await;
+    assert_eq!(gone.unwrap().rows_affected(), 0);
+
+    let mut owner = acme.begin().await;
+    for sql in [attempts[1], attempts[4]] {
+        assert_eq!(
+            sqlx::query(sql)
+                .execute(&mut owner.0)
+                .await
+                .unwrap()
+                .rows_affected(),
+            1
+        );
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use macro_rules_attribute::apply;
 use palisade::{
     audit::AuditLog,
     auth::role::UserRole,
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::harness::{ServiceOptions, Tenant, TestApp, attempt, eventually, run};
+use crate::harness::{ServiceOptions, Tenant, TestApp, attempt, eventually, palisade_test};
 
 /// A database of the test's own, in which `palisade_app` waits for a statement as long as it takes:
 /// what ends early was ended by the service. Nobody else has connections there.
@@ -91,45 +92,44 @@ fn check_page(tenant: &Tenant, body: &Value) {
     }
 }
 
-#[test]
-fn two_thousand_requests_of_two_tenants_over_four_connections_never_mix() {
+#[apply(palisade_test)]
+async fn two_thousand_requests_of_two_tenants_over_four_connections_never_mix(
+    app: &'static TestApp,
+) {
     const CLIENTS: usize = 64;
     const REQUESTS: usize = 2_000;
 
-    run(async {
-        let app = TestApp::shared().await;
-        let tenants: &'static [Tenant; 2] =
-            Box::leak(Box::new([app.tenant().await, app.tenant().await]));
-        for tenant in tenants {
-            tenant.seed(3, 2).await;
-        }
-        let url = app
-            .serve(ServiceOptions {
-                pool_size: 4,
-                ..ServiceOptions::default()
-            })
-            .await;
-        let clients = (0..CLIENTS).map(|client| {
-            let url = url.clone();
-            tokio::spawn(async move {
-                let roles = [UserRole::Owner, UserRole::Viewer, UserRole::Member];
-                let mut answered = 0;
-                for request in (client..REQUESTS).step_by(CLIENTS) {
-                    let tenant = &tenants[(request / CLIENTS + client) % 2];
-                    let answer = tenant.caller(roles[request % 3]).at(&url).query(PAGE).await;
-                    answer.data();
-                    check_page(tenant, &answer.body);
-                    answered += 1;
-                }
-                answered
-            })
-        });
-        let mut answered = 0;
-        for client in clients.collect::<Vec<_>>() {
-            answered += client.await.unwrap();
-        }
-        assert_eq!(answered, REQUESTS);
+    let tenants: &'static [Tenant; 2] =
+        Box::leak(Box::new([app.tenant().await, app.tenant().await]));
+    for tenant in tenants {
+        tenant.seed(3, 2).await;
+    }
+    let url = app
+        .serve(ServiceOptions {
+            pool_size: 4,
+            ..ServiceOptions::default()
+        })
+        .await;
+    let clients = (0..CLIENTS).map(|client| {
+        let url = url.clone();
+        tokio::spawn(async move {
+            let roles = [UserRole::Owner, UserRole::Viewer, UserRole::Member];
+            let mut answered = 0;
+            for request in (client..REQUESTS).step_by(CLIENTS) {
+                let tenant = &tenants[(request / CLIENTS + client) % 2];
+                let answer = tenant.caller(roles[request % 3]).at(&url).query(PAGE).await;
+                answer.data();
+                check_page(tenant, &answer.body);
+                answered += 1;
+            }
+            answered
+        })
     });
+    let mut answered = 0;
+    for client in clients.collect::<Vec<_>>() {
+        answered += client.await.unwrap();
+    }
+    assert_eq!(answered, REQUESTS);
 }
 
 /// Polls a future for so long, then drops it. Whether it came to its end.
@@ -137,48 +137,46 @@ async fn cut<T>(after: Duration, future: impl Future<Output = T>) -> bool {
     tokio::time::timeout(after, future).await.is_ok()
 }
 
-#[test]
-fn two_hundred_requests_cut_by_their_clients_leave_no_transaction_behind() {
-    run(async {
-        let app = patient().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        acme.seed(3, 2).await;
-        globex.seed(3, 2).await;
-        let url = app
-            .serve(ServiceOptions {
-                pool_size: 2,
-                ..ServiceOptions::default()
-            })
-            .await;
-        let (a, b) = (acme.owner().at(&url), globex.owner().at(&url));
-        check_page(&acme, &a.query(PAGE).await.body);
-
-        let begun = std::time::Instant::now();
-        check_page(&acme, &a.query(PAGE).await.body);
-        let whole = begun.elapsed();
-
-        let mut ended = 0;
-        for round in 0..200 {
-            // From before the request is sent until long after its answer should have come.
-            ended += u32::from(cut(whole * round / 50, a.query(PAGE)).await);
-            if round % 10 == 0 {
-                check_page(&globex, &b.query(PAGE).await.body);
-            }
-        }
-        assert!(
-            (1..200).contains(&ended),
-            "{ended} requests came to their end"
-        );
-        let mut superuser = app.connect("postgres").await;
-        eventually("no connection is left in a transaction", async || {
-            backends(&mut superuser, IN_TRANSACTION).await == 0
+#[apply(palisade_test)]
+async fn two_hundred_requests_cut_by_their_clients_leave_no_transaction_behind() {
+    let app = patient().await;
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    acme.seed(3, 2).await;
+    globex.seed(3, 2).await;
+    let url = app
+        .serve(ServiceOptions {
+            pool_size: 2,
+            ..ServiceOptions::default()
         })
         .await;
-        for _ in 0..8 {
+    let (a, b) = (acme.owner().at(&url), globex.owner().at(&url));
+    check_page(&acme, &a.query(PAGE).await.body);
+
+    let begun = std::time::Instant::now();
+    check_page(&acme, &a.query(PAGE).await.body);
+    let whole = begun.elapsed();
+
+    let mut ended = 0;
+    for round in 0..200 {
+        // From before the request is sent until long after its answer should have come.
+        ended += u32::from(cut(whole * round / 50, a.query(PAGE)).await);
+        if round % 10 == 0 {
             check_page(&globex, &b.query(PAGE).await.body);
-            check_page(&acme, &a.query(PAGE).await.body);
         }
-    });
+    }
+    assert!(
+        (1..200).contains(&ended),
+        "{ended} requests came to their end"
+    );
+    let mut superuser = app.connect("postgres").await;
+    eventually("no connection is left in a transaction", async || {
+        backends(&mut superuser, IN_TRANSACTION).await == 0
+    })
+    .await;
+    for _ in 0..8 {
+        check_page(&globex, &b.query(PAGE).await.body);
+        check_page(&acme, &a.query(PAGE).await.body);
+    }
 }
 
 async fn private_pool(app: &TestApp) -> TenantDb {
@@ -216,197 +214,187 @@ async fn find<E: Entity + std::fmt::Debug>(
         .is_some())
 }
 
-#[test]
-fn two_hundred_transactions_cut_in_mid_open_leave_nothing_to_the_next_borrower() {
-    run(async {
-        let app = patient().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        let theirs = ProjectId::from(acme.seed(1, 0).await.projects[0]);
-        let own = ProjectId::from(globex.seed(1, 0).await.projects[0]);
-        let entry: Uuid = sqlx::query_scalar("select min(id::text)::uuid from audit_logs")
-            .fetch_one(&mut globex.begin().await.0)
-            .await
-            .unwrap();
-        let entry = AuditLogId::from(entry);
-        let db = private_pool(app).await;
-        let owner = Some(UserRole::Owner);
+#[apply(palisade_test)]
+async fn two_hundred_transactions_cut_in_mid_open_leave_nothing_to_the_next_borrower() {
+    let app = patient().await;
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    let theirs = ProjectId::from(acme.seed(1, 0).await.projects[0]);
+    let own = ProjectId::from(globex.seed(1, 0).await.projects[0]);
+    let entry: Uuid = sqlx::query_scalar("select min(id::text)::uuid from audit_logs")
+        .fetch_one(&mut globex.begin().await.0)
+        .await
+        .unwrap();
+    let entry = AuditLogId::from(entry);
+    let db = private_pool(app).await;
+    let owner = Some(UserRole::Owner);
 
-        let begun = std::time::Instant::now();
-        let tx = transaction(&db, &globex, owner, Purpose::Read);
-        assert!(find::<Project>(&tx, own).await.unwrap());
-        tx.rollback().await;
-        let whole = begun.elapsed();
+    let begun = std::time::Instant::now();
+    let tx = transaction(&db, &globex, owner, Purpose::Read);
+    assert!(find::<Project>(&tx, own).await.unwrap());
+    tx.rollback().await;
+    let whole = begun.elapsed();
 
-        let mut ended = 0;
-        for round in 0..200_u32 {
-            let purpose = if round % 2 == 0 {
-                Purpose::Read
-            } else {
-                Purpose::Write
-            };
-            let tx = transaction(&db, &globex, owner, purpose);
-            // On a connection that the round before has given back.
-            ended += u32::from(cut(whole * round / 50, find::<Project>(&tx, own)).await);
-            drop(tx);
+    let mut ended = 0;
+    for round in 0..200_u32 {
+        let purpose = if round % 2 == 0 {
+            Purpose::Read
+        } else {
+            Purpose::Write
+        };
+        let tx = transaction(&db, &globex, owner, purpose);
+        // On a connection that the round before has given back.
+        ended += u32::from(cut(whole * round / 50, find::<Project>(&tx, own)).await);
+        drop(tx);
 
-            // The next borrower has no role: one that was left behind would show it the audit log.
-            let next = transaction(&db, &globex, None, Purpose::Read);
-            assert!(
-                !find::<AuditLog>(&next, entry).await.unwrap(),
-                "a role was left behind"
-            );
-            assert!(
-                find::<Project>(&next, own).await.unwrap(),
-                "the borrower sees its own rows"
-            );
-            next.rollback().await;
-            let next = transaction(&db, &acme, owner, Purpose::Read);
-            assert!(
-                !find::<Project>(&next, own).await.unwrap(),
-                "a tenant was left behind"
-            );
-            assert!(find::<Project>(&next, theirs).await.unwrap());
-            next.rollback().await;
-        }
-        assert!((1..200).contains(&ended), "{ended} came to their end");
-        let reader = transaction(&db, &globex, owner, Purpose::Read);
+        // The next borrower has no role: one that was left behind would show it the audit log.
+        let next = transaction(&db, &globex, None, Purpose::Read);
         assert!(
-            find::<AuditLog>(&reader, entry).await.unwrap(),
-            "with the role it is there"
+            !find::<AuditLog>(&next, entry).await.unwrap(),
+            "a role was left behind"
         );
-        reader.rollback().await;
-        let mut superuser = app.connect("postgres").await;
-        eventually("no connection is left in a transaction", async || {
-            backends(&mut superuser, IN_TRANSACTION).await == 0
-        })
-        .await;
-        db.close().await;
-    });
+        assert!(
+            find::<Project>(&next, own).await.unwrap(),
+            "the borrower sees its own rows"
+        );
+        next.rollback().await;
+        let next = transaction(&db, &acme, owner, Purpose::Read);
+        assert!(
+            !find::<Project>(&next, own).await.unwrap(),
+            "a tenant was left behind"
+        );
+        assert!(find::<Project>(&next, theirs).await.unwrap());
+        next.rollback().await;
+    }
+    assert!((1..200).contains(&ended), "{ended} came to their end");
+    let reader = transaction(&db, &globex, owner, Purpose::Read);
+    assert!(
+        find::<AuditLog>(&reader, entry).await.unwrap(),
+        "with the role it is there"
+    );
+    reader.rollback().await;
+    let mut superuser = app.connect("postgres").await;
+    eventually("no connection is left in a transaction", async || {
+        backends(&mut superuser, IN_TRANSACTION).await == 0
+    })
+    .await;
+    db.close().await;
 }
 
-#[test]
-fn a_client_that_goes_away_cancels_its_statement_on_the_server() {
-    run(async {
-        let app = patient().await;
-        let tenant = app.tenant().await;
-        tenant.seed(3, 2).await;
-        let mut superuser = app.connect("postgres").await;
-        let holder = hold_projects(app).await;
+#[apply(palisade_test)]
+async fn a_client_that_goes_away_cancels_its_statement_on_the_server() {
+    let app = patient().await;
+    let tenant = app.tenant().await;
+    tenant.seed(3, 2).await;
+    let mut superuser = app.connect("postgres").await;
+    let holder = hold_projects(app).await;
 
+    let caller = tenant.owner().clone();
+    let client = tokio::spawn(async move { caller.query(PAGE).await });
+    eventually("the statement waits", async || {
+        backends(&mut superuser, WAITING).await == 1
+    })
+    .await;
+    client.abort();
+    eventually("it was cancelled while the lock is held", async || {
+        backends(&mut superuser, &format!("{WAITING} or {IN_TRANSACTION}")).await == 0
+    })
+    .await;
+    drop(holder);
+    check_page(&tenant, &tenant.owner().query(PAGE).await.body);
+}
+
+#[apply(palisade_test)]
+async fn a_client_that_goes_away_cancels_nothing_of_another_under_the_same_request_id() {
+    let app = patient().await;
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    acme.seed(3, 2).await;
+    globex.seed(3, 2).await;
+    let mut superuser = app.connect("postgres").await;
+    let mut holder = hold_projects(app).await;
+
+    let request = Uuid::now_v7();
+    let ask = |tenant: &Tenant| {
         let caller = tenant.owner().clone();
-        let client = tokio::spawn(async move { caller.query(PAGE).await });
-        eventually("the statement waits", async || {
-            backends(&mut superuser, WAITING).await == 1
-        })
-        .await;
-        client.abort();
-        eventually("it was cancelled while the lock is held", async || {
-            backends(&mut superuser, &format!("{WAITING} or {IN_TRANSACTION}")).await == 0
-        })
-        .await;
-        drop(holder);
-        check_page(&tenant, &tenant.owner().query(PAGE).await.body);
-    });
+        tokio::spawn(async move { caller.bytes(PAGE, &json!({}), request).await })
+    };
+    let (leaves, stays) = (ask(&acme), ask(&globex));
+    eventually("both wait", async || {
+        backends(&mut superuser, WAITING).await == 2
+    })
+    .await;
+    leaves.abort();
+    eventually("one was cancelled", async || {
+        backends(&mut superuser, WAITING).await < 2
+    })
+    .await;
+    attempt(&mut holder, "rollback".to_owned()).await.unwrap();
+    let (_, body) = stays.await.unwrap();
+    check_page(&globex, &serde_json::from_str(&body).unwrap());
 }
 
-#[test]
-fn a_client_that_goes_away_cancels_nothing_of_another_under_the_same_request_id() {
-    run(async {
-        let app = patient().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        acme.seed(3, 2).await;
-        globex.seed(3, 2).await;
-        let mut superuser = app.connect("postgres").await;
-        let mut holder = hold_projects(app).await;
+#[apply(palisade_test)]
+async fn an_operation_past_its_deadline_answers_timeout_and_ends_on_the_server() {
+    let app = patient().await;
+    let tenant = app.tenant().await;
+    tenant.seed(3, 2).await;
+    let options = ServiceOptions {
+        operation_timeout_ms: 300,
+        ..ServiceOptions::default()
+    };
+    let caller = tenant.owner().at(&app.serve(options).await);
+    let mut superuser = app.connect("postgres").await;
+    let holder = hold_projects(app).await;
 
-        let request = Uuid::now_v7();
-        let ask = |tenant: &Tenant| {
-            let caller = tenant.owner().clone();
-            tokio::spawn(async move { caller.bytes(PAGE, &json!({}), request).await })
-        };
-        let (leaves, stays) = (ask(&acme), ask(&globex));
-        eventually("both wait", async || {
-            backends(&mut superuser, WAITING).await == 2
-        })
-        .await;
-        leaves.abort();
-        eventually("one was cancelled", async || {
-            backends(&mut superuser, WAITING).await < 2
-        })
-        .await;
-        attempt(&mut holder, "rollback".to_owned()).await.unwrap();
-        let (_, body) = stays.await.unwrap();
-        check_page(&globex, &serde_json::from_str(&body).unwrap());
-    });
+    let answer = caller.query(PAGE).await;
+    assert_eq!(answer.code(), "TIMEOUT", "{}", answer.body);
+    assert!(answer.body["data"].is_null());
+    eventually("it was cancelled while the lock is held", async || {
+        backends(&mut superuser, &format!("{WAITING} or {IN_TRANSACTION}")).await == 0
+    })
+    .await;
+    drop(holder);
 }
 
-#[test]
-fn an_operation_past_its_deadline_answers_timeout_and_ends_on_the_server() {
-    run(async {
-        let app = patient().await;
-        let tenant = app.tenant().await;
-        tenant.seed(3, 2).await;
-        let options = ServiceOptions {
-            operation_timeout_ms: 300,
-            ..ServiceOptions::default()
-        };
-        let caller = tenant.owner().at(&app.serve(options).await);
-        let mut superuser = app.connect("postgres").await;
-        let holder = hold_projects(app).await;
+#[apply(palisade_test)]
+async fn an_exhausted_pool_answers_unavailable_with_a_time_to_retry() {
+    let app = patient().await;
+    let tenant = app.tenant().await;
+    tenant.seed(3, 2).await;
+    let options = ServiceOptions {
+        pool_size: 1,
+        acquire_timeout_ms: 200,
+        ..ServiceOptions::default()
+    };
+    let caller = tenant.owner().at(&app.serve(options).await);
+    // Whether the caller may enter is known from now on, without a connection.
+    caller.query("{ __typename }").await.data();
+    let mut superuser = app.connect("postgres").await;
+    let mut holder = hold_projects(app).await;
 
-        let answer = caller.query(PAGE).await;
-        assert_eq!(answer.code(), "TIMEOUT", "{}", answer.body);
-        assert!(answer.body["data"].is_null());
-        eventually("it was cancelled while the lock is held", async || {
-            backends(&mut superuser, &format!("{WAITING} or {IN_TRANSACTION}")).await == 0
-        })
-        .await;
-        drop(holder);
-    });
-}
+    let first = caller.clone();
+    let first = tokio::spawn(async move { first.query(PAGE).await });
+    eventually("the one connection waits", async || {
+        backends(&mut superuser, WAITING).await == 1
+    })
+    .await;
+    let response = app
+        .client
+        .post(&caller.url)
+        .bearer_auth(&caller.token)
+        .json(&json!({ "query": "{ products { totalCount } }" }))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status().as_u16(), 503);
+    assert_eq!(response.headers()["retry-after"], "1");
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(
+        body["errors"][0]["extensions"]["code"], "UNAVAILABLE",
+        "{body}"
+    );
 
-#[test]
-fn an_exhausted_pool_answers_unavailable_with_a_time_to_retry() {
-    run(async {
-        let app = patient().await;
-        let tenant = app.tenant().await;
-        tenant.seed(3, 2).await;
-        let options = ServiceOptions {
-            pool_size: 1,
-            acquire_timeout_ms: 200,
-            ..ServiceOptions::default()
-        };
-        let caller = tenant.owner().at(&app.serve(options).await);
-        // Whether the caller may enter is known from now on, without a connection.
-        caller.query("{ __typename }").await.data();
-        let mut superuser = app.connect("postgres").await;
-        let mut holder = hold_projects(app).await;
-
-        let first = caller.clone();
-        let first = tokio::spawn(async move { first.query(PAGE).await });
-        eventually("the one connection waits", async || {
-            backends(&mut superuser, WAITING).await == 1
-        })
-        .await;
-        let response = app
-            .client
-            .post(&caller.url)
-            .bearer_auth(&caller.token)
-            .json(&json!({ "query": "{ products { totalCount } }" }))
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(response.status().as_u16(), 503);
-        assert_eq!(response.headers()["retry-after"], "1");
-        let body: Value = response.json().await.unwrap();
-        assert_eq!(
-            body["errors"][0]["extensions"]["code"], "UNAVAILABLE",
-            "{body}"
-        );
-
-        attempt(&mut holder, "rollback".to_owned()).await.unwrap();
-        check_page(&tenant, &first.await.unwrap().body);
-    });
+    attempt(&mut holder, "rollback".to_owned()).await.unwrap();
+    check_page(&tenant, &first.await.unwrap().body);
 }
 
 /// A view that writes a row whenever it is read.
@@ -437,80 +425,78 @@ macro_rules! probe {
 probe!(Writing in "writing");
 probe!(Missing in "missing");
 
-#[test]
-fn a_query_cannot_write_and_a_failed_statement_never_commits() {
-    run(async {
-        let app = patient().await;
-        let tenant = app.tenant().await;
-        let mut superuser = app.connect("postgres").await;
-        for step in [
-            "create table written (id uuid); grant insert, select on written to palisade_app",
-            "create function public.write() returns uuid language sql volatile
-             as $$ insert into public.written values (gen_random_uuid()) returning id $$",
-            "create view writing as select app.tenant_id() as tenant_id, public.write() as id",
-            "grant select on writing to palisade_app",
-        ] {
-            attempt(&mut superuser, step.to_owned()).await.unwrap();
-        }
-        let mut written = async || -> i64 {
-            let sql = "select count(*) from written";
-            sqlx::query_scalar(sql)
-                .fetch_one(&mut superuser)
-                .await
-                .unwrap()
-        };
-        let db = private_pool(app).await;
-        let begin = |purpose| transaction(&db, &tenant, Some(UserRole::Owner), purpose);
-        let id = ProjectId::generate();
+#[apply(palisade_test)]
+async fn a_query_cannot_write_and_a_failed_statement_never_commits() {
+    let app = patient().await;
+    let tenant = app.tenant().await;
+    let mut superuser = app.connect("postgres").await;
+    for step in [
+        "create table written (id uuid); grant insert, select on written to palisade_app",
+        "create function public.write() returns uuid language sql volatile
+         as $$ insert into public.written values (gen_random_uuid()) returning id $$",
+        "create view writing as select app.tenant_id() as tenant_id, public.write() as id",
+        "grant select on writing to palisade_app",
+    ] {
+        attempt(&mut superuser, step.to_owned()).await.unwrap();
+    }
+    let mut written = async || -> i64 {
+        let sql = "select count(*) from written";
+        sqlx::query_scalar(sql)
+            .fetch_one(&mut superuser)
+            .await
+            .unwrap()
+    };
+    let db = private_pool(app).await;
+    let begin = |purpose| transaction(&db, &tenant, Some(UserRole::Owner), purpose);
+    let id = ProjectId::generate();
 
-        let query = begin(Purpose::Read);
-        let refused = find::<Writing>(&query, id).await.unwrap_err();
-        assert!(
-            refused.detail().contains("read-only transaction"),
-            "{}",
-            refused.detail()
-        );
-        query.rollback().await;
-        assert_eq!(written().await, 0);
+    let query = begin(Purpose::Read);
+    let refused = find::<Writing>(&query, id).await.unwrap_err();
+    assert!(
+        refused.detail().contains("read-only transaction"),
+        "{}",
+        refused.detail()
+    );
+    query.rollback().await;
+    assert_eq!(written().await, 0);
 
-        let mutation = begin(Purpose::Write);
-        assert!(!find::<Writing>(&mutation, id).await.unwrap());
-        mutation.commit().await.unwrap();
-        assert_eq!(written().await, 1, "a mutation can");
+    let mutation = begin(Purpose::Write);
+    assert!(!find::<Writing>(&mutation, id).await.unwrap());
+    mutation.commit().await.unwrap();
+    assert_eq!(written().await, 1, "a mutation can");
 
-        let failed = begin(Purpose::Write);
-        find::<Writing>(&failed, id).await.unwrap();
-        assert_eq!(
-            find::<Missing>(&failed, id).await.unwrap_err().code(),
-            "INTERNAL"
-        );
-        find::<Writing>(&failed, id).await.unwrap_err();
-        assert!(
-            failed.commit().await.is_err(),
-            "a transaction with a failed statement was committed"
-        );
-        assert_eq!(written().await, 1);
+    let failed = begin(Purpose::Write);
+    find::<Writing>(&failed, id).await.unwrap();
+    assert_eq!(
+        find::<Missing>(&failed, id).await.unwrap_err().code(),
+        "INTERNAL"
+    );
+    find::<Writing>(&failed, id).await.unwrap_err();
+    assert!(
+        failed.commit().await.is_err(),
+        "a transaction with a failed statement was committed"
+    );
+    assert_eq!(written().await, 1);
 
-        let operation = Operation::new(Uuid::now_v7());
-        let context = TenantContext {
-            tenant: tenant.id,
-            user: None,
-            role: None,
-        };
-        let given_up = TenantTx::new(db.clone(), context, Purpose::Write, operation.clone());
-        find::<Writing>(&given_up, id).await.unwrap();
-        operation.give_up();
-        let refused = given_up.commit().await.unwrap_err();
-        assert_eq!(refused.code(), "TIMEOUT", "its client was told so");
-        assert_eq!(written().await, 1);
+    let operation = Operation::new(Uuid::now_v7());
+    let context = TenantContext {
+        tenant: tenant.id,
+        user: None,
+        role: None,
+    };
+    let given_up = TenantTx::new(db.clone(), context, Purpose::Write, operation.clone());
+    find::<Writing>(&given_up, id).await.unwrap();
+    operation.give_up();
+    let refused = given_up.commit().await.unwrap_err();
+    assert_eq!(refused.code(), "TIMEOUT", "its client was told so");
+    assert_eq!(written().await, 1);
 
-        for ended in [begin(Purpose::Write), begin(Purpose::Write)] {
-            find::<Writing>(&ended, id).await.unwrap();
-            ended.rollback().await;
-            find::<Writing>(&ended, id).await.unwrap_err();
-            assert!(ended.commit().await.is_err(), "it ends once");
-        }
-        assert_eq!(written().await, 1);
-        db.close().await;
-    });
+    for ended in [begin(Purpose::Write), begin(Purpose::Write)] {
+        find::<Writing>(&ended, id).await.unwrap();
+        ended.rollback().await;
+        find::<Writing>(&ended, id).await.unwrap_err();
+        assert!(ended.commit().await.is_err(), "it ends once");
+    }
+    assert_eq!(written().await, 1);
+    db.close().await;
 }

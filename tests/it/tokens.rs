@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto::sign};
+use macro_rules_attribute::apply;
 use palisade::{
     auth::role::UserRole,
     ids::{EntityId as _, TenantId, UserId},
@@ -12,7 +13,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{SECRET, Tenant, TestApp, eventually, run};
+use crate::harness::{SECRET, Tenant, TestApp, eventually, palisade_test};
 
 /// The longest that the service may believe what it once knew of a member, with time to ask again.
 const BELIEVED: Duration = Duration::from_secs(10);
@@ -267,255 +268,231 @@ fn forgeries(good: &Value, stranger: UserId) -> Vec<(&'static str, Vec<String>)>
     cases
 }
 
-#[test]
-fn every_bad_token_is_refused_with_the_same_bytes() {
-    run(async {
-        let app = TestApp::shared().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        let good = claims(acme.id, acme.owner().user);
-        assert_eq!(
-            status(app, &forge(HEADER, &good.to_string(), SECRET)).await,
-            200
-        );
+#[apply(palisade_test)]
+async fn every_bad_token_is_refused_with_the_same_bytes(app: &'static TestApp) {
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    let good = claims(acme.id, acme.owner().user);
+    assert_eq!(
+        status(app, &forge(HEADER, &good.to_string(), SECRET)).await,
+        200
+    );
 
-        let mut cases = forgeries(&good, globex.owner().user);
-        let mut of = |name, tenant: &Tenant, user| {
-            let token = forge(HEADER, &claims(tenant.id, user).to_string(), SECRET);
-            cases.push((name, vec![format!("Bearer {token}")]));
-        };
-        let (gone, left) = (acme.caller(UserRole::Viewer), acme.caller(UserRole::Member));
-        change_user(
-            &acme,
-            left.user,
-            "update users set status = 'DEACTIVATED' where id = $1",
+    let mut cases = forgeries(&good, globex.owner().user);
+    let mut of = |name, tenant: &Tenant, user| {
+        let token = forge(HEADER, &claims(tenant.id, user).to_string(), SECRET);
+        cases.push((name, vec![format!("Bearer {token}")]));
+    };
+    let (gone, left) = (acme.caller(UserRole::Viewer), acme.caller(UserRole::Member));
+    change_user(
+        &acme,
+        left.user,
+        "update users set status = 'DEACTIVATED' where id = $1",
+    )
+    .await;
+    change_user(&acme, gone.user, "delete from users where id = $1").await;
+    of("deactivated user", &acme, left.user);
+    of("removed user", &acme, gone.user);
+    change_user(
+        &globex,
+        globex.caller(UserRole::Billing).user,
+        "update users set status = 'INVITED' where id = $1",
+    )
+    .await;
+    of(
+        "user who has not accepted",
+        &globex,
+        globex.caller(UserRole::Billing).user,
+    );
+    for tenant_status in ["SUSPENDED", "DELETING", "PROVISIONING"] {
+        let tenant = app.tenant().await;
+        set_tenant_status(&tenant, tenant_status).await;
+        of("tenant that is not active", &tenant, tenant.owner().user);
+    }
+
+    let (expected_status, expected_headers, expected_body) =
+        ask(app, &[], "{ viewer { role } }").await;
+    assert_eq!(expected_status, 401);
+    assert!(expected_headers.contains(&("www-authenticate".to_owned(), "Bearer".to_owned())));
+    let body: Value = serde_json::from_str(&expected_body).unwrap();
+    assert_eq!(
+        body,
+        json!({ "errors": [{
+            "message": "Invalid or expired token",
+            "extensions": { "code": "UNAUTHENTICATED" },
+        }] })
+    );
+    for (name, authorizations) in cases {
+        let answer = ask(app, &authorizations, "{ viewer { role } }").await;
+        assert_eq!(answer.0, 401, "{name}: {authorizations:?}");
+        assert_eq!(answer.1, expected_headers, "{name}");
+        assert_eq!(answer.2, expected_body, "{name}");
+    }
+}
+
+#[apply(palisade_test)]
+async fn a_good_token_passes_within_the_leeway_of_the_clocks(app: &'static TestApp) {
+    let acme = app.tenant().await;
+    let good = claims(acme.id, acme.owner().user);
+    for (name, change) in [
+        ("as issued", json!({})),
+        (
+            "just expired",
+            json!({ "exp": now() - 2, "iat": now() - 60 }),
+        ),
+        ("issued by a clock ahead", json!({ "iat": now() + 3 })),
+        ("valid by a clock ahead", json!({ "nbf": now() + 3 })),
+        ("a life of 31 days", json!({ "exp": now() + 31 * 86_400 })),
+        (
+            "further claims",
+            json!({ "role": "OWNER", "name": "Olivia" }),
+        ),
+    ] {
+        let token = forge(HEADER, &with(&good, change), SECRET);
+        assert_eq!(status(app, &token).await, 200, "{name}");
+    }
+    // The scheme's name has no case (RFC 9110, 11.1).
+    let token = forge(HEADER, &good.to_string(), SECRET);
+    for scheme in ["bearer", "BEARER"] {
+        let (status, ..) = ask(app, &[format!("{scheme} {token}")], "{ __typename }").await;
+        assert_eq!(status, 200, "{scheme}");
+    }
+}
+
+#[apply(palisade_test)]
+async fn the_role_is_that_of_the_database_whatever_the_token_says(app: &'static TestApp) {
+    let acme = app.tenant().await;
+    let viewer = acme.caller(UserRole::Viewer);
+    let claims = with(&claims(acme.id, viewer.user), json!({ "role": "OWNER" }));
+    let token = forge(HEADER, &claims, SECRET);
+    let (_, _, body) = ask(app, &[format!("Bearer {token}")], "{ viewer { role } }").await;
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body["data"], json!({ "viewer": { "role": "VIEWER" } }));
+}
+
+#[apply(palisade_test)]
+async fn no_header_query_or_cookie_moves_a_caller_to_another_tenant(app: &'static TestApp) {
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    let foreign = globex.id.uuid().to_string();
+    let response = app
+        .client
+        .post(format!("{}?tenant_id={foreign}&tenant={foreign}", app.url))
+        .bearer_auth(&acme.owner().token)
+        .header("x-tenant-id", &foreign)
+        .header("x-tenant", &foreign)
+        .header("tenant", &globex.slug)
+        .header("cookie", format!("tenant_id={foreign}; token={}", globex.owner().token))
+        .json(&json!({
+            "query": "{ tenant { slug } }", "tenantId": foreign, "extensions": { "tenant": foreign },
+        }))
+        .send()
+        .await
+        .unwrap();
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["data"], json!({ "tenant": { "slug": acme.slug } }));
+
+    // Nor does a cookie or a query alone let anybody in.
+    let token = &acme.owner().token;
+    let response = app
+        .client
+        .post(format!("{}?access_token={token}&token={token}", app.url))
+        .header(
+            "cookie",
+            format!("token={token}; authorization=Bearer {token}"),
         )
-        .await;
-        change_user(&acme, gone.user, "delete from users where id = $1").await;
-        of("deactivated user", &acme, left.user);
-        of("removed user", &acme, gone.user);
-        change_user(
-            &globex,
-            globex.caller(UserRole::Billing).user,
-            "update users set status = 'INVITED' where id = $1",
-        )
-        .await;
-        of(
-            "user who has not accepted",
-            &globex,
-            globex.caller(UserRole::Billing).user,
-        );
-        for tenant_status in ["SUSPENDED", "DELETING", "PROVISIONING"] {
-            let tenant = app.tenant().await;
-            set_tenant_status(&tenant, tenant_status).await;
-            of("tenant that is not active", &tenant, tenant.owner().user);
-        }
-
-        let (expected_status, expected_headers, expected_body) =
-            ask(app, &[], "{ viewer { role } }").await;
-        assert_eq!(expected_status, 401);
-        assert!(expected_headers.contains(&("www-authenticate".to_owned(), "Bearer".to_owned())));
-        let body: Value = serde_json::from_str(&expected_body).unwrap();
-        assert_eq!(
-            body,
-            json!({ "errors": [{
-                "message": "Invalid or expired token",
-                "extensions": { "code": "UNAUTHENTICATED" },
-            }] })
-        );
-        for (name, authorizations) in cases {
-            let answer = ask(app, &authorizations, "{ viewer { role } }").await;
-            assert_eq!(answer.0, 401, "{name}: {authorizations:?}");
-            assert_eq!(answer.1, expected_headers, "{name}");
-            assert_eq!(answer.2, expected_body, "{name}");
-        }
-    });
+        .json(&json!({ "query": "{ tenant { slug } }" }))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status().as_u16(), 401);
 }
 
-#[test]
-fn a_good_token_passes_within_the_leeway_of_the_clocks() {
-    run(async {
-        let app = TestApp::shared().await;
-        let acme = app.tenant().await;
-        let good = claims(acme.id, acme.owner().user);
-        for (name, change) in [
-            ("as issued", json!({})),
-            (
-                "just expired",
-                json!({ "exp": now() - 2, "iat": now() - 60 }),
-            ),
-            ("issued by a clock ahead", json!({ "iat": now() + 3 })),
-            ("valid by a clock ahead", json!({ "nbf": now() + 3 })),
-            ("a life of 31 days", json!({ "exp": now() + 31 * 86_400 })),
-            (
-                "further claims",
-                json!({ "role": "OWNER", "name": "Olivia" }),
-            ),
-        ] {
-            let token = forge(HEADER, &with(&good, change), SECRET);
-            assert_eq!(status(app, &token).await, 200, "{name}");
-        }
-        // The scheme's name has no case (RFC 9110, 11.1).
-        let token = forge(HEADER, &good.to_string(), SECRET);
-        for scheme in ["bearer", "BEARER"] {
-            let (status, ..) = ask(app, &[format!("{scheme} {token}")], "{ __typename }").await;
-            assert_eq!(status, 200, "{scheme}");
-        }
-    });
+#[apply(palisade_test)]
+async fn a_deactivated_user_is_out_within_seconds(app: &'static TestApp) {
+    let acme = app.tenant().await;
+    let member = acme.caller(UserRole::Member);
+    assert_eq!(status(app, &member.token).await, 200);
+    change_user(
+        &acme,
+        member.user,
+        "update users set status = 'DEACTIVATED' where id = $1",
+    )
+    .await;
+    let changed = Instant::now();
+    eventually("the user is out", async || {
+        status(app, &member.token).await == 401
+    })
+    .await;
+    assert!(changed.elapsed() <= BELIEVED, "{:?}", changed.elapsed());
+    assert_eq!(status(app, &acme.owner().token).await, 200);
 }
 
-#[test]
-fn the_role_is_that_of_the_database_whatever_the_token_says() {
-    run(async {
-        let app = TestApp::shared().await;
-        let acme = app.tenant().await;
-        let viewer = acme.caller(UserRole::Viewer);
-        let claims = with(&claims(acme.id, viewer.user), json!({ "role": "OWNER" }));
-        let token = forge(HEADER, &claims, SECRET);
-        let (_, _, body) = ask(app, &[format!("Bearer {token}")], "{ viewer { role } }").await;
-        let body: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(body["data"], json!({ "viewer": { "role": "VIEWER" } }));
-    });
-}
-
-#[test]
-fn no_header_query_or_cookie_moves_a_caller_to_another_tenant() {
-    run(async {
-        let app = TestApp::shared().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        let foreign = globex.id.uuid().to_string();
-        let response = app
-            .client
-            .post(format!("{}?tenant_id={foreign}&tenant={foreign}", app.url))
-            .bearer_auth(&acme.owner().token)
-            .header("x-tenant-id", &foreign)
-            .header("x-tenant", &foreign)
-            .header("tenant", &globex.slug)
-            .header("cookie", format!("tenant_id={foreign}; token={}", globex.owner().token))
-            .json(&json!({
-                "query": "{ tenant { slug } }", "tenantId": foreign, "extensions": { "tenant": foreign },
-            }))
-            .send()
-            .await
-            .unwrap();
-        let body: Value = response.json().await.unwrap();
-        assert_eq!(body["data"], json!({ "tenant": { "slug": acme.slug } }));
-
-        // Nor does a cookie or a query alone let anybody in.
-        let token = &acme.owner().token;
-        let response = app
-            .client
-            .post(format!("{}?access_token={token}&token={token}", app.url))
-            .header(
-                "cookie",
-                format!("token={token}; authorization=Bearer {token}"),
-            )
-            .json(&json!({ "query": "{ tenant { slug } }" }))
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(response.status().as_u16(), 401);
-    });
-}
-
-#[test]
-fn a_deactivated_user_is_out_within_seconds() {
-    run(async {
-        let app = TestApp::shared().await;
-        let acme = app.tenant().await;
-        let member = acme.caller(UserRole::Member);
-        assert_eq!(status(app, &member.token).await, 200);
-        change_user(
-            &acme,
-            member.user,
-            "update users set status = 'DEACTIVATED' where id = $1",
-        )
-        .await;
+#[apply(palisade_test)]
+async fn a_suspended_tenant_is_out_within_seconds_and_back_after(app: &'static TestApp) {
+    let acme = app.tenant().await;
+    assert_eq!(status(app, &acme.owner().token).await, 200);
+    for (tenant_status, expected) in [("SUSPENDED", 401), ("ACTIVE", 200)] {
+        set_tenant_status(&acme, tenant_status).await;
         let changed = Instant::now();
-        eventually("the user is out", async || {
-            status(app, &member.token).await == 401
+        eventually(tenant_status, async || {
+            status(app, &acme.owner().token).await == expected
         })
         .await;
-        assert!(changed.elapsed() <= BELIEVED, "{:?}", changed.elapsed());
-        assert_eq!(status(app, &acme.owner().token).await, 200);
-    });
-}
-
-#[test]
-fn a_suspended_tenant_is_out_within_seconds_and_back_after() {
-    run(async {
-        let app = TestApp::shared().await;
-        let acme = app.tenant().await;
-        assert_eq!(status(app, &acme.owner().token).await, 200);
-        for (tenant_status, expected) in [("SUSPENDED", 401), ("ACTIVE", 200)] {
-            set_tenant_status(&acme, tenant_status).await;
-            let changed = Instant::now();
-            eventually(tenant_status, async || {
-                status(app, &acme.owner().token).await == expected
-            })
-            .await;
-            assert!(
-                changed.elapsed() <= BELIEVED,
-                "{tenant_status}: {:?}",
-                changed.elapsed()
-            );
-        }
-    });
-}
-
-#[test]
-fn a_change_of_role_takes_effect_within_seconds() {
-    run(async {
-        let app = TestApp::shared().await;
-        let acme = app.tenant().await;
-        acme.seed(1, 0).await;
-        let admin = acme.caller(UserRole::Admin);
-        let log = "{ viewer { role } auditLogs(first: 1) { nodes { id } } }";
-        let before = admin.query(log).await;
-        assert_eq!(before.data()["viewer"]["role"], "ADMIN");
-        assert_eq!(
-            before.data()["auditLogs"]["nodes"].as_array().map(Vec::len),
-            Some(1)
+        assert!(
+            changed.elapsed() <= BELIEVED,
+            "{tenant_status}: {:?}",
+            changed.elapsed()
         );
-        change_user(
-            &acme,
-            admin.user,
-            "update users set role = 'VIEWER' where id = $1",
-        )
-        .await;
-        let changed = Instant::now();
-        eventually("the admin is a viewer", async || {
-            admin.query(log).await.data()["viewer"]["role"] == "VIEWER"
-        })
-        .await;
-        assert!(changed.elapsed() <= BELIEVED, "{:?}", changed.elapsed());
-        let after = admin.query(log).await;
-        assert_eq!(after.data()["auditLogs"]["nodes"], json!([]));
-    });
+    }
 }
 
-#[test]
-fn a_stranger_is_refused_before_anything_is_read_or_parsed() {
-    run(async {
-        let app = TestApp::shared().await;
-        let expected = ask(app, &[], "{ __typename }").await;
-        let bomb = (0..31)
-            .map(|n| format!("fragment f{n} on Query {{ ...f{} ...f{} }} ", n + 1, n + 1))
-            .collect::<Vec<_>>()
-            .concat();
-        let bomb = format!("{{ ...f0 }} {bomb} fragment f31 on Query {{ __typename }}");
-        for document in [bomb.as_str(), "}{", "query($a: Nothing) { a }"] {
-            assert_eq!(ask(app, &[], document).await, expected);
-        }
-        // Neither the type nor the form of the body changes the answer.
-        for (kind, body) in [("text/plain", "x"), ("application/json", "not JSON")] {
-            let request = app
-                .client
-                .post(&app.url)
-                .header("content-type", kind)
-                .body(body);
-            let response = request.send().await.unwrap();
-            assert_eq!(response.status().as_u16(), 401, "{kind}");
-            assert_eq!(response.text().await.unwrap(), expected.2);
-        }
-    });
+#[apply(palisade_test)]
+async fn a_change_of_role_takes_effect_within_seconds(app: &'static TestApp) {
+    let acme = app.tenant().await;
+    acme.seed(1, 0).await;
+    let admin = acme.caller(UserRole::Admin);
+    let log = "{ viewer { role } auditLogs(first: 1) { nodes { id } } }";
+    let before = admin.query(log).await;
+    assert_eq!(before.data()["viewer"]["role"], "ADMIN");
+    assert_eq!(
+        before.data()["auditLogs"]["nodes"].as_array().map(Vec::len),
+        Some(1)
+    );
+    change_user(
+        &acme,
+        admin.user,
+        "update users set role = 'VIEWER' where id = $1",
+    )
+    .await;
+    let changed = Instant::now();
+    eventually("the admin is a viewer", async || {
+        admin.query(log).await.data()["viewer"]["role"] == "VIEWER"
+    })
+    .await;
+    assert!(changed.elapsed() <= BELIEVED, "{:?}", changed.elapsed());
+    let after = admin.query(log).await;
+    assert_eq!(after.data()["auditLogs"]["nodes"], json!([]));
+}
+
+#[apply(palisade_test)]
+async fn a_stranger_is_refused_before_anything_is_read_or_parsed(app: &'static TestApp) {
+    let expected = ask(app, &[], "{ __typename }").await;
+    let bomb = (0..31)
+        .map(|n| format!("fragment f{n} on Query {{ ...f{} ...f{} }} ", n + 1, n + 1))
+        .collect::<Vec<_>>()
+        .concat();
+    let bomb = format!("{{ ...f0 }} {bomb} fragment f31 on Query {{ __typename }}");
+    for document in [bomb.as_str(), "}{", "query($a: Nothing) { a }"] {
+        assert_eq!(ask(app, &[], document).await, expected);
+    }
+    // Neither the type nor the form of the body changes the answer.
+    for (kind, body) in [("text/plain", "x"), ("application/json", "not JSON")] {
+        let request = app
+            .client
+            .post(&app.url)
+            .header("content-type", kind)
+            .body(body);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 401, "{kind}");
+        assert_eq!(response.text().await.unwrap(), expected.2);
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use super::{
     samples::{Rows, samples},
     send, tenant_and_schema,
 };
-use crate::harness::run;
+use crate::harness::palisade_test;
 
 /// Takes out of an answer what differs between two runs that do the same: the ids that they make, the
 /// cursors of those rows, and the time.
@@ -48,53 +49,51 @@ impl Redaction<'_> {
     }
 }
 
-#[test]
-fn a_dry_run_of_any_mutation_answers_like_the_real_one_and_changes_nothing() {
-    run(async {
-        let (tenant, schema) = tenant_and_schema().await;
-        let owner = tenant.owner();
-        let mut sql = tenant.begin().await;
-        for sample in samples() {
-            let name = sample.name();
-            let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
-            let document = document(&schema, sample.field);
-            let (input, request) = ((sample.input)(&rows), Uuid::now_v7());
-            let (text, started) = (input.to_string(), std::time::SystemTime::now().into());
-            let redacted = |mut body: Value| {
-                let made = HashMap::new();
-                let input = &text;
-                Redaction {
-                    input,
-                    started,
-                    made,
-                }
-                .redact(&mut body);
-                body
-            };
-
-            let before = tenant.everything().await;
-            let variables = json!({ "input": input });
-            let headers = [
-                ("x-request-id", &*request.to_string()),
-                ("prefer", "tx=rollback"),
-            ];
-            let dry = owner.send(&document, &variables, &headers).await;
-            assert_done(&dry.answer(), sample.field);
-            let applied = dry.header("preference-applied");
-            assert_eq!(applied, Some("tx=rollback"), "{name}");
-            assert_eq!(tenant.everything().await, before, "{name}");
-
-            let real = send(owner, &document, &input, request).await;
-            assert_done(&real.answer(), sample.field);
-            for header in ["preference-applied", "idempotency-replayed"] {
-                assert_eq!(real.header(header), None, "{name}: {header}");
+#[apply(palisade_test)]
+async fn a_dry_run_of_any_mutation_answers_like_the_real_one_and_changes_nothing() {
+    let (tenant, schema) = tenant_and_schema().await;
+    let owner = tenant.owner();
+    let mut sql = tenant.begin().await;
+    for sample in samples() {
+        let name = sample.name();
+        let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
+        let document = document(&schema, sample.field);
+        let (input, request) = ((sample.input)(&rows), Uuid::now_v7());
+        let (text, started) = (input.to_string(), std::time::SystemTime::now().into());
+        let redacted = |mut body: Value| {
+            let made = HashMap::new();
+            let input = &text;
+            Redaction {
+                input,
+                started,
+                made,
             }
-            assert_ne!(tenant.everything().await, before, "{name}");
-            assert_eq!(
-                redacted(dry.answer().body),
-                redacted(real.answer().body),
-                "{name}"
-            );
+            .redact(&mut body);
+            body
+        };
+
+        let before = tenant.everything().await;
+        let variables = json!({ "input": input });
+        let headers = [
+            ("x-request-id", &*request.to_string()),
+            ("prefer", "tx=rollback"),
+        ];
+        let dry = owner.send(&document, &variables, &headers).await;
+        assert_done(&dry.answer(), sample.field);
+        let applied = dry.header("preference-applied");
+        assert_eq!(applied, Some("tx=rollback"), "{name}");
+        assert_eq!(tenant.everything().await, before, "{name}");
+
+        let real = send(owner, &document, &input, request).await;
+        assert_done(&real.answer(), sample.field);
+        for header in ["preference-applied", "idempotency-replayed"] {
+            assert_eq!(real.header(header), None, "{name}: {header}");
         }
-    });
+        assert_ne!(tenant.everything().await, before, "{name}");
+        assert_eq!(
+            redacted(dry.answer().body),
+            redacted(real.answer().body),
+            "{name}"
+        );
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use futures_util::future::join_all;
+use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;
 use uuid::Uuid;
 
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     cross_tenant::Schema,
-    harness::{TestApp, run},
+    harness::{TestApp, palisade_test},
 };
 
 /// Whose comments a mutation meets, if it meets any.
@@ -59,34 +60,32 @@ async fn line(schema: &Schema, sample: &Sample, comments: Option<Comments>) -> S
     line.trim_end().to_owned()
 }
 
-#[test]
-fn each_role_may_do_what_the_grid_says_and_writes_nothing_else() {
-    run(async {
-        let mut head = format!("{:<42}", "");
-        for role in ROLES {
-            write!(head, "{:<15}", role.as_str()).unwrap();
+#[apply(palisade_test)]
+async fn each_role_may_do_what_the_grid_says_and_writes_nothing_else() {
+    let mut head = format!("{:<42}", "");
+    for role in ROLES {
+        write!(head, "{:<15}", role.as_str()).unwrap();
+    }
+    let (tenant, schema) = tenant_and_schema().await;
+    let mut sql = tenant.begin().await;
+    let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
+    let mut samples = samples();
+    samples.sort_by_key(Sample::name);
+    let mut cases = Vec::new();
+    for sample in &samples {
+        if sample.touches_comments(&rows) {
+            cases.push((sample, Some(Comments::Own)));
+            cases.push((sample, Some(Comments::OfAnother)));
+        } else {
+            cases.push((sample, None));
         }
-        let (tenant, schema) = tenant_and_schema().await;
-        let mut sql = tenant.begin().await;
-        let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
-        let mut samples = samples();
-        samples.sort_by_key(Sample::name);
-        let mut cases = Vec::new();
-        for sample in &samples {
-            if sample.touches_comments(&rows) {
-                cases.push((sample, Some(Comments::Own)));
-                cases.push((sample, Some(Comments::OfAnother)));
-            } else {
-                cases.push((sample, None));
-            }
-        }
-        let mut lines = vec![head.trim_end().to_owned()];
-        for some in cases.chunks(8) {
-            let some = some
-                .iter()
-                .map(|(sample, comments)| line(&schema, sample, *comments));
-            lines.extend(join_all(some).await);
-        }
-        insta::assert_snapshot!(lines.join("\n"));
-    });
+    }
+    let mut lines = vec![head.trim_end().to_owned()];
+    for some in cases.chunks(8) {
+        let some = some
+            .iter()
+            .map(|(sample, comments)| line(&schema, sample, *comments));
+        lines.extend(join_all(some).await);
+    }
+    insta::assert_snapshot!(lines.join("\n"));
 }

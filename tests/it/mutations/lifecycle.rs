@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::samples::Rows;
-use crate::harness::{Tenant, TestApp, attempt, run};
+use crate::harness::{Tenant, TestApp, attempt, palisade_test};
 
 const STATUSES: [&str; 5] = ["DRAFT", "OPEN", "PAID", "VOID", "UNCOLLECTIBLE"];
 
@@ -58,129 +59,116 @@ fn forbidden() -> Result<u64, String> {
     Err("42501".to_owned())
 }
 
-#[test]
-fn the_drawing_of_an_invoices_life_shows_what_the_database_lets_happen() {
-    run(async {
-        let page = include_str!("../../../docs/invoices.md");
-        let drawing = page.split("stateDiagram-v2").nth(1).unwrap();
-        let drawing = drawing.split("```").next().unwrap();
-        let edges = drawing.lines().filter_map(|line| line.split_once("-->"));
-        let drawn: BTreeSet<(&str, &str)> = edges
-            .map(|(from, to)| (from.trim(), to.split(':').next().unwrap().trim()))
-            .collect();
+#[apply(palisade_test)]
+async fn the_drawing_of_an_invoices_life_shows_what_the_database_lets_happen() {
+    let page = include_str!("../../../docs/invoices.md");
+    let drawing = page.split("stateDiagram-v2").nth(1).unwrap();
+    let drawing = drawing.split("```").next().unwrap();
+    let edges = drawing.lines().filter_map(|line| line.split_once("-->"));
+    let drawn: BTreeSet<(&str, &str)> = edges
+        .map(|(from, to)| (from.trim(), to.split(':').next().unwrap().trim()))
+        .collect();
 
-        let mut held = BTreeSet::from([("[*]", "DRAFT")]);
+    let mut held = BTreeSet::from([("[*]", "DRAFT")]);
+    for present in STATUSES {
+        let before = held.len();
+        for next in STATUSES {
+            if may_become(present, next).await {
+                held.insert((present, next));
+            }
+        }
+        if held.len() == before {
+            held.insert((present, "[*]"));
+        }
+    }
+    assert_eq!(drawn, held);
+
+    let mut postgres = TestApp::shared().await.connect("postgres").await;
+    let known: String = sqlx::query_scalar(
+        "select pg_get_constraintdef(oid) from pg_constraint where conname = 'invoices_status_known'",
+    )
+    .fetch_one(&mut postgres)
+    .await
+    .unwrap();
+    assert_eq!(
+        known.matches("::text,").count() + 1,
+        STATUSES.len(),
+        "{known}"
+    );
+    for status in STATUSES {
+        assert!(known.contains(&format!("'{status}'")), "{status}: {known}");
+    }
+}
+
+#[apply(palisade_test)]
+async fn no_statement_makes_of_an_invoice_what_the_function_does_not_let_it_become(tenant: Tenant) {
+    for login in ["palisade_app", "palisade_admin"] {
+        let mut sql = tenant.connect_as(login, UserRole::Owner).await.0;
         for present in STATUSES {
-            let before = held.len();
             for next in STATUSES {
-                if may_become(present, next).await {
-                    held.insert((present, next));
-                }
-            }
-            if held.len() == before {
-                held.insert((present, "[*]"));
+                let one = invoice(&tenant, present).await;
+                let is_legal = present == next || may_become(present, next).await;
+                let expected = if is_legal { Ok(1) } else { violates() };
+                let done = set_status(&mut sql, one, next).await;
+                assert_eq!(done, expected, "{login}: {present} to {next}");
             }
         }
-        assert_eq!(drawn, held);
+    }
+}
 
-        let mut postgres = TestApp::shared().await.connect("postgres").await;
-        let known: String = sqlx::query_scalar(
-            "select pg_get_constraintdef(oid) from pg_constraint where conname = 'invoices_status_known'",
+#[apply(palisade_test)]
+async fn an_invoice_begins_as_an_empty_draft_whatever_a_statement_says(tenant: Tenant) {
+    let mut sql = tenant.begin().await;
+    let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
+    let insert = |columns: &str, values: &str| {
+        format!(
+            "insert into invoices (id, organization_id, currency, {columns})
+             values (app.uuid_v7(), '{}', 'EUR', {values})",
+            rows.organization
         )
-        .fetch_one(&mut postgres)
-        .await
-        .unwrap();
-        assert_eq!(
-            known.matches("::text,").count() + 1,
-            STATUSES.len(),
-            "{known}"
-        );
-        for status in STATUSES {
-            assert!(known.contains(&format!("'{status}'")), "{status}: {known}");
-        }
-    });
+    };
+    for status in &STATUSES[1..] {
+        let issued = insert("status, number", &format!("'{status}', 'INV-9'"));
+        assert_eq!(attempt(&mut sql.0, issued).await, violates(), "{status}");
+    }
+    let numbered = insert("number", "'INV-9'");
+    assert_eq!(attempt(&mut sql.0, numbered).await, violates());
+    let forged = insert(
+        "due_on, subtotal_minor, tax_minor, total_minor",
+        "'2099-12-31', 5, 5, 10",
+    );
+    assert_eq!(attempt(&mut sql.0, forged).await, Ok(1));
+    let total: i64 =
+        sqlx::query_scalar("select total_minor from invoices where due_on = '2099-12-31'")
+            .fetch_one(&mut sql.0)
+            .await
+            .unwrap();
+    assert_eq!(total, 0);
 }
 
-#[test]
-fn no_statement_makes_of_an_invoice_what_the_function_does_not_let_it_become() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        for login in ["palisade_app", "palisade_admin"] {
-            let mut sql = tenant.connect_as(login, UserRole::Owner).await.0;
-            for present in STATUSES {
-                for next in STATUSES {
-                    let one = invoice(&tenant, present).await;
-                    let is_legal = present == next || may_become(present, next).await;
-                    let expected = if is_legal { Ok(1) } else { violates() };
-                    let done = set_status(&mut sql, one, next).await;
-                    assert_eq!(done, expected, "{login}: {present} to {next}");
-                }
-            }
-        }
-    });
-}
-
-#[test]
-fn an_invoice_begins_as_an_empty_draft_whatever_a_statement_says() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        let mut sql = tenant.begin().await;
-        let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
-        let insert = |columns: &str, values: &str| {
-            format!(
-                "insert into invoices (id, organization_id, currency, {columns})
-                 values (app.uuid_v7(), '{}', 'EUR', {values})",
-                rows.organization
-            )
+#[apply(palisade_test)]
+async fn the_totals_of_a_draft_are_those_of_its_lines_whatever_a_statement_says(tenant: Tenant) {
+    let draft = invoice(&tenant, "DRAFT").await;
+    for login in ["palisade_app", "palisade_admin"] {
+        let mut sql = tenant.connect_as(login, UserRole::Owner).await.0;
+        let totals = async |sql: &mut PgConnection| -> (i64, i64, i64) {
+            let query = "select subtotal_minor, tax_minor, total_minor from invoices where id = $1";
+            let row = sqlx::query(query).bind(draft).fetch_one(sql).await.unwrap();
+            (row.get(0), row.get(1), row.get(2))
         };
-        for status in &STATUSES[1..] {
-            let issued = insert("status, number", &format!("'{status}', 'INV-9'"));
-            assert_eq!(attempt(&mut sql.0, issued).await, violates(), "{status}");
-        }
-        let numbered = insert("number", "'INV-9'");
-        assert_eq!(attempt(&mut sql.0, numbered).await, violates());
-        let forged = insert(
-            "due_on, subtotal_minor, tax_minor, total_minor",
-            "'2099-12-31', 5, 5, 10",
+        // 2 × 19.99 with 19 %, which is 7.5962, and 19.99 without tax.
+        let expected = (5_997, 760, 6_757);
+        assert_eq!(totals(&mut sql).await, expected);
+        let forged = format!(
+            "update invoices set subtotal_minor = 1, tax_minor = 0, total_minor = 1 where id = '{draft}'"
         );
-        assert_eq!(attempt(&mut sql.0, forged).await, Ok(1));
-        let total: i64 =
-            sqlx::query_scalar("select total_minor from invoices where due_on = '2099-12-31'")
-                .fetch_one(&mut sql.0)
-                .await
-                .unwrap();
-        assert_eq!(total, 0);
-    });
-}
-
-#[test]
-fn the_totals_of_a_draft_are_those_of_its_lines_whatever_a_statement_says() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        let draft = invoice(&tenant, "DRAFT").await;
-        for login in ["palisade_app", "palisade_admin"] {
-            let mut sql = tenant.connect_as(login, UserRole::Owner).await.0;
-            let totals = async |sql: &mut PgConnection| -> (i64, i64, i64) {
-                let query =
-                    "select subtotal_minor, tax_minor, total_minor from invoices where id = $1";
-                let row = sqlx::query(query).bind(draft).fetch_one(sql).await.unwrap();
-                (row.get(0), row.get(1), row.get(2))
-            };
-            // 2 × 19.99 with 19 %, which is 7.5962, and 19.99 without tax.
-            let expected = (5_997, 760, 6_757);
-            assert_eq!(totals(&mut sql).await, expected);
-            let forged = format!(
-                "update invoices set subtotal_minor = 1, tax_minor = 0, total_minor = 1 where id = '{draft}'"
-            );
-            assert_eq!(attempt(&mut sql, forged).await, Ok(1));
-            assert_eq!(totals(&mut sql).await, expected, "{login}");
-            // Nor does a line cost anything but its quantity times its price.
-            let cheap = format!(
-                "update invoice_line_items set amount_minor = 1 where invoice_id = '{draft}'"
-            );
-            assert_eq!(attempt(&mut sql, cheap).await, violates(), "{login}");
-        }
-    });
+        assert_eq!(attempt(&mut sql, forged).await, Ok(1));
+        assert_eq!(totals(&mut sql).await, expected, "{login}");
+        // Nor does a line cost anything but its quantity times its price.
+        let cheap =
+            format!("update invoice_line_items set amount_minor = 1 where invoice_id = '{draft}'");
+        assert_eq!(attempt(&mut sql, cheap).await, violates(), "{login}");
+    }
 }
 
 /// Another value for a column of a type.
@@ -195,136 +183,131 @@ fn other_value(column: &str, of: &str) -> String {
     }
 }
 
-#[test]
-fn an_issued_invoice_is_neither_changed_nor_renumbered_nor_set_back_nor_deleted() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        let mut sql = tenant.begin().await.0;
-        let columns: Vec<(String, String)> = sqlx::query(
-            "select attname::text, format_type(atttypid, null) from pg_attribute
-             where attrelid = 'invoices'::regclass and attnum > 0 and not attisdropped",
-        )
-        .fetch_all(&mut sql)
-        .await
-        .unwrap()
-        .iter()
-        .map(|row| (row.get(0), row.get(1)))
-        .collect();
-        for status in &STATUSES[1..] {
-            let issued = invoice(&tenant, status).await;
-            let before = tenant.everything().await;
-            for (login, role) in [
-                ("palisade_app", UserRole::Owner),
-                ("palisade_app", UserRole::Admin),
-                ("palisade_app", UserRole::Billing),
-                ("palisade_admin", UserRole::Owner),
-            ] {
-                let mut sql = tenant.connect_as(login, role).await.0;
-                for (column, of) in &columns {
-                    // The first has rules of its own, the others are the database's.
-                    if matches!(column.as_str(), "status" | "version" | "updated_at") {
-                        continue;
-                    }
-                    let value = other_value(column, of);
-                    let change =
-                        format!("update invoices set {column} = {value} where id = '{issued}'");
-                    assert_eq!(
-                        attempt(&mut sql, change.clone()).await,
-                        violates(),
-                        "{login}: {change}"
-                    );
-                    // Also not under the cover of a change that is allowed.
-                    let covered = format!(
-                        "update invoices set {column} = {value}, status = 'PAID' where id = '{issued}'"
-                    );
-                    assert_eq!(
-                        attempt(&mut sql, covered.clone()).await,
-                        violates(),
-                        "{login}: {covered}"
-                    );
-                }
-                assert_eq!(
-                    set_status(&mut sql, issued, "DRAFT").await,
-                    violates(),
-                    "{login}"
-                );
-                let back = format!(
-                    "update invoices set status = 'DRAFT', number = null where id = '{issued}'"
-                );
-                assert_eq!(attempt(&mut sql, back).await, violates(), "{login}");
-                if login == "palisade_app" {
-                    let deleted = format!("delete from invoices where id = '{issued}'");
-                    assert_eq!(attempt(&mut sql, deleted).await, Ok(0), "{}", role.as_str());
-                }
-            }
-            assert_eq!(tenant.everything().await, before, "{status}");
-        }
-        // A draft is deleted, and takes its lines along.
-        let draft = invoice(&tenant, "DRAFT").await;
-        assert_eq!(
-            attempt(
-                &mut sql,
-                format!("delete from invoices where id = '{draft}'")
-            )
-            .await,
-            Ok(1)
-        );
-        let lines = format!("delete from invoice_line_items where invoice_id = '{draft}'");
-        assert_eq!(attempt(&mut sql, lines).await, Ok(0));
-    });
-}
-
-#[test]
-fn nobody_but_an_issue_counts_the_numbers_of_a_tenant() {
-    run(async {
-        let tenant = TestApp::shared().await.tenant().await;
-        invoice(&tenant, "OPEN").await;
+#[apply(palisade_test)]
+async fn an_issued_invoice_is_neither_changed_nor_renumbered_nor_set_back_nor_deleted(
+    tenant: Tenant,
+) {
+    let mut sql = tenant.begin().await.0;
+    let columns: Vec<(String, String)> = sqlx::query(
+        "select attname::text, format_type(atttypid, null) from pg_attribute
+         where attrelid = 'invoices'::regclass and attnum > 0 and not attisdropped",
+    )
+    .fetch_all(&mut sql)
+    .await
+    .unwrap()
+    .iter()
+    .map(|row| (row.get(0), row.get(1)))
+    .collect();
+    for status in &STATUSES[1..] {
+        let issued = invoice(&tenant, status).await;
         let before = tenant.everything().await;
-        for login in ["palisade_app", "palisade_admin"] {
-            let mut sql = tenant.connect_as(login, UserRole::Owner).await.0;
-            for write in [
-                "insert into invoice_counters (id, last_number) values (app.tenant_id(), 1)",
-                "update invoice_counters set last_number = 100",
-                "delete from invoice_counters",
-                "truncate invoice_counters",
-            ] {
+        for (login, role) in [
+            ("palisade_app", UserRole::Owner),
+            ("palisade_app", UserRole::Admin),
+            ("palisade_app", UserRole::Billing),
+            ("palisade_admin", UserRole::Owner),
+        ] {
+            let mut sql = tenant.connect_as(login, role).await.0;
+            for (column, of) in &columns {
+                // The first has rules of its own, the others are the database's.
+                if matches!(column.as_str(), "status" | "version" | "updated_at") {
+                    continue;
+                }
+                let value = other_value(column, of);
+                let change =
+                    format!("update invoices set {column} = {value} where id = '{issued}'");
                 assert_eq!(
-                    attempt(&mut sql, write.to_owned()).await,
-                    forbidden(),
-                    "{login}: {write}"
+                    attempt(&mut sql, change.clone()).await,
+                    violates(),
+                    "{login}: {change}"
+                );
+                // Also not under the cover of a change that is allowed.
+                let covered = format!(
+                    "update invoices set {column} = {value}, status = 'PAID' where id = '{issued}'"
+                );
+                assert_eq!(
+                    attempt(&mut sql, covered.clone()).await,
+                    violates(),
+                    "{login}: {covered}"
                 );
             }
+            assert_eq!(
+                set_status(&mut sql, issued, "DRAFT").await,
+                violates(),
+                "{login}"
+            );
+            let back = format!(
+                "update invoices set status = 'DRAFT', number = null where id = '{issued}'"
+            );
+            assert_eq!(attempt(&mut sql, back).await, violates(), "{login}");
+            if login == "palisade_app" {
+                let deleted = format!("delete from invoices where id = '{issued}'");
+                assert_eq!(attempt(&mut sql, deleted).await, Ok(0), "{}", role.as_str());
+            }
         }
-        assert_eq!(tenant.everything().await, before);
-    });
+        assert_eq!(tenant.everything().await, before, "{status}");
+    }
+    // A draft is deleted, and takes its lines along.
+    let draft = invoice(&tenant, "DRAFT").await;
+    assert_eq!(
+        attempt(
+            &mut sql,
+            format!("delete from invoices where id = '{draft}'")
+        )
+        .await,
+        Ok(1)
+    );
+    let lines = format!("delete from invoice_line_items where invoice_id = '{draft}'");
+    assert_eq!(attempt(&mut sql, lines).await, Ok(0));
 }
 
-#[test]
-fn each_tenant_counts_its_own_invoices_and_what_is_rolled_back_leaves_no_gap() {
-    run(async {
-        let app = TestApp::shared().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        for tenant in [&acme, &globex] {
-            let mut sql = tenant.begin().await;
-            let mut numbers: Vec<String> = Vec::new();
-            for is_kept in [true, false, true] {
-                let rows = Rows::new(tenant, &mut sql, UserRole::Owner).await;
-                let mut tx = sql.0.begin().await.unwrap();
-                // A number that the statement brings along is not taken.
-                let issue = "update invoices set status = 'OPEN', number = 'MINE-1' where id = $1 returning number";
-                let number = sqlx::query_scalar(issue)
-                    .bind(rows.draft)
-                    .fetch_one(&mut *tx)
-                    .await;
-                numbers.push(number.unwrap());
-                if is_kept {
-                    tx.commit().await.unwrap();
-                } else {
-                    tx.rollback().await.unwrap();
-                }
-            }
-            // The rows of each use hold an issued invoice, which takes a number too.
-            assert_eq!(numbers, ["INV-000002", "INV-000004", "INV-000005"]);
+#[apply(palisade_test)]
+async fn nobody_but_an_issue_counts_the_numbers_of_a_tenant(tenant: Tenant) {
+    invoice(&tenant, "OPEN").await;
+    let before = tenant.everything().await;
+    for login in ["palisade_app", "palisade_admin"] {
+        let mut sql = tenant.connect_as(login, UserRole::Owner).await.0;
+        for write in [
+            "insert into invoice_counters (id, last_number) values (app.tenant_id(), 1)",
+            "update invoice_counters set last_number = 100",
+            "delete from invoice_counters",
+            "truncate invoice_counters",
+        ] {
+            assert_eq!(
+                attempt(&mut sql, write.to_owned()).await,
+                forbidden(),
+                "{login}: {write}"
+            );
         }
-    });
+    }
+    assert_eq!(tenant.everything().await, before);
+}
+
+#[apply(palisade_test)]
+async fn each_tenant_counts_its_own_invoices_and_what_is_rolled_back_leaves_no_gap(
+    app: &'static TestApp,
+) {
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    for tenant in [&acme, &globex] {
+        let mut sql = tenant.begin().await;
+        let mut numbers: Vec<String> = Vec::new();
+        for is_kept in [true, false, true] {
+            let rows = Rows::new(tenant, &mut sql, UserRole::Owner).await;
+            let mut tx = sql.0.begin().await.unwrap();
+            // A number that the statement brings along is not taken.
+            let issue = "update invoices set status = 'OPEN', number = 'MINE-1' where id = $1 returning number";
+            let number = sqlx::query_scalar(issue)
+                .bind(rows.draft)
+                .fetch_one(&mut *tx)
+                .await;
+            numbers.push(number.unwrap());
+            if is_kept {
+                tx.commit().await.unwrap();
+            } else {
+                tx.rollback().await.unwrap();
+            }
+        }
+        // The rows of each use hold an issued invoice, which takes a number too.
+        assert_eq!(numbers, ["INV-000002", "INV-000004", "INV-000005"]);
+    }
 }

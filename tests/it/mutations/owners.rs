@@ -2,13 +2,14 @@
 
 use std::fmt::Display;
 
+use macro_rules_attribute::apply;
 use palisade::{auth::role::UserRole, ids::EntityId as _};
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{ROLES, outcome};
-use crate::harness::{Answer, Caller, TestApp, attempt, eventually, run};
+use crate::harness::{Answer, Caller, Tenant, TestApp, attempt, eventually, palisade_test};
 
 /// The ways to take an owner away.
 const ENDS: [fn(&dyn Display) -> String; 3] = [
@@ -37,179 +38,164 @@ fn refused() -> Result<u64, String> {
     Err("23514".to_owned())
 }
 
-#[test]
-fn the_last_active_owner_is_neither_demoted_nor_deactivated_nor_deleted() {
-    run(async {
-        let acme = TestApp::shared().await.tenant().await;
-        let owner = acme.owner();
-        let mut sql = acme.begin().await.0;
-        let mut admin = acme.connect_as("palisade_admin", UserRole::Owner).await.0;
-        // Neither an owner who was only invited nor one who has gone signs in.
-        new_owner(&mut sql, "INVITED").await;
-        new_owner(&mut sql, "DEACTIVATED").await;
-        let before = acme.everything().await;
-        for end in ENDS {
-            let end = end(&owner.user.uuid());
-            for connection in [&mut sql, &mut admin] {
-                assert_eq!(attempt(connection, end.clone()).await, refused(), "{end}");
-            }
+#[apply(palisade_test)]
+async fn the_last_active_owner_is_neither_demoted_nor_deactivated_nor_deleted(acme: Tenant) {
+    let owner = acme.owner();
+    let mut sql = acme.begin().await.0;
+    let mut admin = acme.connect_as("palisade_admin", UserRole::Owner).await.0;
+    // Neither an owner who was only invited nor one who has gone signs in.
+    new_owner(&mut sql, "INVITED").await;
+    new_owner(&mut sql, "DEACTIVATED").await;
+    let before = acme.everything().await;
+    for end in ENDS {
+        let end = end(&owner.user.uuid());
+        for connection in [&mut sql, &mut admin] {
+            assert_eq!(attempt(connection, end.clone()).await, refused(), "{end}");
         }
-        assert_eq!(
-            outcome(&demote(owner, owner.user).await, "changeUserRole"),
-            "INVALID_STATE"
-        );
-        let document =
-            "mutation ($id: ID!) { deactivateUser(input: { id: $id }) { userErrors { code } } }";
-        let variables = json!({ "id": owner.user.to_string() });
-        let answer = owner.graphql(document, variables).await;
-        assert_eq!(outcome(&answer, "deactivateUser"), "INVALID_STATE");
-        assert_eq!(acme.everything().await, before);
+    }
+    assert_eq!(
+        outcome(&demote(owner, owner.user).await, "changeUserRole"),
+        "INVALID_STATE"
+    );
+    let document =
+        "mutation ($id: ID!) { deactivateUser(input: { id: $id }) { userErrors { code } } }";
+    let variables = json!({ "id": owner.user.to_string() });
+    let answer = owner.graphql(document, variables).await;
+    assert_eq!(outcome(&answer, "deactivateUser"), "INVALID_STATE");
+    assert_eq!(acme.everything().await, before);
 
-        // One of two goes, the other stays, and one statement does not take both.
-        let second = new_owner(&mut sql, "ACTIVE").await;
-        for end in [
-            "update users set role = 'MEMBER'",
-            "update users set status = 'INVITED'",
-        ] {
-            let both = format!("{end} where role = 'OWNER'");
-            assert_eq!(attempt(&mut sql, both.clone()).await, refused(), "{both}");
-        }
-        assert_eq!(
-            attempt(
-                &mut sql,
-                "delete from users where role = 'OWNER'".to_owned()
-            )
-            .await,
-            refused()
-        );
-        assert_eq!(attempt(&mut sql, ENDS[0](&second)).await, Ok(1));
-        assert_eq!(
-            attempt(&mut sql, ENDS[0](&owner.user.uuid())).await,
-            refused()
-        );
-
-        // A tenant that is being deleted is let go of.
-        let deleting = format!(
-            "update tenants set status = 'DELETING' where id = '{}'",
-            acme.id.uuid()
-        );
-        assert_eq!(attempt(&mut admin, deleting).await, Ok(1));
-        assert_eq!(attempt(&mut sql, ENDS[2](&owner.user.uuid())).await, Ok(1));
-    });
-}
-
-#[test]
-fn of_two_owners_who_end_each_other_at_once_one_stays() {
-    run(async {
-        let app = TestApp::shared().await;
-        let mut watcher = app.connect("postgres").await;
-        for one_end in ENDS {
-            for other_end in ENDS {
-                let acme = app.tenant().await;
-                let (mut one, mut other) = (acme.begin().await.0, acme.begin().await.0);
-                let second = new_owner(&mut one, "ACTIVE").await;
-                let other_pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
-                    .fetch_one(&mut other)
-                    .await
-                    .unwrap();
-                for connection in [&mut one, &mut other] {
-                    attempt(connection, "begin".to_owned()).await.unwrap();
-                }
-                let first = acme.owner().user.uuid();
-                assert_eq!(attempt(&mut one, one_end(&second)).await, Ok(1));
-                let commit = async {
-                    // Not before the other one waits for it.
-                    eventually("the second owner waits for the first", async || {
-                        let waits =
-                            "select exists (select from pg_locks where pid = $1 and not granted)";
-                        sqlx::query_scalar(waits)
-                            .bind(other_pid)
-                            .fetch_one(&mut watcher)
-                            .await
-                            .unwrap()
-                    })
-                    .await;
-                    attempt(&mut one, "commit".to_owned()).await
-                };
-                let (ended, committed) =
-                    tokio::join!(attempt(&mut other, other_end(&first)), commit);
-                assert_eq!((ended, committed), (refused(), Ok(0)));
-                attempt(&mut other, "rollback".to_owned()).await.unwrap();
-                let left: Vec<Uuid> = sqlx::query_scalar(
-                    "select id from users where role = 'OWNER' and status = 'ACTIVE'",
-                )
-                .fetch_all(&mut other)
-                .await
-                .unwrap();
-                assert_eq!(left, [first]);
-            }
-        }
-    });
-}
-
-#[test]
-fn two_owners_who_demote_each_other_through_the_api_leave_one() {
-    run(async {
-        let app = TestApp::shared().await;
-        let globex = app.tenant().await;
-        for _ in 0..8 {
-            let acme = app.tenant().await;
-            let (one, other) = (
-                acme.owner(),
-                acme.share_member_with(&globex, UserRole::Owner).await,
-            );
-            let (first, second) = tokio::join!(demote(one, other.user), demote(&other, one.user));
-            let outcomes = [&first, &second].map(|answer| outcome(answer, "changeUserRole"));
-            let done = outcomes.iter().filter(|outcome| *outcome == "ok").count();
-            assert_eq!(done, 1, "{} {}", first.body, second.body);
-            // Whoever comes when the other is through is no owner any more.
-            let is_refusal =
-                |of: &String| matches!(of.as_str(), "INVALID_STATE" | "FORBIDDEN" | "ok");
-            assert!(outcomes.iter().all(is_refusal), "{outcomes:?}");
-            let mut sql = acme.begin().await.0;
-            let left: i64 = sqlx::query_scalar("select count(*) from users where role = 'OWNER'")
-                .fetch_one(&mut sql)
-                .await
-                .unwrap();
-            assert_eq!(left, 1);
-        }
-    });
-}
-
-#[test]
-fn no_role_of_a_tenant_chooses_who_signs_in_as_its_user() {
-    run(async {
-        let app = TestApp::shared().await;
-        let (acme, globex) = (app.tenant().await, app.tenant().await);
-        let mut admin = globex.connect_as("palisade_admin", UserRole::Owner).await.0;
-        let somebody: Uuid = sqlx::query_scalar(
-            "select identity_id from users where tenant_id = $1 and role = 'OWNER'",
+    // One of two goes, the other stays, and one statement does not take both.
+    let second = new_owner(&mut sql, "ACTIVE").await;
+    for end in [
+        "update users set role = 'MEMBER'",
+        "update users set status = 'INVITED'",
+    ] {
+        let both = format!("{end} where role = 'OWNER'");
+        assert_eq!(attempt(&mut sql, both.clone()).await, refused(), "{both}");
+    }
+    assert_eq!(
+        attempt(
+            &mut sql,
+            "delete from users where role = 'OWNER'".to_owned()
         )
-        .bind(globex.id.uuid())
-        .fetch_one(&mut admin)
-        .await
-        .unwrap();
-        let before = acme.everything().await;
-        for role in ROLES {
-            let me = acme.caller(role).user.uuid();
-            let mut sql = acme.begin_as(role).await.0;
-            for choice in [
-                format!(
-                    "insert into users (id, email, identity_id)
-                     values (app.uuid_v7(), 'new@example.com', '{somebody}')"
-                ),
-                format!("update users set identity_id = '{somebody}' where id = '{me}'"),
-                format!("update users set identity_id = null where id = '{me}'"),
-                // By detour over a row without one.
-                format!(
-                    "insert into users (id, email) values ('{me}', 'other@example.com')
-                     on conflict (tenant_id, id) do update set identity_id = '{somebody}'"
-                ),
-            ] {
-                let done = attempt(&mut sql, choice.clone()).await;
-                assert_eq!(done, Err("42501".to_owned()), "{}: {choice}", role.as_str());
+        .await,
+        refused()
+    );
+    assert_eq!(attempt(&mut sql, ENDS[0](&second)).await, Ok(1));
+    assert_eq!(
+        attempt(&mut sql, ENDS[0](&owner.user.uuid())).await,
+        refused()
+    );
+
+    // A tenant that is being deleted is let go of.
+    let deleting = format!(
+        "update tenants set status = 'DELETING' where id = '{}'",
+        acme.id.uuid()
+    );
+    assert_eq!(attempt(&mut admin, deleting).await, Ok(1));
+    assert_eq!(attempt(&mut sql, ENDS[2](&owner.user.uuid())).await, Ok(1));
+}
+
+#[apply(palisade_test)]
+async fn of_two_owners_who_end_each_other_at_once_one_stays(app: &'static TestApp) {
+    let mut watcher = app.connect("postgres").await;
+    for one_end in ENDS {
+        for other_end in ENDS {
+            let acme = app.tenant().await;
+            let (mut one, mut other) = (acme.begin().await.0, acme.begin().await.0);
+            let second = new_owner(&mut one, "ACTIVE").await;
+            let other_pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
+                .fetch_one(&mut other)
+                .await
+                .unwrap();
+            for connection in [&mut one, &mut other] {
+                attempt(connection, "begin".to_owned()).await.unwrap();
             }
+            let first = acme.owner().user.uuid();
+            assert_eq!(attempt(&mut one, one_end(&second)).await, Ok(1));
+            let commit = async {
+                // Not before the other one waits for it.
+                eventually("the second owner waits for the first", async || {
+                    let waits =
+                        "select exists (select from pg_locks where pid = $1 and not granted)";
+                    sqlx::query_scalar(waits)
+                        .bind(other_pid)
+                        .fetch_one(&mut watcher)
+                        .await
+                        .unwrap()
+                })
+                .await;
+                attempt(&mut one, "commit".to_owned()).await
+            };
+            let (ended, committed) = tokio::join!(attempt(&mut other, other_end(&first)), commit);
+            assert_eq!((ended, committed), (refused(), Ok(0)));
+            attempt(&mut other, "rollback".to_owned()).await.unwrap();
+            let left: Vec<Uuid> = sqlx::query_scalar(
+                "select id from users where role = 'OWNER' and status = 'ACTIVE'",
+            )
+            .fetch_all(&mut other)
+            .await
+            .unwrap();
+            assert_eq!(left, [first]);
         }
-        assert_eq!(acme.everything().await, before);
-    });
+    }
+}
+
+#[apply(palisade_test)]
+async fn two_owners_who_demote_each_other_through_the_api_leave_one(app: &'static TestApp) {
+    let globex = app.tenant().await;
+    for _ in 0..8 {
+        let acme = app.tenant().await;
+        let (one, other) = (
+            acme.owner(),
+            acme.share_member_with(&globex, UserRole::Owner).await,
+        );
+        let (first, second) = tokio::join!(demote(one, other.user), demote(&other, one.user));
+        let outcomes = [&first, &second].map(|answer| outcome(answer, "changeUserRole"));
+        let done = outcomes.iter().filter(|outcome| *outcome == "ok").count();
+        assert_eq!(done, 1, "{} {}", first.body, second.body);
+        // Whoever comes when the other is through is no owner any more.
+        let is_refusal = |of: &String| matches!(of.as_str(), "INVALID_STATE" | "FORBIDDEN" | "ok");
+        assert!(outcomes.iter().all(is_refusal), "{outcomes:?}");
+        let mut sql = acme.begin().await.0;
+        let left: i64 = sqlx::query_scalar("select count(*) from users where role = 'OWNER'")
+            .fetch_one(&mut sql)
+            .await
+            .unwrap();
+        assert_eq!(left, 1);
+    }
+}
+
+#[apply(palisade_test)]
+async fn no_role_of_a_tenant_chooses_who_signs_in_as_its_user(app: &'static TestApp) {
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    let mut admin = globex.connect_as("palisade_admin", UserRole::Owner).await.0;
+    let somebody: Uuid =
+        sqlx::query_scalar("select identity_id from users where tenant_id = $1 and role = 'OWNER'")
+            .bind(globex.id.uuid())
+            .fetch_one(&mut admin)
+            .await
+            .unwrap();
+    let before = acme.everything().await;
+    for role in ROLES {
+        let me = acme.caller(role).user.uuid();
+        let mut sql = acme.begin_as(role).await.0;
+        for choice in [
+            format!(
+                "insert into users (id, email, identity_id)
+                 values (app.uuid_v7(), 'new@example.com', '{somebody}')"
+            ),
+            format!("update users set identity_id = '{somebody}' where id = '{me}'"),
+            format!("update users set identity_id = null where id = '{me}'"),
+            // By detour over a row without one.
+            format!(
+                "insert into users (id, email) values ('{me}', 'other@example.com')
+                 on conflict (tenant_id, id) do update set identity_id = '{somebody}'"
+            ),
+        ] {
+            let done = attempt(&mut sql, choice.clone()).await;
+            assert_eq!(done, Err("42501".to_owned()), "{}: {choice}", role.as_str());
+        }
+    }
+    assert_eq!(acme.everything().await, before);
 }

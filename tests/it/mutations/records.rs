@@ -1,5 +1,6 @@
 //! What a mutation leaves in the audit log.
 
+use macro_rules_attribute::apply;
 use palisade::{auth::role::UserRole, ids::EntityId as _};
 use serde_json::Value;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
@@ -10,7 +11,7 @@ use super::{
     samples::{Of, Rows, samples},
     send, tenant_and_schema,
 };
-use crate::harness::run;
+use crate::harness::palisade_test;
 
 /// An entry of the audit log.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,61 +50,58 @@ async fn count(sql: &mut PgConnection) -> i64 {
         .unwrap()
 }
 
-#[test]
-fn every_mutation_succeeds_for_an_owner_and_leaves_exactly_its_entries_in_the_audit_log() {
-    run(async {
-        let (tenant, schema) = tenant_and_schema().await;
-        let owner = tenant.owner();
-        let mut sql = tenant.begin().await;
-        for sample in samples() {
-            let name = sample.name();
-            let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
-            let before = count(&mut sql.0).await;
-            let request = Uuid::now_v7();
-            let document = document(&schema, sample.field);
-            let answer = send(owner, &document, &(sample.input)(&rows), request)
-                .await
-                .answer();
-            assert_done(&answer, sample.field);
+#[apply(palisade_test)]
+async fn every_mutation_succeeds_for_an_owner_and_leaves_exactly_its_entries_in_the_audit_log() {
+    let (tenant, schema) = tenant_and_schema().await;
+    let owner = tenant.owner();
+    let mut sql = tenant.begin().await;
+    for sample in samples() {
+        let name = sample.name();
+        let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
+        let before = count(&mut sql.0).await;
+        let request = Uuid::now_v7();
+        let document = document(&schema, sample.field);
+        let answer = send(owner, &document, &(sample.input)(&rows), request)
+            .await
+            .answer();
+        assert_done(&answer, sample.field);
 
-            let query =
-                "select action, subject_type, subject_id, project_id, actor_id, operation_name,
-                                request_id, changes::text
-                         from audit_logs where request_id = $1";
-            let found = sqlx::query(query).bind(request).fetch_all(&mut sql.0).await;
-            let found = found.unwrap();
-            let mut left: Vec<Entry> = found.iter().map(Entry::read).collect();
-            let mut expected: Vec<Entry> = (sample.entries)(&rows)
-                .into_iter()
-                .map(|(action, of)| Entry {
-                    action: action.to_owned(),
-                    subject_type: format!("{}s", action.split_once('.').unwrap().0),
-                    of,
-                    actor: Some(owner.user.uuid()),
-                    operation: Some(operation_name(sample.field)),
-                    request: Some(request),
-                })
-                .collect();
-            left.sort();
-            expected.sort();
-            assert_eq!(left, expected, "{name}");
-            let all = count(&mut sql.0).await - before;
-            assert_eq!(all, i64::try_from(left.len()).unwrap(), "{name}: others");
+        let query = "select action, subject_type, subject_id, project_id, actor_id, operation_name,
+                            request_id, changes::text
+                     from audit_logs where request_id = $1";
+        let found = sqlx::query(query).bind(request).fetch_all(&mut sql.0).await;
+        let found = found.unwrap();
+        let mut left: Vec<Entry> = found.iter().map(Entry::read).collect();
+        let mut expected: Vec<Entry> = (sample.entries)(&rows)
+            .into_iter()
+            .map(|(action, of)| Entry {
+                action: action.to_owned(),
+                subject_type: format!("{}s", action.split_once('.').unwrap().0),
+                of,
+                actor: Some(owner.user.uuid()),
+                operation: Some(operation_name(sample.field)),
+                request: Some(request),
+            })
+            .collect();
+        left.sort();
+        expected.sort();
+        assert_eq!(left, expected, "{name}");
+        let all = count(&mut sql.0).await - before;
+        assert_eq!(all, i64::try_from(left.len()).unwrap(), "{name}: others");
 
-            assert_eq!(
-                sample.changes.is_some(),
-                sample.field.starts_with("update"),
-                "{name}"
-            );
-            if let Some(changes) = sample.changes {
-                // The row that the input names.
-                let input = (sample.input)(&rows);
-                let named = input["id"].as_str().unwrap().split_once('_').unwrap().1;
-                let named: Uuid = named.parse().unwrap();
-                let entry = found.iter().find(|row| row.get::<Uuid, _>(2) == named);
-                let left: Value = serde_json::from_str(entry.unwrap().get(7)).unwrap();
-                assert_eq!(left, changes(&rows), "{name}");
-            }
+        assert_eq!(
+            sample.changes.is_some(),
+            sample.field.starts_with("update"),
+            "{name}"
+        );
+        if let Some(changes) = sample.changes {
+            // The row that the input names.
+            let input = (sample.input)(&rows);
+            let named = input["id"].as_str().unwrap().split_once('_').unwrap().1;
+            let named: Uuid = named.parse().unwrap();
+            let entry = found.iter().find(|row| row.get::<Uuid, _>(2) == named);
+            let left: Value = serde_json::from_str(entry.unwrap().get(7)).unwrap();
+            assert_eq!(left, changes(&rows), "{name}");
         }
-    });
+    }
 }
