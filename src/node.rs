@@ -1,4 +1,4 @@
-//! Any entity: the interface `Node`.
+//! The interface `Node`: an object of any type.
 
 use async_graphql::Context;
 use uuid::Uuid;
@@ -21,7 +21,7 @@ use crate::{
 };
 
 abstract_type! {
-    /// Anything with an id that is unique among all types.
+    /// An object with an ID that is unique across all types.
     interface Node {
         Tenant(Tenant),
         User(User),
@@ -58,7 +58,7 @@ impl Node {
             Comment: CommentId,
             AuditLog: AuditLogId,
         }
-        Err(Error::invalid("id", "not an id of this API"))
+        Err(Error::invalid("id", "must be an ID of this API"))
     }
 
     /// The id in the API of a row that an audit entry names.

@@ -5,43 +5,45 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// Why a mutation did not do what it was asked for.
+/// The code of an error of a mutation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, Serialize, Deserialize)]
 pub enum UserErrorCode {
-    /// A value is missing, or is empty or blank where it may not be.
+    /// A required value is missing, empty or blank.
     Required,
-    /// A value has not the form that it must have.
+    /// A value is malformed.
     Invalid,
-    /// A text is too long.
+    /// A string is too long.
     TooLong,
     /// A number is too small.
     TooSmall,
     /// A number is too large.
     TooLarge,
-    /// There is no such object, or the caller may not see it.
+    /// The object does not exist in the caller's tenant.
     NotFound,
-    /// Another object of the tenant has this value already.
+    /// Another object of the tenant already has this value.
     AlreadyExists,
-    /// The object has changed since the version that `ifVersion` names; the payload holds the present one.
+    /// The object has changed since the version in `ifVersion`. The payload has the current object.
     Conflict,
     /// The caller's role does not allow it.
     Forbidden,
-    /// The object is not in a state in which this can be done.
+    /// The object is in a state that does not allow the mutation.
     InvalidState,
-    /// More was asked for than one request may do.
+    /// The input has more rows than one mutation may process.
     LimitReached,
-    /// The idempotency key was used for another request.
+    /// The idempotency key was used with another input.
     IdempotencyMismatch,
 }
 
-/// Why a mutation did not do what it was asked for. A root field that reports one has written nothing.
+/// An expected error of a mutation, such as an invalid value. A mutation that returns one in its payload has
+/// written nothing.
 #[derive(Clone, Debug, PartialEq, Eq, SimpleObject, Serialize, Deserialize)]
 pub struct UserError {
-    /// What kind of failure, for programs.
+    /// The code of the error, for programs.
     pub code: UserErrorCode,
-    /// The path of the input field in the arguments, such as `["input", "name"]`; null if it is about none.
+    /// The path of the input field in the arguments, such as `["input", "name"]`. Null if the error concerns no
+    /// single field.
     pub field: Option<Vec<String>>,
-    /// What is wrong, for people. May change; do not compare it.
+    /// A message for people. It may change: programs should compare `code`.
     pub message: String,
 }
 

@@ -1,5 +1,5 @@
-//! The audit log: what happened to a tenant's rows. Triggers write it; this only reads, seals what they wrote, and
-//! checks the seals.
+//! The audit log: the changes of a tenant's rows. Database triggers write it. This module reads it, seals it
+//! and verifies the seals.
 
 pub mod sealing;
 pub mod verifying;
@@ -26,32 +26,32 @@ use crate::{
     users::User,
 };
 
-/// The type of a row that changed.
+/// The type of a changed object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
 #[sqlx(type_name = "text")]
 pub enum AuditSubjectType {
     /// The tenant itself.
     #[sqlx(rename = "tenants")]
     Tenant,
-    /// A user.
+    /// A user of the tenant.
     #[sqlx(rename = "users")]
     User,
-    /// An organization.
+    /// An organization of the tenant.
     #[sqlx(rename = "organizations")]
     Organization,
-    /// A project.
+    /// A project of the tenant.
     #[sqlx(rename = "projects")]
     Project,
-    /// A product.
+    /// A product of the tenant.
     #[sqlx(rename = "products")]
     Product,
-    /// An invoice.
+    /// An invoice of the tenant.
     #[sqlx(rename = "invoices")]
     Invoice,
     /// A line of an invoice.
     #[sqlx(rename = "invoice_line_items")]
     InvoiceLineItem,
-    /// A comment.
+    /// A comment on a project, an invoice or a product.
     #[sqlx(rename = "comments")]
     Comment,
 }
@@ -71,34 +71,34 @@ impl StoredEnum for AuditSubjectType {
     }
 }
 
-/// One change of one row.
+/// An entry of the audit log: one change of one object.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct AuditLog {
-    /// The id.
+    /// The ID of the entry.
     pub id: AuditLogId,
-    /// When the transaction that changed the row began.
+    /// The time of the change: the start of its transaction.
     pub occurred_at: DateTime<Utc>,
-    /// What was done, as `project.updated`: the type of the row and created, updated or deleted.
+    /// The action, such as `project.updated`: the type of the object, and `created`, `updated` or `deleted`.
     pub action: String,
     #[graphql(skip)]
     actor_id: Option<UserId>,
-    /// The type of the row that changed.
+    /// The type of the changed object.
     pub subject_type: AuditSubjectType,
     #[graphql(skip)]
     subject_id: Uuid,
     #[graphql(skip)]
     project_id: Option<ProjectId>,
-    // Read when asked for: most lists of the audit log only say who did what.
+    // Parsed only if the client selects it: most lists of the audit log do not.
     #[graphql(skip)]
     changes: sqlx::types::Json<Box<RawValue>>,
-    /// The name of the operation that did it, if it had one.
+    /// The name of the GraphQL operation that made the change; null if it had no name.
     pub operation_name: Option<String>,
-    /// The id of the request that did it.
+    /// The ID of the HTTP request that made the change; null if no request did.
     pub request_id: Option<Uuid>,
 }
 
-/// A changed field as the trigger stores it.
+/// A changed column as the trigger stores it.
 #[derive(Debug, Deserialize)]
 struct Change {
     field: String,
@@ -106,26 +106,26 @@ struct Change {
     after: Option<serde_json::Value>,
 }
 
-/// The change of one field.
+/// The change of one column.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct AuditChange {
-    /// The column that changed.
+    /// The name of the column in the database.
     pub field: String,
-    /// What it held before; null if the row was new.
+    /// The value before the change. Null if the object was created, or if the column was null.
     pub before: Option<Json<serde_json::Value>>,
-    /// What it held afterwards; null if the row was deleted.
+    /// The value after the change. Null if the object was deleted, or if the column was set to null.
     pub after: Option<Json<serde_json::Value>>,
 }
 
-/// The service itself, where no user acted.
+/// The actor of a change that no user made: the service itself, or an operator.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct SystemActor {
-    /// The part of the service that acted.
+    /// The name of the service: always `palisade`.
     pub name: String,
 }
 
 abstract_type! {
-    /// Who changed a row.
+    /// The actor of a change: a user, or the system.
     union AuditActor { User(User), System(SystemActor) }
 }
 
@@ -137,21 +137,21 @@ entity!(AuditLog in "audit_logs" {
 listed! {
     AuditLog {
         filter AuditLogFilter {
-            /// By id.
+            /// Filters by ID.
             id: IdFilter<AuditLogId>,
-            /// By the time of the change.
+            /// Filters by the time of the change.
             occurred_at: DateTimeFilter,
-            /// By what was done.
+            /// Filters by action, such as `project.updated`.
             action: StringFilter,
-            /// By the user who did it.
+            /// Filters by the user who made the change.
             actor_id: IdFilter<UserId>,
-            /// By the type of the row that changed.
+            /// Filters by the type of the changed object.
             subject_type: EnumFilter<AuditSubjectType>,
-            /// By the project that the row belongs to.
+            /// Filters by the project to which the changed object belongs.
             project_id: IdFilter<ProjectId>,
         }
         order AuditLogOrderField {
-            /// By the time of the change.
+            /// Sort by the time of the change.
             OccurredAt => occurred_at: DateTime<Utc>,
         }
         default OccurredAt Desc
@@ -161,11 +161,12 @@ listed! {
 relations! {
     AuditLog {
         one {
-            /// The project that the row belongs to; null if there is none, or it is gone.
+            /// The project to which the changed object belongs; null if it belongs to none, or if the project was
+            /// deleted.
             project: Project = project_id,
         }
         fields {
-            /// Who did it; null if the user is gone.
+            /// The actor: who made the change. Null if the user no longer exists.
             async fn actor(&self, ctx: &Context<'_>) -> Result<Option<AuditActor>> {
                 if let Some(id) = self.actor_id {
                     return Ok(ctx.load(id).await?.map(AuditActor::User));
@@ -174,17 +175,17 @@ relations! {
                 Ok(Some(AuditActor::System(system.into())))
             }
 
-            /// The id of the row that changed.
+            /// The ID of the changed object.
             async fn subject_id(&self) -> async_graphql::ID {
                 Node::id_text(self.subject_type, self.subject_id).into()
             }
 
-            /// The row as it is now; null if it is gone.
+            /// The changed object as it is now; null if it was deleted.
             async fn subject(&self, ctx: &Context<'_>) -> Result<Option<Node>> {
                 Node::load_subject(ctx, self.subject_type, self.subject_id).await
             }
 
-            /// The fields that changed, by name.
+            /// The changed columns, sorted by name.
             #[expect(clippy::unused_async, reason = "async-graphql takes no other fields")]
             async fn changes(&self) -> Result<Objects<AuditChange>> {
                 let changes: Vec<Change> = serde_json::from_str(self.changes.get()).map_err(|error| {
@@ -205,9 +206,11 @@ relations! {
 
 roots! {
     AuditLogQueries: AuditLog {
-        /// One entry of the audit log; null if there is none with this id. For owners and admins.
+        /// The entry of the audit log with this ID; null if the tenant has no such entry. Only owners and admins
+        /// may read it; for other roles the field is null with the error FORBIDDEN.
         audit_log(AuditLogId)
-        /// What happened in the tenant, newest first unless ordered otherwise. Empty for all but owners and admins.
+        /// The changes of all objects of the tenant, newest first by default. Only owners and admins may read
+        /// them; for other roles the field is null with the error FORBIDDEN.
         audit_logs
     }
 }

@@ -1,4 +1,4 @@
-//! The scalars of the API and the types that ids, money and dates have in it.
+//! The scalars of the API, money, and the GraphQL type of IDs.
 
 use std::{borrow::Cow, fmt, ops::RangeInclusive};
 
@@ -10,32 +10,32 @@ use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 
 use crate::user_error::{Checks, UserErrorCode};
 
-/// The years of the dates and times that a client may send: those of four digits (RFC 3339, 1).
+/// The years of the dates and times that a client may send: years with four digits (RFC 3339, 1).
 const YEARS: RangeInclusive<i32> = 1..=9999;
 
-/// A calendar date without a time of day, as `YYYY-MM-DD`, of the years 0001 to 9999.
+/// A date without a time, in the format `YYYY-MM-DD`, from year 0001 to 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct Date(pub NaiveDate);
 
 impl Date {
-    /// Reads a date in exactly this form.
+    /// Parses a date in exactly this format.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         let date: NaiveDate = text.parse().ok()?;
-        // What is read is less strict: signs, blanks and missing zeros pass.
+        // The parser of chrono also accepts signs, spaces and missing zeros.
         let is_exact = YEARS.contains(&date.year()) && date.to_string() == text;
         is_exact.then_some(Self(date))
     }
 }
 
-/// A calendar date without a time of day, as `YYYY-MM-DD`, of the years 0001 to 9999.
+/// A date without a time, in the format `YYYY-MM-DD`, from year 0001 to 9999.
 #[Scalar]
 impl ScalarType for Date {
     fn parse(value: GraphqlValue) -> InputValueResult<Self> {
         match &value {
             GraphqlValue::String(text) => Self::read(text).ok_or_else(|| {
-                InputValueError::custom("a date is a day of the calendar, written YYYY-MM-DD")
+                InputValueError::custom("must be a date of the calendar in the format YYYY-MM-DD")
             }),
             _ => Err(InputValueError::expected_type(value)),
         }
@@ -46,25 +46,25 @@ impl ScalarType for Date {
     }
 }
 
-/// A moment that a client sent, of the years 0001 to 9999. To clients its type is `DateTime`.
+/// A timestamp that a client sent, from year 0001 to 9999. Its GraphQL type is `DateTime`.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment(DateTime<Utc>);
+pub struct Timestamp(DateTime<Utc>);
 
-impl Moment {
-    /// The moment, if it is of these years in UTC.
+impl Timestamp {
+    /// The timestamp, if its year in UTC is within the bounds.
     #[must_use]
     pub fn new(time: DateTime<Utc>) -> Option<Self> {
         YEARS.contains(&time.year()).then_some(Self(time))
     }
 
-    /// The moment in UTC.
+    /// The timestamp in UTC.
     #[must_use]
     pub fn time(self) -> DateTime<Utc> {
         self.0
     }
 }
 
-impl InputType for Moment {
+impl InputType for Timestamp {
     type RawValueType = Self;
 
     fn type_name() -> Cow<'static, str> {
@@ -79,7 +79,7 @@ impl InputType for Moment {
         let time =
             <DateTime<Utc> as InputType>::parse(value).map_err(InputValueError::propagate)?;
         Self::new(time)
-            .ok_or_else(|| InputValueError::custom("a moment is of the years 0001 to 9999"))
+            .ok_or_else(|| InputValueError::custom("must be from year 0001 to 9999"))
     }
 
     fn to_value(&self) -> GraphqlValue {
@@ -91,27 +91,26 @@ impl InputType for Moment {
     }
 }
 
-/// A decimal number as text, so that no client rounds it.
+/// A decimal number as a string, such as `"9.95"`, so that no client rounds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct Decimal(pub rust_decimal::Decimal);
 
-/// A decimal number as text, so that no client rounds it.
+/// A decimal number as a string, such as `"9.95"`, so that no client rounds it.
 #[Scalar]
 impl ScalarType for Decimal {
     fn parse(value: GraphqlValue) -> InputValueResult<Self> {
         match &value {
-            // Exactly: the usual way of reading rounds what has more than 28 digits. Both ways pass over
-            // underscores.
+            // `FromStr` rounds numbers with more than 28 digits. Both parsers accept underscores.
             GraphqlValue::String(text) => rust_decimal::Decimal::from_str_exact(text)
                 .ok()
                 .filter(|_| !text.contains('_'))
                 .map(Self)
                 .ok_or_else(|| {
-                    InputValueError::custom("a decimal is digits and a point, such as \"9.95\"")
+                    InputValueError::custom("must consist of digits and a decimal point, such as \"9.95\"")
                 }),
             GraphqlValue::Number(number) => Err(InputValueError::custom(format!(
-                "a decimal is written as text, so that nobody rounds it: \"{number}\""
+                "must be a string, so that no client rounds it: \"{number}\""
             ))),
             _ => Err(InputValueError::expected_type(value)),
         }
@@ -122,7 +121,10 @@ impl ScalarType for Decimal {
     }
 }
 
-/// The currencies of the table `currencies`.
+/// The message for a currency that is not supported.
+pub const UNSUPPORTED_CURRENCY: &str = "is not a supported currency";
+
+/// The supported currencies. The table `currencies` has the same; a test compares them.
 const CURRENCIES: [&str; 48] = [
     "AED", "ARS", "AUD", "BHD", "BRL", "CAD", "CHF", "CLP", "CNY", "COP", "CZK", "DKK", "EGP",
     "EUR", "GBP", "HKD", "HUF", "IDR", "ILS", "INR", "ISK", "JOD", "JPY", "KES", "KRW", "KWD",
@@ -130,7 +132,7 @@ const CURRENCIES: [&str; 48] = [
     "SGD", "THB", "TND", "TRY", "TWD", "UAH", "USD", "VND", "ZAR",
 ];
 
-/// A currency by its ISO 4217 code, such as `EUR`.
+/// An ISO 4217 currency code, such as `EUR`. The query `currencies` lists the supported ones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct CurrencyCode(String);
@@ -142,15 +144,15 @@ impl CurrencyCode {
         &self.0
     }
 
-    /// Whether there are amounts of it. The same codes stand in the table `currencies`; a test compares
-    /// them.
-    #[must_use]
-    pub fn is_known(&self) -> bool {
-        CURRENCIES.contains(&self.0.as_str())
+    /// Reports an unsupported currency; `field` is the path of the input. Returns whether it is supported.
+    pub fn check(&self, checks: &mut Checks, field: &str) -> bool {
+        let is_supported = CURRENCIES.contains(&self.0.as_str());
+        checks.require(is_supported, UserErrorCode::Invalid, field, UNSUPPORTED_CURRENCY);
+        is_supported
     }
 
-    /// Digits after the decimal point (ISO 4217): the unit of a stored amount is 10^-n. The same
-    /// numbers stand in the table `currencies`; a test compares them.
+    /// The number of decimal places (ISO 4217): the unit of a stored amount is 10^-n. The table `currencies`
+    /// has the same numbers; a test compares them.
     #[must_use]
     pub fn minor_digits(&self) -> u32 {
         match self.0.as_str() {
@@ -173,7 +175,7 @@ impl fmt::Display for CurrencyCode {
     }
 }
 
-/// A currency by its ISO 4217 code, such as `EUR`.
+/// An ISO 4217 currency code, such as `EUR`. The query `currencies` lists the supported ones.
 #[Scalar]
 impl ScalarType for CurrencyCode {
     fn parse(value: GraphqlValue) -> InputValueResult<Self> {
@@ -184,7 +186,7 @@ impl ScalarType for CurrencyCode {
                 Ok(Self(code))
             }
             _ => Err(InputValueError::custom(
-                "a currency is written as three capital letters",
+                "must be three upper-case letters",
             )),
         }
     }
@@ -194,24 +196,20 @@ impl ScalarType for CurrencyCode {
     }
 }
 
-/// An amount of money, as it is given.
+/// An amount of money to set.
 #[derive(Clone, Debug, PartialEq, Eq, InputObject)]
 pub struct MoneyInput {
-    /// The amount in units of the currency, as a decimal string with no more digits than the currency
-    /// has.
+    /// The amount in units of the currency, with at most as many decimal places as the currency has.
     pub amount: Decimal,
-    /// The currency.
+    /// The currency of the amount.
     pub currency_code: CurrencyCode,
 }
 
 impl MoneyInput {
-    /// The amount in minor units, if it is one; `field` is the path of this input.
+    /// The amount in minor units, or `None` after reporting why it is invalid; `field` is the path of the input.
     pub fn minor(&self, checks: &mut Checks, field: &str) -> Option<i64> {
         let currency = format!("{field}.currencyCode");
-        let message = "is no currency of this API";
-        let is_known = self.currency_code.is_known();
-        checks.require(is_known, UserErrorCode::Invalid, &currency, message);
-        if !is_known {
+        if !self.currency_code.check(checks, &currency) {
             return None;
         }
         self.amount
@@ -220,13 +218,14 @@ impl MoneyInput {
 }
 
 impl Decimal {
-    /// An amount of a currency in its minor units, if it is one; `field` is the path of the input.
+    /// The amount in minor units of a currency, or `None` after reporting why it is invalid; `field` is the path
+    /// of the input.
     pub fn minor(self, currency: &CurrencyCode, checks: &mut Checks, field: &str) -> Option<i64> {
         let digits = currency.minor_digits();
         let amount = self.0.normalize();
         let is_whole = amount.scale() <= digits;
         let message =
-            format!("has more than {digits} digits after the point, which {currency} has not");
+            format!("must have at most {digits} decimal places in {currency}");
         checks.require(is_whole, UserErrorCode::Invalid, field, message);
         let minor = amount
             .checked_mul(rust_decimal::Decimal::from(10_i64.pow(digits)))
@@ -244,14 +243,14 @@ impl Decimal {
 /// An amount of money.
 #[derive(Clone, Debug, PartialEq, Eq, SimpleObject)]
 pub struct Money {
-    /// The amount in units of the currency, as a decimal string with the currency's digits.
+    /// The amount in units of the currency, with as many decimal places as the currency has.
     pub amount: Decimal,
-    /// The currency.
+    /// The currency of the amount.
     pub currency_code: CurrencyCode,
 }
 
 impl Money {
-    /// An amount that is stored in minor units.
+    /// The amount that is stored as `minor` in minor units.
     #[must_use]
     pub fn from_minor(minor: i64, currency: &CurrencyCode) -> Self {
         Self {
@@ -261,7 +260,7 @@ impl Money {
     }
 }
 
-/// Gives an id type the GraphQL scalar `ID`, on both ways.
+/// Makes an ID type the GraphQL scalar `ID`, in inputs and outputs.
 macro_rules! id_scalar {
     ($id:ident) => {
         impl async_graphql::InputType for $id {

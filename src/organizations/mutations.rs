@@ -1,4 +1,4 @@
-//! What changes organizations.
+//! The mutations of organizations.
 
 use async_graphql::{Context, InputObject, MaybeUndefined};
 
@@ -19,8 +19,8 @@ use crate::{
     user_error::{Checks, Rule, UserErrorCode},
 };
 
-/// Most characters of a name.
-const NAME: usize = 120;
+/// The most characters of a display name.
+const MAX_NAME_LENGTH: usize = 120;
 /// Most characters of a slug.
 const SLUG: usize = 63;
 const SLUG_FORM: &str = "is lower-case letters, digits and hyphens, a hyphen at neither end";
@@ -31,7 +31,7 @@ impl Writable for Organization {
             "organizations_slug_key",
             UserErrorCode::AlreadyExists,
             "slug",
-            "is the slug of another organization",
+            "is already the slug of another organization",
         ),
         Rule::new(
             "organizations_slug_form",
@@ -43,7 +43,7 @@ impl Writable for Organization {
             "organizations_name_length",
             UserErrorCode::Invalid,
             "name",
-            "has 1 to 120 characters",
+            "must have 1 to 120 characters",
         ),
     ];
     const REFERRERS: &'static [Rule] = &[
@@ -62,48 +62,49 @@ impl Writable for Organization {
     ];
 }
 
-/// What a new organization is made of.
+/// The input of the `createOrganization` mutation.
 #[derive(Debug, InputObject)]
 pub struct CreateOrganizationInput {
-    /// The name for people; 1 to 120 characters.
+    /// The display name; 1 to 120 characters.
     pub name: String,
     /// The name in addresses, unique in the tenant: up to 63 lower-case letters, digits and hyphens;
     /// made from the name if not given.
     pub slug: Option<String>,
 }
 
-/// What is to change about an organization. A field that is left out stays as it is.
+/// The input of the `updateOrganization` mutation. A field that is left out keeps its value.
 #[derive(Debug, InputObject)]
 pub struct UpdateOrganizationInput {
-    /// Its id.
+    /// The ID of the organization.
     pub id: OrganizationId,
-    /// Only if it still has this version; otherwise CONFLICT.
+    /// The version that the client last read. If the organization has changed since, nothing is written and the error
+    /// CONFLICT is returned.
     pub if_version: Option<i32>,
-    /// The name for people; 1 to 120 characters. Cannot be cleared.
+    /// The display name; 1 to 120 characters. Cannot be cleared.
     pub name: MaybeUndefined<String>,
-    /// The name in addresses. Cannot be cleared.
+    /// The slug, unique within the tenant: 1 to 63 lower-case letters, digits and hyphens. Cannot be cleared.
     pub slug: MaybeUndefined<String>,
 }
 
 targets! {
-    /// The organization to archive.
+    /// The input of the `archiveOrganization` mutation.
     ArchiveOrganizationInput(OrganizationId)
-    /// The organization to take out of the archive.
+    /// The input of the `unarchiveOrganization` mutation.
     UnarchiveOrganizationInput(OrganizationId)
-    /// The organization to delete.
+    /// The input of the `deleteOrganization` mutation.
     DeleteOrganizationInput(OrganizationId)
 }
 
 payload! {
-    /// What came of `createOrganization`.
+    /// The payload of the `createOrganization` mutation.
     CreateOrganizationPayload { organization: Organization }
-    /// What came of `updateOrganization`.
+    /// The payload of the `updateOrganization` mutation.
     UpdateOrganizationPayload { organization: Organization }
-    /// What came of `archiveOrganization`.
+    /// The payload of the `archiveOrganization` mutation.
     ArchiveOrganizationPayload { organization: Organization }
-    /// What came of `unarchiveOrganization`.
+    /// The payload of the `unarchiveOrganization` mutation.
     UnarchiveOrganizationPayload { organization: Organization }
-    /// What came of `deleteOrganization`: the organization as it was.
+    /// The payload of the `deleteOrganization` mutation.
     DeleteOrganizationPayload { organization: Organization }
 }
 
@@ -113,54 +114,54 @@ pub struct OrganizationMutations;
 
 #[async_graphql::Object]
 impl OrganizationMutations {
-    /// Makes an organization. For all but viewers.
+    /// Creates an organization. Every role except viewer may do so.
     async fn create_organization(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The organization.")] input: CreateOrganizationInput,
+        #[graphql(desc = "The organization to create.")] input: CreateOrganizationInput,
     ) -> Result<Object<CreateOrganizationPayload>> {
         ctx.write(create(ctx.tx(), input)).await
     }
 
-    /// Changes an organization. For all but viewers.
+    /// Updates an organization. Every role except viewer may do so.
     async fn update_organization(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which organization, and what is to change.")]
+        #[graphql(desc = "The organization and the fields to change.")]
         input: UpdateOrganizationInput,
     ) -> Result<Object<UpdateOrganizationPayload>> {
         ctx.write(update(ctx.tx(), input)).await
     }
 
-    /// Puts an organization into the archive. For all but viewers.
+    /// Archives an organization: sets its status to `ARCHIVED`. Every role except viewer may do so.
     async fn archive_organization(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which organization.")] input: ArchiveOrganizationInput,
+        #[graphql(desc = "The organization to archive.")] input: ArchiveOrganizationInput,
     ) -> Result<Object<ArchiveOrganizationPayload>> {
         let archive = Update::<Organization>::new(input.id, input.if_version)
             .set("status", OrganizationStatus::Archived.as_str())
-            .unless("status", "ARCHIVED", "is in the archive already");
+            .unless("status", "ARCHIVED", "is already archived");
         ctx.write(archive.run(ctx.tx())).await
     }
 
-    /// Takes an organization out of the archive. For all but viewers.
+    /// Restores an archived organization: sets its status to `ACTIVE`. Every role except viewer may do so.
     async fn unarchive_organization(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which organization.")] input: UnarchiveOrganizationInput,
+        #[graphql(desc = "The organization to restore.")] input: UnarchiveOrganizationInput,
     ) -> Result<Object<UnarchiveOrganizationPayload>> {
         let unarchive = Update::<Organization>::new(input.id, input.if_version)
             .set("status", OrganizationStatus::Active.as_str())
-            .only_if("status", "ARCHIVED", "is not in the archive");
+            .only_if("status", "ARCHIVED", "is not archived");
         ctx.write(unarchive.run(ctx.tx())).await
     }
 
-    /// Deletes an organization that has neither projects nor invoices. For all but viewers.
+    /// Deletes an organization that has neither projects nor invoices. Every role except viewer may do so.
     async fn delete_organization(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which organization.")] input: DeleteOrganizationInput,
+        #[graphql(desc = "The organization to delete.")] input: DeleteOrganizationInput,
     ) -> Result<Object<DeleteOrganizationPayload>> {
         ctx.write(delete_one(ctx.tx(), input.id, input.if_version))
             .await
@@ -169,7 +170,7 @@ impl OrganizationMutations {
 
 async fn create(tx: &TenantTx, input: CreateOrganizationInput) -> Written<Organization> {
     let mut checks = Checks::new();
-    checks.text("name", &input.name, NAME);
+    checks.text("name", &input.name, MAX_NAME_LENGTH);
     let slug = input.slug.unwrap_or_else(|| slug_of(&input.name));
     check_slug(&mut checks, &slug);
     checks.done()?;
@@ -182,7 +183,7 @@ async fn create(tx: &TenantTx, input: CreateOrganizationInput) -> Written<Organi
 
 async fn update(tx: &TenantTx, input: UpdateOrganizationInput) -> Written<Organization> {
     let mut checks = Checks::new();
-    checks.changed_text("name", &input.name, NAME);
+    checks.changed_text("name", &input.name, MAX_NAME_LENGTH);
     if let Some(slug) = checks.change("slug", &input.slug) {
         check_slug(&mut checks, slug);
     }
