@@ -52,8 +52,14 @@ pub struct Organization {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(Organization in "organizations" {
-    id: OrganizationId, name, slug, status, version, created_at, updated_at,
+entity!(Organization {
+    id: OrganizationId,
+    name,
+    slug,
+    status,
+    version,
+    created_at,
+    updated_at,
 });
 
 listed! {
@@ -98,7 +104,7 @@ relations! {
 }
 
 roots! {
-    OrganizationQueries: Organization {
+    Organization: OrganizationQueries, OrganizationMutations {
         /// One organization; null if there is none with this id.
         organization(OrganizationId)
         /// The organizations of the tenant, newest first unless ordered otherwise.

@@ -58,8 +58,16 @@ pub struct Product {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(Product in "products" {
-    id: ProductId, asin, title, price_minor, currency, status, version, created_at, updated_at,
+entity!(Product {
+    id: ProductId,
+    asin,
+    title,
+    price_minor,
+    currency,
+    status,
+    version,
+    created_at,
+    updated_at,
 });
 
 listed! {
@@ -113,7 +121,7 @@ relations! {
 }
 
 roots! {
-    ProductQueries: Product {
+    Product: ProductQueries, ProductMutations {
         /// One product; null if there is none with this id.
         product(ProductId)
         /// The products of the tenant, newest first unless ordered otherwise.

@@ -68,8 +68,16 @@ pub struct Project {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(Project in "projects" {
-    id: ProjectId, organization_id, owner_id, name, description, status, due_on, version, created_at,
+entity!(Project {
+    id: ProjectId,
+    organization_id,
+    owner_id,
+    name,
+    description,
+    status,
+    due_on,
+    version,
+    created_at,
     updated_at,
 });
 
@@ -129,7 +137,7 @@ relations! {
 }
 
 roots! {
-    ProjectQueries: Project {
+    Project: ProjectQueries, ProjectMutations {
         /// One project; null if there is none with this id.
         project(ProjectId)
         /// The projects of the tenant, newest first unless ordered otherwise.

@@ -47,8 +47,15 @@ pub struct User {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(User in "users" {
-    id: UserId, email, display_name, role, status, version, created_at, updated_at,
+entity!(User {
+    id: UserId,
+    email,
+    display_name,
+    role,
+    status,
+    version,
+    created_at,
+    updated_at,
 });
 
 listed! {
@@ -97,7 +104,7 @@ relations! {
 }
 
 roots! {
-    UserQueries: User {
+    User: UserQueries, UserMutations {
         /// One user; null if there is none with this id.
         user(UserId)
         /// The users of the tenant, newest first unless ordered otherwise.
