@@ -1,32 +1,36 @@
-//! Typed ids: a UUID inside, `prj_…` outside, and never one where another is meant.
+//! Typed IDs: a UUID in the database, `prj_…` in the API. The type system keeps IDs of different entities apart.
 
 use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
-/// An id of one kind of row.
+use crate::entities::entities;
+
+/// The ID of a row of one entity.
 pub trait EntityId:
     Copy + Eq + Ord + std::hash::Hash + fmt::Debug + fmt::Display + Send + Sync + From<Uuid> + 'static
 {
-    /// What stands before the underscore, three letters, unique among all kinds.
+    /// The prefix before the underscore: three letters, unique among all entities.
     const PREFIX: &'static str;
     /// The GraphQL type of the row, for messages.
     const TYPE: &'static str;
+    /// The table of the row.
+    const TABLE: &'static str;
 
     /// The UUID as the database stores it.
     fn uuid(self) -> Uuid;
 }
 
-/// Why a text is not an id of the expected kind. The message is for clients.
+/// The error for a string that is not an ID of the expected entity. Its message is for clients.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected the id of a {expected}, like {prefix}_ and 32 hexadecimal digits")]
+#[error("expected an ID of the type {expected}: {prefix}_ and 32 hexadecimal digits")]
 pub struct InvalidId {
     expected: &'static str,
     prefix: &'static str,
 }
 
-/// Reads `<prefix>_<32 lower-case hex digits>`. One id has one spelling, so that caches and
-/// comparisons on the client's side can trust the text.
+/// Parses `<prefix>_<32 lower-case hex digits>`. An ID has only one spelling, so that clients can compare IDs as
+/// strings.
 fn parse<I: EntityId>(text: &str) -> Result<I, InvalidId> {
     let invalid = InvalidId {
         expected: I::TYPE,
@@ -40,16 +44,73 @@ fn parse<I: EntityId>(text: &str) -> Result<I, InvalidId> {
     Uuid::try_parse(digits).map(I::from).map_err(|_| invalid)
 }
 
+/// Makes an ID type the GraphQL scalar `ID`, in inputs and in outputs.
+macro_rules! id_scalar {
+    ($id:ident) => {
+        impl async_graphql::InputType for $id {
+            type RawValueType = Self;
+
+            fn type_name() -> std::borrow::Cow<'static, str> {
+                <async_graphql::ID as async_graphql::InputType>::type_name()
+            }
+
+            fn create_type_info(registry: &mut async_graphql::registry::Registry) -> String {
+                <async_graphql::ID as async_graphql::InputType>::create_type_info(registry)
+            }
+
+            fn parse(value: Option<async_graphql::Value>) -> async_graphql::InputValueResult<Self> {
+                match value {
+                    Some(async_graphql::Value::String(text)) => text
+                        .parse()
+                        .map_err(|error: InvalidId| async_graphql::InputValueError::custom(error)),
+                    other => Err(async_graphql::InputValueError::expected_type(
+                        other.unwrap_or_default(),
+                    )),
+                }
+            }
+
+            fn to_value(&self) -> async_graphql::Value {
+                async_graphql::Value::String(self.to_string())
+            }
+
+            fn as_raw_value(&self) -> Option<&Self> {
+                Some(self)
+            }
+        }
+
+        impl async_graphql::OutputType for $id {
+            fn type_name() -> std::borrow::Cow<'static, str> {
+                <async_graphql::ID as async_graphql::OutputType>::type_name()
+            }
+
+            fn create_type_info(registry: &mut async_graphql::registry::Registry) -> String {
+                <async_graphql::ID as async_graphql::OutputType>::create_type_info(registry)
+            }
+
+            async fn resolve(
+                &self,
+                _: &async_graphql::ContextSelectionSet<'_>,
+                _: &async_graphql::Positioned<async_graphql::parser::types::Field>,
+            ) -> async_graphql::ServerResult<async_graphql::Value> {
+                Ok(async_graphql::Value::String(self.to_string()))
+            }
+        }
+    };
+}
+
 macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident = $prefix:literal of $type:literal;)+) => {
+    (audited { $($audited:tt)+ } unaudited { $($unaudited:tt)+ }) => {
+        ids! { @each $($audited)+ $($unaudited)+ }
+    };
+    (@each $($(#[$doc:meta])* $row:ident: $name:ident = $prefix:literal in $table:literal of $slice:ident;)+) => {
         $(
-            $(#[$doc])*
+            #[doc = concat!("The ID of a row of `", $table, "`: `", $prefix, "_…` in the API.")]
             #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
             #[sqlx(transparent)]
             pub struct $name(Uuid);
 
             impl $name {
-                /// A new id, of the present millisecond (UUID version 7), so that ids sort by creation.
+                /// A new ID with the current time in milliseconds (UUID version 7), so that IDs sort by creation.
                 #[must_use]
                 pub fn generate() -> Self {
                     Self(Uuid::now_v7())
@@ -58,7 +119,8 @@ macro_rules! ids {
 
             impl EntityId for $name {
                 const PREFIX: &'static str = $prefix;
-                const TYPE: &'static str = $type;
+                const TYPE: &'static str = stringify!($row);
+                const TABLE: &'static str = $table;
 
                 fn uuid(self) -> Uuid {
                     self.0
@@ -85,47 +147,25 @@ macro_rules! ids {
                 }
             }
 
-            crate::graphql::id_scalar!($name);
+            id_scalar!($name);
         )+
-
-        #[cfg(test)]
-        const PREFIXES: &[&str] = &[$($prefix),+];
     };
 }
 
-ids! {
-    /// A tenant: the wall that row level security builds.
-    TenantId = "ten" of "Tenant";
-    /// A person in one tenant.
-    UserId = "usr" of "User";
-    /// A unit inside a tenant: a client, a department, a subsidiary.
-    OrganizationId = "org" of "Organization";
-    /// A project.
-    ProjectId = "prj" of "Project";
-    /// A product.
-    ProductId = "prd" of "Product";
-    /// An invoice.
-    InvoiceId = "inv" of "Invoice";
-    /// One line of an invoice.
-    InvoiceLineItemId = "ili" of "InvoiceLineItem";
-    /// A comment.
-    CommentId = "com" of "Comment";
-    /// One entry of the audit log.
-    AuditLogId = "aud" of "AuditLog";
-}
+entities!(ids);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_id_reads_back_from_its_text() {
+    fn an_id_parses_from_its_string() {
         let id = ProjectId::generate();
         assert_eq!(id.to_string().parse(), Ok(id));
     }
 
     #[test]
-    fn every_other_spelling_is_refused() {
+    fn every_other_spelling_is_rejected() {
         let id = ProjectId::generate();
         let digits = id.uuid().simple().to_string();
         for wrong in [
@@ -145,16 +185,8 @@ mod tests {
         ] {
             assert!(
                 wrong.parse::<ProjectId>().is_err(),
-                "{wrong:?} was read as an id"
+                "{wrong:?} was parsed as an ID"
             );
         }
-    }
-
-    #[test]
-    fn prefixes_are_unique() {
-        let mut seen = PREFIXES.to_vec();
-        seen.sort_unstable();
-        seen.dedup();
-        assert_eq!(seen.len(), PREFIXES.len());
     }
 }

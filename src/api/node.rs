@@ -33,7 +33,10 @@ impl NodeQueries {
         #[graphql(desc = "The IDs of objects of any types; at most 100.")] ids: Vec<ID>,
     ) -> Result<Vec<Option<Node>>> {
         if ids.len() > MAX_IDS {
-            return Err(Error::invalid("ids", format!("must have at most {MAX_IDS} IDs")));
+            return Err(Error::invalid(
+                "ids",
+                format!("must have at most {MAX_IDS} IDs"),
+            ));
         }
         // All are waited for, also if one fails: see `Fields::poll`.
         join_all(ids.iter().map(|id| Node::load(ctx, id)))

@@ -50,8 +50,16 @@ pub struct Comment {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(Comment in "comments" {
-    id: CommentId, author_id, project_id, invoice_id, product_id, body, version, created_at, updated_at,
+entity!(Comment {
+    id: CommentId,
+    author_id,
+    project_id,
+    invoice_id,
+    product_id,
+    body,
+    version,
+    created_at,
+    updated_at,
 });
 
 abstract_type! {
@@ -131,7 +139,7 @@ relations! {
 }
 
 roots! {
-    CommentQueries: Comment {
+    Comment: CommentQueries, CommentMutations {
         /// The comment with this ID; null if the tenant has no such comment.
         comment(CommentId)
         /// The comments of the tenant, newest first by default.

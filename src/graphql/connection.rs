@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// A row type that clients can list.
-pub trait Listed: Keyed + ContainerType {
+pub trait Listable: Keyed + ContainerType {
     /// The filter input.
     type Filter: FilterInput;
     /// The fields by which clients can sort.
@@ -133,7 +133,7 @@ pub enum Direction {
 
 /// The arguments of a connection. Every connection has the same.
 #[derive(Debug)]
-pub struct ListArguments<E: Listed> {
+pub struct ListArguments<E: Listable> {
     /// The number of rows from the start.
     pub first: Option<i32>,
     /// Only rows after this cursor.
@@ -151,15 +151,12 @@ pub struct ListArguments<E: Listed> {
 /// The most terms of a sort order.
 const MAX_ORDER_TERMS: usize = 5;
 
-impl<E: Listed> ListArguments<E> {
+impl<E: Listable> ListArguments<E> {
     /// Checks the arguments.
     pub(super) fn list(self, tenant: TenantId, scope: Option<&'static str>) -> Result<Lister<E>> {
         let (argument, size) = match (self.first, self.last) {
             (Some(_), Some(_)) => {
-                return Err(Error::invalid(
-                    "last",
-                    "must not be combined with `first`",
-                ));
+                return Err(Error::invalid("last", "must not be combined with `first`"));
             }
             (None, Some(last)) => ("last", Some(last)),
             (first, None) => ("first", first),
@@ -205,7 +202,7 @@ impl<E: Listed> ListArguments<E> {
     }
 }
 
-fn order<E: Listed>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>> {
+fn order<E: Listable>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>> {
     if terms.len() > MAX_ORDER_TERMS {
         return Err(Error::invalid(
             "orderBy",
@@ -246,7 +243,7 @@ fn order<E: Listed>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>> {
 
 /// Identifies the list of a cursor: the tenant, the type and the sort order. Not a secret: a forged cursor is only
 /// another position among the caller's own rows.
-fn stamp<E: Listed>(tenant: TenantId, order: &[Term]) -> Uuid {
+fn stamp<E: Listable>(tenant: TenantId, order: &[Term]) -> Uuid {
     let mut name = E::TABLE.to_owned();
     for term in order {
         name.push(if term.descending { '-' } else { '+' });
@@ -332,7 +329,7 @@ impl<E> std::fmt::Debug for Connection<E> {
     }
 }
 
-impl<E: Listed> Connection<E> {
+impl<E: Listable> Connection<E> {
     pub(super) async fn load(
         loaders: &Loaders,
         parent: Option<Uuid>,
@@ -369,7 +366,7 @@ impl<E: OutputType> TypeName for Connection<E> {
 
 /// A page of a list, with the number of all rows.
 #[GraphqlObject(name_type)]
-impl<E: Listed> Connection<E> {
+impl<E: Listable> Connection<E> {
     /// The rows of the page, each with its cursor.
     async fn edges(&self) -> Objects<Edge<E>> {
         let edge = |row: &Arc<E>| Edge {
@@ -410,14 +407,14 @@ impl<E: Listed> Connection<E> {
 /// A row of a page with its cursor.
 #[derive(Debug, SimpleObject)]
 #[graphql(name_type)]
-pub struct Edge<E: Listed> {
+pub struct Edge<E: Listable> {
     /// The cursor of the row, for the arguments `after` and `before`. Valid for this list and sort order only.
     pub cursor: String,
     /// The row itself.
     pub node: Object<E>,
 }
 
-impl<E: Listed> TypeName for Edge<E> {
+impl<E: Listable> TypeName for Edge<E> {
     fn type_name() -> Cow<'static, str> {
         Cow::Owned(format!("{}Edge", E::type_name()))
     }

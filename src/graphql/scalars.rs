@@ -78,8 +78,7 @@ impl InputType for Timestamp {
     fn parse(value: Option<GraphqlValue>) -> InputValueResult<Self> {
         let time =
             <DateTime<Utc> as InputType>::parse(value).map_err(InputValueError::propagate)?;
-        Self::new(time)
-            .ok_or_else(|| InputValueError::custom("must be from year 0001 to 9999"))
+        Self::new(time).ok_or_else(|| InputValueError::custom("must be from year 0001 to 9999"))
     }
 
     fn to_value(&self) -> GraphqlValue {
@@ -107,7 +106,9 @@ impl ScalarType for Decimal {
                 .filter(|_| !text.contains('_'))
                 .map(Self)
                 .ok_or_else(|| {
-                    InputValueError::custom("must consist of digits and a decimal point, such as \"9.95\"")
+                    InputValueError::custom(
+                        "must consist of digits and a decimal point, such as \"9.95\"",
+                    )
                 }),
             GraphqlValue::Number(number) => Err(InputValueError::custom(format!(
                 "must be a string, so that no client rounds it: \"{number}\""
@@ -147,7 +148,12 @@ impl CurrencyCode {
     /// Reports an unsupported currency; `field` is the path of the input. Returns whether it is supported.
     pub fn check(&self, checks: &mut Checks, field: &str) -> bool {
         let is_supported = CURRENCIES.contains(&self.0.as_str());
-        checks.require(is_supported, UserErrorCode::Invalid, field, UNSUPPORTED_CURRENCY);
+        checks.require(
+            is_supported,
+            UserErrorCode::Invalid,
+            field,
+            UNSUPPORTED_CURRENCY,
+        );
         is_supported
     }
 
@@ -185,9 +191,7 @@ impl ScalarType for CurrencyCode {
             {
                 Ok(Self(code))
             }
-            _ => Err(InputValueError::custom(
-                "must be three upper-case letters",
-            )),
+            _ => Err(InputValueError::custom("must be three upper-case letters")),
         }
     }
 
@@ -224,8 +228,7 @@ impl Decimal {
         let digits = currency.minor_digits();
         let amount = self.0.normalize();
         let is_whole = amount.scale() <= digits;
-        let message =
-            format!("must have at most {digits} decimal places in {currency}");
+        let message = format!("must have at most {digits} decimal places in {currency}");
         checks.require(is_whole, UserErrorCode::Invalid, field, message);
         let minor = amount
             .checked_mul(rust_decimal::Decimal::from(10_i64.pow(digits)))
@@ -259,73 +262,6 @@ impl Money {
         }
     }
 }
-
-/// Makes an ID type the GraphQL scalar `ID`, in inputs and outputs.
-macro_rules! id_scalar {
-    ($id:ident) => {
-        impl async_graphql::InputType for $id {
-            type RawValueType = Self;
-
-            fn type_name() -> std::borrow::Cow<'static, str> {
-                <async_graphql::ID as async_graphql::InputType>::type_name()
-            }
-
-            fn create_type_info(registry: &mut async_graphql::registry::Registry) -> String {
-                <async_graphql::ID as async_graphql::InputType>::create_type_info(registry)
-            }
-
-            fn parse(value: Option<async_graphql::Value>) -> async_graphql::InputValueResult<Self> {
-                match value {
-                    Some(async_graphql::Value::String(text)) => {
-                        text.parse().map_err(|error: $crate::ids::InvalidId| {
-                            async_graphql::InputValueError::custom(error)
-                        })
-                    }
-                    other => Err(async_graphql::InputValueError::expected_type(
-                        other.unwrap_or_default(),
-                    )),
-                }
-            }
-
-            fn to_value(&self) -> async_graphql::Value {
-                async_graphql::Value::String(self.to_string())
-            }
-
-            fn as_raw_value(&self) -> Option<&Self> {
-                Some(self)
-            }
-        }
-
-        impl async_graphql::OutputType for $id {
-            fn type_name() -> std::borrow::Cow<'static, str> {
-                <async_graphql::ID as async_graphql::OutputType>::type_name()
-            }
-
-            fn create_type_info(registry: &mut async_graphql::registry::Registry) -> String {
-                <async_graphql::ID as async_graphql::OutputType>::create_type_info(registry)
-            }
-
-            async fn resolve(
-                &self,
-                _: &async_graphql::ContextSelectionSet<'_>,
-                _: &async_graphql::Positioned<async_graphql::parser::types::Field>,
-            ) -> async_graphql::ServerResult<async_graphql::Value> {
-                Ok(async_graphql::Value::String(self.to_string()))
-            }
-        }
-
-        impl $crate::db::page::Column for $id {
-            const KIND: $crate::db::page::Kind = $crate::db::page::Kind::Uuid;
-
-            fn value(&self) -> Option<$crate::db::page::Value> {
-                Some($crate::db::page::Value::Uuid($crate::ids::EntityId::uuid(
-                    *self,
-                )))
-            }
-        }
-    };
-}
-pub(crate) use id_scalar;
 
 impl crate::db::page::Column for Date {
     const KIND: crate::db::page::Kind = crate::db::page::Kind::Date;

@@ -3,13 +3,13 @@
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
 
-use super::Invoice;
+use super::{Invoice, InvoiceLineItemMutations};
 use crate::{
     audit::AuditLog,
     db::entity::entity,
     graphql::{
         directives::semantic_non_null,
-        filter::{DateTimeFilter, IdFilter, StringFilter, listed},
+        filter::{DateTimeFilter, IdFilter, IntFilter, StringFilter, listed},
         object::Object,
         relations::{relations, roots},
         scalars::{CurrencyCode, Decimal, Money},
@@ -50,9 +50,20 @@ pub struct InvoiceLineItem {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(InvoiceLineItem in "invoice_line_items" {
-    id: InvoiceLineItemId, invoice_id, product_id, position, description, quantity, unit_price_minor,
-    amount_minor, tax_rate, currency, version, created_at, updated_at,
+entity!(InvoiceLineItem {
+    id: InvoiceLineItemId,
+    invoice_id,
+    product_id,
+    position,
+    description,
+    quantity,
+    unit_price_minor,
+    amount_minor,
+    tax_rate,
+    currency,
+    version,
+    created_at,
+    updated_at,
 });
 
 listed! {
@@ -64,6 +75,8 @@ listed! {
             invoice_id: IdFilter<InvoiceId>,
             /// Filters by the billed product.
             product_id: IdFilter<ProductId>,
+            /// Filters by the position on the invoice.
+            position: IntFilter,
             /// Filters by the description of the line.
             description: StringFilter,
             /// Filters by the time of creation.
@@ -108,7 +121,7 @@ relations! {
 }
 
 roots! {
-    InvoiceLineItemQueries: InvoiceLineItem {
+    InvoiceLineItem: InvoiceLineItemQueries, InvoiceLineItemMutations {
         /// The invoice line with this ID; null if the tenant has no such line.
         invoice_line_item(InvoiceLineItemId)
         /// The lines of all invoices of the tenant, by their position by default.

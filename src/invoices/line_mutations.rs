@@ -189,7 +189,11 @@ pub fn check_all(
     checked
 }
 
-fn check(checks: &mut Checks, line: InvoiceLineItemInput, currency: &CurrencyCode) -> Option<CheckedLine> {
+fn check(
+    checks: &mut Checks,
+    line: InvoiceLineItemInput,
+    currency: &CurrencyCode,
+) -> Option<CheckedLine> {
     checks.text("description", &line.description, MAX_DESCRIPTION_LENGTH);
     check_quantity(checks, line.quantity);
     let unit_price_minor = line.unit_price.minor(currency, checks, "unitPrice")?;
@@ -274,14 +278,11 @@ async fn check_products(tx: &TenantTx, lines: &[CheckedLine]) -> Written<()> {
     let existing = referred_to::<Product>(tx, "id", products, &Filter::default()).await?;
     let mut checks = Checks::new();
     for (index, line) in lines.iter().enumerate() {
-        let exists = line.product.is_none_or(|product| existing.contains(&product));
+        let exists = line
+            .product
+            .is_none_or(|product| existing.contains(&product));
         let field = format!("lineItems.{index}.productId");
-        checks.require(
-            exists,
-            UserErrorCode::NotFound,
-            &field,
-            "Product not found",
-        );
+        checks.require(exists, UserErrorCode::NotFound, &field, "Product not found");
     }
     checks.done()
 }
@@ -298,7 +299,8 @@ async fn add(tx: &TenantTx, input: AddInvoiceLineItemInput) -> Written<InvoiceLi
     let mut checks = Checks::new();
     let line = check(&mut checks, line, &invoice.currency);
     checks.done()?;
-    let line = line.ok_or_else(|| Error::Internal("a line was rejected without a reason".into()))?;
+    let line =
+        line.ok_or_else(|| Error::Internal("a line was rejected without a reason".into()))?;
     let last = vec![invoice.id.uuid().into()];
     let row = Insert::<InvoiceLineItem>::new(InvoiceLineItemId::generate())
         .set("invoice_id", invoice.id.uuid())

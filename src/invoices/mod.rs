@@ -81,9 +81,21 @@ pub struct Invoice {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(Invoice in "invoices" {
-    id: InvoiceId, organization_id, project_id, number, status, currency, subtotal_minor, tax_minor,
-    total_minor, issued_on, due_on, version, created_at, updated_at,
+entity!(Invoice {
+    id: InvoiceId,
+    organization_id,
+    project_id,
+    number,
+    status,
+    currency,
+    subtotal_minor,
+    tax_minor,
+    total_minor,
+    issued_on,
+    due_on,
+    version,
+    created_at,
+    updated_at,
 });
 
 listed! {
@@ -160,7 +172,7 @@ relations! {
 }
 
 roots! {
-    InvoiceQueries: Invoice {
+    Invoice: InvoiceQueries, InvoiceMutations {
         /// The invoice with this ID; null if the tenant has no such invoice.
         invoice(InvoiceId)
         /// The invoices of the tenant, newest first by default.

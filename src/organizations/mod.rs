@@ -53,8 +53,14 @@ pub struct Organization {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(Organization in "organizations" {
-    id: OrganizationId, name, slug, status, version, created_at, updated_at,
+entity!(Organization {
+    id: OrganizationId,
+    name,
+    slug,
+    status,
+    version,
+    created_at,
+    updated_at,
 });
 
 listed! {
@@ -100,7 +106,7 @@ relations! {
 }
 
 roots! {
-    OrganizationQueries: Organization {
+    Organization: OrganizationQueries, OrganizationMutations {
         /// The organization with this ID; null if the tenant has no such organization.
         organization(OrganizationId)
         /// The organizations of the tenant, newest first by default.

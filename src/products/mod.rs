@@ -58,8 +58,16 @@ pub struct Product {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(Product in "products" {
-    id: ProductId, asin, title, price_minor, currency, status, version, created_at, updated_at,
+entity!(Product {
+    id: ProductId,
+    asin,
+    title,
+    price_minor,
+    currency,
+    status,
+    version,
+    created_at,
+    updated_at,
 });
 
 listed! {
@@ -114,7 +122,7 @@ relations! {
 }
 
 roots! {
-    ProductQueries: Product {
+    Product: ProductQueries, ProductMutations {
         /// The product with this ID; null if the tenant has no such product.
         product(ProductId)
         /// The products of the tenant, newest first by default.

@@ -68,8 +68,16 @@ pub struct Project {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(Project in "projects" {
-    id: ProjectId, organization_id, owner_id, name, description, status, due_on, version, created_at,
+entity!(Project {
+    id: ProjectId,
+    organization_id,
+    owner_id,
+    name,
+    description,
+    status,
+    due_on,
+    version,
+    created_at,
     updated_at,
 });
 
@@ -131,7 +139,7 @@ relations! {
 }
 
 roots! {
-    ProjectQueries: Project {
+    Project: ProjectQueries, ProjectMutations {
         /// The project with this ID; null if the tenant has no such project.
         project(ProjectId)
         /// The projects of the tenant, newest first by default.

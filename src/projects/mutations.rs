@@ -38,7 +38,8 @@ const MAX_DESCRIPTION_LENGTH: usize = 10_000;
 const MAX_DELETED: usize = 100;
 
 const HAS_INVOICES: &str = "has invoices: archive it instead";
-const HAS_COMMENTS: &str = "has comments of other users, which you may not delete: archive it instead";
+const HAS_COMMENTS: &str =
+    "has comments of other users, which you may not delete: archive it instead";
 
 impl Writable for Project {
     const RULES: &'static [Rule] = &[
@@ -221,7 +222,11 @@ impl ProjectMutations {
 async fn create(tx: &TenantTx, input: CreateProjectInput, caller: UserId) -> Written<Project> {
     let mut checks = Checks::new();
     checks.text("name", &input.name, MAX_NAME_LENGTH);
-    checks.optional_text("description", input.description.as_ref(), MAX_DESCRIPTION_LENGTH);
+    checks.optional_text(
+        "description",
+        input.description.as_ref(),
+        MAX_DESCRIPTION_LENGTH,
+    );
     let status = input.status.unwrap_or(ProjectStatus::Planned);
     not_archived(&mut checks, status);
     checks.done()?;
@@ -241,7 +246,11 @@ async fn update(tx: &TenantTx, input: UpdateProjectInput) -> Written<Project> {
     checks.changed_text("name", &input.name, MAX_NAME_LENGTH);
     checks.change("organizationId", &input.organization_id);
     checks.change("ownerId", &input.owner_id);
-    checks.optional_text("description", input.description.value(), MAX_DESCRIPTION_LENGTH);
+    checks.optional_text(
+        "description",
+        input.description.value(),
+        MAX_DESCRIPTION_LENGTH,
+    );
     let status = checks.change("status", &input.status).copied();
     if let Some(status) = status {
         not_archived(&mut checks, status);

@@ -47,8 +47,15 @@ pub struct User {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(User in "users" {
-    id: UserId, email, display_name, role, status, version, created_at, updated_at,
+entity!(User {
+    id: UserId,
+    email,
+    display_name,
+    role,
+    status,
+    version,
+    created_at,
+    updated_at,
 });
 
 listed! {
@@ -98,7 +105,7 @@ relations! {
 }
 
 roots! {
-    UserQueries: User {
+    User: UserQueries, UserMutations {
         /// The user with this ID; null if the tenant has no such user.
         user(UserId)
         /// The users of the tenant, newest first by default.
