@@ -24,7 +24,7 @@ use crate::{
         enums::StoredEnum,
         filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
         object::{Object, Objects, abstract_type},
-        relations::{NoMutations, relations, roots},
+        relations::{NoMutations, RootMutations, relations, roots},
     },
     ids::{AuditLogId, ProjectId, UserId},
     node::Node,
@@ -214,8 +214,12 @@ relations! {
     }
 }
 
+impl RootMutations for AuditLog {
+    type Mutations = NoMutations;
+}
+
 roots! {
-    AuditLog: AuditLogQueries, NoMutations {
+    AuditLogQueries: AuditLog {
         /// One entry of the audit log; null if there is none with this id. For owners and admins.
         audit_log(AuditLogId)
         /// What happened in the tenant, newest first unless ordered otherwise. Empty for all but owners and admins.

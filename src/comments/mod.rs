@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::{Context, SimpleObject};
 use chrono::{DateTime, Utc};
 
-pub use mutations::CommentMutations;
-
 use crate::{
     audit::AuditLog,
     auth::role::UserRole,
@@ -140,7 +138,7 @@ relations! {
 }
 
 roots! {
-    Comment: CommentQueries, CommentMutations {
+    CommentQueries: Comment {
         /// One comment; null if there is none with this id.
         comment(CommentId)
         /// The comments of the tenant, newest first unless ordered otherwise.

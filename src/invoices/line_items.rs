@@ -3,7 +3,7 @@
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
 
-use super::{Invoice, InvoiceLineItemMutations};
+use super::Invoice;
 use crate::{
     audit::AuditLog,
     db::entity::entity,
@@ -120,7 +120,7 @@ relations! {
 }
 
 roots! {
-    InvoiceLineItem: InvoiceLineItemQueries, InvoiceLineItemMutations {
+    InvoiceLineItemQueries: InvoiceLineItem {
         /// One line of an invoice; null if there is none with this id.
         invoice_line_item(InvoiceLineItemId)
         /// The lines of all invoices of the tenant, by their position unless ordered otherwise.

@@ -8,7 +8,6 @@ use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
 pub use line_items::{InvoiceLineItem, InvoiceLineItemQueries};
-pub use line_mutations::InvoiceLineItemMutations;
 pub use mutations::InvoiceMutations;
 
 use crate::{
@@ -171,7 +170,7 @@ relations! {
 }
 
 roots! {
-    Invoice: InvoiceQueries, InvoiceMutations {
+    InvoiceQueries: Invoice {
         /// One invoice; null if there is none with this id.
         invoice(InvoiceId)
         /// The invoices of the tenant, newest first unless ordered otherwise.

@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
-pub use mutations::OrganizationMutations;
-
 use crate::{
     audit::AuditLog,
     db::entity::entity,
@@ -104,7 +102,7 @@ relations! {
 }
 
 roots! {
-    Organization: OrganizationQueries, OrganizationMutations {
+    OrganizationQueries: Organization {
         /// One organization; null if there is none with this id.
         organization(OrganizationId)
         /// The organizations of the tenant, newest first unless ordered otherwise.

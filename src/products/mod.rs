@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
-pub use mutations::ProductMutations;
-
 use crate::{
     audit::AuditLog,
     comments::Comment,
@@ -121,7 +119,7 @@ relations! {
 }
 
 roots! {
-    Product: ProductQueries, ProductMutations {
+    ProductQueries: Product {
         /// One product; null if there is none with this id.
         product(ProductId)
         /// The products of the tenant, newest first unless ordered otherwise.

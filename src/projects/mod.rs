@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
-pub use mutations::ProjectMutations;
-
 use crate::{
     audit::AuditLog,
     comments::Comment,
@@ -137,7 +135,7 @@ relations! {
 }
 
 roots! {
-    Project: ProjectQueries, ProjectMutations {
+    ProjectQueries: Project {
         /// One project; null if there is none with this id.
         project(ProjectId)
         /// The projects of the tenant, newest first unless ordered otherwise.

@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
 
-pub use mutations::UserMutations;
-
 use crate::{
     audit::AuditLog,
     auth::role::{UserRole, UserStatus},
@@ -104,7 +102,7 @@ relations! {
 }
 
 roots! {
-    User: UserQueries, UserMutations {
+    UserQueries: User {
         /// One user; null if there is none with this id.
         user(UserId)
         /// The users of the tenant, newest first unless ordered otherwise.
