@@ -14,7 +14,7 @@ use crate::{
     currencies::CurrencyQueries,
     db::page::{DEFAULT_PAGE, MAX_PAGE},
     entities::entities,
-    graphql::relations::Roots,
+    graphql::relations::{RootMutations, RootQueries},
     viewer::ViewerQueries,
 };
 
@@ -30,12 +30,12 @@ macro_rules! roots {
             RateLimitQueries,
             NodeQueries,
             CurrencyQueries,
-            $(<crate::$slice::$row as Roots>::Queries),+
+            $(<crate::$slice::$row as RootQueries>::Queries),+
         );
 
         /// The root of all mutations.
         #[derive(Default, MergedObject)]
-        pub struct Mutation($(<crate::$slice::$row as Roots>::Mutations),+);
+        pub struct Mutation($(<crate::$slice::$row as RootMutations>::Mutations),+);
     };
 }
 entities!(roots);

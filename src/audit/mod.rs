@@ -24,7 +24,7 @@ use crate::{
         enums::StoredEnum,
         filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
         object::{Object, Objects, abstract_type},
-        relations::{NoMutations, relations, roots},
+        relations::{NoMutations, RootMutations, relations, roots},
     },
     ids::{AuditLogId, ProjectId, UserId},
     node::Node,
@@ -215,8 +215,12 @@ relations! {
     }
 }
 
+impl RootMutations for AuditLog {
+    type Mutations = NoMutations;
+}
+
 roots! {
-    AuditLog: AuditLogQueries, NoMutations {
+    AuditLogQueries: AuditLog {
         /// The entry of the audit log with this ID; null if the tenant has no such entry. Only owners and admins
         /// may read it; for other roles the field is null with the error FORBIDDEN.
         audit_log(AuditLogId)

@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::{Context, SimpleObject};
 use chrono::{DateTime, Utc};
 
-pub use mutations::CommentMutations;
-
 use crate::{
     audit::AuditLog,
     auth::role::UserRole,
@@ -139,7 +137,7 @@ relations! {
 }
 
 roots! {
-    Comment: CommentQueries, CommentMutations {
+    CommentQueries: Comment {
         /// The comment with this ID; null if the tenant has no such comment.
         comment(CommentId)
         /// The comments of the tenant, newest first by default.

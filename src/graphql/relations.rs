@@ -5,11 +5,15 @@
 
 use async_graphql::{EmptyMutation, ObjectType};
 
-/// The root fields of an entity.
-pub trait Roots {
-    /// Its queries.
+/// The root queries of an entity.
+pub trait RootQueries {
+    /// The object whose fields the API's `Query` takes over.
     type Queries: ObjectType + Default;
-    /// Its mutations; [`NoMutations`] if there are none.
+}
+
+/// The root mutations of an entity.
+pub trait RootMutations {
+    /// The object whose fields the API's `Mutation` takes over; [`NoMutations`] if there are none.
     type Mutations: ObjectType + Default;
 }
 
@@ -135,11 +139,11 @@ macro_rules! relations {
 }
 pub(crate) use relations;
 
-/// The root fields of a row type: one row by its id, the list of all, and its mutations.
+/// The root queries of a row type: one row by its id, and the list of all.
 ///
 /// ```text
 /// roots! {
-///     Project: ProjectQueries, ProjectMutations {
+///     ProjectQueries: Project {
 ///         /// The project with this id; null if there is none.
 ///         project(ProjectId)
 ///         /// The projects of the tenant, newest first by default.
@@ -148,7 +152,7 @@ pub(crate) use relations;
 /// }
 /// ```
 macro_rules! roots {
-    ($row:ident: $queries:ident, $mutations:ident {
+    ($queries:ident: $row:ident {
         $(#[$one_doc:meta])* $one:ident($id:ident)
         $(#[$many_doc:meta])* $many:ident
     }) => {
@@ -156,9 +160,8 @@ macro_rules! roots {
         #[derive(Debug, Default)]
         pub struct $queries;
 
-        impl $crate::graphql::relations::Roots for $row {
+        impl $crate::graphql::relations::RootQueries for $row {
             type Queries = $queries;
-            type Mutations = $mutations;
         }
 
         $crate::graphql::relations::connections! {

@@ -3,7 +3,7 @@
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
 
-use super::{Invoice, InvoiceLineItemMutations};
+use super::Invoice;
 use crate::{
     audit::AuditLog,
     db::entity::entity,
@@ -121,7 +121,7 @@ relations! {
 }
 
 roots! {
-    InvoiceLineItem: InvoiceLineItemQueries, InvoiceLineItemMutations {
+    InvoiceLineItemQueries: InvoiceLineItem {
         /// The invoice line with this ID; null if the tenant has no such line.
         invoice_line_item(InvoiceLineItemId)
         /// The lines of all invoices of the tenant, by their position by default.

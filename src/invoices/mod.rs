@@ -8,7 +8,6 @@ use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
 pub use line_items::{InvoiceLineItem, InvoiceLineItemQueries};
-pub use line_mutations::InvoiceLineItemMutations;
 pub use mutations::InvoiceMutations;
 
 use crate::{
@@ -172,7 +171,7 @@ relations! {
 }
 
 roots! {
-    Invoice: InvoiceQueries, InvoiceMutations {
+    InvoiceQueries: Invoice {
         /// The invoice with this ID; null if the tenant has no such invoice.
         invoice(InvoiceId)
         /// The invoices of the tenant, newest first by default.

@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
-pub use mutations::OrganizationMutations;
-
 use crate::{
     audit::AuditLog,
     db::entity::entity,
@@ -106,7 +104,7 @@ relations! {
 }
 
 roots! {
-    Organization: OrganizationQueries, OrganizationMutations {
+    OrganizationQueries: Organization {
         /// The organization with this ID; null if the tenant has no such organization.
         organization(OrganizationId)
         /// The organizations of the tenant, newest first by default.

@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
-pub use mutations::ProductMutations;
-
 use crate::{
     audit::AuditLog,
     comments::Comment,
@@ -122,7 +120,7 @@ relations! {
 }
 
 roots! {
-    Product: ProductQueries, ProductMutations {
+    ProductQueries: Product {
         /// The product with this ID; null if the tenant has no such product.
         product(ProductId)
         /// The products of the tenant, newest first by default.

@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
-pub use mutations::ProjectMutations;
-
 use crate::{
     audit::AuditLog,
     comments::Comment,
@@ -139,7 +137,7 @@ relations! {
 }
 
 roots! {
-    Project: ProjectQueries, ProjectMutations {
+    ProjectQueries: Project {
         /// The project with this ID; null if the tenant has no such project.
         project(ProjectId)
         /// The projects of the tenant, newest first by default.

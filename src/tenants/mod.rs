@@ -15,7 +15,7 @@ use crate::{
         directives::semantic_non_null,
         enums::StoredEnum,
         object::Object,
-        relations::{NoMutations, Roots, relations},
+        relations::{NoMutations, RootMutations, RootQueries, relations},
     },
     ids::TenantId,
     users::User,
@@ -89,8 +89,11 @@ relations! {
 #[derive(Debug, Default)]
 pub struct TenantQueries;
 
-impl Roots for Tenant {
+impl RootQueries for Tenant {
     type Queries = TenantQueries;
+}
+
+impl RootMutations for Tenant {
     type Mutations = NoMutations;
 }
 

@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
 
-pub use mutations::UserMutations;
-
 use crate::{
     audit::AuditLog,
     auth::role::{UserRole, UserStatus},
@@ -105,7 +103,7 @@ relations! {
 }
 
 roots! {
-    User: UserQueries, UserMutations {
+    UserQueries: User {
         /// The user with this ID; null if the tenant has no such user.
         user(UserId)
         /// The users of the tenant, newest first by default.
