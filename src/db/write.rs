@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use async_graphql::MaybeUndefined;
 pub use sea_query::Value;
-use sea_query::{DynIden, Expr, ExprTrait as _, IntoIden as _, LockType, Query};
+use sea_query::{DynIden, Expr, ExprTrait as _, IntoIden as _, LockType, OnConflict, Query};
 use uuid::Uuid;
 
 use super::{TenantTx, entity::Entity, page};
@@ -81,7 +81,30 @@ impl<E: Writable> Insert<E> {
     }
 
     /// Writes it.
-    pub async fn run(mut self, tx: &TenantTx) -> Written<E> {
+    pub async fn run(self, tx: &TenantTx) -> Written<E> {
+        let row = self.insert(tx, None).await?;
+        let no_row = || Error::Internal(format!("{}: no row was inserted", E::TABLE).into());
+        Ok(row.ok_or_else(no_row)?)
+    }
+
+    /// Writes it, unless another row of the tenant has the same value in `unique`, a column that is unique within
+    /// the tenant. Returns `None` if one has: the transaction goes on as if nothing had happened.
+    pub async fn run_unless_taken(
+        self,
+        tx: &TenantTx,
+        unique: &'static str,
+    ) -> Result<Option<E>, Refusal<E>> {
+        let conflict = OnConflict::columns([E::TENANT_COLUMN, unique])
+            .do_nothing()
+            .to_owned();
+        self.insert(tx, Some(conflict)).await
+    }
+
+    async fn insert(
+        mut self,
+        tx: &TenantTx,
+        conflict: Option<OnConflict>,
+    ) -> Result<Option<E>, Refusal<E>> {
         self.values.set("id", self.id.uuid());
         self.values.set(E::TENANT_COLUMN, tx.tenant_uuid());
         let mut query = Query::insert();
@@ -91,12 +114,12 @@ impl<E: Writable> Insert<E> {
             .values(self.values.values)
             .map_err(|error| Error::Internal(error.to_string().into()))?
             .returning(Query::returning().columns(E::COLUMNS.iter().copied()));
+        if let Some(conflict) = conflict {
+            query.on_conflict(conflict);
+        }
         let row = tx.fetch_optional(page::statement(&query)).await;
         let row = row.map_err(|error| refusal(error, E::RULES))?;
-        row.map_or_else(
-            || Err(Error::Internal(format!("{}: no row was inserted", E::TABLE).into()).into()),
-            |row| Ok(E::read(&row)?),
-        )
+        Ok(row.map(|row| E::read(&row)).transpose()?)
     }
 }
 
@@ -287,6 +310,23 @@ pub async fn referred_to<E: Entity>(
     let rows = tx.fetch_all(page::statement(&query)).await?;
     let parents = rows.iter().map(|row| sqlx::Row::try_get(row, 0));
     Ok(parents.collect::<sqlx::Result<_>>()?)
+}
+
+/// Which of these values the rows of a type have in a column.
+pub async fn taken<E: Entity>(
+    tx: &TenantTx,
+    column: &'static str,
+    values: Vec<String>,
+) -> Result<HashSet<String>> {
+    let mut query = Query::select();
+    query
+        .column(column)
+        .from(E::TABLE)
+        .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
+        .and_where(page::any(column, page::Value::Texts(values)));
+    let rows = tx.fetch_all(page::statement(&query)).await?;
+    let values = rows.iter().map(|row| sqlx::Row::try_get(row, 0));
+    Ok(values.collect::<sqlx::Result<_>>()?)
 }
 
 /// The row with this id.

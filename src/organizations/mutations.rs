@@ -1,12 +1,13 @@
 //! The mutations of organizations.
 
 use async_graphql::{Context, InputObject, MaybeUndefined};
+use uuid::Uuid;
 
 use super::{Organization, OrganizationStatus};
 use crate::{
     db::{
         TenantTx,
-        write::{Insert, Update, Writable, Written, delete_one},
+        write::{Insert, Update, Writable, Written, delete_one, taken},
     },
     error::Result,
     graphql::{
@@ -22,9 +23,16 @@ use crate::{
 
 /// The most characters of a display name.
 const MAX_NAME_LENGTH: usize = 120;
-/// Most characters of a slug.
-const SLUG: usize = 63;
-const SLUG_FORM: &str = "is lower-case letters, digits and hyphens, a hyphen at neither end";
+/// The most characters of a slug.
+const MAX_SLUG_LENGTH: usize = 63;
+const INVALID_SLUG: &str =
+    "must consist of lower-case letters, digits and hyphens, without a hyphen at either end";
+/// The slug for names that have neither letters nor digits.
+const FALLBACK_SLUG: &str = "organization";
+/// The greatest number that a slug gets if another organization has the same name.
+const MAX_SLUG_NUMBER: usize = 1_000;
+/// How often a new organization looks for a free number while others take them.
+const MAX_SLUG_ATTEMPTS: usize = 3;
 
 impl Writable for Organization {
     const RULES: &'static [Rule] = &[
@@ -38,7 +46,7 @@ impl Writable for Organization {
             "organizations_slug_form",
             UserErrorCode::Invalid,
             "slug",
-            SLUG_FORM,
+            INVALID_SLUG,
         ),
         Rule::new(
             "organizations_name_length",
@@ -68,8 +76,8 @@ impl Writable for Organization {
 pub struct CreateOrganizationInput {
     /// The display name; 1 to 120 characters.
     pub name: String,
-    /// The name in addresses, unique in the tenant: up to 63 lower-case letters, digits and hyphens;
-    /// made from the name if not given.
+    /// The slug, unique within the tenant: 1 to 63 lower-case letters, digits and hyphens. By default made from
+    /// the name: `Müller GmbH` becomes `muller-gmbh`, or `muller-gmbh-2` if that slug is taken.
     pub slug: Option<String>,
 }
 
@@ -176,14 +184,48 @@ impl OrganizationMutations {
 async fn create(tx: &TenantTx, input: CreateOrganizationInput) -> Written<Organization> {
     let mut checks = Checks::new();
     checks.text("name", &input.name, MAX_NAME_LENGTH);
-    let slug = input.slug.unwrap_or_else(|| slug_of(&input.name));
-    check_slug(&mut checks, &slug);
+    if let Some(slug) = &input.slug {
+        check_slug(&mut checks, slug);
+    }
     checks.done()?;
-    Insert::<Organization>::new(OrganizationId::generate())
-        .set("name", input.name)
+    match input.slug {
+        Some(slug) => insert(input.name, slug).run(tx).await,
+        None => create_with_free_slug(tx, input.name).await,
+    }
+}
+
+fn insert(name: String, slug: String) -> Insert<Organization> {
+    Insert::new(OrganizationId::generate())
+        .set("name", name)
         .set("slug", slug)
-        .run(tx)
-        .await
+}
+
+/// Makes the slug from the name, with a number if other organizations have the same. Another transaction may take the
+/// slug first; then the insert waits for it and writes nothing. At most eight statements.
+async fn create_with_free_slug(tx: &TenantTx, name: String) -> Written<Organization> {
+    let base = slug_of(&name);
+    let mut slug = base.clone();
+    for _ in 0..MAX_SLUG_ATTEMPTS {
+        let inserted = insert(name.clone(), slug)
+            .run_unless_taken(tx, "slug")
+            .await?;
+        if let Some(organization) = inserted {
+            return Ok(organization);
+        }
+        let numbered = (2..=MAX_SLUG_NUMBER).map(|number| with_suffix(&base, &number.to_string()));
+        let numbered: Vec<String> = numbered.collect();
+        let taken = taken::<Organization>(tx, "slug", numbered.clone()).await?;
+        let mut free = numbered.into_iter().filter(|slug| !taken.contains(slug));
+        slug = free.next().unwrap_or_else(|| with_random_suffix(&base));
+    }
+    let inserted = insert(name.clone(), slug)
+        .run_unless_taken(tx, "slug")
+        .await?;
+    match inserted {
+        Some(organization) => Ok(organization),
+        // Many others take numbers at the same time.
+        None => insert(name, with_random_suffix(&base)).run(tx).await,
+    }
 }
 
 async fn update(tx: &TenantTx, input: UpdateOrganizationInput) -> Written<Organization> {
@@ -201,25 +243,35 @@ async fn update(tx: &TenantTx, input: UpdateOrganizationInput) -> Written<Organi
 }
 
 fn check_slug(checks: &mut Checks, slug: &str) {
-    checks.text("slug", slug, SLUG);
+    checks.text("slug", slug, MAX_SLUG_LENGTH);
     let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let is_formed = slug.bytes().all(is_part) && !slug.starts_with('-') && !slug.ends_with('-');
-    checks.require(is_formed, UserErrorCode::Invalid, "slug", SLUG_FORM);
+    checks.require(is_formed, UserErrorCode::Invalid, "slug", INVALID_SLUG);
 }
 
-/// A slug for a name: its ASCII letters and digits, in lower case, a hyphen for each gap. Empty if it
-/// has none of them.
+/// The slug for a name, transliterated to ASCII.
 fn slug_of(name: &str) -> String {
-    let lower = name.to_ascii_lowercase();
-    let words = lower
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty());
-    let slug = words.collect::<Vec<_>>().join("-");
-    slug.chars()
-        .take(SLUG)
-        .collect::<String>()
-        .trim_end_matches('-')
-        .to_owned()
+    let slug = slug::slugify(name);
+    match shortened(&slug, MAX_SLUG_LENGTH) {
+        "" => FALLBACK_SLUG.to_owned(),
+        slug => slug.to_owned(),
+    }
+}
+
+/// Adds `-suffix` to a slug, which is cut if the result would be too long.
+fn with_suffix(slug: &str, suffix: &str) -> String {
+    let room = MAX_SLUG_LENGTH - suffix.len() - "-".len();
+    format!("{}-{suffix}", shortened(slug, room))
+}
+
+/// Adds digits that no other slug has.
+fn with_random_suffix(slug: &str) -> String {
+    with_suffix(slug, &Uuid::new_v4().simple().to_string())
+}
+
+/// The first `max` characters of an ASCII slug, without a hyphen at the end.
+fn shortened(slug: &str, max: usize) -> &str {
+    slug.get(..max).unwrap_or(slug).trim_end_matches('-')
 }
 
 #[cfg(test)]
@@ -227,14 +279,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slug_is_made_of_the_letters_and_digits_of_a_name() {
+    fn a_slug_is_the_name_in_ascii() {
         for (name, slug) in [
             ("Acme GmbH & Co. KG", "acme-gmbh-co-kg"),
-            ("  Über 42  ", "ber-42"),
-            ("日本", ""),
+            ("Müller GmbH", "muller-gmbh"),
+            ("  Über 42  ", "uber-42"),
+            ("日本", "ri-ben"),
+            ("Ελλάδα", "ellada"),
+            ("???", "organization"),
+            ("\u{e000}", "organization"),
         ] {
             assert_eq!(slug_of(name), slug);
         }
-        assert_eq!(slug_of(&format!("{} x", "a".repeat(62))).len(), 62);
+    }
+
+    #[test]
+    fn a_slug_keeps_its_length_limit_and_ends_with_a_letter_or_digit() {
+        assert_eq!(slug_of(&format!("{} x", "a".repeat(62))), "a".repeat(62));
+        assert_eq!(slug_of(&"ß".repeat(120)).len(), MAX_SLUG_LENGTH);
+        let long = format!("{}-{}", "a".repeat(60), "bb");
+        assert_eq!(with_suffix(&long, "2"), format!("{}-2", "a".repeat(60)));
+        assert_eq!(with_suffix(&long, "1000").len(), MAX_SLUG_LENGTH);
+        assert_eq!(with_random_suffix(&long).len(), MAX_SLUG_LENGTH);
+        assert_eq!(with_suffix("acme", "2"), "acme-2");
     }
 }
