@@ -17,7 +17,8 @@ pub struct NodeQueries;
 
 #[async_graphql::Object]
 impl NodeQueries {
-    /// The object with this ID, of any type. Null if the tenant has no such object.
+    /// The object with this ID, of any type. Null if the tenant has no such object, or, with the error FORBIDDEN,
+    /// if the caller's role may not read objects of its type.
     async fn node(
         &self,
         ctx: &Context<'_>,
@@ -26,7 +27,8 @@ impl NodeQueries {
         Node::load(ctx, &id).await
     }
 
-    /// The objects with these IDs, in the same order. An item is null if the tenant has no such object.
+    /// The objects with these IDs, in the same order. An item is null if the tenant has no such object, or, with
+    /// the error FORBIDDEN, if the caller's role may not read objects of its type.
     async fn nodes(
         &self,
         ctx: &Context<'_>,
@@ -39,9 +41,20 @@ impl NodeQueries {
             ));
         }
         // All are waited for, also if one fails: see `Fields::poll`.
-        join_all(ids.iter().map(|id| Node::load(ctx, id)))
-            .await
+        let nodes = join_all(ids.iter().map(|id| Node::load(ctx, id))).await;
+        let list = ctx.with_selection_set(&ctx.item.node.selection_set);
+        let nodes = nodes
             .into_iter()
-            .collect()
+            .enumerate()
+            .map(|(index, node)| match node {
+                Err(Error::Forbidden) => {
+                    let error = async_graphql::Error::from(Error::Forbidden);
+                    let error = error.into_server_error(ctx.item.pos);
+                    ctx.add_error(list.with_index(index).set_error_path(error));
+                    Ok(None)
+                }
+                node => node,
+            });
+        nodes.collect()
     }
 }

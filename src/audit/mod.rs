@@ -4,7 +4,7 @@
 pub mod sealing;
 pub mod verifying;
 
-use async_graphql::{Context, Enum, Json, SimpleObject};
+use async_graphql::{Context, Enum, ID, Json, SimpleObject};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -147,6 +147,7 @@ entity!(AuditLog {
 
 listed! {
     AuditLog {
+        readable by [Owner, Admin]
         filter AuditLogFilter {
             /// Filters by ID.
             id: IdFilter<AuditLogId>,
@@ -176,42 +177,56 @@ relations! {
             /// deleted.
             project: Project = project_id,
         }
-        fields {
+        loaded {
             /// The actor: who made the change. Null if the user no longer exists.
-            async fn actor(&self, ctx: &Context<'_>) -> Result<Option<AuditActor>> {
-                if let Some(id) = self.actor_id {
-                    return Ok(ctx.load(id).await?.map(AuditActor::User));
-                }
-                let system = SystemActor { name: "palisade".to_owned() };
-                Ok(Some(AuditActor::System(system.into())))
-            }
-
-            /// The ID of the changed object.
-            async fn subject_id(&self) -> async_graphql::ID {
-                Node::subject_id(self.subject_type, self.subject_id).into()
-            }
-
+            actor: Option<AuditActor> = load_actor,
             /// The changed object as it is now; null if it was deleted.
-            async fn subject(&self, ctx: &Context<'_>) -> Result<Option<Node>> {
-                Node::load_subject(ctx, self.subject_type, self.subject_id).await
-            }
-
+            subject: Option<Node> = load_subject,
             /// The changed columns, sorted by name.
-            #[expect(clippy::unused_async, reason = "async-graphql takes no other fields")]
-            async fn changes(&self) -> Result<Objects<AuditChange>> {
-                let changes: Vec<Change> = serde_json::from_str(self.changes.get()).map_err(|error| {
-                    Error::Internal(format!("audit_logs.changes of {}: {error}", self.id).into())
-                })?;
-                let changes = changes.into_iter().map(|change| {
-                    Object::from(AuditChange {
-                        field: change.field,
-                        before: change.before.map(Json),
-                        after: change.after.map(Json),
-                    })
-                });
-                Ok(changes.collect())
-            }
+            changes: Objects<AuditChange> = load_changes,
         }
+        computed {
+            /// The ID of the changed object.
+            subject_id: ID = compute_subject_id,
+        }
+    }
+}
+
+impl AuditLog {
+    async fn load_actor(&self, ctx: &Context<'_>) -> Result<Option<AuditActor>> {
+        if let Some(id) = self.actor_id {
+            return Ok(ctx.load(id).await?.map(AuditActor::User));
+        }
+        let system = SystemActor {
+            name: "palisade".to_owned(),
+        };
+        Ok(Some(AuditActor::System(system.into())))
+    }
+
+    async fn load_subject(&self, ctx: &Context<'_>) -> Result<Option<Node>> {
+        Node::load_subject(ctx, self.subject_type, self.subject_id).await
+    }
+
+    #[expect(
+        clippy::unused_async,
+        reason = "`relations!` awaits fields that can fail"
+    )]
+    async fn load_changes(&self, _: &Context<'_>) -> Result<Objects<AuditChange>> {
+        let changes: Vec<Change> = serde_json::from_str(self.changes.get()).map_err(|error| {
+            Error::Internal(format!("audit_logs.changes of {}: {error}", self.id).into())
+        })?;
+        let changes = changes.into_iter().map(|change| {
+            Object::from(AuditChange {
+                field: change.field,
+                before: change.before.map(Json),
+                after: change.after.map(Json),
+            })
+        });
+        Ok(changes.collect())
+    }
+
+    fn compute_subject_id(&self, _: &Context<'_>) -> ID {
+        Node::subject_id(self.subject_type, self.subject_id).into()
     }
 }
 

@@ -107,31 +107,41 @@ relations! {
             /// for other roles the field is null with the error FORBIDDEN.
             audit_logs: AuditLog = subject_id,
         }
-        fields {
+        loaded {
             /// The project, invoice or product on which the comment was written.
             #[graphql(directive = semantic_non_null::apply(None))]
-            async fn subject(&self, ctx: &Context<'_>) -> Result<Option<CommentSubject>> {
-                Ok(match (self.project_id, self.invoice_id, self.product_id) {
-                    (Some(id), _, _) => ctx.load(id).await?.map(CommentSubject::Project),
-                    (_, Some(id), _) => ctx.load(id).await?.map(CommentSubject::Invoice),
-                    (_, _, id) => ctx.load(id).await?.map(CommentSubject::Product),
-                })
-            }
-
+            subject: Option<CommentSubject> = load_subject,
+        }
+        computed {
             /// Whether the caller may change the comment. Only its author may do so, unless they are a viewer.
-            async fn viewer_can_edit(&self, ctx: &Context<'_>) -> bool {
-                let viewer = ctx.principal();
-                viewer.user == self.author_id && viewer.role != UserRole::Viewer
-            }
-
+            viewer_can_edit: bool = compute_viewer_can_edit,
             /// Whether the caller may delete the comment. Owners, admins and its author may do so, but no viewer.
-            async fn viewer_can_delete(&self, ctx: &Context<'_>) -> bool {
-                match ctx.principal().role {
-                    UserRole::Owner | UserRole::Admin => true,
-                    UserRole::Member | UserRole::Billing => ctx.principal().user == self.author_id,
-                    UserRole::Viewer => false,
-                }
-            }
+            viewer_can_delete: bool = compute_viewer_can_delete,
+        }
+    }
+}
+
+impl Comment {
+    async fn load_subject(&self, ctx: &Context<'_>) -> Result<Option<CommentSubject>> {
+        Ok(match (self.project_id, self.invoice_id, self.product_id) {
+            (Some(id), _, _) => ctx.load(id).await?.map(CommentSubject::Project),
+            (_, Some(id), _) => ctx.load(id).await?.map(CommentSubject::Invoice),
+            (_, _, id) => ctx.load(id).await?.map(CommentSubject::Product),
+        })
+    }
+
+    /// The policy for updates has the same rule.
+    fn compute_viewer_can_edit(&self, ctx: &Context<'_>) -> bool {
+        let viewer = ctx.principal();
+        viewer.user == self.author_id && viewer.role != UserRole::Viewer
+    }
+
+    /// The policy for deletions has the same rule.
+    fn compute_viewer_can_delete(&self, ctx: &Context<'_>) -> bool {
+        match ctx.principal().role {
+            UserRole::Owner | UserRole::Admin => true,
+            UserRole::Member | UserRole::Billing => ctx.principal().user == self.author_id,
+            UserRole::Viewer => false,
         }
     }
 }

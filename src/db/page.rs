@@ -25,7 +25,7 @@ use super::{
     entity::{Entity, parent_of},
     load::Batch,
 };
-use crate::{error::Result, ids::EntityId};
+use crate::{auth::role::UserRole, error::Result, ids::EntityId};
 
 /// Rows of a page when the client names no size.
 pub const DEFAULT_PAGE: u32 = 20;
@@ -36,6 +36,10 @@ pub const COUNT_CAP: u32 = 10_000;
 
 /// A row that can stand in a list: the values by which it may be ordered.
 pub trait Keyed: Entity + Debug {
+    /// The roles that may read rows of this type; `None` if every role may. The policies of the database decide;
+    /// a test compares the two.
+    const READABLE_BY: Option<&'static [UserRole]> = None;
+
     /// The value of a column that an order names; `None` for null.
     fn key(&self, column: &'static str) -> Option<Value>;
 }

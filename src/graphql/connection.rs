@@ -38,6 +38,8 @@ pub trait Listable: Keyed + ContainerType {
     type Filter: FilterInput;
     /// The fields by which clients can sort.
     type OrderField: OrderField;
+    /// The type of the list in the schema: nullable if some roles may not read the rows.
+    type List: OutputType + From<Object<Connection<Self>>> + Send;
 }
 
 /// An enum of the fields by which clients can sort the rows of a type.

@@ -459,8 +459,12 @@ impl<T: StoredEnum + InputType> ColumnFilter for EnumFilter<T> {
 ///     }
 /// }
 /// ```
+///
+/// `readable by [Owner, Admin]` before `filter` names the roles that may read the rows, if not all may. For other
+/// roles a list or a row is null with the error FORBIDDEN.
 macro_rules! listed {
     ($row:ident {
+        $(readable by [$($role:ident),+])?
         filter $filter:ident { $($(#[$column_doc:meta])* $column:ident: $by:ty),+ $(,)? }
         order $field:ident { $($(#[$key_doc:meta])* $key:ident => $key_column:ident: $key_type:ty),+ $(,)? }
         default $default:ident $direction:ident
@@ -531,6 +535,9 @@ macro_rules! listed {
         }
 
         impl $crate::db::page::Keyed for $row {
+            $(const READABLE_BY: Option<&'static [$crate::auth::role::UserRole]> =
+                Some(&[$($crate::auth::role::UserRole::$role),+]);)?
+
             fn key(&self, column: &'static str) -> Option<$crate::db::page::Value> {
                 match column {
                     $(stringify!($key_column) => <$key_type as $crate::db::page::Column>::value(&self.$key_column),)+
@@ -542,7 +549,19 @@ macro_rules! listed {
         impl $crate::graphql::connection::Listable for $row {
             type Filter = $filter;
             type OrderField = $field;
+            type List = $crate::graphql::filter::list_type!($row $(, $($role)+)?);
         }
     };
 }
 pub(crate) use listed;
+
+/// The type of a list in the schema: nullable if only some roles may read it.
+macro_rules! list_type {
+    ($row:ident) => {
+        $crate::graphql::object::Object<$crate::graphql::connection::Connection<$row>>
+    };
+    ($row:ident, $($role:ident)+) => {
+        Option<$crate::graphql::filter::list_type!($row)>
+    };
+}
+pub(crate) use list_type;

@@ -1,6 +1,6 @@
 //! The lines of an invoice.
 
-use async_graphql::SimpleObject;
+use async_graphql::{Context, SimpleObject};
 use chrono::{DateTime, Utc};
 
 use super::Invoice;
@@ -106,17 +106,22 @@ relations! {
             /// other roles the field is null with the error FORBIDDEN.
             audit_logs: AuditLog = subject_id,
         }
-        fields {
+        computed {
             /// The price per unit, without tax.
-            async fn unit_price(&self) -> Object<Money> {
-                Money::from_minor(self.unit_price_minor, &self.currency).into()
-            }
-
+            unit_price: Object<Money> = compute_unit_price,
             /// The amount of the line, without tax: quantity times unit price, rounded half away from zero.
-            async fn amount(&self) -> Object<Money> {
-                Money::from_minor(self.amount_minor, &self.currency).into()
-            }
+            amount: Object<Money> = compute_amount,
         }
+    }
+}
+
+impl InvoiceLineItem {
+    fn compute_unit_price(&self, _: &Context<'_>) -> Object<Money> {
+        Money::from_minor(self.unit_price_minor, &self.currency).into()
+    }
+
+    fn compute_amount(&self, _: &Context<'_>) -> Object<Money> {
+        Money::from_minor(self.amount_minor, &self.currency).into()
     }
 }
 

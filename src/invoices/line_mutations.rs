@@ -84,17 +84,9 @@ pub struct InvoiceLineItemInput {
 pub struct AddInvoiceLineItemInput {
     /// The ID of the draft. The line becomes its last line.
     pub invoice_id: InvoiceId,
-    /// A description of what is billed; 1 to 500 characters.
-    pub description: String,
-    /// The ID of the product that is billed.
-    pub product_id: Option<ProductId>,
-    /// The quantity, with up to ten digits before the decimal point and four after it. A negative quantity is a
-    /// credit.
-    pub quantity: Decimal,
-    /// The price per unit, in the currency of the invoice, without tax. A negative price is a discount.
-    pub unit_price: Decimal,
-    /// The tax rate as a fraction from 0 to 1, with up to four decimal places: 0.19 is 19 percent.
-    pub tax_rate: Option<Decimal>,
+    /// The fields of the line.
+    #[graphql(flatten)]
+    pub line: InvoiceLineItemInput,
 }
 
 /// The input of the `updateInvoiceLineItem` mutation. A field that is left out keeps its value; null clears it.
@@ -294,15 +286,8 @@ async fn check_products(tx: &TenantTx, lines: &[CheckedLine]) -> Written<()> {
 
 async fn add(tx: &TenantTx, input: AddInvoiceLineItemInput) -> Written<InvoiceLineItem> {
     let invoice = draft(tx, input.invoice_id, "invoiceId").await?;
-    let line = InvoiceLineItemInput {
-        description: input.description,
-        product_id: input.product_id,
-        quantity: input.quantity,
-        unit_price: input.unit_price,
-        tax_rate: input.tax_rate,
-    };
     let mut checks = Checks::new();
-    let line = check(&mut checks, line, &invoice.currency);
+    let line = check(&mut checks, input.line, &invoice.currency);
     checks.done()?;
     let line =
         line.ok_or_else(|| Error::Internal("a line was rejected without a reason".into()))?;

@@ -4,7 +4,7 @@ mod line_items;
 mod line_mutations;
 mod mutations;
 
-use async_graphql::{Enum, SimpleObject};
+use async_graphql::{Context, Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
 pub use line_items::{InvoiceLineItem, InvoiceLineItemQueries};
@@ -151,22 +151,28 @@ relations! {
             /// owners and admins may read them; for other roles the field is null with the error FORBIDDEN.
             audit_logs: AuditLog = subject_id,
         }
-        fields {
+        computed {
             /// The sum of the line amounts, without tax.
-            async fn subtotal(&self) -> Object<Money> {
-                Money::from_minor(self.subtotal_minor, &self.currency).into()
-            }
-
+            subtotal: Object<Money> = compute_subtotal,
             /// The sum of the taxes, rounded line by line, half away from zero.
-            async fn tax(&self) -> Object<Money> {
-                Money::from_minor(self.tax_minor, &self.currency).into()
-            }
-
+            tax: Object<Money> = compute_tax,
             /// The total to pay: subtotal plus tax.
-            async fn total(&self) -> Object<Money> {
-                Money::from_minor(self.total_minor, &self.currency).into()
-            }
+            total: Object<Money> = compute_total,
         }
+    }
+}
+
+impl Invoice {
+    fn compute_subtotal(&self, _: &Context<'_>) -> Object<Money> {
+        Money::from_minor(self.subtotal_minor, &self.currency).into()
+    }
+
+    fn compute_tax(&self, _: &Context<'_>) -> Object<Money> {
+        Money::from_minor(self.tax_minor, &self.currency).into()
+    }
+
+    fn compute_total(&self, _: &Context<'_>) -> Object<Money> {
+        Money::from_minor(self.total_minor, &self.currency).into()
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod mutations;
 
-use async_graphql::{Enum, SimpleObject};
+use async_graphql::{Context, Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
 use crate::{
@@ -109,13 +109,17 @@ relations! {
             /// for other roles the field is null with the error FORBIDDEN.
             audit_logs: AuditLog = subject_id,
         }
-        fields {
+        computed {
             /// The price per unit; null if the product has no price.
-            async fn price(&self) -> Option<Object<Money>> {
-                let (minor, currency) = (self.price_minor?, self.currency.as_ref()?);
-                Some(Money::from_minor(minor, currency).into())
-            }
+            price: Option<Object<Money>> = compute_price,
         }
+    }
+}
+
+impl Product {
+    fn compute_price(&self, _: &Context<'_>) -> Option<Object<Money>> {
+        let (minor, currency) = (self.price_minor?, self.currency.as_ref()?);
+        Some(Money::from_minor(minor, currency).into())
     }
 }
 
