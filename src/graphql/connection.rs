@@ -51,7 +51,7 @@ pub trait OrderField: InputType + Copy + std::fmt::Debug {
     fn column(self) -> OrderColumn;
 }
 
-/// One term of a sort order. Rows that are equal in every term are sorted by their ids.
+/// One term of a sort order. Rows that are equal in all terms are sorted by ID.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<F> {
     /// The field to sort by.
@@ -75,10 +75,13 @@ impl<F: OrderField> InputType for Order<F> {
 
     fn create_type_info(registry: &mut Registry) -> String {
         let description =
-            "One term of a sort order. Rows that are equal in every term are sorted by their ids.";
+            "One term of a sort order. Rows that are equal in all terms are sorted by ID.";
         generic_input::register::<Self>(registry, description, |registry| {
-            let direction =
-                generic_input::field::<Direction>(registry, "direction", "The direction.");
+            let direction = generic_input::field::<Direction>(
+                registry,
+                "direction",
+                "The direction: ascending by default.",
+            );
             vec![
                 generic_input::field::<F>(registry, "field", "The field to sort by."),
                 MetaInputValue {

@@ -76,7 +76,7 @@ impl Writable for Organization {
 pub struct CreateOrganizationInput {
     /// The display name; 1 to 120 characters.
     pub name: String,
-    /// The slug, unique within the tenant: 1 to 63 lower-case letters, digits and hyphens. By default made from
+    /// The slug, unique within the tenant: 1 to 63 lower-case letters, digits and hyphens. By default derived from
     /// the name: `Müller GmbH` becomes `muller-gmbh`, or `muller-gmbh-2` if that slug is taken.
     pub slug: Option<String>,
 }

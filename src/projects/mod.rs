@@ -26,7 +26,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ProjectStatus {
-    /// The work has not started.
+    /// The work is planned and not started.
     Planned,
     /// The work is in progress.
     Active,

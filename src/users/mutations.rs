@@ -101,8 +101,8 @@ impl RootMutations for User {
 
 #[async_graphql::Object]
 impl UserMutations {
-    /// Creates a user with the status `INVITED`. The service sends no message, and the user cannot sign in until
-    /// an operator activates them. Owners and admins may do so; only owners may invite owners.
+    /// Creates a user with the status `INVITED`. The service sends no message, and the user cannot sign in:
+    /// no mutation activates a user. Owners and admins may do so; only owners may invite owners.
     async fn invite_user(
         &self,
         ctx: &Context<'_>,
