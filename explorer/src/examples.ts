@@ -105,7 +105,10 @@ function labelSelection(type: GraphQLNamedType): string {
   return (selections.length ? selections : scalars.slice(0, 4)).join(" ");
 }
 
-/** Selects a row with the rows that it refers to: a few of each list, and for these the rows that they refer to. */
+/**
+ * Selects a row and its relations: the labels of single rows, and three rows of each list with the labels of their
+ * single rows.
+ */
 function relationsSelection(type: GraphQLObjectType, parent?: GraphQLObjectType): string {
   const selections = [parent ? labelSelection(type) : scalarSelections(type).join(" ")];
   for (const field of fieldsOf(type)) {
@@ -298,7 +301,7 @@ function queryExamples(field: OutputField): Example[] {
         title: `One ${noun} through node`,
         kind: "query",
         document: formatDocument(
-          "Any row by its ID, whatever its type.",
+          "Any row by its ID: `node` finds rows of every type.",
           `query ${type.name}AsNode($id: ID!) { node(id: $id) { __typename id ... on ${type.name} { ${labelSelection(type)} } } }`,
         ),
         requiredRows,

@@ -1,4 +1,4 @@
-/** The user as whom operations run: a user chosen in the picker, or the user of a pasted token. */
+/** The user who runs the operations: chosen in the picker, or identified by a pasted token. */
 
 import { createToken, errorMessage, fetchJson, fetchTenants, offersUsers, type Tenant } from "./server";
 import { createStore, loadItem, saveItem } from "./store";
@@ -25,9 +25,9 @@ export interface Viewer {
 
 interface Credentials {
   token: string;
-  /** Unknown for a pasted token. */
+  /** Unknown for a token that was pasted or in the URL. */
   expiresAt?: string;
-  /** The user in the picker. Missing for a pasted token whose user is not in the picker. */
+  /** The user whom the picker shows. Missing if the token was pasted, or if its user is not in the picker. */
   choice?: Choice;
 }
 
@@ -184,8 +184,8 @@ async function loadViewer() {
 }
 
 /**
- * Returns the token to send. The token of a user of the picker is replaced first if it expires soon or `renew` is
- * true; a pasted token never is. Returns undefined if the user changed meanwhile.
+ * Returns the token to send. If the picker shows the user, the token is replaced first when it expires soon or `renew`
+ * is true. Returns undefined if the user changed in the meantime.
  */
 async function currentToken(renew: boolean): Promise<string | undefined> {
   const { credentials, generation } = session.get();
