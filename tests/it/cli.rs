@@ -596,7 +596,7 @@ fn the_owner_migrates_what_a_superuser_prepared_and_nobody_else_does() {
             assert_eq!(
                 ended.line(1),
                 format!(
-                    "the role {role} can make neither roles nor the schema: run `palisade migrate` \
+                    "the role {role} can create neither roles nor the schema: run `palisade migrate` \
                      as a superuser or as palisade_owner"
                 )
             );
@@ -628,7 +628,7 @@ fn migrating_narrows_a_role_that_was_widened() {
         let refused = end_of(serve_command(&app)).await;
         assert_eq!(
             refused.line(1),
-            "the role palisade_app has BYPASSRLS: connect as palisade_app, which has not"
+            "the role palisade_app has BYPASSRLS: connect as palisade_app, which does not bypass row level security"
         );
         run_command(&["migrate", "--database-url", &url]).await.ok();
         let narrowed: bool = sqlx::query_scalar(
@@ -677,7 +677,7 @@ fn serve_refuses_every_role_that_row_level_security_does_not_bind() {
         for (role, reason) in [
             (
                 "postgres".to_owned(),
-                "is a superuser, whom row level security never binds".to_owned(),
+                "is a superuser, which row level security never binds".to_owned(),
             ),
             (bypass.clone(), "has BYPASSRLS".to_owned()),
             (
@@ -734,15 +734,154 @@ fn serve_refuses_a_database_without_the_schema() {
     });
 }
 
+/// Turns a migrated database into one like those from before the first release.
+const BEFORE_FIRST_RELEASE: &str = "
+    delete from _sqlx_migrations;
+    insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+    select version, 'one of twelve', true, '\\x00', 0 from generate_series(1, 12) as version;
+    drop function app.schema_versions()";
+
+#[test]
+fn migrate_and_serve_refuse_a_database_from_before_the_first_release() {
+    run(async {
+        let database = Database::migrated().await;
+        database.execute(BEFORE_FIRST_RELEASE).await;
+        for ended in [
+            database.migrate("postgres").await,
+            database.migrate("palisade_owner").await,
+            database.serve("palisade_app").await,
+        ] {
+            assert_eq!(
+                ended.line(1),
+                "the database was created by a version of palisade before its first release and cannot be \
+                 upgraded: start over with an empty database"
+            );
+        }
+        database.drop().await;
+    });
+}
+
+#[test]
+fn dev_names_its_directory_if_the_database_is_from_before_the_first_release() {
+    run(async {
+        let dir = new_dir().await;
+        let server = start(dir.clone()).await;
+        let mut postgres = PgConnection::connect(&server.url("postgres", "postgres"))
+            .await
+            .unwrap();
+        create_database(&mut postgres, "palisade").await;
+        let url = server.url("postgres", "palisade");
+        run_command(&["migrate", "--database-url", &url]).await.ok();
+        let mut database = PgConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(BEFORE_FIRST_RELEASE)
+            .execute(&mut database)
+            .await
+            .unwrap();
+        drop((postgres, database));
+        server.stop().await.unwrap();
+
+        let path = dir.to_str().unwrap();
+        let ended = run_command(&["dev", "--data-dir", path, "--listen", "127.0.0.1:0"]).await;
+        assert_eq!(
+            ended.line(1),
+            format!(
+                "the development database in {path} was created by a version of palisade before its first \
+                 release and cannot be upgraded: stop palisade, delete {path}, and start again"
+            )
+        );
+        assert!(dir.exists());
+        remove(&dir);
+    });
+}
+
+/// The status and the text of `/health/ready`.
+async fn readiness(api: &str) -> (u16, String) {
+    let url = api.replace("/graphql", "/health/ready");
+    let response = reqwest::get(url).await.unwrap();
+    (response.status().as_u16(), response.text().await.unwrap())
+}
+
+#[test]
+fn serve_and_its_readiness_compare_the_schema_with_the_binary() {
+    run(async {
+        const NEWER: i64 = 99_991_231_000_000;
+        let database = Database::migrated().await;
+        let mut postgres = PgConnection::connect(&database.url("postgres"))
+            .await
+            .unwrap();
+        let newest: Vec<i64> = sqlx::query_scalar(
+            "select version from _sqlx_migrations order by version desc limit 2",
+        )
+        .fetch_all(&mut postgres)
+        .await
+        .unwrap();
+        let [newest, previous] = newest[..] else {
+            panic!("{newest:?}")
+        };
+        let older =
+            format!("update _sqlx_migrations set version = 1 - version where version = {newest}");
+        let current = format!("update _sqlx_migrations set version = {newest} where version < 0");
+        let is_older = format!(
+            "the schema has version {previous}, this binary needs {newest} (migration {newest} is missing): \
+             run `palisade migrate`"
+        );
+        let newer = format!(
+            "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+             values ({NEWER}, 'of the future', true, '\\x00', 0)"
+        );
+        let incompatible = format!(
+            "create or replace function app.oldest_binary() returns bigint
+                 language sql stable parallel safe return {NEWER}"
+        );
+        let is_incompatible = format!(
+            "the schema has version {NEWER}, which needs a binary with migration {NEWER}; this one has {newest}: \
+             use a newer palisade"
+        );
+
+        database.execute(&older).await;
+        assert_eq!(database.serve("palisade_app").await.line(1), is_older);
+        database.execute(&current).await;
+
+        // The schema moves while the service runs.
+        let (serving, api) = Running::serve(serve_command(&database.url("palisade_app"))).await;
+        let ready = |version: i64| (200, format!("ready, schema version {version}\n"));
+        assert_eq!(readiness(&api).await, ready(newest));
+        database.execute(&older).await;
+        assert_eq!(readiness(&api).await, (503, format!("{is_older}\n")));
+        database.execute(&current).await;
+        assert_eq!(readiness(&api).await, ready(newest));
+        database.execute(&newer).await;
+        assert_eq!(readiness(&api).await, ready(NEWER));
+        let (compatible, _) = Running::serve(serve_command(&database.url("palisade_app"))).await;
+        compatible.terminate().await;
+        database.execute(&incompatible).await;
+        assert_eq!(readiness(&api).await, (503, format!("{is_incompatible}\n")));
+        serving.terminate().await;
+        assert_eq!(
+            database.serve("palisade_app").await.line(1),
+            is_incompatible
+        );
+        drop(postgres);
+        database.drop().await;
+    });
+}
+
 #[test]
 fn a_migration_that_does_not_fit_is_named_in_one_line() {
     run(async {
         let database = Database::migrated().await;
         database
-            .execute("update _sqlx_migrations set checksum = '\\x00' where version = 3")
+            .execute(
+                "update _sqlx_migrations set checksum = '\\x00' where version = 20261121000300",
+            )
             .await;
         let ended = database.migrate("postgres").await;
-        assert!(ended.line(1).starts_with("migration 0003 ("), "{ended:?}");
+        assert!(
+            ended
+                .line(1)
+                .starts_with("migration 20261121000300 (audit seals)"),
+            "{ended:?}"
+        );
         assert!(
             ended
                 .line(1)
@@ -754,13 +893,13 @@ fn a_migration_that_does_not_fit_is_named_in_one_line() {
         database
             .execute(
                 "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
-                 values (9999, 'of the future', true, '\\x00', 0)",
+                 values (99991231000000, 'of the future', true, '\\x00', 0)",
             )
             .await;
         let ended = database.migrate("postgres").await;
         assert_eq!(
             ended.line(1),
-            "the database has migration 9999, which this binary does not know: use a newer one"
+            "the database has migration 99991231000000, which this binary does not contain: use a newer binary"
         );
         database.drop().await;
 

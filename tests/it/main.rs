@@ -32,6 +32,7 @@ mod nullability;
 mod over_http;
 mod pages;
 mod plans;
+mod protect;
 mod reads;
 mod refusals;
 mod replay;
