@@ -133,7 +133,7 @@ pub struct Migrated {
 }
 
 /// The versions of the migrations of this binary, in ascending order.
-pub fn versions() -> impl DoubleEndedIterator<Item = i64> {
+pub(super) fn versions() -> impl DoubleEndedIterator<Item = i64> {
     MIGRATIONS.iter().map(|migration| migration.version)
 }
 
@@ -217,8 +217,8 @@ async fn prepare(
     apply_missing(connection).await
 }
 
-/// Citus otherwise rejects triggers on distributed tables, and foreign keys to a table that the same
-/// transaction distributed.
+/// Without these settings Citus rejects triggers on distributed tables, and a change of a table that follows
+/// its distribution in the same transaction.
 const CITUS_SETTINGS: [&str; 2] = [
     "set citus.enable_unsafe_triggers = on",
     "set citus.multi_shard_modify_mode = 'sequential'",
@@ -226,8 +226,8 @@ const CITUS_SETTINGS: [&str; 2] = [
 
 /// Applies the migrations that the database does not have, after comparing those that it has.
 ///
-/// sqlx's own runner sends a file as one message. Citus passes the text of a message on to its workers, so it
-/// needs one message per statement.
+/// sqlx's own runner sends a file as one message. Citus forwards the whole message to its workers, which accept
+/// only one statement at a time.
 async fn apply_missing(connection: &mut PgConnection) -> Result<Migrated, MigrateError> {
     connection
         .ensure_migrations_table(&MIGRATIONS.table_name)
@@ -269,19 +269,26 @@ fn is_before_first_release(found: &[i64]) -> bool {
     found.iter().any(|version| Some(*version) < first)
 }
 
-/// Applies one migration and records it in the same transaction.
+/// Applies one migration in a transaction, unless its first line is `-- no-transaction`.
 async fn apply(connection: &mut PgConnection, migration: &Migration) -> Result<(), MigrateError> {
+    if migration.no_tx {
+        return execute(connection, migration).await;
+    }
     let mut transaction = connection.begin().await?;
+    execute(&mut transaction, migration).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Executes the statements of a migration and records it.
+async fn execute(connection: &mut PgConnection, migration: &Migration) -> Result<(), MigrateError> {
     for statement in statements(migration.sql.as_str()) {
-        transaction
+        connection
             .execute(AssertSqlSafe(statement.to_owned()))
             .await
             .map_err(|error| SqlxMigrateError::ExecuteMigration(error, migration.version))?;
     }
     // sqlx's name for recording a migration without running it.
-    transaction.skip(&MIGRATIONS.table_name, migration).await?;
-    transaction.commit().await?;
-    Ok(())
+    Ok(connection.skip(&MIGRATIONS.table_name, migration).await?)
 }
 
 /// Splits a file into its statements. Knows comments, quoted strings and names, and dollar quotes; not
@@ -488,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn every_statement_of_the_migrations_begins_with_a_keyword() {
+    fn every_statement_of_the_migrations_begins_with_a_keyword_and_adds_at_most_one_constraint() {
         let keywords = [
             "alter", "comment", "create", "grant", "insert", "revoke", "select",
         ];
@@ -502,6 +509,13 @@ mod tests {
                 let first = code.and_then(|line| line.split(' ').next());
                 assert!(
                     first.is_some_and(|first| keywords.contains(&first)),
+                    "{}: {statement}",
+                    migration.version
+                );
+                // Citus rejects two in one statement.
+                let constraints = statement.matches("add constraint").count();
+                assert!(
+                    constraints <= 1 || statement.starts_with("create function"),
                     "{}: {statement}",
                     migration.version
                 );
