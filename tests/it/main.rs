@@ -34,6 +34,7 @@ mod nullability;
 mod over_http;
 mod pages;
 mod plans;
+mod protect;
 mod readable;
 mod reads;
 mod refusals;
