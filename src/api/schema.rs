@@ -1,4 +1,4 @@
-//! The table of contents of the API: the root types, and the schema that they make.
+//! The root types and the schema of the API.
 
 use async_graphql::{
     EmptySubscription, MergedObject, OutputType as _, Schema, SchemaBuilder,
@@ -43,7 +43,7 @@ entities!(roots);
 /// The schema of the API.
 pub type ApiSchema = Schema<Query, Mutation, EmptySubscription>;
 
-/// The schema without its databases: for printing, and for asking about its shape.
+/// The schema without databases: for printing it and for computing its shape.
 #[must_use]
 pub fn schema() -> ApiSchema {
     builder().finish()
@@ -52,9 +52,9 @@ pub fn schema() -> ApiSchema {
 pub(super) fn builder() -> SchemaBuilder<Query, Mutation, EmptySubscription> {
     Schema::build(Query::default(), Mutation::default(), EmptySubscription)
         .extension(TenantTransaction)
-        // Suggestions would tell a stranger what exists, and cost time on hostile documents.
+        // Suggestions would reveal names, and take time on hostile documents.
         .disable_suggestions()
-        // The libraries' own words speak of their types.
+        // The descriptions of the libraries name Rust types.
         .override_output_type_description::<DateTime<Utc>>(
             "A date and time in RFC 3339 format. The service returns UTC with microseconds, such as \
              `2026-11-21T09:30:00.123456+00:00`, and accepts any offset.",
@@ -64,7 +64,7 @@ pub(super) fn builder() -> SchemaBuilder<Query, Mutation, EmptySubscription> {
         )
 }
 
-/// The API as text, in the schema definition language. Ends with a line feed.
+/// The API in the schema definition language. Ends with a line feed.
 #[must_use]
 pub fn sdl() -> String {
     let options = async_graphql::SDLExportOptions::new()
@@ -82,7 +82,7 @@ pub(super) fn registry() -> Registry {
     registry
 }
 
-/// The list in the `input` of a mutation that answers a result for each of its items.
+/// The list in the `input` of a mutation that returns a result for each of its items.
 fn batch_list(registry: &Registry, field: &MetaField) -> Option<String> {
     let named = |name: &str| registry.types.get(name.trim_end_matches('!'));
     named(&field.ty)?.field_by_name("results")?;
@@ -94,7 +94,7 @@ fn batch_list(registry: &Registry, field: &MetaField) -> Option<String> {
     Some(list.name.clone())
 }
 
-/// What the guard must know of the schema: which fields are lists, by name.
+/// What the guard needs to know about the schema: the names of the fields that are lists.
 #[must_use]
 pub fn shape() -> Shape {
     let registry = registry();
