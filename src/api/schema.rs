@@ -14,7 +14,7 @@ use crate::{
     audit::AuditLogQueries,
     comments::{CommentMutations, CommentQueries},
     currencies::CurrencyQueries,
-    db::page::{DEFAULT_PAGE, MAX_PAGE},
+    db::page::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE},
     invoices::{
         InvoiceLineItemMutations, InvoiceLineItemQueries, InvoiceMutations, InvoiceQueries,
     },
@@ -115,8 +115,8 @@ fn batch_list(registry: &Registry, field: &MetaField) -> Option<String> {
 pub fn shape() -> Shape {
     let registry = registry();
     let mut shape = Shape {
-        default_page: u64::from(DEFAULT_PAGE),
-        max_page: u64::from(MAX_PAGE),
+        default_page: u64::from(DEFAULT_PAGE_SIZE),
+        max_page: u64::from(MAX_PAGE_SIZE),
         ..Shape::default()
     };
     for named in registry.types.values() {

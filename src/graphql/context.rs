@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_graphql::{Context, InputType};
 
 use super::{
-    connection::{Connection, ListArguments, Listed},
+    connection::{Connection, ListArguments, Listable},
     object::Object,
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     db::{
         TenantTx,
         load::{ById, Loaders},
-        page::Keyed,
+        page::Sortable,
     },
     error::Result,
     ids::EntityId,
@@ -32,13 +32,13 @@ pub trait ContextExt {
 
     /// The row with an id, together with all others of its type that are asked for meanwhile.
     /// `None` if there is no id, no such row, or the caller may not see it.
-    fn load<E: Keyed>(
+    fn load<E: Sortable>(
         &self,
         id: impl Into<Option<E::Id>> + Send,
     ) -> impl Future<Output = Result<Option<Object<E>>>> + Send;
 
     /// A list under no parent.
-    fn list<E: Listed>(
+    fn list<E: Listable>(
         &self,
         arguments: ListArguments<E>,
     ) -> impl Future<Output = Result<Object<Connection<E>>>> + Send
@@ -46,7 +46,7 @@ pub trait ContextExt {
         E::Filter: InputType;
 
     /// The list of the rows that name a parent in `column`.
-    fn list_of<E: Listed>(
+    fn list_of<E: Listable>(
         &self,
         column: &'static str,
         parent: impl EntityId,
@@ -67,7 +67,7 @@ impl ContextExt for Context<'_> {
         self.data_unchecked::<Arc<Loaders>>()
     }
 
-    async fn load<E: Keyed>(
+    async fn load<E: Sortable>(
         &self,
         id: impl Into<Option<E::Id>> + Send,
     ) -> Result<Option<Object<E>>> {
@@ -76,7 +76,10 @@ impl ContextExt for Context<'_> {
         Ok(row.map(Object::from))
     }
 
-    async fn list<E: Listed>(&self, arguments: ListArguments<E>) -> Result<Object<Connection<E>>> {
+    async fn list<E: Listable>(
+        &self,
+        arguments: ListArguments<E>,
+    ) -> Result<Object<Connection<E>>> {
         Connection::load(
             self.loaders(),
             None,
@@ -85,7 +88,7 @@ impl ContextExt for Context<'_> {
         .await
     }
 
-    async fn list_of<E: Listed>(
+    async fn list_of<E: Listable>(
         &self,
         column: &'static str,
         parent: impl EntityId,

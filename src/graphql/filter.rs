@@ -92,7 +92,7 @@ impl Comparisons {
 
     fn is(mut self, comparison: Comparison, value: Option<Value>) -> Self {
         self.parts
-            .extend(value.map(|value| Filter::Is(self.column, comparison, value)));
+            .extend(value.map(|value| Filter::Compare(self.column, comparison, value)));
         self
     }
 
@@ -495,8 +495,8 @@ macro_rules! listed {
             }
         }
 
-        impl $crate::db::page::Keyed for $row {
-            fn key(&self, column: &'static str) -> Option<$crate::db::page::Value> {
+        impl $crate::db::page::Sortable for $row {
+            fn sort_value(&self, column: &'static str) -> Option<$crate::db::page::Value> {
                 match column {
                     $(stringify!($key_column) => <$key_type as $crate::db::page::Column>::value(&self.$key_column),)+
                     _ => unreachable!("BUG: {column} is no order of {}", stringify!($row)),
@@ -504,7 +504,7 @@ macro_rules! listed {
             }
         }
 
-        impl $crate::graphql::connection::Listed for $row {
+        impl $crate::graphql::connection::Listable for $row {
             type Filter = $filter;
             type OrderField = $field;
         }

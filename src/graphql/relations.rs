@@ -56,9 +56,9 @@ macro_rules! relations {
                     #[graphql(desc = "Only rows in front of this cursor.")]
                     before: Option<String>,
                     #[graphql(desc = "Which rows.")]
-                    filter: Option<Box<<$many_type as $crate::graphql::connection::Listed>::Filter>>,
+                    filter: Option<Box<<$many_type as $crate::graphql::connection::Listable>::Filter>>,
                     #[graphql(desc = "In which order; at most 5 terms.")]
-                    order_by: Option<Vec<$crate::graphql::connection::Order<<$many_type as $crate::graphql::connection::Listed>::OrderField>>>,
+                    order_by: Option<Vec<$crate::graphql::connection::Order<<$many_type as $crate::graphql::connection::Listable>::OrderField>>>,
                 ) -> $crate::error::Result<
                     $crate::graphql::object::Object<$crate::graphql::connection::Connection<$many_type>>,
                 > {
@@ -117,9 +117,9 @@ macro_rules! roots {
                 #[graphql(desc = "Only rows in front of this cursor.")]
                 before: Option<String>,
                 #[graphql(desc = "Which rows.")]
-                filter: Option<Box<<$row as $crate::graphql::connection::Listed>::Filter>>,
+                filter: Option<Box<<$row as $crate::graphql::connection::Listable>::Filter>>,
                 #[graphql(desc = "In which order; at most 5 terms.")]
-                order_by: Option<Vec<$crate::graphql::connection::Order<<$row as $crate::graphql::connection::Listed>::OrderField>>>,
+                order_by: Option<Vec<$crate::graphql::connection::Order<<$row as $crate::graphql::connection::Listable>::OrderField>>>,
             ) -> $crate::error::Result<
                 $crate::graphql::object::Object<$crate::graphql::connection::Connection<$row>>,
             > {

@@ -7,7 +7,7 @@ use crate::{
     audit::AuditLog,
     db::{
         entity::entity,
-        page::{Keyed, Value},
+        page::{Sortable, Value},
     },
     error::Result,
     graphql::{
@@ -60,9 +60,9 @@ entity!(Tenant in "tenants", tenant in "id" {
     id: TenantId, slug, name, status, plan, version, created_at, updated_at,
 });
 
-impl Keyed for Tenant {
+impl Sortable for Tenant {
     /// Tenants are never listed: a caller sees one.
-    fn key(&self, column: &'static str) -> Option<Value> {
+    fn sort_value(&self, column: &'static str) -> Option<Value> {
         unreachable!("BUG: tenants are ordered by {column}")
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use futures_util::future::join_all;
 use macro_rules_attribute::apply;
 use palisade::{
-    audit::sealing::{self, Sealed, Sealer},
+    audit::sealing::{self, SealOutcome, Sealer},
     auth::role::UserRole,
     db::{PoolSettings, TenantDb},
     ids::EntityId as _,
@@ -680,7 +680,7 @@ async fn the_sealer_seals_after_a_write_and_at_its_end(app: &'static TestApp) {
     sealer.wrote(acme.id);
     sealer.finish().await;
 
-    let nothing_left = Sealed::default();
+    let nothing_left = SealOutcome::default();
     assert_eq!(sealing::seal(&db, acme.id).await.unwrap(), nothing_left);
     db.close().await;
 }
@@ -796,8 +796,7 @@ async fn rows_from_before_the_migration_are_hashed_and_wait_for_their_seal(app: 
 
 #[apply(palisade_test)]
 async fn what_a_mutation_wrote_is_sealed_soon_after(tenant: Tenant) {
-    let make =
-        r#"mutation { createOrganization(input: { name: "Sealed" }) { userErrors { code } } }"#;
+    let make = r#"mutation { createOrganization(input: { name: "SealOutcome" }) { userErrors { code } } }"#;
     assert_eq!(
         tenant.owner().query(make).await.data()["createOrganization"]["userErrors"],
         json!([])
