@@ -14,6 +14,7 @@ use crate::{
         context::ContextExt as _,
         mutation::{Write as _, payload, targets},
         object::Object,
+        relations::RootMutations,
     },
     ids::{CommentId, EntityId as _, InvoiceId, ProductId, ProjectId, UserId},
     user_error::UserErrorCode,
@@ -88,6 +89,10 @@ payload! {
 /// The mutations of this slice.
 #[derive(Debug, Default)]
 pub struct CommentMutations;
+
+impl RootMutations for Comment {
+    type Mutations = CommentMutations;
+}
 
 #[async_graphql::Object]
 impl CommentMutations {

@@ -18,7 +18,7 @@ use dataloader::{BatchFn, cached};
 use sea_query::{Expr, ExprTrait as _, Query};
 use uuid::Uuid;
 
-use super::{TenantTx, entity::Entity, page, statement::Statement};
+use super::{TenantTx, entity::Entity, filter, statement::Statement};
 use crate::{
     error::{Error, Result},
     ids::EntityId,
@@ -69,7 +69,7 @@ impl<E: Entity + Debug> LoadKey for ById<E> {
             .columns(E::COLUMNS.iter().copied())
             .from(E::TABLE)
             .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
-            .and_where(page::any("id", page::Value::Uuids(ids)))
+            .and_where(filter::any("id", filter::Value::Uuids(ids)))
             .to_owned();
         let rows = tx.fetch_all(Statement::build(&query)).await?;
         rows.iter()

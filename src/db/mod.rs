@@ -10,6 +10,7 @@ pub mod audit_seal;
 pub mod audit_snapshot;
 pub mod bulk;
 pub mod entity;
+pub mod filter;
 pub mod idempotency;
 mod lease;
 pub mod load;

@@ -360,7 +360,8 @@ impl TenantTx {
         let lease = match std::mem::replace(&mut session.connection, Connection::Ended) {
             Connection::Unopened => {
                 session.generation += 1;
-                let opened = self.open().await;
+                // Boxed, because it runs once: the future of each statement would contain it otherwise.
+                let opened = Box::pin(self.open()).await;
                 opened.inspect_err(|_| session.connection = Connection::Unavailable)?
             }
             Connection::Open(lease) => match session.savepoint {

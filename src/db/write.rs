@@ -11,7 +11,7 @@ use sea_query::{DynIden, Expr, ExprTrait as _, Func, IntoIden as _, LockType, Qu
 use uuid::Uuid;
 
 pub use super::write_error::{ConstraintRule, WriteError};
-use super::{TenantTx, entity::Entity, page, statement::Statement};
+use super::{TenantTx, entity::Entity, filter, statement::Statement};
 use crate::{
     error::{Error, Result},
     ids::EntityId as _,
@@ -264,7 +264,7 @@ pub async fn delete_where<E: Writable>(
     query
         .from_table(E::TABLE)
         .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
-        .and_where(page::any(column, page::Value::Uuids(parents)));
+        .and_where(filter::any(column, filter::Value::Uuids(parents)));
     tx.execute(Statement::build(&query)).await
 }
 
@@ -278,20 +278,20 @@ pub async fn delete_many<E: Writable>(
     query
         .from_table(E::TABLE)
         .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
-        .and_where(page::any("id", page::Value::Uuids(ids)))
+        .and_where(filter::any("id", filter::Value::Uuids(ids)))
         .returning(Query::returning().columns(E::COLUMNS.iter().copied()));
     let rows = tx.fetch_all(Statement::build(&query)).await;
     let rows = rows.map_err(|error| WriteError::from_statement(error, E::REFERRERS))?;
     Ok(rows.iter().map(E::read).collect::<sqlx::Result<_>>()?)
 }
 
-/// Returns those of the parents to which rows of a type refer in `column`. Only rows that match the
-/// filter count.
+/// Returns those of the parents to which rows of a type refer in `column`. Only `matching`
+/// rows count.
 pub async fn referred_to<E: Entity>(
     tx: &TenantTx,
     column: &'static str,
     parents: Vec<Uuid>,
-    filter: &page::Filter,
+    matching: &filter::Filter,
 ) -> Result<HashSet<Uuid>> {
     let mut query = Query::select();
     query
@@ -299,8 +299,8 @@ pub async fn referred_to<E: Entity>(
         .column(column)
         .from(E::TABLE)
         .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
-        .and_where(page::any(column, page::Value::Uuids(parents)))
-        .cond_where(filter.condition());
+        .and_where(filter::any(column, filter::Value::Uuids(parents)))
+        .cond_where(matching.condition());
     let rows = tx.fetch_all(Statement::build(&query)).await?;
     let parents = rows.iter().map(|row| sqlx::Row::try_get(row, 0));
     Ok(parents.collect::<sqlx::Result<_>>()?)

@@ -22,10 +22,11 @@ use super::{
 };
 use crate::{
     db::{
+        filter::{Kind, Value},
         load::Loaders,
         page::{
-            self, CountOf, DEFAULT_PAGE_SIZE, Kind, List, MAX_COUNT, MAX_PAGE_SIZE, Page, PageOf,
-            Position, Sortable, Term, Value,
+            self, CountOf, DEFAULT_PAGE_SIZE, List, MAX_COUNT, MAX_PAGE_SIZE, Page, PageOf,
+            Position, Sortable, Term,
         },
     },
     error::{Error, Result},

@@ -12,7 +12,7 @@ use super::{
     scalars::{Date, Moment},
 };
 use crate::{
-    db::page::{Column, Comparison, Filter, Value},
+    db::filter::{Column, Comparison, Filter, Value},
     error::{Error, Result},
     ids::{EntityId, InvalidId},
 };
@@ -394,16 +394,48 @@ impl<T: StoredEnum + InputType> InputType for EnumFilter<T> {
     }
 }
 
+fn equals<T: StoredEnum>(column: &'static str, value: T) -> Filter {
+    match T::UNKNOWN {
+        Some(unknown) if value == unknown => Filter::Not(Box::new(is_known::<T>(column))),
+        _ => Filter::Compare(
+            column,
+            Comparison::Eq,
+            Value::Text(value.as_str().to_owned()),
+        ),
+    }
+}
+
+fn one_of<T: StoredEnum>(column: &'static str, values: impl IntoIterator<Item = T>) -> Filter {
+    let stored = values.into_iter().map(|value| value.as_str().to_owned());
+    Filter::In(column, Value::Texts(stored.collect()))
+}
+
+fn is_known<T: StoredEnum>(column: &'static str) -> Filter {
+    one_of(column, T::known())
+}
+
 impl<T: StoredEnum + InputType> ColumnFilter for EnumFilter<T> {
     fn on(self, column: &'static str) -> Result<Vec<Filter>> {
-        let stored = |value: T| value.as_str().to_owned();
         let any = self.any.map(bounded).transpose()?;
-        let any = any.map(|values| values.into_iter().map(stored).collect());
-        Ok(Comparisons::on(column)
-            .is(Comparison::Eq, self.eq.map(stored).map(Value::Text))
-            .is(Comparison::Ne, self.ne.map(stored).map(Value::Text))
-            .any(any.map(Value::Texts))
-            .parts)
+        let eq = self.eq.map(|value| equals(column, value));
+        let ne = self.ne.map(|value| match T::UNKNOWN {
+            Some(unknown) if value == unknown => is_known::<T>(column),
+            _ => Filter::Compare(
+                column,
+                Comparison::Ne,
+                Value::Text(value.as_str().to_owned()),
+            ),
+        });
+        let any = any.map(|values| match T::UNKNOWN {
+            Some(unknown) if values.contains(&unknown) => Filter::Any(
+                values
+                    .into_iter()
+                    .map(|value| equals(column, value))
+                    .collect(),
+            ),
+            _ => one_of(column, values),
+        });
+        Ok(eq.into_iter().chain(ne).chain(any).collect())
     }
 }
 
@@ -443,8 +475,8 @@ macro_rules! listed {
         }
 
         impl $crate::graphql::filter::FilterInput for $filter {
-            fn parts(self, left: &mut usize) -> $crate::error::Result<$crate::db::page::Filter> {
-                use $crate::{db::page::Filter, graphql::filter::{ColumnFilter as _, take}};
+            fn parts(self, left: &mut usize) -> $crate::error::Result<$crate::db::filter::Filter> {
+                use $crate::{db::filter::Filter, graphql::filter::{ColumnFilter as _, take}};
 
                 let mut parts = Vec::new();
                 $(
@@ -483,7 +515,7 @@ macro_rules! listed {
             };
 
             fn column(self) -> $crate::graphql::connection::OrderColumn {
-                use $crate::{db::page::Column, graphql::connection::OrderColumn};
+                use $crate::{db::filter::Column, graphql::connection::OrderColumn};
 
                 match self {
                     $(Self::$key => OrderColumn {
@@ -496,9 +528,9 @@ macro_rules! listed {
         }
 
         impl $crate::db::page::Sortable for $row {
-            fn sort_value(&self, column: &'static str) -> Option<$crate::db::page::Value> {
+            fn sort_value(&self, column: &'static str) -> Option<$crate::db::filter::Value> {
                 match column {
-                    $(stringify!($key_column) => <$key_type as $crate::db::page::Column>::value(&self.$key_column),)+
+                    $(stringify!($key_column) => <$key_type as $crate::db::filter::Column>::value(&self.$key_column),)+
                     _ => unreachable!("BUG: {column} is no order of {}", stringify!($row)),
                 }
             }

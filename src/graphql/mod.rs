@@ -13,5 +13,3 @@ pub mod mutation;
 pub mod object;
 pub mod relations;
 pub mod scalars;
-
-pub(crate) use scalars::id_scalar;

@@ -273,67 +273,10 @@ impl Money {
     }
 }
 
-/// Gives an id type the GraphQL scalar `ID`, on both ways.
-macro_rules! id_scalar {
-    ($id:ident) => {
-        impl async_graphql::InputType for $id {
-            type RawValueType = Self;
+impl crate::db::filter::Column for Date {
+    const KIND: crate::db::filter::Kind = crate::db::filter::Kind::Date;
 
-            fn type_name() -> std::borrow::Cow<'static, str> {
-                <async_graphql::ID as async_graphql::InputType>::type_name()
-            }
-
-            fn create_type_info(registry: &mut async_graphql::registry::Registry) -> String {
-                <async_graphql::ID as async_graphql::InputType>::create_type_info(registry)
-            }
-
-            fn parse(value: Option<async_graphql::Value>) -> async_graphql::InputValueResult<Self> {
-                match value {
-                    Some(async_graphql::Value::String(text)) => {
-                        text.parse().map_err(|error: $crate::ids::InvalidId| {
-                            async_graphql::InputValueError::custom(error)
-                        })
-                    }
-                    other => Err(async_graphql::InputValueError::expected_type(
-                        other.unwrap_or_default(),
-                    )),
-                }
-            }
-
-            fn to_value(&self) -> async_graphql::Value {
-                async_graphql::Value::String(self.to_string())
-            }
-
-            fn as_raw_value(&self) -> Option<&Self> {
-                Some(self)
-            }
-        }
-
-        impl async_graphql::OutputType for $id {
-            fn type_name() -> std::borrow::Cow<'static, str> {
-                <async_graphql::ID as async_graphql::OutputType>::type_name()
-            }
-
-            fn create_type_info(registry: &mut async_graphql::registry::Registry) -> String {
-                <async_graphql::ID as async_graphql::OutputType>::create_type_info(registry)
-            }
-
-            async fn resolve(
-                &self,
-                _: &async_graphql::ContextSelectionSet<'_>,
-                _: &async_graphql::Positioned<async_graphql::parser::types::Field>,
-            ) -> async_graphql::ServerResult<async_graphql::Value> {
-                Ok(async_graphql::Value::String(self.to_string()))
-            }
-        }
-    };
-}
-pub(crate) use id_scalar;
-
-impl crate::db::page::Column for Date {
-    const KIND: crate::db::page::Kind = crate::db::page::Kind::Date;
-
-    fn value(&self) -> Option<crate::db::page::Value> {
-        Some(crate::db::page::Value::Date(self.0))
+    fn value(&self) -> Option<crate::db::filter::Value> {
+        Some(crate::db::filter::Value::Date(self.0))
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     db::{
         TenantTx,
         bulk::InsertMany,
-        page::Filter,
+        filter::Filter,
         write::{
             ConstraintRule, Insert, Update, Writable, WriteError, WriteResult, delete_one, find,
             lock_one, lock_parent, next_position, referred_to,
@@ -28,6 +28,7 @@ use crate::{
         context::ContextExt as _,
         mutation::{Write as _, payload, targets},
         object::Object,
+        relations::RootMutations,
         scalars::{CurrencyCode, Decimal},
     },
     ids::{EntityId as _, InvoiceId, InvoiceLineItemId, ProductId},
@@ -136,6 +137,10 @@ payload! {
 /// The mutations of this slice.
 #[derive(Debug, Default)]
 pub struct InvoiceLineItemMutations;
+
+impl RootMutations for InvoiceLineItem {
+    type Mutations = InvoiceLineItemMutations;
+}
 
 #[async_graphql::Object]
 impl InvoiceLineItemMutations {

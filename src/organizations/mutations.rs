@@ -15,6 +15,7 @@ use crate::{
         context::ContextExt as _,
         mutation::{Write as _, payload, targets},
         object::Object,
+        relations::RootMutations,
     },
     ids::OrganizationId,
     user_error::UserErrorCode,
@@ -113,6 +114,10 @@ payload! {
 /// The mutations of this slice.
 #[derive(Debug, Default)]
 pub struct OrganizationMutations;
+
+impl RootMutations for Organization {
+    type Mutations = OrganizationMutations;
+}
 
 #[async_graphql::Object]
 impl OrganizationMutations {

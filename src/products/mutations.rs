@@ -24,6 +24,7 @@ use crate::{
         context::ContextExt as _,
         mutation::{Outcome, Write as _, payload, targets},
         object::{Object, Objects},
+        relations::RootMutations,
         scalars::MoneyInput,
     },
     ids::{EntityId as _, ProductId},
@@ -139,6 +140,10 @@ payload! {
 /// The mutations of this slice.
 #[derive(Debug, Default)]
 pub struct ProductMutations;
+
+impl RootMutations for Product {
+    type Mutations = ProductMutations;
+}
 
 #[async_graphql::Object]
 impl ProductMutations {

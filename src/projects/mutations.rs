@@ -12,7 +12,7 @@ use crate::{
     db::{
         TenantTx,
         archive::{Archivable, archive, unarchive},
-        page::{Comparison, Filter, Value},
+        filter::{Comparison, Filter, Value},
         write::{
             ConstraintRule, Insert, Update, Writable, WriteError, WriteResult, delete_many,
             delete_one, delete_where, referred_to,
@@ -26,6 +26,7 @@ use crate::{
         enums::StoredEnum as _,
         mutation::{Outcome, Write as _, payload, targets},
         object::{Object, Objects},
+        relations::RootMutations,
         scalars::Date,
     },
     ids::{EntityId as _, OrganizationId, ProjectId, UserId},
@@ -154,6 +155,10 @@ payload! {
 /// The mutations of this slice.
 #[derive(Debug, Default)]
 pub struct ProjectMutations;
+
+impl RootMutations for Project {
+    type Mutations = ProjectMutations;
+}
 
 #[async_graphql::Object]
 impl ProjectMutations {

@@ -14,6 +14,7 @@ use crate::{
         context::ContextExt as _,
         mutation::{Write as _, payload, targets},
         object::Object,
+        relations::RootMutations,
     },
     ids::UserId,
     user_error::UserErrorCode,
@@ -93,6 +94,10 @@ payload! {
 /// The mutations of this slice.
 #[derive(Debug, Default)]
 pub struct UserMutations;
+
+impl RootMutations for User {
+    type Mutations = UserMutations;
+}
 
 #[async_graphql::Object]
 impl UserMutations {

@@ -1,0 +1,378 @@
+//! The header `Idempotency-Key`: one request, one user, 24 hours.
+
+use futures_util::future::join_all;
+use macro_rules_attribute::apply;
+use palisade::auth::role::UserRole;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+
+use super::{count, is_replayed, with_key};
+use crate::{
+    harness::{Tenant, TestApp, attempt, mutation, palisade_test, refusals},
+    made::{self, fingerprint},
+};
+
+/// Makes the keys of a tenant older.
+async fn age(tenant: &Tenant, by: &str) {
+    let mut superuser = tenant.app.connect("postgres").await;
+    sqlx::query(
+        "update idempotency_keys set created_at = created_at - $2::interval where tenant_id = $1",
+    )
+    .bind(tenant.id)
+    .bind(by)
+    .execute(&mut superuser)
+    .await
+    .unwrap();
+}
+
+#[apply(palisade_test)]
+async fn a_repeated_request_is_answered_byte_for_byte_and_done_once(acme: Tenant) {
+    let owner = acme.owner();
+    let input = json!({ "name": "日本 🚀 \"quoted\" \\ \n", "slug": "one" });
+    let first = with_key(owner, "createOrganization", &input, "key").await;
+    assert_eq!(refusals(&first.answer().data()["createOrganization"]), []);
+    assert!(!is_replayed(&first));
+    let before = fingerprint(&acme).await;
+    for _ in 0..3 {
+        let again = with_key(owner, "createOrganization", &input, "key").await;
+        assert!(is_replayed(&again));
+        assert_eq!(again.status, 200);
+        assert_eq!(again.data_text(), first.data_text());
+    }
+    assert!(fingerprint(&acme).await == before);
+    assert_eq!(count(&acme, "organizations").await, 1);
+    // The answer is that of then, whatever became of the object.
+    let id = first.answer().data()["createOrganization"]["organization"]["id"].clone();
+    owner
+        .does("deleteOrganization", json!({ "id": id }), "")
+        .await;
+    let again = with_key(owner, "createOrganization", &input, "key").await;
+    assert_eq!(again.data_text(), first.data_text());
+    assert_eq!(count(&acme, "organizations").await, 0);
+}
+
+#[apply(palisade_test)]
+async fn several_root_fields_are_replayed_in_their_order(acme: Tenant) {
+    let owner = acme.owner();
+    let document = "mutation {
+        z: createOrganization(input: { name: \"\" }) { userErrors { code field message } }
+        a: createOrganization(input: { name: \"a\" }) { organization { id } userErrors { code } }
+        skipped: createOrganization(input: { name: \"s\" }) @skip(if: true) { organization { id } }
+        m: createOrganization(input: { name: \"a\" }) { organization { id } userErrors { code } } }";
+    let headers = [("idempotency-key", "several")];
+    let first = owner.send(document, &json!({}), &headers).await;
+    let again = owner.send(document, &json!({}), &headers).await;
+    assert!(is_replayed(&again) && !is_replayed(&first));
+    let answer = again.answer();
+    // Their text, for the order of the fields counts.
+    let data = |text: &str| text.split(r#","extensions":"#).next().map(str::to_owned);
+    assert_eq!(data(&again.text), data(&first.text));
+    let keys: Vec<&String> = answer.data().as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["z", "a", "m"]);
+    assert_eq!(count(&acme, "organizations").await, 1);
+}
+
+#[apply(palisade_test)]
+async fn a_key_stands_for_one_request(acme: Tenant) {
+    let owner = acme.owner();
+    let input = json!({ "name": "One" });
+    let first = with_key(owner, "createOrganization", &input, "key").await;
+    let before = fingerprint(&acme).await;
+    let document = mutation("createOrganization", "organization { id }");
+    let named = document.replacen("mutation", "mutation Named", 1);
+    let spaced = format!("{document} ");
+    let (one, two) = (json!({ "name": "One" }), json!({ "name": "Two" }));
+    for (document, input) in [
+        (&document, &one),
+        (&document, &two),
+        (&named, &one),
+        (&spaced, &one),
+    ] {
+        let variables = json!({ "input": input });
+        let headers = [("idempotency-key", "key")];
+        let reply = owner.send(document, &variables, &headers).await;
+        let answer = reply.answer();
+        assert_eq!(answer.code(), "IDEMPOTENCY_MISMATCH", "{}", answer.body);
+        assert_eq!(answer.body["data"], Value::Null);
+        assert!(!is_replayed(&reply));
+    }
+    let reply = with_key(owner, "createOrganization", &two, "key").await;
+    assert_eq!(reply.answer().code(), "IDEMPOTENCY_MISMATCH");
+    assert!(fingerprint(&acme).await == before);
+    let again = with_key(owner, "createOrganization", &input, "key").await;
+    assert_eq!(again.data_text(), first.data_text());
+    // Keys differ in every character.
+    let reply = with_key(owner, "createOrganization", &two, "Key").await;
+    assert!(!is_replayed(&reply));
+    reply.answer().data();
+    assert_eq!(count(&acme, "organizations").await, 2);
+}
+
+#[apply(palisade_test)]
+async fn the_same_key_of_another_user_or_tenant_is_another_key(app: &'static TestApp) {
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    let organization = made::organization(acme.owner()).await;
+    let project = made::project(acme.owner(), &organization).await;
+    let input = json!({ "subjectId": project, "body": "Mine" });
+    let mut answers = Vec::new();
+    for role in [UserRole::Owner, UserRole::Admin, UserRole::Member] {
+        let reply = with_key(acme.caller(role), "createComment", &input, "key").await;
+        assert!(!is_replayed(&reply), "{role:?}");
+        answers.push(reply.data_text());
+    }
+    answers.dedup();
+    assert_eq!(answers.len(), 3);
+    assert_eq!(count(&acme, "comments").await, 3);
+
+    let input = json!({ "name": "Ours" });
+    let ours = with_key(acme.owner(), "createOrganization", &input, "both").await;
+    let theirs = with_key(globex.owner(), "createOrganization", &input, "both").await;
+    assert!(!is_replayed(&ours) && !is_replayed(&theirs));
+    assert_ne!(ours.data_text(), theirs.data_text());
+    for (tenant, first) in [(&acme, ours), (&globex, theirs)] {
+        let again = with_key(tenant.owner(), "createOrganization", &input, "both").await;
+        assert!(is_replayed(&again));
+        assert_eq!(again.data_text(), first.data_text());
+    }
+    // Another's body under the own key tells nothing of theirs.
+    let other = json!({ "name": "Others" });
+    let reply = with_key(globex.owner(), "createOrganization", &other, "key").await;
+    assert!(!is_replayed(&reply));
+    reply.answer().data();
+}
+
+#[apply(palisade_test)]
+async fn twenty_duplicates_at_once_are_done_once(acme: Tenant) {
+    let owner = acme.owner();
+    let taken = json!({ "name": "Taken" });
+    owner.does("createOrganization", taken, "").await;
+    let create = |slug: &str| {
+        format!(
+            "createOrganization(input: {{ name: \"n\", slug: \"{slug}\" }}) {{ organization {{ id }} userErrors {{ code }} }}"
+        )
+    };
+    for (round, fields, made) in [
+        (0, vec![create("one")], 1),
+        // A refused first field ends the transaction that holds the key.
+        (1, vec![create("taken"), create("two")], 1),
+        (2, vec![create("three"), create("taken"), create("")], 1),
+        (3, vec![create("taken")], 0),
+        (4, vec![create(""), create("four"), create("five")], 2),
+    ] {
+        let fields = fields.iter().enumerate();
+        let fields: Vec<String> = fields.map(|(n, field)| format!("f{n}: {field}")).collect();
+        let document = format!("mutation {{ {} }}", fields.join(" "));
+        let before = count(&acme, "organizations").await;
+        let key = format!("round {round}");
+        let headers = [("idempotency-key", key.as_str())];
+        let nothing = json!({});
+        let sent = (0..20).map(|_| owner.send(&document, &nothing, &headers));
+        let replies = join_all(sent).await;
+        for reply in &replies {
+            reply.answer().data();
+            assert_eq!(reply.data_text(), replies[0].data_text(), "{document}");
+        }
+        let anew = replies.iter().filter(|reply| !is_replayed(reply)).count();
+        assert_eq!(anew, 1, "{document}");
+        assert_eq!(
+            count(&acme, "organizations").await - before,
+            made,
+            "{document}"
+        );
+    }
+}
+
+#[apply(palisade_test)]
+async fn a_refusal_is_the_answer_also_when_it_would_not_be_refused_any_more(acme: Tenant) {
+    let owner = acme.owner();
+    let input = json!({ "name": "Taken" });
+    let payload = owner
+        .does("createOrganization", input.clone(), "organization { id }")
+        .await;
+    let first = with_key(owner, "createOrganization", &input, "key").await;
+    let told = first.answer();
+    let expected = [("ALREADY_EXISTS", "input.slug".to_owned())];
+    assert_eq!(refusals(&told.data()["createOrganization"]), expected);
+    let target = json!({ "id": payload["organization"]["id"] });
+    owner.does("deleteOrganization", target, "").await;
+
+    let again = with_key(owner, "createOrganization", &input, "key").await;
+    assert!(is_replayed(&again));
+    assert_eq!(again.data_text(), first.data_text());
+    assert_eq!(count(&acme, "organizations").await, 0);
+    let anew = with_key(owner, "createOrganization", &input, "another key").await;
+    assert_eq!(refusals(&anew.answer().data()["createOrganization"]), []);
+}
+
+#[apply(palisade_test)]
+async fn a_failure_is_not_kept_and_the_retry_is_done(app: &'static TestApp) {
+    let app = app
+        .in_own_database(&[
+            "create sequence public.runs",
+            "grant usage on sequence public.runs to palisade_app",
+            "create function public.fail_once() returns trigger language plpgsql as $$ begin
+                if nextval('public.runs') = 1 then raise exception 'the first one fails'; end if;
+                return new;
+             end $$",
+            "create trigger fail_once before insert on organizations
+             for each row execute function public.fail_once()",
+        ])
+        .await;
+    let acme = app.tenant().await;
+    let owner = acme.owner();
+    let input = json!({ "name": "One" });
+    let first = with_key(owner, "createOrganization", &input, "key").await;
+    assert_eq!(first.answer().code(), "INTERNAL");
+    assert_eq!(count(&acme, "idempotency_keys").await, 0);
+    let second = with_key(owner, "createOrganization", &input, "key").await;
+    assert!(!is_replayed(&second));
+    assert_eq!(refusals(&second.answer().data()["createOrganization"]), []);
+    let third = with_key(owner, "createOrganization", &input, "key").await;
+    assert!(is_replayed(&third));
+    assert_eq!(third.data_text(), second.data_text());
+    assert_eq!(count(&acme, "organizations").await, 1);
+    app.drop_database().await;
+}
+
+#[apply(palisade_test)]
+async fn a_key_is_kept_for_a_day_and_old_keys_go(acme: Tenant) {
+    let owner = acme.owner();
+    let organization = made::organization(owner).await;
+    let project = made::project(owner, &organization).await;
+    let input = json!({ "subjectId": project, "body": "Said" });
+    let first = with_key(owner, "createComment", &input, "key").await;
+    age(&acme, "23 hours 59 minutes").await;
+    let again = with_key(owner, "createComment", &input, "key").await;
+    assert!(is_replayed(&again));
+    age(&acme, "2 minutes").await;
+    let anew = with_key(owner, "createComment", &input, "key").await;
+    assert!(!is_replayed(&anew));
+    assert_ne!(anew.data_text(), first.data_text());
+    assert_eq!(count(&acme, "comments").await, 2);
+    let again = with_key(owner, "createComment", &input, "key").await;
+    assert!(is_replayed(&again));
+    assert_eq!(again.data_text(), anew.data_text());
+
+    // After its day a key may stand for something else.
+    age(&acme, "25 hours").await;
+    let other = json!({ "subjectId": project, "body": "Said anew" });
+    let reply = with_key(owner, "createComment", &other, "key").await;
+    assert!(!is_replayed(&reply));
+    assert_eq!(count(&acme, "comments").await, 3);
+
+    // Each request with a key takes some of the old ones of its user along.
+    for n in 0..14 {
+        with_key(owner, "createComment", &input, &format!("old {n}")).await;
+    }
+    let member = acme.caller(UserRole::Member);
+    with_key(member, "createComment", &input, "of another").await;
+    age(&acme, "25 hours").await;
+    assert_eq!(count(&acme, "idempotency_keys").await, 16);
+    with_key(owner, "createComment", &input, "new 1").await;
+    assert_eq!(count(&acme, "idempotency_keys").await, 7);
+    with_key(owner, "createComment", &input, "new 2").await;
+    assert_eq!(
+        count(&acme, "idempotency_keys").await,
+        3,
+        "that of another, and two new ones"
+    );
+}
+
+#[apply(palisade_test)]
+async fn a_key_that_is_none_is_refused_before_anything_is_done(acme: Tenant) {
+    let owner = acme.owner();
+    let before = fingerprint(&acme).await;
+    let document =
+        "mutation { createOrganization(input: { name: \"n\" }) { organization { id } } }";
+    let long = "k".repeat(256);
+    for headers in [
+        &[("idempotency-key", "")][..],
+        &[("idempotency-key", &long)],
+        &[("idempotency-key", "a\tb")],
+        &[("idempotency-key", "schlüssel")],
+        &[("idempotency-key", "a"), ("idempotency-key", "a")],
+        &[("idempotency-key", "a"), ("idempotency-key", "b")],
+    ] {
+        for document in [document, "{ __typename }"] {
+            let reply = owner.send(document, &json!({}), headers).await;
+            assert_eq!(reply.status, 400, "{headers:?}");
+            let answer = reply.answer();
+            assert_eq!(answer.code(), "BAD_USER_INPUT");
+            assert!(answer.body.get("data").is_none());
+        }
+    }
+    assert!(fingerprint(&acme).await == before);
+    for (n, key) in [&"k".repeat(255), "~", "a b", "\"'; drop table users --"]
+        .iter()
+        .enumerate()
+    {
+        let input = json!({ "name": format!("n{n}") });
+        let first = with_key(owner, "createOrganization", &input, key).await;
+        let again = with_key(owner, "createOrganization", &input, key).await;
+        assert!(is_replayed(&again) && !is_replayed(&first), "{key}");
+    }
+}
+
+#[apply(palisade_test)]
+async fn a_query_needs_no_key_and_ignores_one(acme: Tenant) {
+    let owner = acme.owner();
+    let headers = [("idempotency-key", "key")];
+    let document = "{ organizations { totalCount } }";
+    for n in 0..3 {
+        let reply = owner.send(document, &json!({}), &headers).await;
+        assert!(!is_replayed(&reply));
+        assert_eq!(reply.answer().data()["organizations"]["totalCount"], n);
+        made::organization(owner).await;
+    }
+    assert_eq!(count(&acme, "idempotency_keys").await, 0);
+}
+
+async fn keys_seen(sql: &mut PgConnection) -> i64 {
+    sqlx::query_scalar("select count(*) from idempotency_keys")
+        .fetch_one(sql)
+        .await
+        .unwrap()
+}
+
+#[apply(palisade_test)]
+async fn nobody_reaches_the_answers_of_another_user(app: &'static TestApp) {
+    let (acme, globex) = (app.tenant().await, app.tenant().await);
+    let input = json!({ "name": "One" });
+    with_key(acme.owner(), "createOrganization", &input, "key").await;
+    assert_eq!(keys_seen(&mut acme.begin().await.0).await, 1);
+    assert_eq!(keys_seen(&mut globex.begin().await.0).await, 0);
+    let owner = acme.owner().user;
+    for role in [UserRole::Admin, UserRole::Member, UserRole::Viewer] {
+        let mut sql = acme.begin_as(role).await.0;
+        assert_eq!(keys_seen(&mut sql).await, 0, "{role:?}");
+        for statement in [
+            "update idempotency_keys set answer = null",
+            "delete from idempotency_keys",
+        ] {
+            assert_eq!(attempt(&mut sql, statement.to_owned()).await, Ok(0));
+        }
+        let id = owner.to_string().replace("usr_", "");
+        let forge = format!(
+            "insert into idempotency_keys (id, user_id, request)
+             values (gen_random_uuid(), '{id}', sha256('x'))"
+        );
+        assert_eq!(attempt(&mut sql, forge).await, Err("42501".to_owned()));
+        // To take over another's key by its id is refused as well, not answered.
+        let claim = format!(
+            "insert into idempotency_keys as known (id, request)
+             select id, request from (values ('{}'::uuid, sha256('x'))) as given (id, request)
+             on conflict (tenant_id, id) do update set request = known.request returning answer",
+            key_of(&acme).await
+        );
+        assert_eq!(attempt(&mut sql, claim).await, Err("42501".to_owned()));
+    }
+    assert_eq!(count(&acme, "idempotency_keys").await, 1);
+}
+
+async fn key_of(tenant: &Tenant) -> uuid::Uuid {
+    sqlx::query_scalar("select id from idempotency_keys where tenant_id = $1")
+        .bind(tenant.id)
+        .fetch_one(&mut tenant.app.connect("postgres").await)
+        .await
+        .unwrap()
+}
