@@ -33,7 +33,7 @@ use sqlx::{
 };
 
 pub use operation::{Operation, OperationName};
-pub use statement::{Statement, TracedStatement};
+pub use statement::TracedStatement;
 pub use tenant_tx::{Purpose, TenantContext, TenantTx};
 
 /// The oldest server that is supported: policies need `security_invoker` views and 15's fixes.

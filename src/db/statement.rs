@@ -15,7 +15,7 @@ use sqlx::{
 use crate::error::Result;
 
 /// A statement with its arguments. Only `db/` creates statements.
-pub struct Statement {
+pub(super) struct Statement {
     text: sqlx::SqlStr,
     arguments: PgArguments,
 }

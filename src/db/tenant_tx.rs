@@ -165,14 +165,14 @@ impl TenantTx {
     }
 
     /// Returns all rows of a statement.
-    pub async fn fetch_all(&self, statement: Statement) -> Result<Vec<PgRow>> {
+    pub(super) async fn fetch_all(&self, statement: Statement) -> Result<Vec<PgRow>> {
         let mut guard = self.acquire(|| statement.text().to_owned()).await?;
         let rows = statement.into_query().fetch_all(guard.connection()).await;
         guard.finish(rows, |rows| rows.len() as u64)
     }
 
     /// Returns the row of a statement, if it finds one.
-    pub async fn fetch_optional(&self, statement: Statement) -> Result<Option<PgRow>> {
+    pub(super) async fn fetch_optional(&self, statement: Statement) -> Result<Option<PgRow>> {
         let mut guard = self.acquire(|| statement.text().to_owned()).await?;
         let query = statement.into_query();
         let row = query.fetch_optional(guard.connection()).await;
@@ -197,7 +197,7 @@ impl TenantTx {
     }
 
     /// Returns the number of rows that a statement changed.
-    pub async fn execute(&self, statement: Statement) -> Result<u64> {
+    pub(super) async fn execute(&self, statement: Statement) -> Result<u64> {
         let mut guard = self.acquire(|| statement.text().to_owned()).await?;
         let result = statement.into_query().execute(guard.connection()).await;
         guard

@@ -426,3 +426,46 @@ fn require_draft<T>(invoice: Result<Invoice>, field: &str) -> Result<Invoice, Wr
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amount(quantity: &str, unit_price_minor: i64) -> Option<i64> {
+        amount_minor::<()>(quantity.parse().unwrap(), unit_price_minor).ok()
+    }
+
+    #[test]
+    fn an_amount_is_rounded_half_away_from_zero() {
+        for (quantity, unit_price_minor, expected) in [
+            ("2", 1999, 3998),
+            ("0.5", 1, 1),
+            ("0.4999", 1, 0),
+            ("0.5", -1, -1),
+            ("-0.5", 1, -1),
+            ("1.5", 3, 5),
+            ("2.5", 1, 3),
+            ("0.0001", 5_000, 1),
+            ("0.0001", 4_999, 0),
+            ("1.0000000000000000000000000000", i64::MAX, i64::MAX),
+            ("9999999999.9999", 922_337_203, 9_223_372_029_999_907_766),
+        ] {
+            let found = amount(quantity, unit_price_minor);
+            assert_eq!(found, Some(expected), "{quantity} × {unit_price_minor}");
+        }
+    }
+
+    #[test]
+    fn an_amount_that_does_not_fit_is_rejected() {
+        for (quantity, unit_price_minor) in [
+            ("1.0001", i64::MAX),
+            ("-2", i64::MAX),
+            ("9999999999.9999", i64::MAX),
+            ("9999999999.9999", i64::MIN),
+            ("9999999999.9999", 922_337_204),
+        ] {
+            let found = amount(quantity, unit_price_minor);
+            assert_eq!(found, None, "{quantity} × {unit_price_minor}");
+        }
+    }
+}

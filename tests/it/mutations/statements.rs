@@ -12,7 +12,7 @@ use super::{
     samples::{Rows, samples},
     tenant_and_schema,
 };
-use crate::harness::{TenantTable, TestApp, palisade_test, tenant_tables};
+use crate::harness::{TRACE, TenantTable, TestApp, palisade_test, tenant_tables};
 
 /// The statements that read no table of a tenant, each by a part of its text, with the reason.
 const WITHOUT_TENANT: [(&str, &str); 1] = [("from currencies", "all tenants share the currencies")];
@@ -99,7 +99,7 @@ async fn every_statement_of_every_mutation_names_its_tenant() {
         // for the reason.
         for _ in 0..2 {
             let key = Uuid::new_v4().to_string();
-            let headers = [("idempotency-key", key.as_str())];
+            let headers = [(TRACE, "1"), ("idempotency-key", key.as_str())];
             let answer = tenant.owner().send(&document, &variables, &headers).await;
             let statements = answer.answer().statements();
             assert!(statements.len() > 1, "{name}: {statements:?}");
