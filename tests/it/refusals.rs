@@ -198,6 +198,12 @@ impl World {
                 Owner,
                 "createOrganization",
                 json!({ "name": "" }),
+                &[("REQUIRED", "name")],
+            ),
+            case(
+                Owner,
+                "createOrganization",
+                json!({ "name": "", "slug": "" }),
                 &[("REQUIRED", "name"), ("REQUIRED", "slug")],
             ),
             case(
@@ -209,8 +215,8 @@ impl World {
             case(
                 Owner,
                 "createOrganization",
-                json!({ "name": "日本" }),
-                &[("REQUIRED", "slug")],
+                json!({ "name": "n", "slug": "日本" }),
+                &[("INVALID", "slug")],
             ),
             case(
                 Owner,
@@ -227,7 +233,7 @@ impl World {
             case(
                 Owner,
                 "createOrganization",
-                json!({ "name": "Taken" }),
+                json!({ "name": "n", "slug": "taken" }),
                 &[("ALREADY_EXISTS", "slug")],
             ),
             case(

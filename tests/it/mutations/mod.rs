@@ -16,6 +16,7 @@ mod dry_runs;
 mod grid;
 mod lifecycle;
 mod owners;
+mod permissions;
 mod records;
 pub mod samples;
 mod statements;
