@@ -46,10 +46,10 @@ pub enum ConnectError {
     #[error("the database address is not a PostgreSQL URL: {0}")]
     Address(String),
     /// There is no response, or it does not come from a database.
-    #[error("cannot reach the database at {place}: {reason}")]
+    #[error("cannot reach the database at {location}: {reason}")]
     Unreachable {
         /// Host and port or socket; never the password.
-        place: String,
+        location: String,
         /// The driver's error.
         reason: String,
     },
@@ -127,14 +127,14 @@ pub enum ConnectError {
     },
 }
 
-/// How many connections, and how long to wait for one.
+/// The size of a connection pool, and how long an operation waits for a connection.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct PoolSettings {
     /// Database connections; 2 to 4 for each core of the database's machine.
     #[arg(long = "pool-size", env = "PALISADE_POOL_SIZE", default_value_t = 8, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub size: u32,
-    /// Longest wait for a free connection, in milliseconds; then the answer is UNAVAILABLE.
+    /// Longest wait for a free connection, in milliseconds; after it, the response is UNAVAILABLE.
     #[arg(long = "acquire-timeout", env = "PALISADE_ACQUIRE_TIMEOUT", default_value_t = 2_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub acquire_timeout_ms: u64,
@@ -175,7 +175,7 @@ impl TenantDb {
         Ok(db)
     }
 
-    /// Keeps every statement's text for [`TenantTx::cost`]. For development and tests.
+    /// Records the text of every statement for [`TenantTx::cost`]. For development and tests.
     #[must_use]
     pub fn recording_statements(mut self) -> Self {
         self.records_statements = true;
@@ -194,7 +194,7 @@ impl TenantDb {
         compare_versions(&schema.versions, schema.oldest_binary)
     }
 
-    /// Closes every connection, after the transactions that still run.
+    /// Closes every connection, after the running transactions have ended.
     pub async fn close(&self) {
         self.pool.close().await;
         self.side.close().await;
@@ -234,7 +234,7 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, ConnectError> {
 }
 
 /// Host and port, or the socket; for messages.
-fn place(options: &PgConnectOptions) -> String {
+fn location(options: &PgConnectOptions) -> String {
     match options.get_socket() {
         Some(socket) => socket.display().to_string(),
         None => format!("{}:{}", options.get_host(), options.get_port()),
@@ -249,7 +249,7 @@ fn unreachable(options: &PgConnectOptions, error: &sqlx::Error) -> ConnectError 
         other => other.to_string(),
     };
     ConnectError::Unreachable {
-        place: place(options),
+        location: location(options),
         reason,
     }
 }
