@@ -231,7 +231,7 @@ struct Entrance {
 
 fn greet(home: &DevHome, address: std::net::SocketAddr, env_file: &Path, entrances: &[Entrance]) {
     let server = &home.server;
-    let started = if server.attached() {
+    let started = if server.is_attached() {
         "attached to the server of another process"
     } else {
         "started"
@@ -241,7 +241,7 @@ fn greet(home: &DevHome, address: std::net::SocketAddr, env_file: &Path, entranc
         server.version(),
         server.origin()
     );
-    println!("data        {}", server.data_dir().display());
+    println!("data        {}", server.cluster_dir().display());
     println!(
         "psql        psql -h {} -U palisade_app -d {DATABASE}",
         server.socket_dir().display()

@@ -100,7 +100,7 @@ fn account() -> Option<(u32, u32)> {
 
 fn bin_dir(server: &Embedded) -> PathBuf {
     match server.origin() {
-        Origin::Installed(dir) | Origin::Fetched(dir) => dir.clone(),
+        Origin::Installed(dir) | Origin::Downloaded(dir) => dir.clone(),
         Origin::Attached => panic!("attached"),
     }
 }
@@ -246,15 +246,15 @@ async fn a_cold_start_serves_and_a_stop_leaves_nothing_running() {
     let dir = scratch("cold").await;
     let root = dir.join("data");
     let server = start(&root).await;
-    assert!(!server.attached());
-    let pid = postmaster(server.data_dir());
+    assert!(!server.is_attached());
+    let pid = postmaster(server.cluster_dir());
     let sql = "select concat_ws(' ', current_user, current_setting('fsync'),
                    current_setting('TimeZone'), current_setting('listen_addresses'),
                    pg_size_bytes(current_setting('wal_segment_size')))";
     assert_eq!(ask(&server, sql).await, "postgres off UTC  1048576");
     let version = ask(&server, "show server_version").await;
     assert_eq!(version.split(' ').next(), Some(server.version()));
-    for dir in [&root, server.socket_dir(), server.data_dir()] {
+    for dir in [&root, server.socket_dir(), server.cluster_dir()] {
         assert_eq!(
             dir.metadata().unwrap().mode() & 0o777,
             0o700,
@@ -311,11 +311,11 @@ async fn a_server_that_cannot_start_shows_its_log() {
     let dir = scratch("broken").await;
     let root = dir.join("data");
     let server = start(&root).await;
-    let cluster = server.data_dir().to_owned();
+    let cluster = server.cluster_dir().to_owned();
     server.stop().await.unwrap();
     fs::write(cluster.join("postgresql.conf"), "nonsense = on\n").unwrap();
     let error = refused(&root).await;
-    assert!(matches!(error, Error::Ended { .. }), "{error:?}");
+    assert!(matches!(error, Error::Exited { .. }), "{error:?}");
     assert!(error.to_string().contains("nonsense"), "{error}");
     assert!(lock_is_free(&root));
 }
@@ -337,9 +337,9 @@ async fn a_second_process_attaches_and_leaves_the_server_alone() {
     second.stop().await;
 
     let third = start(&root).await;
-    assert!(third.attached());
+    assert!(third.is_attached());
     assert_eq!(third.origin(), &Origin::Attached);
-    assert_eq!(third.data_dir(), server.data_dir());
+    assert_eq!(third.cluster_dir(), server.cluster_dir());
     assert_eq!(third.version(), server.version());
     third.stop().await.unwrap();
     assert_eq!(ask(&server, "select 'here'").await, "here");
@@ -352,7 +352,10 @@ async fn of_five_cold_starts_at_once_one_starts_and_four_attach() {
     let root = dir.join("data");
     let servers = join_all((0..5).map(|_| start(&root))).await;
     assert_eq!(
-        servers.iter().filter(|server| !server.attached()).count(),
+        servers
+            .iter()
+            .filter(|server| !server.is_attached())
+            .count(),
         1
     );
     for server in servers {
@@ -366,7 +369,7 @@ async fn a_server_started_by_hand_is_left_alone() {
     let dir = scratch("by-hand").await;
     let root = dir.join("data");
     let server = start(&root).await;
-    let (bin_dir, cluster) = (bin_dir(&server), server.data_dir().to_owned());
+    let (bin_dir, cluster) = (bin_dir(&server), server.cluster_dir().to_owned());
     server.stop().await.unwrap();
     let owner = root.metadata().unwrap();
     let pg_ctl = |verb: &str| {
@@ -392,7 +395,7 @@ async fn a_server_started_by_hand_is_left_alone() {
     assert_eq!(postmaster(&cluster), by_hand);
     pg_ctl("stop");
     assert!(
-        matches!(error, Error::Foreign { pid, .. } if pid == by_hand.as_raw_pid()),
+        matches!(error, Error::ForeignServer { pid, .. } if pid == by_hand.as_raw_pid()),
         "{error:?}"
     );
     start(&root).await.stop().await.unwrap();
@@ -433,7 +436,7 @@ async fn what_a_crash_of_both_leaves_is_cleared_away() {
     ];
     assert!(stale.iter().all(|file| file.exists()));
     let server = start(&root).await;
-    assert!(!server.attached());
+    assert!(!server.is_attached());
     server.stop().await.unwrap();
 
     // The same with the number of a process that lives, of the same account.
@@ -466,13 +469,13 @@ async fn a_half_made_cluster_is_started_over() {
     service.kill().await;
     assert_eq!(cluster_of(&root, ""), None, "initdb was not done");
     let server = start(&root).await;
-    assert!(!server.attached());
+    assert!(!server.is_attached());
     let entries = fs::read_dir(&root)
         .unwrap()
         .map(|entry| entry.unwrap().path());
     let mut left: Vec<_> = entries.collect();
     left.sort();
-    let cluster = server.data_dir().to_owned();
+    let cluster = server.cluster_dir().to_owned();
     assert_eq!(
         left,
         [
@@ -525,7 +528,7 @@ async fn a_directory_that_cannot_be_entered_is_named() {
     let mode = if geteuid().is_root() { 0o700 } else { 0 };
     fs::set_permissions(&closed, Permissions::from_mode(mode)).unwrap();
     let root = closed.join("data");
-    let reachable = embedded::reachable(&root, None).await;
+    let reachable = embedded::check_reachable(&root, None).await;
     let error = refused(&root).await;
     fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
     let text = error.to_string();
@@ -551,7 +554,7 @@ async fn root_runs_it_as_another_account_and_everyone_else_as_themselves() {
         ..options(&dir.join(name))
     };
     let server = Embedded::start(&as_user("nobody", "nobody")).await.unwrap();
-    let owner = server.data_dir().metadata().unwrap().uid();
+    let owner = server.cluster_dir().metadata().unwrap().uid();
     server.stop().await.unwrap();
     if !geteuid().is_root() {
         assert_eq!(owner, geteuid().as_raw());
@@ -612,7 +615,7 @@ async fn a_long_path_gets_a_short_socket() {
     let SocketDir(socket_dir) = &SocketDir(server.socket_dir().to_owned());
     assert!(socket_dir.starts_with("/tmp"), "{}", socket_dir.display());
     assert_eq!(ask(&server, "select 'here'").await, "here");
-    assert!(start(&root).await.attached());
+    assert!(start(&root).await.is_attached());
     server.stop().await.unwrap();
 
     fs::set_permissions(socket_dir, Permissions::from_mode(0o755)).unwrap();
