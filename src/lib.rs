@@ -1,8 +1,8 @@
-//! Palisade: a GraphQL service for software that many companies share, isolated by PostgreSQL's row
-//! level security.
+//! Palisade: a multi-tenant GraphQL service, isolated by the row level security of PostgreSQL.
 //!
-//! A GraphQL operation is one tenant transaction: opened lazily in one round trip, seen through row
-//! level security, batched by dataloaders, and ended exactly once. `docs/architecture.md` tells how.
+//! Each GraphQL operation runs in one tenant transaction. The transaction starts with the first
+//! statement, without a round trip of its own, and ends exactly once. Row level security restricts it
+//! to the rows of the tenant. Data loaders batch its reads. `docs/architecture.md` has the details.
 
 pub mod api;
 pub mod audit;

@@ -43,7 +43,10 @@ async fn of_five_cold_starts_at_once_one_starts_and_four_attach() {
     let root = dir.join("data");
     let servers = join_all((0..5).map(|_| start(&root))).await;
     assert_eq!(
-        servers.iter().filter(|server| !server.is_attached()).count(),
+        servers
+            .iter()
+            .filter(|server| !server.is_attached())
+            .count(),
         1
     );
     for server in servers {
