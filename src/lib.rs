@@ -4,6 +4,9 @@
 //! statement, without a round trip of its own, and ends exactly once. Row level security restricts it
 //! to the rows of the tenant. Data loaders batch its reads. `docs/architecture.md` has the details.
 
+// Each entity nests the futures of the merged root types once more; the default limit is 128.
+#![recursion_limit = "256"]
+
 pub mod api;
 pub mod audit;
 pub mod auth;
