@@ -1,8 +1,8 @@
 //! Palisade: a multi-tenant GraphQL service, isolated by the row level security of PostgreSQL.
 //!
-//! Each GraphQL operation runs in one tenant transaction. The transaction starts with the first
-//! statement, without a round trip of its own, and ends exactly once. Row level security restricts it
-//! to the rows of the tenant. Data loaders batch its reads. `docs/architecture.md` has the details.
+//! Each GraphQL operation runs in one tenant transaction. The transaction starts before the first
+//! statement, in one round trip, and ends exactly once. Row level security restricts it to the rows of
+//! the tenant. Data loaders batch its reads. `docs/architecture.md` has the details.
 
 // Each entity nests the futures of the merged root types once more; the default limit is 128.
 #![recursion_limit = "256"]
