@@ -60,7 +60,7 @@ async fn only_a_superuser_and_the_owner_can_migrate() {
         assert_eq!(
             result.error_line(1),
             format!(
-                "the role {role} can make neither roles nor the schema: run `palisade migrate` \
+                "the role {role} can create neither roles nor the schema: run `palisade migrate` \
                  as a superuser or as palisade_owner"
             )
         );
@@ -92,7 +92,7 @@ async fn migrating_takes_extra_rights_from_a_role() {
     let result = run_to_exit(serve_command(&app)).await;
     assert_eq!(
         result.error_line(1),
-        "the role palisade_app has BYPASSRLS: connect as palisade_app, which has not"
+        "the role palisade_app has BYPASSRLS: connect as palisade_app, which does not bypass row level security"
     );
     run_palisade(&["migrate", "--database-url", &url])
         .await
@@ -116,11 +116,13 @@ async fn migrating_takes_extra_rights_from_a_role() {
 async fn a_migration_that_cannot_be_applied_is_reported_in_one_line() {
     let database = Database::migrated().await;
     database
-        .execute("update _sqlx_migrations set checksum = '\\x00' where version = 3")
+        .execute("update _sqlx_migrations set checksum = '\\x00' where version = 20261121000300")
         .await;
     let result = database.migrate("postgres").await;
     assert!(
-        result.error_line(1).starts_with("migration 0003 ("),
+        result
+            .error_line(1)
+            .starts_with("migration 20261121000300 (audit seals)"),
         "{result:?}"
     );
     assert!(
@@ -134,13 +136,13 @@ async fn a_migration_that_cannot_be_applied_is_reported_in_one_line() {
     database
         .execute(
             "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
-             values (9999, 'of the future', true, '\\x00', 0)",
+             values (99991231000000, 'of the future', true, '\\x00', 0)",
         )
         .await;
     let result = database.migrate("postgres").await;
     assert_eq!(
         result.error_line(1),
-        "the database has migration 9999, which this binary does not know: use a newer one"
+        "the database has migration 99991231000000, which this binary does not contain: use a newer binary"
     );
     database.drop().await;
 
