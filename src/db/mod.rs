@@ -32,12 +32,11 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use crate::embedded::OLDEST_MAJOR_VERSION;
+
 pub use operation::{Operation, OperationName};
 pub use statement::TracedStatement;
 pub use tenant_tx::{Purpose, TenantContext, TenantTx};
-
-/// The oldest server that is supported: policies need `security_invoker` views and 15's fixes.
-pub const OLDEST_SERVER: i32 = 15;
 
 /// The reason why the database cannot be used. Each message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +52,8 @@ pub enum ConnectError {
         /// The driver's error.
         reason: String,
     },
-    /// The server is older than [`OLDEST_SERVER`].
-    #[error("PostgreSQL {found} is too old: palisade needs {OLDEST_SERVER} or newer")]
+    /// The server is older than [`OLDEST_MAJOR_VERSION`].
+    #[error("PostgreSQL {found} is too old: palisade needs {OLDEST_MAJOR_VERSION} or newer")]
     TooOld {
         /// The version that the server reports.
         found: String,
@@ -256,7 +255,7 @@ fn unreachable(options: &PgConnectOptions, error: &sqlx::Error) -> ConnectError 
 
 /// Rejects a server by its `server_version_num`, such as 150018.
 fn refuse_old_server(number: i32, text: String) -> Result<(), ConnectError> {
-    if number / 10_000 < OLDEST_SERVER {
+    if number / 10_000 < OLDEST_MAJOR_VERSION {
         return Err(ConnectError::TooOld { found: text });
     }
     Ok(())
