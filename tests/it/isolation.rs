@@ -9,8 +9,7 @@ use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::harness::{
-    Tenant, TenantTable, TestApp, attempt, insert_copy, palisade_test, seed_every_table,
-    tenant_tables,
+    Table, Tenant, TenantTable, TestApp, attempt, insert_copy, palisade_test, tenant_tables,
 };
 
 /// Tables that no tenant owns. One that is protected after all, or gone, fails the test too.
@@ -82,13 +81,14 @@ fn touched_nothing(done: &Result<u64, String>) -> bool {
 #[apply(palisade_test)]
 async fn another_tenants_rows_are_out_of_reach_in_every_table(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
-    seed_every_table(&acme, 2, 2).await;
-    seed_every_table(&globex, 2, 2).await;
+    acme.fill(12).await;
+    globex.fill(12).await;
     let mut a = acme.begin().await.0;
     let mut b = globex.begin().await.0;
     assert_is_bound(&mut a).await;
     assert_is_bound(&mut b).await;
     let (theirs, own) = (acme.id.uuid(), globex.id.uuid());
+    let owner = globex.owner().user.uuid();
     let tables = tenant_tables(&mut b).await;
     assert!(tables.len() > 1, "the catalogue names no table");
     let before = acme.everything().await;
@@ -104,13 +104,9 @@ async fn another_tenants_rows_are_out_of_reach_in_every_table(app: &'static Test
         .fetch_one(&mut a)
         .await
         .unwrap();
-        let target =
-            target.unwrap_or_else(|| panic!("{name}: there is no row to attack, seed one"));
+        let target = target.unwrap_or_else(|| panic!("{name}: there is no row to attack"));
         let mine = count(&mut b, name, "true").await;
-        assert!(
-            mine > 0,
-            "{name}: the attacker has no row of its own, seed one"
-        );
+        assert!(mine > 0, "{name}: the attacker has no row of its own");
 
         assert_eq!(
             count(&mut b, name, &format!("{tenant} = '{theirs}'")).await,
@@ -156,17 +152,18 @@ async fn another_tenants_rows_are_out_of_reach_in_every_table(app: &'static Test
             assert_eq!(attempt(&mut b, "rollback".into()).await, Ok(0));
         }
 
-        // A row of one's own, moved to the other tenant or planted there. The first one, which is no
-        // issued invoice: those are not changed at all.
-        let first = format!("(select min(id::text)::uuid from {name})");
+        // An own row, moved to the other tenant or inserted there. The first row, because it is not of an
+        // issued invoice, which never changes.
+        let read = Table::read(&mut b, name).await;
+        let first = read.first();
         let moved = format!("update {name} set {tenant} = '{theirs}' where id = {first}");
         let moved = attempt(&mut b, moved).await;
         assert_eq!(moved, Err("42501".to_owned()), "{name}: a row was moved");
         let mut with = json!({ "id": Uuid::now_v7() });
         with[tenant] = json!(theirs);
-        let planted = attempt(&mut b, insert_copy(name, &with)).await;
-        assert_eq!(planted, Err("42501".to_owned()), "{name}: planted");
-        // Under the own tenant it is not refused for want of rights.
+        let planted = attempt(&mut b, read.insert_like_first(owner, &with)).await;
+        assert_eq!(planted, Err("42501".to_owned()), "{name}: inserted");
+        // In the own tenant the same row can be inserted.
         let may_insert: bool = sqlx::query_scalar("select has_table_privilege($1, 'insert')")
             .bind(name)
             .fetch_one(&mut b)
@@ -174,12 +171,9 @@ async fn another_tenants_rows_are_out_of_reach_in_every_table(app: &'static Test
             .unwrap();
         if may_insert {
             assert_eq!(attempt(&mut b, "begin".into()).await, Ok(0));
-            let own = attempt(&mut b, insert_copy(name, &json!({ "id": Uuid::now_v7() }))).await;
-            assert_ne!(
-                own,
-                Err("42501".to_owned()),
-                "{name}: what refuses is not the tenant"
-            );
+            let insert = read.insert_like_first(owner, &json!({ "id": Uuid::now_v7() }));
+            let own = attempt(&mut b, insert).await;
+            assert_eq!(own, Ok(1), "{name}: it is not the tenant that is rejected");
             assert_eq!(attempt(&mut b, "rollback".into()).await, Ok(0));
         }
     }
@@ -222,7 +216,7 @@ async fn the_tenant_setting_never_set_or_set_before_means_no_rows_and_set_now_me
     app: &'static TestApp,
 ) {
     let tenant = app.tenant().await;
-    seed_every_table(&tenant, 1, 1).await;
+    tenant.fill(12).await;
     // One physical connection passes through all three states.
     let mut connection = app.connect("palisade_app").await;
     assert_is_bound(&mut connection).await;

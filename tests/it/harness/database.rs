@@ -11,7 +11,7 @@ use palisade::{
     db::migrate::{self, RolePasswords},
     embedded::{self, Embedded},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
@@ -113,19 +113,9 @@ pub async fn attempt(connection: &mut PgConnection, sql: String) -> Result<u64, 
     }
 }
 
-/// A statement that inserts a copy of a row the caller sees, with other values in some columns.
-///
-/// A copied invoice is a draft, and a copied user nobody who signs in: the database lets a tenant make
-/// no others.
+/// A statement that inserts a copy of the first row that the caller sees, with other values in some columns.
 pub fn insert_copy(table: &str, with: &Value) -> String {
-    let mut changed = match table {
-        "invoices" => json!({ "status": "DRAFT", "number": null }),
-        "users" => json!({ "identity_id": null }),
-        _ => json!({}),
-    };
-    let given = with.as_object().unwrap().clone();
-    changed.as_object_mut().unwrap().extend(given);
-    let with = changed.to_string().replace('\'', "''");
+    let with = with.to_string().replace('\'', "''");
     format!(
         "insert into {table}
          select (jsonb_populate_record(null::{table}, to_jsonb(row) || '{with}')).*

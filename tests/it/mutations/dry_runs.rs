@@ -8,12 +8,11 @@ use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{
-    assert_done, document,
+use super::{assert_done, document, send};
+use crate::{
+    harness::{Tenant, palisade_test},
     samples::{Rows, samples},
-    send, tenant_and_schema,
 };
-use crate::harness::palisade_test;
 
 /// Takes out of an answer what differs between two runs that do the same: the ids that they make, the
 /// cursors of those rows, and the time.
@@ -50,14 +49,13 @@ impl Redaction<'_> {
 }
 
 #[apply(palisade_test)]
-async fn a_dry_run_of_any_mutation_answers_like_the_real_one_and_changes_nothing() {
-    let (tenant, schema) = tenant_and_schema().await;
+async fn a_dry_run_of_any_mutation_answers_like_the_real_one_and_changes_nothing(tenant: Tenant) {
     let owner = tenant.owner();
     let mut sql = tenant.begin().await;
     for sample in samples() {
         let name = sample.name();
-        let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
-        let document = document(&schema, sample.field);
+        let rows = Rows::insert(&tenant, &mut sql, UserRole::Owner).await;
+        let document = document(sample.field);
         let (input, request) = ((sample.input)(&rows), Uuid::now_v7());
         let (text, started) = (input.to_string(), std::time::SystemTime::now().into());
         let redacted = |mut body: Value| {

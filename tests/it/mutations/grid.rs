@@ -7,14 +7,10 @@ use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;
 use uuid::Uuid;
 
-use super::{
-    ROLES, document, outcome,
-    samples::{Rows, Sample, samples},
-    send, tenant_and_schema,
-};
+use super::{ROLES, document, outcome, send};
 use crate::{
-    cross_tenant::Schema,
-    harness::{TestApp, palisade_test},
+    harness::{Tenant, TestApp, palisade_test},
+    samples::{Rows, Sample, samples},
 };
 
 /// Whose comments a mutation meets, if it meets any.
@@ -35,7 +31,7 @@ impl Comments {
 }
 
 /// One line of the grid: what each role is answered. Whoever is refused has written nothing.
-async fn line(schema: &Schema, sample: &Sample, comments: Option<Comments>) -> String {
+async fn line(sample: &Sample, comments: Option<Comments>) -> String {
     let name = match comments {
         None => sample.name(),
         Some(Comments::Own) => format!("{} (own comment)", sample.name()),
@@ -43,11 +39,11 @@ async fn line(schema: &Schema, sample: &Sample, comments: Option<Comments>) -> S
     };
     let tenant = TestApp::shared().await.tenant().await;
     let mut sql = tenant.begin().await;
-    let document = document(schema, sample.field);
+    let document = document(sample.field);
     let mut line = format!("{name:<42}");
     for role in ROLES {
         let author = comments.unwrap_or(Comments::Own).author(role);
-        let rows = Rows::new(&tenant, &mut sql, author).await;
+        let rows = Rows::insert(&tenant, &mut sql, author).await;
         let before = tenant.everything().await;
         let input = (sample.input)(&rows);
         let reply = send(tenant.caller(role), &document, &input, Uuid::now_v7()).await;
@@ -61,14 +57,13 @@ async fn line(schema: &Schema, sample: &Sample, comments: Option<Comments>) -> S
 }
 
 #[apply(palisade_test)]
-async fn each_role_may_do_what_the_grid_says_and_writes_nothing_else() {
+async fn each_role_may_do_what_the_grid_says_and_writes_nothing_else(tenant: Tenant) {
     let mut head = format!("{:<42}", "");
     for role in ROLES {
         write!(head, "{:<15}", role.as_str()).unwrap();
     }
-    let (tenant, schema) = tenant_and_schema().await;
     let mut sql = tenant.begin().await;
-    let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
+    let rows = Rows::insert(&tenant, &mut sql, UserRole::Owner).await;
     let mut samples = samples();
     samples.sort_by_key(Sample::name);
     let mut cases = Vec::new();
@@ -84,7 +79,7 @@ async fn each_role_may_do_what_the_grid_says_and_writes_nothing_else() {
     for some in cases.chunks(8) {
         let some = some
             .iter()
-            .map(|(sample, comments)| line(&schema, sample, *comments));
+            .map(|(sample, comments)| line(sample, *comments));
         lines.extend(join_all(some).await);
     }
     insta::assert_snapshot!(lines.join("\n"));

@@ -7,8 +7,10 @@ use palisade::auth::role::UserRole;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::samples::Rows;
-use crate::harness::{Tenant, TestApp, attempt, palisade_test};
+use crate::{
+    harness::{Tenant, TestApp, attempt, palisade_test},
+    samples::Rows,
+};
 
 const STATUSES: [&str; 5] = ["DRAFT", "OPEN", "PAID", "VOID", "UNCOLLECTIBLE"];
 
@@ -39,11 +41,14 @@ fn steps_to(status: &str) -> &'static [&'static str] {
 /// A new invoice with two lines, brought to a status.
 async fn invoice(tenant: &Tenant, status: &str) -> Uuid {
     let mut sql = tenant.begin().await;
-    let rows = Rows::new(tenant, &mut sql, UserRole::Owner).await;
+    let rows = Rows::insert(tenant, &mut sql, UserRole::Owner).await;
     for step in steps_to(status) {
-        assert_eq!(set_status(&mut sql.0, rows.draft, step).await, Ok(1));
+        assert_eq!(
+            set_status(&mut sql.0, rows.uuid("draft_invoice"), step).await,
+            Ok(1)
+        );
     }
-    rows.draft
+    rows.uuid("draft_invoice")
 }
 
 async fn set_status(sql: &mut PgConnection, invoice: Uuid, status: &str) -> Result<u64, String> {
@@ -119,12 +124,12 @@ async fn no_statement_makes_of_an_invoice_what_the_function_does_not_let_it_beco
 #[apply(palisade_test)]
 async fn an_invoice_begins_as_an_empty_draft_whatever_a_statement_says(tenant: Tenant) {
     let mut sql = tenant.begin().await;
-    let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
+    let rows = Rows::insert(&tenant, &mut sql, UserRole::Owner).await;
     let insert = |columns: &str, values: &str| {
         format!(
             "insert into invoices (id, organization_id, currency, {columns})
              values (app.uuid_v7(), '{}', 'EUR', {values})",
-            rows.organization
+            rows.uuid("organization")
         )
     };
     for status in &STATUSES[1..] {
@@ -292,12 +297,12 @@ async fn each_tenant_counts_its_own_invoices_and_what_is_rolled_back_leaves_no_g
         let mut sql = tenant.begin().await;
         let mut numbers: Vec<String> = Vec::new();
         for is_kept in [true, false, true] {
-            let rows = Rows::new(tenant, &mut sql, UserRole::Owner).await;
+            let rows = Rows::insert(tenant, &mut sql, UserRole::Owner).await;
             let mut tx = sql.0.begin().await.unwrap();
             // A number that the statement brings along is not taken.
             let issue = "update invoices set status = 'OPEN', number = 'MINE-1' where id = $1 returning number";
             let number = sqlx::query_scalar(issue)
-                .bind(rows.draft)
+                .bind(rows.uuid("draft_invoice"))
                 .fetch_one(&mut *tx)
                 .await;
             numbers.push(number.unwrap());

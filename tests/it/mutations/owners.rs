@@ -9,7 +9,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{ROLES, outcome};
-use crate::harness::{Answer, Caller, Tenant, TestApp, attempt, eventually, palisade_test};
+use crate::harness::{
+    Answer, Caller, Tenant, TestApp, attempt, eventually, palisade_test, refusals,
+};
 
 /// The ways to take an owner away.
 const ENDS: [fn(&dyn Display) -> String; 3] = [
@@ -53,15 +55,15 @@ async fn the_last_active_owner_is_neither_demoted_nor_deactivated_nor_deleted(ac
             assert_eq!(attempt(connection, end.clone()).await, refused(), "{end}");
         }
     }
-    assert_eq!(
-        outcome(&demote(owner, owner.user).await, "changeUserRole"),
-        "INVALID_STATE"
-    );
-    let document =
-        "mutation ($id: ID!) { deactivateUser(input: { id: $id }) { userErrors { code } } }";
-    let variables = json!({ "id": owner.user.to_string() });
-    let answer = owner.graphql(document, variables).await;
-    assert_eq!(outcome(&answer, "deactivateUser"), "INVALID_STATE");
+    let expected = [("INVALID_STATE", "input.id".to_owned())];
+    let id = owner.user.to_string();
+    let demotion = json!({ "id": id, "role": "ADMIN" });
+    let payload = owner.mutate("changeUserRole", demotion, "").await;
+    assert_eq!(refusals(&payload), expected);
+    let payload = owner
+        .mutate("deactivateUser", json!({ "id": id }), "")
+        .await;
+    assert_eq!(refusals(&payload), expected);
     assert_eq!(acme.everything().await, before);
 
     // One of two goes, the other stays, and one statement does not take both.

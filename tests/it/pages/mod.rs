@@ -6,8 +6,8 @@ mod walks;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Caller, Tenant},
-    lists::{Field, column, ids, ids_by_sql, list, order_by},
+    harness::{Caller, Field, Tenant, snake_case},
+    lists::{ids, ids_by_sql, list, order_by},
 };
 
 /// Which way a list is walked.
@@ -107,7 +107,7 @@ async fn sorted(tenant: &Tenant, row: &str, terms: &[String]) -> Vec<String> {
         .map(|term| {
             let (field, direction) = term.split_once(' ').unwrap();
             let nulls = if direction == "ASC" { "last" } else { "first" };
-            format!("{} {direction} nulls {nulls}", column(field))
+            format!("{} {direction} nulls {nulls}", snake_case(field))
         })
         .collect();
     let (_, last) = terms.last().unwrap().split_once(' ').unwrap();
