@@ -4,7 +4,7 @@
 //! A GraphQL operation is one tenant transaction: opened lazily in one round trip, seen through row
 //! level security, batched by dataloaders, and ended exactly once. `docs/architecture.md` tells how.
 
-// Each entity nests the futures of the merged root types once more; the default limit is 128.
+// The compiler checks the futures of the root types through all entities, one level for each.
 #![recursion_limit = "256"]
 
 pub mod api;
