@@ -1,4 +1,4 @@
-//! What operations cost: round trips and statements, however many rows they answer.
+//! What operations cost: round trips and statements, whatever the number of rows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +28,7 @@ use crate::harness::{
     fill_empty_tables, id, id_of, model, palisade_test, scratch,
 };
 
-/// The document of the promise, with so many projects.
+/// The document of the documented promise, with a number of projects.
 fn headline(projects: u32) -> String {
     format!(
         "{{ projects(first: {projects}) {{ nodes {{ id name status organization {{ id name }}
@@ -119,7 +119,7 @@ async fn the_headline_document_costs_the_same_for_5_20_and_100_projects(tenant: 
             assert_eq!(project["invoices"]["nodes"].as_array().unwrap().len(), 5);
             assert_eq!(project["auditLogs"]["nodes"].as_array().unwrap().len(), 10);
         }
-        // Whoever acted owns the projects, and is there already.
+        // The actor owns the projects, so the row is already loaded.
         assert_eq!(answer.round_trips(), 6, "{:#?}", answer.statements());
         costs.insert((answer.round_trips(), answer.statements()));
     }
@@ -238,7 +238,7 @@ fn documents() -> Vec<PathBuf> {
     files
 }
 
-/// The number behind `# name:` in the first lines of a document.
+/// The number after `# name:` in the first lines of a document.
 fn budget(document: &str, name: &str) -> u64 {
     let line = document
         .lines()
@@ -249,7 +249,7 @@ fn budget(document: &str, name: &str) -> u64 {
         .unwrap()
 }
 
-/// Takes out what differs from run to run: ids and moments that the database chose.
+/// Replaces what differs from run to run: ids and timestamps that the database chose.
 fn redact(value: &mut Value, started: DateTime<Utc>) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| redact(item, started)),
@@ -271,7 +271,7 @@ fn redact(value: &mut Value, started: DateTime<Utc>) {
 }
 
 #[apply(palisade_test)]
-async fn every_golden_document_keeps_its_answer_its_statements_and_its_budget() {
+async fn every_golden_document_keeps_its_response_its_statements_and_its_budget() {
     let started: DateTime<Utc> = std::time::SystemTime::now().into();
     let demo = demo().await;
     let files = documents();
@@ -498,7 +498,7 @@ async fn the_servers_own_log_holds_the_statements_that_the_transaction_counted(
     })
     .await;
 
-    // The mark goes on with digits of the operation's own.
+    // Digits of the operation follow the mark.
     let (before, rest) = statements[0].split_once(&mark).unwrap();
     let (nonce, after) = rest.split_once('\'').unwrap();
     assert_eq!(nonce.len(), " 0123abcd".len(), "{nonce}");
@@ -511,9 +511,9 @@ async fn the_servers_own_log_holds_the_statements_that_the_transaction_counted(
     assert_eq!(statements.first(), Some(&opening));
     assert_eq!(statements.last().map(String::as_str), Some("ROLLBACK"));
     assert_eq!(statements[1..statements.len() - 1], answer.statements());
-    // The end is not waited for, so it is no round trip.
+    // The service does not wait for the end, so it is not a round trip.
     assert_eq!(statements.len() as u64 - 1, answer.round_trips());
-    // Some of those who acted own none of the projects.
+    // Some actors own none of the projects.
     assert_eq!(answer.round_trips(), 7);
 }
 

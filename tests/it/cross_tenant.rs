@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use crate::harness::{Field, Kind, Table, Tenant, TestApp, id, model, palisade_test};
 
-/// Arguments that hold no value of anybody's rows.
+/// Arguments that hold no value of a row.
 const HARMLESS: [&str; 3] = ["first", "last", "orderBy"];
 
-/// The request id of every attack, so that answers can be compared byte by byte.
+/// The request id of every attack, so that responses can be compared byte by byte.
 const REQUEST: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
 
 /// Every list: those of the root, and those of each type below a row of the attacker's own.
@@ -144,7 +144,7 @@ impl Scene {
         }
     }
 
-    /// Sends a document as the attacker; its answer may never hold anything of the victim.
+    /// Sends a document as the attacker; the response may never contain anything of the victim.
     async fn attack(&self, document: &str, variables: &Value) -> String {
         let (status, body) = self
             .attacker
@@ -159,7 +159,7 @@ impl Scene {
         body
     }
 
-    /// The same with the victim's value and with a made-up one: not one byte may differ.
+    /// The same with the victim's value and with an invented one: not one byte may differ.
     async fn attack_twice(&self, document: &str, theirs: &Value, random: &Value) -> Value {
         let (real, made_up) = (
             self.attack(document, theirs).await,
@@ -169,7 +169,7 @@ impl Scene {
         serde_json::from_str(&real).unwrap()
     }
 
-    /// What the victim's own token answers, which proves that there was something to see.
+    /// What the victim's own token reads, which proves that there was something to find.
     async fn control(&self, document: &str, variables: &Value) -> Value {
         let answer = self
             .victim
@@ -181,7 +181,7 @@ impl Scene {
 }
 
 #[apply(palisade_test)]
-async fn another_tenants_id_answers_byte_for_byte_like_a_random_one_in_every_root_field() {
+async fn another_tenants_id_returns_the_same_bytes_as_a_random_one_in_every_root_field() {
     let scene = Scene::new().await;
     let random = Ids::random();
     let mut attacked = BTreeSet::new();
@@ -256,7 +256,7 @@ async fn another_tenants_id_answers_byte_for_byte_like_a_random_one_in_every_roo
 }
 
 #[apply(palisade_test)]
-async fn no_root_field_shows_anything_of_another_tenant() {
+async fn no_root_field_returns_anything_of_another_tenant() {
     let scene = Scene::new().await;
     for field in model().queries() {
         let (field_name, of) = (field.name.as_str(), field.type_name.as_str());
@@ -285,7 +285,7 @@ async fn no_root_field_shows_anything_of_another_tenant() {
 }
 
 #[apply(palisade_test)]
-async fn another_tenants_id_or_text_in_a_filter_finds_nothing_in_any_list() {
+async fn another_tenants_id_or_string_in_a_filter_finds_nothing_in_any_list() {
     let scene = Scene::new().await;
     let random = Ids::random();
     let made_up = format!("t-{}", Uuid::now_v7().simple());
@@ -349,7 +349,7 @@ async fn another_tenants_id_or_text_in_a_filter_finds_nothing_in_any_list() {
         }
     }
     assert!(compared > 30, "only {compared} filters were attacked");
-    // The same filters do find what they name, for those who may see it.
+    // The same filters find the rows for the victim's own caller.
     let list = "query($f: ProjectFilter) { projects(filter: $f) { nodes { name } } }";
     let filters = [
         json!({ "f": { "id": { "eq": scene.theirs.0["Project"] } } }),
@@ -362,7 +362,7 @@ async fn another_tenants_id_or_text_in_a_filter_finds_nothing_in_any_list() {
 }
 
 #[apply(palisade_test)]
-async fn another_tenants_cursor_answers_byte_for_byte_like_a_made_up_one_in_every_list() {
+async fn another_tenants_cursor_returns_the_same_bytes_as_an_invented_one_in_every_list() {
     let scene = Scene::new().await;
     let (own, theirs) = (lists(&scene.own), lists(&scene.theirs));
     assert!(own.len() > 20, "only {} lists", own.len());
@@ -387,7 +387,7 @@ async fn another_tenants_cursor_answers_byte_for_byte_like_a_made_up_one_in_ever
                 "{body}"
             );
             assert!(!body["data"].to_string().contains("totalCount"), "{body}");
-            // Who it belongs to may use it.
+            // The victim's own caller may use it.
             scene
                 .control(
                     &same.document("$c: String", &format!("{argument}: $c")),
@@ -399,7 +399,7 @@ async fn another_tenants_cursor_answers_byte_for_byte_like_a_made_up_one_in_ever
 }
 
 #[apply(palisade_test)]
-async fn the_same_id_asked_by_two_tenants_in_turn_never_mixes() {
+async fn alternating_requests_of_two_tenants_for_one_id_never_mix() {
     let scene = Scene::new().await;
     let document =
         "query($id: ID!) { project(id: $id) { name owner { email } organization { slug } } }";

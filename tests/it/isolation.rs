@@ -76,7 +76,7 @@ async fn count(connection: &mut PgConnection, table: &str, condition: &str) -> i
         .unwrap()
 }
 
-/// Whether a write went past the wall: it is refused for want of rights, or finds no row.
+/// Whether a write changed nothing: it lacks the privilege, or finds no row.
 fn touched_nothing(done: &Result<u64, String>) -> bool {
     match done {
         Ok(rows) => *rows == 0,
@@ -85,7 +85,7 @@ fn touched_nothing(done: &Result<u64, String>) -> bool {
 }
 
 #[apply(palisade_test)]
-async fn another_tenants_rows_are_out_of_reach_in_every_table(app: &'static TestApp) {
+async fn another_tenants_rows_can_be_neither_read_nor_written_in_any_table(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     acme.fill(12).await;
     globex.fill(12).await;
@@ -218,7 +218,7 @@ async fn assert_sees_and_writes_nothing(
 }
 
 #[apply(palisade_test)]
-async fn the_tenant_setting_never_set_or_set_before_means_no_rows_and_set_now_means_the_tenants(
+async fn without_the_tenant_setting_there_are_no_rows_and_with_it_only_the_tenants(
     app: &'static TestApp,
 ) {
     let tenant = app.tenant().await;
@@ -332,7 +332,7 @@ async fn every_table_has_the_one_permissive_policy_or_a_reason_to_be_shared() {
 }
 
 #[apply(palisade_test)]
-async fn a_table_without_protection_is_noticed() {
+async fn a_table_without_protection_is_detected() {
     let app = TestApp::shared().await.in_own_database(&[]).await;
     let mut connection = app.connect("postgres").await;
     let before: BTreeSet<String> = unprotected(&mut connection).await.into_iter().collect();
@@ -414,7 +414,7 @@ async fn no_foreign_key_can_leave_the_tenant() {
 }
 
 #[apply(palisade_test)]
-async fn no_role_has_a_right_that_row_level_security_does_not_cover() {
+async fn no_role_has_a_privilege_that_row_level_security_does_not_cover() {
     let mut connection = catalogue().await;
     let uncovered = names(
         &mut connection,
@@ -479,7 +479,7 @@ async fn functions_in_policies_are_stable_and_parallel_safe() {
 }
 
 #[apply(palisade_test)]
-async fn the_sign_ins_role_reads_the_directory_and_nothing_that_a_tenant_owns() {
+async fn the_sign_in_role_reads_the_directory_and_nothing_that_a_tenant_owns() {
     let mut connection = catalogue().await;
     let columns = names(
         &mut connection,
@@ -510,7 +510,7 @@ async fn the_sign_ins_role_reads_the_directory_and_nothing_that_a_tenant_owns() 
 }
 
 #[apply(palisade_test)]
-async fn nobody_but_the_trigger_writes_the_audit_log(app: &'static TestApp) {
+async fn only_the_trigger_writes_the_audit_log(app: &'static TestApp) {
     let tenant = app.tenant().await;
     tenant.seed(1, 1).await;
     let mut service = tenant.begin().await.0;

@@ -9,11 +9,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod architecture;
+mod audit_log;
 mod audit_seals;
 mod bad_resolvers;
 mod budgets;
 mod cli;
 mod constraints;
+mod create;
 mod cross_tenant;
 mod embedded;
 mod entities;
@@ -26,7 +28,6 @@ mod invoices;
 mod isolation;
 mod layers;
 mod lists;
-mod made;
 mod money;
 mod mutations;
 mod nullability;

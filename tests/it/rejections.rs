@@ -7,8 +7,8 @@ use palisade::auth::role::UserRole;
 use serde_json::json;
 
 use crate::{
-    harness::{model, palisade_test, refusals},
-    made::fingerprint,
+    create::fingerprint,
+    harness::{model, palisade_test, user_errors},
     samples::{Rejected, SLICES, World, rejected},
 };
 
@@ -41,7 +41,7 @@ async fn a_rejected_mutation_names_the_field_and_the_code_and_writes_nothing(wor
     {
         let shown: String = input.to_string().chars().take(200).collect();
         let payload = world.tenant.caller(role).mutate(field, input, "").await;
-        let returned = refusals(&payload);
+        let returned = user_errors(&payload);
         produced.extend(returned.iter().map(|(code, _)| (*code).to_owned()));
         if returned != errors {
             wrong.push(format!(

@@ -24,7 +24,7 @@ fn refused<T>() -> Result<T, String> {
     Err("42501".to_owned())
 }
 
-/// A write that is taken back, whatever came of it.
+/// Runs a write and rolls it back, whatever its result.
 async fn try_out(connection: &mut PgConnection, sql: String) -> Result<u64, String> {
     attempt(connection, "begin".to_owned()).await.unwrap();
     let done = attempt(connection, sql).await;
@@ -93,9 +93,7 @@ async fn each_role_writes_the_tables_that_its_policies_name(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn only_its_author_changes_a_comment_and_nobody_writes_in_anothers_name(
-    app: &'static TestApp,
-) {
+async fn only_its_author_changes_a_comment_and_no_user_writes_as_another(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     acme.seed(1, 1).await;
     globex.seed(1, 1).await;
@@ -104,7 +102,7 @@ async fn only_its_author_changes_a_comment_and_nobody_writes_in_anothers_name(
     let comments: i64 = one(&mut own, "select count(*) from comments").await;
     assert_eq!(comments, 1);
 
-    // 1. Somebody else of the tenant.
+    // 1. Another user of the tenant.
     for role in [
         UserRole::Admin,
         UserRole::Member,
@@ -114,11 +112,11 @@ async fn only_its_author_changes_a_comment_and_nobody_writes_in_anothers_name(
         let mut other = acme.begin_as(role).await.0;
         let edited = try_out(&mut other, "update comments set body = 'forged'".to_owned()).await;
         assert_eq!(edited, Ok(0), "{}", role.as_str());
-        // 2. Deleting is for the author, and for those who keep order.
+        // 2. The author, owners and admins may delete it.
         let deleted = try_out(&mut other, "delete from comments".to_owned()).await;
-        let keeps_order = role == UserRole::Admin;
-        assert_eq!(deleted, Ok(u64::from(keeps_order)), "{}", role.as_str());
-        // 3. A comment in the name of another.
+        let may_moderate = role == UserRole::Admin;
+        assert_eq!(deleted, Ok(u64::from(may_moderate)), "{}", role.as_str());
+        // 3. A comment with another author.
         let with = json!({ "id": Uuid::now_v7(), "author_id": author });
         let forged = try_out(&mut other, insert_copy("comments", &with)).await;
         assert_eq!(forged, refused(), "{}", role.as_str());
@@ -155,8 +153,8 @@ async fn only_its_author_changes_a_comment_and_nobody_writes_in_anothers_name(
 }
 
 #[apply(palisade_test)]
-async fn nobody_below_admin_changes_a_users_standing_not_even_their_own(tenant: Tenant) {
-    // A second owner: what is refused here is not the end of the last one.
+async fn no_role_below_admin_changes_the_role_status_or_email_of_a_user(tenant: Tenant) {
+    // A second owner, so that the rule about the last one does not apply.
     let second = "insert into users (id, email, role, status)
                   values (app.uuid_v7(), 'second@example.com', 'OWNER', 'ACTIVE')";
     let made = attempt(&mut tenant.begin().await.0, second.to_owned()).await;
@@ -199,7 +197,7 @@ async fn nobody_below_admin_changes_a_users_standing_not_even_their_own(tenant: 
 }
 
 #[apply(palisade_test)]
-async fn the_audit_log_is_for_owners_and_admins(tenant: Tenant) {
+async fn only_owners_and_admins_read_the_audit_log(tenant: Tenant) {
     tenant.seed(1, 1).await;
     for role in ROLES {
         let mut sql = tenant.begin_as(role).await.0;
@@ -229,7 +227,7 @@ async fn the_lines_of_an_invoice_change_only_while_it_is_a_draft(tenant: Tenant)
 }
 
 #[apply(palisade_test)]
-async fn what_is_commented_on_goes_only_with_comments_that_its_deleter_may_delete(tenant: Tenant) {
+async fn a_commented_row_is_deleted_only_with_comments_that_its_deleter_may_delete(tenant: Tenant) {
     for role in ROLES {
         let subjects = [
             ("projects", "project_id", true),
@@ -250,10 +248,10 @@ async fn what_is_commented_on_goes_only_with_comments_that_its_deleter_may_delet
             }
             let mut sql = tenant.begin_as(role).await.0;
             let delete = format!("delete from {table} where id = '{subject}'");
-            let keeps_order = matches!(role, UserRole::Owner | UserRole::Admin);
+            let may_moderate = matches!(role, UserRole::Owner | UserRole::Admin);
             let context = format!("{} deletes from {table}", role.as_str());
 
-            // 1. Nothing goes along by itself.
+            // 1. Comments are not deleted by cascade.
             let may_delete = may_delete && role != UserRole::Viewer;
             let alone = if may_delete {
                 Err("23503".to_owned())
@@ -261,12 +259,12 @@ async fn what_is_commented_on_goes_only_with_comments_that_its_deleter_may_delet
                 Ok(0)
             };
             assert_eq!(try_out(&mut sql, delete.clone()).await, alone, "{context}");
-            // 2. Its comments first, as far as they may be deleted.
+            // 2. Its comments first, as far as the role may delete them.
             let comments = format!("delete from comments where {column} = '{subject}'");
             attempt(&mut sql, "begin".to_owned()).await.unwrap();
             let gone = attempt(&mut sql, comments).await;
-            assert_eq!(gone, Ok(u64::from(keeps_order)), "{context}");
-            let expected = if keeps_order { Ok(1) } else { alone };
+            assert_eq!(gone, Ok(u64::from(may_moderate)), "{context}");
+            let expected = if may_moderate { Ok(1) } else { alone };
             assert_eq!(attempt(&mut sql, delete).await, expected, "{context}");
             attempt(&mut sql, "rollback".to_owned()).await.unwrap();
         }
@@ -301,7 +299,7 @@ fn new_subject(table: &str, id: Uuid) -> String {
 }
 
 #[apply(palisade_test)]
-async fn an_idempotency_key_is_for_its_user_alone(tenant: Tenant) {
+async fn an_idempotency_key_is_visible_only_to_its_user(tenant: Tenant) {
     tenant.fill(12).await;
     for role in ROLES {
         let mut sql = tenant.begin_as(role).await.0;
@@ -524,7 +522,7 @@ async fn memberships_follow_users(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn owners_are_made_and_unmade_by_owners_alone(acme: Tenant) {
+async fn only_owners_appoint_and_demote_owners(acme: Tenant) {
     let attempts = [
         "update users set role = 'OWNER' where role = 'ADMIN'",
         "update users set role = 'OWNER' where role = 'MEMBER'",

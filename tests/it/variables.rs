@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[apply(palisade_test)]
-async fn a_variable_that_was_left_out_leaves_its_field_as_it_is(world: World) {
+async fn an_omitted_variable_leaves_its_field_unchanged(world: World) {
     let owner = world.tenant.owner();
     let mut seen = BTreeSet::new();
     let updates = model().mutations().iter();
@@ -63,9 +63,7 @@ async fn a_variable_that_was_left_out_leaves_its_field_as_it_is(world: World) {
 }
 
 #[apply(palisade_test)]
-async fn an_argument_that_was_left_out_takes_its_default_and_one_that_is_null_is_null(
-    tenant: Tenant,
-) {
+async fn an_omitted_argument_takes_its_default_and_a_null_argument_is_null(tenant: Tenant) {
     tenant.seed(3, 0).await;
     let owner = tenant.owner();
     // `atomic` is true unless it is given, and cannot be null.
@@ -107,7 +105,7 @@ async fn an_argument_that_was_left_out_takes_its_default_and_one_that_is_null_is
 }
 
 #[apply(palisade_test)]
-async fn a_variable_that_must_have_a_value_is_asked_for_before_anything_runs(tenant: Tenant) {
+async fn a_missing_required_variable_is_rejected_before_anything_runs(tenant: Tenant) {
     tenant.seed(2, 0).await;
     let owner = tenant.owner();
     for (document, variables, says) in [

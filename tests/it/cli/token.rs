@@ -6,7 +6,7 @@ use super::{Database, demo_command, end_of, palisade};
 use crate::harness::{self, SECRET, palisade_test};
 
 #[apply(palisade_test)]
-async fn a_token_for_nobody_is_refused() {
+async fn a_token_of_no_user_is_rejected() {
     let database = Database::migrated().await;
     let demo = demo_command(&database, "1", "1", "0", "0");
     end_of(demo).await.ok();

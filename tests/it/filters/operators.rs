@@ -188,7 +188,7 @@ fn held(rows: &[Value], column: &str, kind: Operand) -> Vec<Cell> {
 }
 
 #[apply(palisade_test)]
-async fn every_operator_of_every_filter_chooses_what_it_says(tenant: Tenant) {
+async fn every_operator_of_every_filter_finds_exactly_its_rows(tenant: Tenant) {
     tenant.fill(24).await;
     let checks = model().root_lists().map(|list| check_list(&tenant, list));
     let visited: BTreeSet<String> = join_all(checks).await.into_iter().flatten().collect();
@@ -277,7 +277,7 @@ async fn check_list(tenant: &Tenant, list: &Field) -> Vec<String> {
 }
 
 #[apply(palisade_test)]
-async fn and_or_and_not_combine_in_two_values(tenant: Tenant) {
+async fn and_or_and_not_combine_in_two_valued_logic(tenant: Tenant) {
     tenant.fill(24).await;
     for list in model().root_lists() {
         let subject = Subject::new(&tenant, list).await;
@@ -359,7 +359,7 @@ async fn and_or_and_not_combine_in_two_values(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn pattern_characters_in_a_filter_stand_for_themselves(tenant: Tenant) {
+async fn pattern_characters_in_a_filter_are_literal(tenant: Tenant) {
     let seed = tenant.seed(1, 0).await;
     let mut sql = tenant.begin().await;
     let names = [
@@ -410,7 +410,7 @@ async fn pattern_characters_in_a_filter_stand_for_themselves(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn a_filter_below_a_row_holds_in_every_list_of_the_level(tenant: Tenant) {
+async fn a_filter_below_a_row_applies_to_every_list_of_the_level(tenant: Tenant) {
     tenant.fill(40).await;
     let answer = tenant
         .owner()

@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[apply(palisade_test)]
-async fn filters_that_ask_too_much_are_refused_before_any_sql(tenant: Tenant) {
+async fn filters_over_a_limit_are_rejected_before_any_sql(tenant: Tenant) {
     let subject = Subject::new(&tenant, model().root_list("projects")).await;
     let texts = |amount: usize| -> Value { (0..amount).map(|n| json!(n.to_string())).collect() };
     let ids = |amount: usize| -> Value {
@@ -89,7 +89,7 @@ async fn filters_that_ask_too_much_are_refused_before_any_sql(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn a_date_or_a_time_that_is_none_is_refused_before_the_database_sees_it(tenant: Tenant) {
+async fn an_invalid_date_or_time_is_rejected_before_any_sql(tenant: Tenant) {
     let subject = Subject::new(&tenant, model().root_list("projects")).await;
     for day in [
         "-9999-01-01",
@@ -132,7 +132,7 @@ async fn a_date_or_a_time_that_is_none_is_refused_before_the_database_sees_it(te
 }
 
 #[apply(palisade_test)]
-async fn a_filter_nested_without_end_is_refused_and_the_service_lives(tenant: Tenant) {
+async fn a_deeply_nested_filter_is_rejected_and_the_service_survives(tenant: Tenant) {
     let subject = Subject::new(&tenant, model().root_list("projects")).await;
     for key in ["not", "and", "or"] {
         for depth in [40, 110] {

@@ -1,4 +1,4 @@
-//! What the catalogue of the database knows of a table, and rows that are made from it: a new table gets
+//! The columns of a table, from the catalogue of the database, and rows that fit them: a new table gets
 //! rows without a line here.
 
 use std::{collections::BTreeSet, fmt::Write as _};
@@ -387,7 +387,7 @@ pub async fn fill_empty_tables(connection: &mut PgConnection, amount: i32) {
 
 impl Tenant {
     /// `amount` rows of every entity, at least 12, and rows in every other table of the tenant. The rows of
-    /// all tables are made in one transaction, so their times of creation are the same. Strings repeat,
+    /// all tables are inserted in one transaction, so their times of creation are the same. Strings repeat,
     /// hold characters of patterns, and hold the tenant's slug. Nullable columns are null in a third of
     /// the rows. The first four rows of each table are referred to by rows of every table that can.
     pub async fn fill(&self, amount: i32) {

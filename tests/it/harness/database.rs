@@ -80,7 +80,7 @@ pub async fn create_database(connection: &mut PgConnection, name: &str) {
         .unwrap();
 }
 
-/// Databases of earlier runs. One that somebody uses belongs to a run that goes on.
+/// Databases of earlier runs. One with connections belongs to a test run that is in progress.
 async fn drop_old_databases(connection: &mut PgConnection) {
     let old: Vec<String> = sqlx::query_scalar(
         "select datname::text from pg_database d where datname like 'palisade\\_test\\_%'
@@ -101,7 +101,7 @@ async fn drop_old_databases(connection: &mut PgConnection) {
 /// A connection in the context of a tenant.
 pub struct TenantSql(pub PgConnection);
 
-/// Runs a statement: the number of rows that it touched, or the SQLSTATE by which it was refused.
+/// Runs a statement: returns the number of affected rows, or the SQLSTATE of its error.
 pub async fn attempt(connection: &mut PgConnection, sql: String) -> Result<u64, String> {
     match sqlx::raw_sql(sqlx::AssertSqlSafe(sql.clone()))
         .execute(connection)
@@ -131,7 +131,7 @@ pub struct TenantTable {
     pub tenant_column: String,
 }
 
-/// Every table that belongs to tenants, as the catalogue knows them.
+/// Every table whose rows belong to tenants, from the catalogue.
 pub async fn tenant_tables(connection: &mut PgConnection) -> Vec<TenantTable> {
     let rows = sqlx::query(
         "select c.oid::regclass::text, coalesce(a.attname, 'id')::text

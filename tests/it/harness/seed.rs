@@ -94,7 +94,7 @@ impl Tenant {
     }
 }
 
-/// What [`Tenant::seed`] made.
+/// The ids of the rows of [`Tenant::seed`].
 pub struct Seed {
     pub organization: Uuid,
     pub product: Uuid,

@@ -14,8 +14,8 @@ use crate::{
     samples::{Rows, samples},
 };
 
-/// Takes out of an answer what differs between two runs that do the same: the ids that they make, the
-/// cursors of those rows, and the time.
+/// Replaces what differs between the responses of two equal runs: new ids, the cursors of those rows, and
+/// timestamps.
 struct Redaction<'a> {
     input: &'a str,
     started: DateTime<Utc>,
@@ -49,7 +49,9 @@ impl Redaction<'_> {
 }
 
 #[apply(palisade_test)]
-async fn a_dry_run_of_any_mutation_answers_like_the_real_one_and_changes_nothing(tenant: Tenant) {
+async fn a_dry_run_of_any_mutation_returns_what_the_real_one_returns_and_changes_nothing(
+    tenant: Tenant,
+) {
     let owner = tenant.owner();
     let mut sql = tenant.begin().await;
     for sample in samples() {

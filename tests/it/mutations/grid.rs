@@ -1,4 +1,4 @@
-//! Every mutation, tried by every role. The answer is the database's: `role_rules` asks it by SQL.
+//! Every mutation, tried by every role. The database decides; `role_rules` tests its policies by SQL.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ use crate::{
     samples::{Rows, Sample, samples},
 };
 
-/// Whose comments a mutation meets, if it meets any.
+/// The author of the comments that a mutation deletes or changes, if there are any.
 #[derive(Clone, Copy)]
 enum Comments {
     Own,
@@ -30,7 +30,7 @@ impl Comments {
     }
 }
 
-/// One line of the grid: what each role is answered. Whoever is refused has written nothing.
+/// One line of the grid: the outcome for each role. A rejected mutation has written nothing.
 async fn line(sample: &Sample, comments: Option<Comments>) -> String {
     let name = match comments {
         None => sample.name(),

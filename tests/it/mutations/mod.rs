@@ -46,7 +46,7 @@ async fn send(caller: &Caller, document: &str, input: &Value, request: Uuid) -> 
         .await
 }
 
-/// The payload of one root field, in an answer without errors.
+/// The payload of one root field, in a response without errors.
 fn payload<'a>(answer: &'a Answer, field: &str) -> &'a Value {
     &answer.data()[field]
 }

@@ -11,7 +11,7 @@ use crate::{
     samples::{Rows, id_positions, samples},
 };
 
-/// The request id of every attack, so that answers can be compared byte by byte.
+/// The request id of every attack, so that responses can be compared byte by byte.
 const REQUEST: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0002);
 
 /// An id of the same type of no row.
@@ -21,7 +21,7 @@ fn random_like(given: &Value) -> Value {
 }
 
 #[apply(palisade_test)]
-async fn another_tenants_id_anywhere_in_any_mutation_answers_like_a_random_one_and_changes_nothing(
+async fn another_tenants_id_anywhere_in_any_mutation_returns_the_same_as_a_random_one_and_changes_nothing(
     app: &'static TestApp,
 ) {
     let (victim, attacker) = (app.tenant().await, app.tenant().await);

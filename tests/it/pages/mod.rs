@@ -1,4 +1,4 @@
-//! Keyset pages: every list, in every order, both ways, without a gap or a repeat.
+//! Keyset pages: every list, in every order and direction, without gaps or repeats.
 
 mod rejected;
 mod walks;
@@ -17,7 +17,7 @@ enum Way {
     Backwards,
 }
 
-/// Checks what a page says of itself. `rest` tells how many rows the walk has not seen yet.
+/// Checks the page info. `rest` is the number of rows that the walk has not seen yet.
 fn check_page(connection: &Value, way: Way, is_first: bool, rest: usize) {
     let edges = connection["edges"].as_array().unwrap();
     let info = &connection["pageInfo"];
@@ -100,7 +100,7 @@ async fn walk(
     }
 }
 
-/// The rows in an order, sorted by Postgres without pages. The id goes the way of the last term.
+/// The rows in an order, sorted by Postgres without pages. The id has the direction of the last term.
 async fn sorted(tenant: &Tenant, row: &str, terms: &[String]) -> Vec<String> {
     let mut by: Vec<String> = terms
         .iter()

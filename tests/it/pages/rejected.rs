@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[apply(palisade_test)]
-async fn page_sizes_that_no_page_has_are_refused_before_any_sql(tenant: Tenant) {
+async fn invalid_page_sizes_are_rejected_before_any_sql(tenant: Tenant) {
     let caller = tenant.owner();
     let refused = [
         ("first: 101", "first: must be between 0 and 100"),
@@ -31,7 +31,7 @@ async fn page_sizes_that_no_page_has_are_refused_before_any_sql(tenant: Tenant) 
             assert_rejected(&caller.query(&document).await, message);
         }
     }
-    // Also below a row: that field alone is refused, and its list is not asked for.
+    // Below a row, only that field is rejected, and its list is not read.
     let seed = tenant.seed(1, 1).await;
     let document = format!(
         "{{ project(id: \"{}\") {{ id invoices(first: 101) {{ nodes {{ id }} }} }} }}",
@@ -51,7 +51,7 @@ async fn page_sizes_that_no_page_has_are_refused_before_any_sql(tenant: Tenant) 
     clippy::too_many_lines,
     reason = "one table of cursors, each with its reason"
 )]
-async fn a_cursor_of_anything_else_is_refused_before_any_sql(app: &'static TestApp) {
+async fn a_cursor_of_anything_else_is_rejected_before_any_sql(app: &'static TestApp) {
     let (tenant, other) = (app.tenant().await, app.tenant().await);
     tenant.seed(3, 1).await;
     other.seed(3, 1).await;
@@ -82,7 +82,7 @@ async fn a_cursor_of_anything_else_is_refused_before_any_sql(app: &'static TestA
     .await;
     assert_eq!(ids(&accepted.data()["list"]).len(), 1);
 
-    // The parts of a cursor are readable, and changing them is no way around the check.
+    // The parts of a cursor are readable, but a changed cursor does not pass the check.
     let parts: Vec<Value> =
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(&mine).unwrap()).unwrap();
     let forge = |change: &dyn Fn(&mut Vec<Value>)| {
@@ -185,7 +185,7 @@ async fn a_forged_position_reaches_no_row_of_another_tenant(app: &'static TestAp
 }
 
 #[apply(palisade_test)]
-async fn an_order_has_at_most_five_terms_and_a_repeated_column_decides_nothing(tenant: Tenant) {
+async fn an_order_has_at_most_five_terms_and_a_repeated_column_has_no_effect(tenant: Tenant) {
     tenant.fill(20).await;
     let caller = tenant.owner();
     let projects = model().root_list("projects");

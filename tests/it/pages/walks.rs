@@ -30,7 +30,9 @@ fn orders(fields: &[String]) -> Vec<Vec<String>> {
 }
 
 #[apply(palisade_test)]
-async fn every_list_walks_both_ways_in_every_order_without_a_gap_or_a_repeat(tenant: Tenant) {
+async fn every_list_is_paged_in_both_directions_in_every_order_without_gaps_or_repeats(
+    tenant: Tenant,
+) {
     tenant.fill(1_000).await;
     let caller = tenant.owner();
     let walks = model().root_lists().map(|field| {
@@ -64,14 +66,14 @@ async fn every_list_walks_both_ways_in_every_order_without_a_gap_or_a_repeat(ten
 }
 
 #[apply(palisade_test)]
-async fn small_odd_pages_walk_a_thousand_equal_rows(tenant: Tenant) {
+async fn small_pages_reach_a_thousand_rows_with_equal_keys(tenant: Tenant) {
     tenant.fill(1_000).await;
     let caller = tenant.owner();
     let (projects, products) = (model().root_list("projects"), model().root_list("products"));
 
     let newest = vec!["CREATED_AT DESC".to_owned()];
     let all = sorted(&tenant, "Project", &newest).await;
-    // Without an order the newest come first.
+    // Without an order the newest rows are first.
     walk(caller, projects, &[], 7, Way::Forwards, &all).await;
     walk(caller, projects, &newest, 7, Way::Backwards, &all).await;
     // One row a page, in an order whose null part is a third of the rows.
@@ -115,7 +117,7 @@ async fn parent_column(tenant: &Tenant, parent: &str, list: &Field) -> String {
 }
 
 #[apply(palisade_test)]
-async fn lists_under_several_parents_walk_both_ways_at_once(tenant: Tenant) {
+async fn lists_of_several_parents_are_paged_in_both_directions_at_once(tenant: Tenant) {
     tenant.fill(90).await;
     let nested: Vec<_> = model().nested_lists().collect();
     assert!(
@@ -225,7 +227,7 @@ async fn nested_walk(tenant: &Tenant, parent: &str, field: &Field) {
 }
 
 #[apply(palisade_test)]
-async fn after_and_before_together_are_the_rows_between(tenant: Tenant) {
+async fn after_and_before_together_return_the_rows_between(tenant: Tenant) {
     tenant.fill(30).await;
     let caller = tenant.owner();
     let projects = model().root_list("projects");
@@ -259,7 +261,7 @@ async fn after_and_before_together_are_the_rows_between(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn an_empty_page_has_no_cursors_and_tells_whether_rows_follow(tenant: Tenant) {
+async fn an_empty_page_has_no_cursors_and_reports_whether_rows_follow(tenant: Tenant) {
     let page = |page: &str| {
         format!(
             "{{ list: projects({page}) {{ nodes {{ id }} edges {{ cursor node {{ id }} }}

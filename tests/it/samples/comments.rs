@@ -24,7 +24,7 @@ pub const SLICE: Slice = Slice {
     ..Slice::EMPTY
 };
 
-/// As a user who may comment: a viewer has once been a member.
+/// As a member: a viewer may not comment, but may have commented as a member earlier.
 const ROWS: &str = "
     set local app.user_id = '{author}';
     set local app.role = 'MEMBER';

@@ -12,7 +12,7 @@ use super::{
     Entries, EntryProject, Rejected, Rows, Sample, Slice, World, change, missing, moved, rejected,
     the_project,
 };
-use crate::made::line_of;
+use crate::create::line_of;
 
 pub const SLICE: Slice = Slice {
     rows: ROWS,

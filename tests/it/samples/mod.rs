@@ -1,5 +1,5 @@
-//! What each slice tells the tests: rows on which its mutations can be tried, an input for each mutation,
-//! and inputs that are rejected. One file per slice; what holds for all of them is computed.
+//! What the tests need from each slice: rows on which its mutations can be tried, an input for each
+//! mutation, and inputs that are rejected. One file per slice; everything else is computed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ pub const SLICES: &[&Slice] = &[
     &comments::SLICE,
 ];
 
-/// What one slice tells the tests.
+/// What the tests need from one slice.
 pub struct Slice {
     /// SQL that inserts rows on which the mutations can be tried. `{project}` and `{archived_project}` are
     /// the ids of new projects: a name ends with that of an entity. `{owner}` is the tenant's owner,
@@ -37,12 +37,12 @@ pub struct Slice {
     pub mutations: fn() -> Vec<Sample>,
     /// Inputs that are rejected, each with its errors.
     pub rejected: fn(&World) -> Vec<Rejected>,
-    /// What the violations of constraints mean to a client: the table, its rules, and the rules of those
-    /// who refer to it.
+    /// What the violations of constraints mean to a client: the table, its rules, and the rules of the
+    /// references to it.
     pub rules: &'static [(&'static str, &'static [Rule], &'static [Rule])],
     /// Constraints that no mutation can violate, each with the reason.
     pub inviolable: &'static [(&'static str, &'static str)],
-    /// Values that [`Tenant::fill`] cannot work out from the catalogue: the table, the column, and an SQL
+    /// Values that [`Tenant::fill`] cannot derive from the catalogue: the table, the column, and an SQL
     /// expression over the number `n` of the row and the tenant's slug `canary`.
     pub values: &'static [(&'static str, &'static str, &'static str)],
     /// SQL that [`Tenant::fill`] runs afterwards, as the owner.
@@ -50,7 +50,7 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// A slice that tells nothing.
+    /// A slice without samples.
     pub const EMPTY: Self = Self {
         rows: "",
         mutations: Vec::new,

@@ -1,4 +1,4 @@
-//! Users, who are invited, change roles and are deactivated.
+//! Users.
 
 use UserRole::{Admin, Member, Owner};
 use palisade::{

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::Life;
 use crate::{
+    create::{self, read},
     harness::{Tenant, palisade_test},
-    made::{self, read},
 };
 
 #[apply(palisade_test)]
-async fn organizations_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant) {
+async fn organizations_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
     let life = Life {
         root: "organization",
         object: "organization",
@@ -40,11 +40,11 @@ async fn organizations_hold_what_they_were_told_and_keep_what_was_left_out(acme:
 }
 
 #[apply(palisade_test)]
-async fn projects_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant) {
+async fn projects_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
     let caller = acme.caller(UserRole::Member);
     let (one, two) = (
-        made::organization(caller).await,
-        made::organization(caller).await,
+        create::organization(caller).await,
+        create::organization(caller).await,
     );
     let (member, owner) = (caller.user.to_string(), acme.owner().user.to_string());
     let life = Life {
@@ -98,7 +98,7 @@ async fn projects_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tena
 }
 
 #[apply(palisade_test)]
-async fn products_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant) {
+async fn products_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
     let life = Life {
         root: "product",
         object: "product",
@@ -135,13 +135,13 @@ async fn products_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tena
 }
 
 #[apply(palisade_test)]
-async fn drafts_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant) {
+async fn drafts_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
     let caller = acme.caller(UserRole::Billing);
     let (one, two) = (
-        made::organization(caller).await,
-        made::organization(caller).await,
+        create::organization(caller).await,
+        create::organization(caller).await,
     );
-    let project = made::project(caller, &one).await;
+    let project = create::project(caller, &one).await;
     let life = Life {
         root: "invoice",
         object: "invoice",
@@ -175,11 +175,11 @@ async fn drafts_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant
 }
 
 #[apply(palisade_test)]
-async fn lines_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant) {
+async fn lines_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
     let caller = acme.caller(UserRole::Billing);
-    let organization = made::organization(caller).await;
-    let (one, two) = (made::product(caller).await, made::product(caller).await);
-    let invoice = made::draft(caller, &organization, &["1.00"]).await;
+    let organization = create::organization(caller).await;
+    let (one, two) = (create::product(caller).await, create::product(caller).await);
+    let invoice = create::draft(caller, &organization, &["1.00"]).await;
     let life = Life {
         root: "invoiceLineItem",
         object: "lineItem",
@@ -226,13 +226,13 @@ async fn lines_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant)
 }
 
 #[apply(palisade_test)]
-async fn comments_are_their_authors_and_hold_what_was_said_last(acme: Tenant) {
+async fn a_comment_belongs_to_its_author_and_holds_the_latest_text(acme: Tenant) {
     let caller = acme.caller(UserRole::Member);
-    let organization = made::organization(caller).await;
-    let invoice = made::draft(acme.owner(), &organization, &["1.00"]).await;
+    let organization = create::organization(caller).await;
+    let invoice = create::draft(acme.owner(), &organization, &["1.00"]).await;
     for subject in [
-        made::project(caller, &organization).await,
-        made::product(caller).await,
+        create::project(caller, &organization).await,
+        create::product(caller).await,
         invoice,
     ] {
         let selection = "comment { id version body author { id }

@@ -1,4 +1,4 @@
-//! What each mutation writes: what it was told, nothing else, and only if nothing is in the way.
+//! What each mutation writes: the given fields, nothing else, and only if no rule forbids it.
 
 mod archive_and_delete;
 mod bulk;
@@ -8,11 +8,11 @@ mod versions_and_ids;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Caller, refusals},
-    made::read,
+    create::read,
+    harness::{Caller, user_errors},
 };
 
-/// How an object is made and changed, with what is stored after each step.
+/// How an object is created and changed, with what is stored after each step.
 struct Life {
     root: &'static str,
     object: &'static str,
@@ -61,7 +61,7 @@ impl Life {
             let input = json!({ "id": id, *field: null });
             let payload = caller.mutate(update, input, &of_payload).await;
             let expected = vec![("REQUIRED", format!("input.{field}"))];
-            assert_eq!(refusals(&payload), expected, "{update} {field}");
+            assert_eq!(user_errors(&payload), expected, "{update} {field}");
             assert!(payload[object].is_null(), "{payload}");
         }
         assert_eq!(read(caller, root, &id, &selection).await, stored);

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    harness::{Tenant, model, palisade_test, refusals},
-    made::{self, asin, fingerprint, unique},
+    create::{self, asin, fingerprint, unique},
+    harness::{Tenant, model, palisade_test, user_errors},
     samples::{Rows, Sample, payload_object},
 };
 
@@ -46,14 +46,14 @@ async fn every_mutation_of_one_row_checks_its_version_and_its_id(acme: Tenant) {
             let payload = owner.mutate(name, input.clone(), &selection).await;
             assert!(payload[object].is_null(), "{name}: {payload}");
             let expected = [("NOT_FOUND", "input.id".to_owned())];
-            assert_eq!(refusals(&payload), expected, "{name}");
+            assert_eq!(user_errors(&payload), expected, "{name}");
         }
 
         input["id"] = json!(id);
         input["ifVersion"] = json!(99);
         let payload = owner.mutate(name, input.clone(), &selection).await;
         let expected = [("CONFLICT", "input.ifVersion".to_owned())];
-        assert_eq!(refusals(&payload), expected, "{name}");
+        assert_eq!(user_errors(&payload), expected, "{name}");
         assert_eq!(payload[object]["id"], id, "{name}: {payload}");
         let present = payload[object]["version"].clone();
         assert!(
@@ -75,9 +75,9 @@ async fn every_mutation_of_one_row_checks_its_version_and_its_id(acme: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn ids_of_another_type_are_refused_before_anything_is_done(acme: Tenant) {
+async fn ids_of_another_type_are_rejected_before_anything_runs(acme: Tenant) {
     let owner = acme.owner();
-    let project = made::project(owner, &made::organization(owner).await).await;
+    let project = create::project(owner, &create::organization(owner).await).await;
     let before = fingerprint(&acme).await;
     for (name, input) in [
         ("deleteOrganization", json!({ "id": project })),
@@ -99,7 +99,7 @@ async fn ids_of_another_type_are_refused_before_anything_is_done(acme: Tenant) {
         assert!(reply.body["data"].is_null());
     }
     let (name, asin) = (unique("name"), asin());
-    // Text that cannot be stored is refused as well, wherever it stands.
+    // Strings that cannot be stored are rejected as well, in every field.
     for (mutation, input, field) in [
         (
             "createOrganization",
@@ -119,7 +119,7 @@ async fn ids_of_another_type_are_refused_before_anything_is_done(acme: Tenant) {
         ("inviteUser", json!({ "email": "a\0@b.example" }), "email"),
     ] {
         let payload = owner.mutate(mutation, input, "").await;
-        let told = refusals(&payload);
+        let told = user_errors(&payload);
         assert!(
             told.contains(&("INVALID", format!("input.{field}"))),
             "{mutation}: {told:?}"
