@@ -42,11 +42,6 @@ pub async fn comment(caller: &Caller, subject: &str) -> String {
     make(caller, "createComment", "comment", input).await
 }
 
-pub async fn user(caller: &Caller) -> String {
-    let input = json!({ "email": format!("{}@users.example", unique("user")) });
-    make(caller, "inviteUser", "user", input).await
-}
-
 /// A line over a price of one in the invoice's currency.
 pub fn line_of(price: &str) -> Value {
     json!({ "description": "Work", "quantity": "1", "unitPrice": price })

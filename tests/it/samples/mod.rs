@@ -110,20 +110,16 @@ impl Rows {
 
     /// The id in the API of a row whose name ends with that of its entity.
     pub fn id(&self, name: &str) -> String {
-        let uuid = self.uuid(name);
-        if name == "owner" {
-            return id_of("User", uuid);
-        }
-        let is_of = |type_name: &str| {
-            let end = snake_case(type_name);
-            name.strip_suffix(&end)
-                .is_some_and(|start| start.is_empty() || start.ends_with('_'))
-        };
-        let mut entities = ENTITIES.iter().filter(|entity| is_of(entity.type_name));
-        let entity = entities.next();
-        let entity = entity.unwrap_or_else(|| panic!("`{name}` ends with no entity's name"));
-        assert!(entities.next().is_none(), "`{name}` is of several entities");
-        id_of(entity.type_name, uuid)
+        let type_name = type_of_row(name);
+        let type_name = type_name.unwrap_or_else(|| panic!("`{name}` ends with no entity's name"));
+        id_of(type_name, self.uuid(name))
+    }
+
+    /// A row of an entity.
+    pub fn any_of(&self, type_name: &str) -> Option<Uuid> {
+        let mut rows = self.ids.iter();
+        let found = rows.find(|(name, _)| type_of_row(name) == Some(type_name));
+        found.map(|(_, id)| *id)
     }
 
     /// A slug that no row has.
@@ -135,6 +131,21 @@ impl Rows {
     pub fn asin(&self, letter: char) -> String {
         format!("{letter}{}", &self.unique[1..])
     }
+}
+
+/// The type of `draft_invoice`, which is `Invoice`.
+fn type_of_row(name: &str) -> Option<&'static str> {
+    if name == "owner" {
+        return Some("User");
+    }
+    let types = ENTITIES.iter().map(|entity| entity.type_name);
+    let mut types = types.filter(|of| {
+        let start = name.strip_suffix(&snake_case(of));
+        start.is_some_and(|start| start.is_empty() || start.ends_with('_'))
+    });
+    let found = types.next();
+    assert!(types.next().is_none(), "`{name}` is of several entities");
+    found
 }
 
 /// A tenant with a caller of each role, and rows of every slice.
