@@ -233,7 +233,7 @@ async fn a_commit_that_fails_is_an_error_and_stores_neither_rows_nor_response(
         assert_eq!(count(&mut superuser, KEYS, &acme).await, 0);
     }
     let input = json!({ "name": "Accepted" });
-    let payload = owner.does("createOrganization", input, "").await;
+    let payload = owner.mutate_ok("createOrganization", input, "").await;
     assert_eq!(user_errors(&payload), []);
     assert_eq!(count(&mut superuser, ORGANIZATIONS, &acme).await, 1);
     app.drop_database().await;

@@ -17,7 +17,7 @@ pub fn asin() -> String {
 
 async fn make(caller: &Caller, name: &str, object: &str, input: Value) -> String {
     let payload = caller
-        .does(name, input, &format!("{object} {{ id }}"))
+        .mutate_ok(name, input, &format!("{object} {{ id }}"))
         .await;
     payload[object]["id"].as_str().unwrap().to_owned()
 }

@@ -1,4 +1,4 @@
-//! Every entity of the list has what clients and tests expect of it.
+//! Every entity of the list is complete, and `docs/adding-an-entity.md` names the right paths.
 
 use std::collections::BTreeSet;
 
@@ -122,4 +122,20 @@ fn the_audited_entities_are_the_subject_types() {
         .collect();
     names.insert("UNKNOWN".to_owned());
     assert_eq!(values, names.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn every_path_in_the_guide_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = std::fs::read_to_string(root.join("docs/adding-an-entity.md")).unwrap();
+    let starts = ["src/", "tests/", "migrations/", "docs/", ".ci/"];
+    let quoted = guide.split('`').skip(1).step_by(2);
+    let paths: Vec<String> = quoted
+        .filter(|quoted| starts.iter().any(|start| quoted.starts_with(start)))
+        .map(|path| path.replace("<slice>", "projects"))
+        .collect();
+    assert!(paths.len() >= 6, "{paths:?}");
+    for path in paths {
+        assert!(root.join(&path).exists(), "{path} does not exist");
+    }
 }

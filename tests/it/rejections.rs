@@ -16,7 +16,9 @@ use crate::{
 async fn reused_key(world: &World) -> Rejected {
     let import = |asin: &str| json!({ "rows": [{ "asin": asin }], "idempotencyKey": "import" });
     let owner = world.tenant.owner();
-    owner.does("importProducts", import("B000000010"), "").await;
+    owner
+        .mutate_ok("importProducts", import("B000000010"), "")
+        .await;
     rejected(
         UserRole::Owner,
         "importProducts",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{database::attempt, tenant::Tenant};
+use super::{database::attempt, entity::snake_case, tenant::Tenant};
 use crate::samples::SLICES;
 
 /// A table, with what the tests need of its columns.
@@ -356,6 +356,18 @@ async fn fillable(connection: &mut PgConnection) -> Vec<Table> {
         left = later;
     }
     sorted
+}
+
+/// The entities whose rows belong to their author, in `snake_case`.
+pub async fn authored_entities(connection: &mut PgConnection) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entity in ENTITIES {
+        let table = Table::read(connection, entity.table).await;
+        if table.columns.iter().any(|column| column.holds_caller) {
+            found.insert(snake_case(entity.type_name));
+        }
+    }
+    found
 }
 
 /// Inserts `amount` rows of each entity in the tenant of the connection.

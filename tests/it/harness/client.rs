@@ -87,7 +87,7 @@ impl Caller {
     }
 
     /// Sends one mutation that must succeed; returns its payload.
-    pub async fn does(&self, name: &str, input: Value, selection: &str) -> Value {
+    pub async fn mutate_ok(&self, name: &str, input: Value, selection: &str) -> Value {
         let payload = self.mutate(name, input.clone(), selection).await;
         assert_eq!(payload["userErrors"], json!([]), "{name} {input}");
         payload

@@ -9,40 +9,40 @@ use uuid::Uuid;
 
 use super::{ROLES, document, outcome, send};
 use crate::{
-    harness::{Tenant, TestApp, palisade_test},
+    harness::{Tenant, TestApp, authored_entities, palisade_test},
     samples::{Rows, Sample, samples},
 };
 
-/// The author of the comments that a mutation deletes or changes, if there are any.
+/// Who wrote the rows that a mutation changes, if they belong to their author.
 #[derive(Clone, Copy)]
-enum Comments {
-    Own,
-    OfAnother,
+enum Author {
+    Caller,
+    Another,
 }
 
-impl Comments {
-    fn author(self, caller: UserRole) -> UserRole {
+impl Author {
+    fn role(self, caller: UserRole) -> UserRole {
         match (self, caller) {
-            (Self::Own, caller) => caller,
-            (Self::OfAnother, UserRole::Owner) => UserRole::Member,
-            (Self::OfAnother, _) => UserRole::Owner,
+            (Self::Caller, caller) => caller,
+            (Self::Another, UserRole::Owner) => UserRole::Member,
+            (Self::Another, _) => UserRole::Owner,
         }
     }
 }
 
 /// One line of the grid: the outcome for each role. A rejected mutation has written nothing.
-async fn line(sample: &Sample, comments: Option<Comments>) -> String {
-    let name = match comments {
+async fn line(sample: &Sample, author: Option<Author>) -> String {
+    let name = match author {
         None => sample.name(),
-        Some(Comments::Own) => format!("{} (own comment)", sample.name()),
-        Some(Comments::OfAnother) => format!("{} (another's comment)", sample.name()),
+        Some(Author::Caller) => format!("{} (own row)", sample.name()),
+        Some(Author::Another) => format!("{} (another's row)", sample.name()),
     };
     let tenant = TestApp::shared().await.tenant().await;
     let mut sql = tenant.begin().await;
     let document = document(sample.field);
     let mut line = format!("{name:<42}");
     for role in ROLES {
-        let author = comments.unwrap_or(Comments::Own).author(role);
+        let author = author.unwrap_or(Author::Caller).role(role);
         let rows = Rows::insert(&tenant, &mut sql, author).await;
         let before = tenant.everything().await;
         let input = (sample.input)(&rows);
@@ -64,22 +64,21 @@ async fn each_role_may_do_what_the_grid_says_and_writes_nothing_else(tenant: Ten
     }
     let mut sql = tenant.begin().await;
     let rows = Rows::insert(&tenant, &mut sql, UserRole::Owner).await;
+    let authored = authored_entities(&mut sql.0).await;
     let mut samples = samples();
     samples.sort_by_key(Sample::name);
     let mut cases = Vec::new();
     for sample in &samples {
-        if sample.touches_comments(&rows) {
-            cases.push((sample, Some(Comments::Own)));
-            cases.push((sample, Some(Comments::OfAnother)));
+        if sample.changes_rows_of(&authored, &rows) {
+            cases.push((sample, Some(Author::Caller)));
+            cases.push((sample, Some(Author::Another)));
         } else {
             cases.push((sample, None));
         }
     }
     let mut lines = vec![head.trim_end().to_owned()];
     for some in cases.chunks(8) {
-        let some = some
-            .iter()
-            .map(|(sample, comments)| line(sample, *comments));
+        let some = some.iter().map(|(sample, author)| line(sample, *author));
         lines.extend(join_all(some).await);
     }
     insta::assert_snapshot!(lines.join("\n"));

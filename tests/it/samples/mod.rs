@@ -30,7 +30,7 @@ pub const SLICES: &[&Slice] = &[
 pub struct Slice {
     /// SQL that inserts rows on which the mutations can be tried. `{project}` and `{archived_project}` are
     /// the ids of new projects: a name ends with that of an entity. `{owner}` is the tenant's owner,
-    /// `{author}` the user who writes comments, `{unique}` ten capital letters and digits of these rows
+    /// `{author}` the user who writes rows that belong to their author, `{unique}` ten capital letters and digits of these rows
     /// alone, `{slug}` the same in lower case.
     pub rows: &'static str,
     /// At least one sample of each mutation. Every id that an input can hold is given in it.
@@ -70,7 +70,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Inserts them. All comments are the user's with the role `author`.
+    /// Inserts them. The rows that belong to their author are those of the user with the role `author`.
     pub async fn insert(tenant: &Tenant, sql: &mut TenantSql, author: UserRole) -> Self {
         let unique = format!("{:010X}", Uuid::new_v4().as_u128() % (1 << 40));
         let owner = tenant.owner().user.uuid();
@@ -238,10 +238,12 @@ impl Sample {
         found.unwrap_or_else(|| panic!("{field} has no sample"))
     }
 
-    /// Whether it changes or deletes comments that are there.
-    pub fn touches_comments(&self, rows: &Rows) -> bool {
-        let touches = |entry: &str| matches!(entry, "comment.updated" | "comment.deleted");
-        (self.entries)(rows).iter().any(|(entry, _)| touches(entry))
+    /// Whether it changes or deletes existing rows of one of the entities, which are in `snake_case`.
+    pub fn changes_rows_of(&self, entities: &BTreeSet<String>, rows: &Rows) -> bool {
+        (self.entries)(rows).iter().any(|(action, _)| {
+            let (entity, verb) = action.split_once('.').unwrap();
+            entities.contains(entity) && verb != "created"
+        })
     }
 }
 

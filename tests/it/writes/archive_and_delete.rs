@@ -16,11 +16,13 @@ async fn unarchiving_restores_the_status_before_archiving(acme: Tenant) {
     for status in ["PLANNED", "ACTIVE", "ON_HOLD", "COMPLETED"] {
         let id = create::project(owner, &organization).await;
         let told = json!({ "id": id, "status": status });
-        owner.does("updateProject", told, "project { id }").await;
+        owner
+            .mutate_ok("updateProject", told, "project { id }")
+            .await;
         let target = json!({ "id": id });
         let selection = "project { status version }";
         let payload = owner
-            .does("archiveProject", target.clone(), selection)
+            .mutate_ok("archiveProject", target.clone(), selection)
             .await;
         assert_eq!(
             payload["project"],
@@ -28,7 +30,7 @@ async fn unarchiving_restores_the_status_before_archiving(acme: Tenant) {
         );
         // What else changes meanwhile does not change where it returns to.
         let renamed = json!({ "id": id, "name": "Renamed" });
-        owner.does("updateProject", renamed, selection).await;
+        owner.mutate_ok("updateProject", renamed, selection).await;
         let refused = owner
             .mutate("archiveProject", target.clone(), selection)
             .await;
@@ -37,7 +39,7 @@ async fn unarchiving_restores_the_status_before_archiving(acme: Tenant) {
             [("INVALID_STATE", "input.id".to_owned())]
         );
         let payload = owner
-            .does("unarchiveProject", target.clone(), selection)
+            .mutate_ok("unarchiveProject", target.clone(), selection)
             .await;
         assert_eq!(
             payload["project"],
@@ -57,7 +59,7 @@ async fn unarchiving_restores_the_status_before_archiving(acme: Tenant) {
         let selection = format!("{object} {{ status }}");
         for (verb, status) in [("archive", "ARCHIVED"), ("unarchive", "ACTIVE")] {
             let name = format!("{verb}{kind}");
-            let payload = owner.does(&name, target.clone(), &selection).await;
+            let payload = owner.mutate_ok(&name, target.clone(), &selection).await;
             assert_eq!(payload[object]["status"], status);
             let refused = owner.mutate(&name, target.clone(), &selection).await;
             assert_eq!(
@@ -94,7 +96,7 @@ async fn a_deleted_row_is_returned_once_and_is_gone_with_its_comments(acme: Tena
     ] {
         let selection = format!("{object} {{ id version }}");
         let target = json!({ "id": id });
-        let payload = owner.does(name, target.clone(), &selection).await;
+        let payload = owner.mutate_ok(name, target.clone(), &selection).await;
         assert_eq!(payload[object], json!({ "id": id, "version": 1 }), "{name}");
         assert!(read(owner, root, &id, "id").await.is_null(), "{name}");
         let payload = owner.mutate(name, target, &selection).await;

@@ -22,7 +22,7 @@ const IMPORTED: &str = "results { index product { asin title } userErrors { code
 async fn an_import_creates_all_products_or_none(acme: Tenant) {
     let caller = acme.caller(UserRole::Member);
     let input = json!({ "rows": rows(&[("B000000001", "One"), ("B000000002", "Two")]) });
-    let payload = caller.does("importProducts", input, IMPORTED).await;
+    let payload = caller.mutate_ok("importProducts", input, IMPORTED).await;
     assert_eq!(
         payload["results"],
         json!([
@@ -72,7 +72,7 @@ async fn an_import_creates_all_products_or_none(acme: Tenant) {
     assert!(fingerprint(&acme).await == before);
 
     let input = json!({ "rows": some_bad, "atomic": false });
-    let payload = caller.does("importProducts", input, IMPORTED).await;
+    let payload = caller.mutate_ok("importProducts", input, IMPORTED).await;
     let made: Vec<&Value> = payload["results"]
         .as_array()
         .unwrap()
@@ -112,7 +112,7 @@ async fn a_thousand_whole_products_are_imported_and_one_more_is_not(acme: Tenant
     }
     rows.pop();
     let input = json!({ "rows": rows });
-    let payload = owner.does("importProducts", input, IMPORTED).await;
+    let payload = owner.mutate_ok("importProducts", input, IMPORTED).await;
     let results = payload["results"].as_array().unwrap();
     assert_eq!(results.len(), 1_000);
     for (index, row) in results.iter().enumerate() {
@@ -137,7 +137,9 @@ async fn a_bulk_deletion_deletes_all_or_none_and_reports_why(acme: Tenant) {
     let [free, own, billed, discussed, last] = &<[String; 5]>::try_from(ids).unwrap();
     let input =
         json!({ "organizationId": organization, "projectId": billed, "currencyCode": "EUR" });
-    owner.does("createInvoice", input, "invoice { id }").await;
+    owner
+        .mutate_ok("createInvoice", input, "invoice { id }")
+        .await;
     let own_comment = create::comment(member, own).await;
     let others_comment = create::comment(owner, discussed).await;
     let missing = format!("prj_{}", Uuid::now_v7().simple());
@@ -163,7 +165,7 @@ async fn a_bulk_deletion_deletes_all_or_none_and_reports_why(acme: Tenant) {
     assert!(fingerprint(&acme).await == before);
 
     let input = json!({ "ids": all, "atomic": false });
-    let payload = member.does("deleteProjects", input, DELETED).await;
+    let payload = member.mutate_ok("deleteProjects", input, DELETED).await;
     let told: Vec<(Value, Value)> = payload["results"]
         .as_array()
         .unwrap()
@@ -196,7 +198,7 @@ async fn a_bulk_deletion_deletes_all_or_none_and_reports_why(acme: Tenant) {
 
     // An owner may take the comments of others along.
     let input = json!({ "ids": [discussed, last] });
-    owner.does("deleteProjects", input, DELETED).await;
+    owner.mutate_ok("deleteProjects", input, DELETED).await;
     assert!(
         read(owner, "comment", &others_comment, "id")
             .await
@@ -230,7 +232,7 @@ async fn a_hundred_projects_are_deleted_at_once_and_one_more_is_not(acme: Tenant
     assert!(fingerprint(&acme).await == before);
     ids.pop();
     let payload = owner
-        .does("deleteProjects", json!({ "ids": ids }), DELETED)
+        .mutate_ok("deleteProjects", json!({ "ids": ids }), DELETED)
         .await;
     let deleted: Vec<&Value> = payload["results"]
         .as_array()

@@ -37,7 +37,7 @@ impl Life {
         } = self;
         let selection = format!("id version {}", self.selection);
         let of_payload = format!("{object} {{ {selection} }}");
-        let payload = caller.does(create, self.input, &of_payload).await;
+        let payload = caller.mutate_ok(create, self.input, &of_payload).await;
         let mut stored = payload[object].clone();
         assert_eq!(without(&stored, &["id", "version"]), self.made, "{create}");
         let id = stored["id"].as_str().unwrap().to_owned();
@@ -46,7 +46,7 @@ impl Life {
         for (mut input, effect) in self.changes {
             let told = input.clone();
             input["id"] = json!(id);
-            let payload = caller.does(update, input, &of_payload).await;
+            let payload = caller.mutate_ok(update, input, &of_payload).await;
             stored["version"] = json!(stored["version"].as_i64().unwrap() + 1);
             for (field, value) in effect.as_object().unwrap() {
                 stored[field] = value.clone();
@@ -55,7 +55,9 @@ impl Life {
             assert_eq!(read(caller, root, &id, &selection).await, stored);
         }
 
-        let payload = caller.does(update, json!({ "id": id }), &of_payload).await;
+        let payload = caller
+            .mutate_ok(update, json!({ "id": id }), &of_payload)
+            .await;
         assert_eq!(payload[object], stored, "{update} of nothing");
         for field in self.fixed {
             let input = json!({ "id": id, *field: null });

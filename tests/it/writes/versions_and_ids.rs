@@ -62,7 +62,7 @@ async fn every_mutation_of_one_row_checks_its_version_and_its_id(acme: Tenant) {
         );
 
         input["ifVersion"] = present.clone();
-        let payload = owner.does(name, input, &selection).await;
+        let payload = owner.mutate_ok(name, input, &selection).await;
         let deletes = name.starts_with("delete") || name.starts_with("remove");
         let version = present.as_i64().unwrap() + i64::from(!deletes);
         assert_eq!(
