@@ -250,6 +250,7 @@ async fn another_tenants_id_returns_the_same_bytes_as_a_random_one_in_every_root
             attacked.insert(field_name);
         }
     }
+    assert!(attacked.len() >= 10, "only {attacked:?}");
     for field in ["node", "nodes", "project", "auditLog"] {
         assert!(attacked.contains(field), "{field} was not attacked");
     }
@@ -348,7 +349,7 @@ async fn another_tenants_id_or_string_in_a_filter_finds_nothing_in_any_list() {
             );
         }
     }
-    assert!(compared > 30, "only {compared} filters were attacked");
+    assert!(compared >= 83, "only {compared} filters were attacked");
     // The same filters find the rows for the victim's own caller.
     let list = "query($f: ProjectFilter) { projects(filter: $f) { nodes { name } } }";
     let filters = [
@@ -365,7 +366,7 @@ async fn another_tenants_id_or_string_in_a_filter_finds_nothing_in_any_list() {
 async fn another_tenants_cursor_returns_the_same_bytes_as_an_invented_one_in_every_list() {
     let scene = Scene::new().await;
     let (own, theirs) = (lists(&scene.own), lists(&scene.theirs));
-    assert!(own.len() > 20, "only {} lists", own.len());
+    assert!(own.len() >= 27, "only {} lists", own.len());
     for (list, same) in own.iter().zip(&theirs) {
         let seen = scene
             .control(&same.document("$n: Int", "first: $n"), &json!({ "n": 3 }))

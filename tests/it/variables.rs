@@ -11,6 +11,14 @@ use crate::{
     samples::{Sample, World, payload_object},
 };
 
+/// Removes the version of a related row: a change of a line also writes its invoice.
+fn remove_versions(value: &mut Value) {
+    if let Value::Object(fields) = value {
+        fields.remove("version");
+        fields.remove("updatedAt");
+    }
+}
+
 #[apply(palisade_test)]
 async fn an_omitted_variable_leaves_its_field_unchanged(world: World) {
     let owner = world.tenant.owner();
@@ -25,7 +33,14 @@ async fn an_omitted_variable_leaves_its_field_unchanged(world: World) {
             model().selection(of, 1)
         );
         let read = format!("query ($id: ID!) {{ {shown} }}");
-        let before = owner.graphql(&read, json!({ "id": row })).await.data()["node"].clone();
+        let node = async || {
+            let answer = owner.graphql(&read, json!({ "id": row })).await;
+            let mut node = answer.data()["node"].clone();
+            let related = node.as_object_mut().unwrap().values_mut();
+            related.for_each(remove_versions);
+            node
+        };
+        let before = node().await;
         // All of its fields are variables, and only the id has a value.
         let (mut declared, mut given) = (vec!["$id: ID!".to_owned()], vec!["id: $id".to_owned()]);
         let fields = model().fields(mutation.input()).iter();
@@ -55,8 +70,7 @@ async fn an_omitted_variable_leaves_its_field_unchanged(world: World) {
             .unwrap();
         let payload = &answer["data"][name.as_str()];
         assert_eq!(payload["userErrors"], json!([]), "{name}: {answer}");
-        let after = owner.graphql(&read, json!({ "id": row })).await.data()["node"].clone();
-        assert_eq!(after, before, "{name}");
+        assert_eq!(node().await, before, "{name}");
         seen.insert(name);
     }
     assert!(seen.len() >= 5, "{seen:?}");

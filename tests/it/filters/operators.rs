@@ -193,6 +193,7 @@ async fn every_operator_of_every_filter_finds_exactly_its_rows(tenant: Tenant) {
     let checks = model().root_lists().map(|list| check_list(&tenant, list));
     let visited: BTreeSet<String> = join_all(checks).await.into_iter().flatten().collect();
 
+    assert!(visited.len() >= 263, "only {} operators", visited.len());
     // Computed from the schema: the operators that were not used.
     let mut left = Vec::new();
     let mut known = BTreeSet::new();
@@ -349,7 +350,7 @@ async fn and_or_and_not_combine_in_two_valued_logic(tenant: Tenant) {
     subject
         .check(
             json!({ "dueOn": { "gt": day, "lt": "2026-03-20", "isNull": false } }),
-            |row| due(row).is_some_and(|due| *due > *day && *due < *"2026-03-12"),
+            |row| due(row).is_some_and(|due| *due > *day && *due < *"2026-03-20"),
         )
         .await;
     // An operator that is null is not given.

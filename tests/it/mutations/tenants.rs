@@ -89,5 +89,5 @@ async fn another_tenants_id_anywhere_in_any_mutation_returns_the_same_as_a_rando
         assert_done(&done.answer(), sample.field);
         assert_eq!(victim.everything().await, before, "{name}");
     }
-    assert!(attacks > 40, "only {attacks} attacks");
+    assert!(attacks >= 51, "only {attacks} attacks");
 }
