@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use macro_rules_attribute::apply;
-use palisade::{entities::ENTITIES, user_error::Rule};
+use palisade::{db::write::ConstraintRule, entities::ENTITIES};
 use sqlx::PgConnection;
 
 use crate::{
@@ -31,7 +31,7 @@ async fn of_referrers(postgres: &mut PgConnection, table: &str) -> BTreeSet<Stri
     found.into_iter().collect()
 }
 
-fn named(rules: &[Rule]) -> BTreeSet<String> {
+fn named(rules: &[ConstraintRule]) -> BTreeSet<String> {
     rules
         .iter()
         .map(|rule| rule.constraint.to_owned())

@@ -12,6 +12,7 @@ mod grid;
 mod lifecycle;
 mod owners;
 mod records;
+mod statements;
 mod tenants;
 
 pub const ROLES: [UserRole; 5] = [

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use palisade::{auth::role::UserRole, entities::ENTITIES, ids::EntityId as _, user_error::Rule};
+use palisade::{
+    auth::role::UserRole, db::write::ConstraintRule, entities::ENTITIES, ids::EntityId as _,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -39,7 +41,11 @@ pub struct Slice {
     pub rejected: fn(&World) -> Vec<Rejected>,
     /// What the violations of constraints mean to a client: the table, its rules, and the rules of the
     /// references to it.
-    pub rules: &'static [(&'static str, &'static [Rule], &'static [Rule])],
+    pub rules: &'static [(
+        &'static str,
+        &'static [ConstraintRule],
+        &'static [ConstraintRule],
+    )],
     /// Constraints that no mutation can violate, each with the reason.
     pub inviolable: &'static [(&'static str, &'static str)],
     /// Values that [`Tenant::fill`] cannot derive from the catalogue: the table, the column, and an SQL
