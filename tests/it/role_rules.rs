@@ -157,8 +157,8 @@ async fn no_role_below_admin_changes_the_role_status_or_email_of_a_user(tenant: 
     // A second owner, so that the rule about the last one does not apply.
     let second = "insert into users (id, email, role, status)
                   values (app.uuid_v7(), 'second@example.com', 'OWNER', 'ACTIVE')";
-    let made = attempt(&mut tenant.begin().await.0, second.to_owned()).await;
-    assert_eq!(made, Ok(1));
+    let inserted = attempt(&mut tenant.begin().await.0, second.to_owned()).await;
+    assert_eq!(inserted, Ok(1));
     for role in ROLES {
         let me = tenant.caller(role).user.uuid();
         let mut sql = tenant.begin_as(role).await.0;
@@ -176,11 +176,11 @@ async fn no_role_below_admin_changes_the_role_status_or_email_of_a_user(tenant: 
             let expected = if manages { Ok(1) } else { refused() };
             assert_eq!(done, expected, "{}: {change}", role.as_str());
         }
-        let nobody = format!("update users set identity_id = null where id = '{me}'");
+        let without_identity = format!("update users set identity_id = null where id = '{me}'");
         assert_eq!(
-            try_out(&mut sql, nobody).await,
+            try_out(&mut sql, without_identity).await,
             refused(),
-            "{}: who signs in is not the tenant's to say",
+            "{}: a tenant cannot change an identity",
             role.as_str()
         );
         let renamed = format!("update users set display_name = 'Me' where id = '{me}'");
@@ -237,14 +237,14 @@ async fn a_commented_row_is_deleted_only_with_comments_that_its_deleter_may_dele
         for (table, column, may_delete) in subjects {
             let mut owner = tenant.begin().await.0;
             let (subject, comment) = (Uuid::now_v7(), Uuid::now_v7());
-            for made in [
+            for insert in [
                 new_subject(table, subject),
                 format!(
                     "insert into comments (id, author_id, {column}, body)
                  values ('{comment}', app.user_id(), '{subject}', 'of the owner')"
                 ),
             ] {
-                assert_eq!(attempt(&mut owner, made).await, Ok(1), "{table}");
+                assert_eq!(attempt(&mut owner, insert).await, Ok(1), "{table}");
             }
             let mut sql = tenant.begin_as(role).await.0;
             let delete = format!("delete from {table} where id = '{subject}'");

@@ -19,7 +19,7 @@ use crate::{
 struct Redaction<'a> {
     input: &'a str,
     started: DateTime<Utc>,
-    made: HashMap<Uuid, usize>,
+    new_ids: HashMap<Uuid, usize>,
 }
 
 impl Redaction<'_> {
@@ -35,8 +35,8 @@ impl Redaction<'_> {
                 let is_now = |time: DateTime<Utc>| time >= self.started;
                 if let Ok(uuid) = uuid.parse::<Uuid>() {
                     if !self.input.contains(&uuid.simple().to_string()) {
-                        let next = self.made.len();
-                        let known = *self.made.entry(uuid).or_insert(next);
+                        let next = self.new_ids.len();
+                        let known = *self.new_ids.entry(uuid).or_insert(next);
                         *text = format!("[id {known}]");
                     }
                 } else if text.parse().is_ok_and(is_now) {
@@ -61,12 +61,12 @@ async fn a_dry_run_of_any_mutation_returns_what_the_real_one_returns_and_changes
         let (input, request) = ((sample.input)(&rows), Uuid::now_v7());
         let (text, started) = (input.to_string(), std::time::SystemTime::now().into());
         let redacted = |mut body: Value| {
-            let made = HashMap::new();
+            let new_ids = HashMap::new();
             let input = &text;
             Redaction {
                 input,
                 started,
-                made,
+                new_ids,
             }
             .redact(&mut body);
             body

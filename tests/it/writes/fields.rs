@@ -4,7 +4,7 @@ use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 
-use super::Life;
+use super::Lifecycle;
 use crate::{
     create::{self, read},
     harness::{Tenant, palisade_test},
@@ -12,13 +12,13 @@ use crate::{
 
 #[apply(palisade_test)]
 async fn organizations_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
-    let life = Life {
+    let lifecycle = Lifecycle {
         root: "organization",
         object: "organization",
         selection: "name slug status",
         create: "createOrganization",
         input: json!({ "name": "Acme GmbH & Co. KG" }),
-        made: json!({ "name": "Acme GmbH & Co. KG", "slug": "acme-gmbh-co-kg", "status": "ACTIVE" }),
+        created: json!({ "name": "Acme GmbH & Co. KG", "slug": "acme-gmbh-co-kg", "status": "ACTIVE" }),
         update: "updateOrganization",
         changes: vec![
             (json!({ "name": "Acme" }), json!({ "name": "Acme" })),
@@ -30,7 +30,7 @@ async fn organizations_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
         ],
         fixed: &["name", "slug"],
     };
-    life.lead(acme.owner()).await;
+    lifecycle.check(acme.owner()).await;
     let given = json!({ "name": "Acme", "slug": "given" });
     let payload = acme
         .owner()
@@ -47,13 +47,13 @@ async fn projects_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
         create::organization(caller).await,
     );
     let (member, owner) = (caller.user.to_string(), acme.owner().user.to_string());
-    let life = Life {
+    let lifecycle = Lifecycle {
         root: "project",
         object: "project",
         selection: "name description status dueOn organization { id } owner { id }",
         create: "createProject",
         input: json!({ "name": "Apollo", "organizationId": one }),
-        made: json!({
+        created: json!({
             "name": "Apollo", "description": null, "status": "PLANNED", "dueOn": null,
             "organization": { "id": one }, "owner": { "id": member },
         }),
@@ -83,7 +83,7 @@ async fn projects_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
         ],
         fixed: &["name", "organizationId", "ownerId", "status"],
     };
-    life.lead(caller).await;
+    lifecycle.check(caller).await;
     let given = json!({
         "name": "Apollo", "organizationId": one, "ownerId": owner, "description": "d",
         "status": "COMPLETED", "dueOn": "2000-02-29",
@@ -99,7 +99,7 @@ async fn projects_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
 
 #[apply(palisade_test)]
 async fn products_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
-    let life = Life {
+    let lifecycle = Lifecycle {
         root: "product",
         object: "product",
         selection: "asin title status price { amount currencyCode }",
@@ -108,7 +108,7 @@ async fn products_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
             "asin": "B000000001", "title": "Rocket",
             "price": { "amount": "19.99", "currencyCode": "EUR" },
         }),
-        made: json!({
+        created: json!({
             "asin": "B000000001", "title": "Rocket", "status": "ACTIVE",
             "price": { "amount": "19.99", "currencyCode": "EUR" },
         }),
@@ -127,7 +127,7 @@ async fn products_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
         ],
         fixed: &["asin"],
     };
-    life.lead(acme.owner()).await;
+    lifecycle.check(acme.owner()).await;
     let bare = json!({ "asin": "B000000003" });
     let selection = "product { title price { amount } }";
     let payload = acme
@@ -145,14 +145,14 @@ async fn drafts_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
         create::organization(caller).await,
     );
     let project = create::project(caller, &one).await;
-    let life = Life {
+    let lifecycle = Lifecycle {
         root: "invoice",
         object: "invoice",
         selection: "number status currencyCode issuedOn dueOn organization { id } project { id }
                     total { amount currencyCode }",
         create: "createInvoice",
         input: json!({ "organizationId": one, "currencyCode": "EUR" }),
-        made: json!({
+        created: json!({
             "number": null, "status": "DRAFT", "currencyCode": "EUR", "issuedOn": null,
             "dueOn": null, "organization": { "id": one }, "project": null,
             "total": { "amount": "0.00", "currencyCode": "EUR" },
@@ -174,7 +174,7 @@ async fn drafts_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
         ],
         fixed: &["organizationId"],
     };
-    life.lead(caller).await;
+    lifecycle.check(caller).await;
 }
 
 #[apply(palisade_test)]
@@ -183,7 +183,7 @@ async fn lines_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
     let organization = create::organization(caller).await;
     let (one, two) = (create::product(caller).await, create::product(caller).await);
     let invoice = create::draft(caller, &organization, &["1.00"]).await;
-    let life = Life {
+    let lifecycle = Lifecycle {
         root: "invoiceLineItem",
         object: "lineItem",
         selection: "position description quantity taxRate unitPrice { amount currencyCode }
@@ -193,7 +193,7 @@ async fn lines_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
             "invoiceId": invoice, "description": "Work", "quantity": "2.5", "unitPrice": "3.33",
             "taxRate": "0.19", "productId": one,
         }),
-        made: json!({
+        created: json!({
             "position": 2, "description": "Work", "quantity": "2.5000", "taxRate": "0.1900",
             "unitPrice": { "amount": "3.33", "currencyCode": "EUR" },
             "amount": { "amount": "8.33", "currencyCode": "EUR" },
@@ -225,7 +225,7 @@ async fn lines_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
         ],
         fixed: &["description", "quantity", "unitPrice"],
     };
-    life.lead(caller).await;
+    lifecycle.check(caller).await;
 }
 
 #[apply(palisade_test)]

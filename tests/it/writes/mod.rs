@@ -13,21 +13,21 @@ use crate::{
 };
 
 /// How an object is created and changed, with what is stored after each step.
-struct Life {
+struct Lifecycle {
     root: &'static str,
     object: &'static str,
     selection: &'static str,
     create: &'static str,
     input: Value,
-    made: Value,
+    created: Value,
     update: &'static str,
     changes: Vec<(Value, Value)>,
     /// The fields that cannot be cleared.
     fixed: &'static [&'static str],
 }
 
-impl Life {
-    async fn lead(self, caller: &Caller) {
+impl Lifecycle {
+    async fn check(self, caller: &Caller) {
         let Self {
             root,
             object,
@@ -39,19 +39,23 @@ impl Life {
         let of_payload = format!("{object} {{ {selection} }}");
         let payload = caller.mutate_ok(create, self.input, &of_payload).await;
         let mut stored = payload[object].clone();
-        assert_eq!(without(&stored, &["id", "version"]), self.made, "{create}");
+        assert_eq!(
+            without(&stored, &["id", "version"]),
+            self.created,
+            "{create}"
+        );
         let id = stored["id"].as_str().unwrap().to_owned();
         assert_eq!(read(caller, root, &id, &selection).await, stored);
 
         for (mut input, effect) in self.changes {
-            let told = input.clone();
+            let given = input.clone();
             input["id"] = json!(id);
             let payload = caller.mutate_ok(update, input, &of_payload).await;
             stored["version"] = json!(stored["version"].as_i64().unwrap() + 1);
             for (field, value) in effect.as_object().unwrap() {
                 stored[field] = value.clone();
             }
-            assert_eq!(payload[object], stored, "{update} {told}");
+            assert_eq!(payload[object], stored, "{update} {given}");
             assert_eq!(read(caller, root, &id, &selection).await, stored);
         }
 
