@@ -565,3 +565,51 @@ macro_rules! list_type {
     };
 }
 pub(crate) use list_type;
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::{InputType as _, value};
+
+    use super::*;
+
+    fn boolean(input: async_graphql::Value) -> Vec<Filter> {
+        let filter = BooleanFilter::parse(Some(input)).unwrap();
+        filter.on("is_billable").unwrap()
+    }
+
+    fn compares(comparison: Comparison, value: bool) -> Filter {
+        Filter::Compare("is_billable", comparison, Value::Bool(value))
+    }
+
+    #[test]
+    fn a_boolean_filter_compares_with_each_operator_that_is_given() {
+        for given in [true, false] {
+            let expected = compares(Comparison::Eq, given);
+            assert_eq!(boolean(value!({ "eq": given })), [expected]);
+            let expected = compares(Comparison::Ne, given);
+            assert_eq!(boolean(value!({ "ne": given })), [expected]);
+            let expected = Filter::Null("is_billable", given);
+            assert_eq!(boolean(value!({ "isNull": given })), [expected]);
+        }
+        let all = boolean(value!({ "isNull": false, "ne": true, "eq": false }));
+        let expected = [
+            compares(Comparison::Eq, false),
+            compares(Comparison::Ne, true),
+            Filter::Null("is_billable", false),
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_boolean_filter_without_an_operator_compares_nothing() {
+        assert_eq!(boolean(value!({})), []);
+        assert_eq!(boolean(value!({ "eq": null, "isNull": null })), []);
+    }
+
+    #[test]
+    fn a_boolean_filter_rejects_values_that_are_not_booleans() {
+        for input in [value!({ "eq": "true" }), value!({ "ne": 1 })] {
+            assert!(BooleanFilter::parse(Some(input)).is_err());
+        }
+    }
+}

@@ -1,5 +1,5 @@
-//! The seals of the audit log: who makes them, and that `palisade audit verify` finds what was done
-//! behind the service's back.
+//! The seals of the audit log: who creates them, and that `palisade audit verify` detects changes that
+//! bypassed the service.
 
 mod sealing;
 mod verify;

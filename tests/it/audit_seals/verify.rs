@@ -79,7 +79,7 @@ impl Tampered {
         .await;
     }
 
-    /// Inserts a row with a right hash, so old; answers its id.
+    /// Inserts a row of this age with the correct hash; returns its id.
     async fn insert(&mut self, age: &str) -> Uuid {
         let id = Uuid::now_v7();
         let copy = insert_copy("audit_logs", &json!({ "id": id })).replace(
@@ -111,7 +111,7 @@ impl Tampered {
 }
 
 #[apply(palisade_test)]
-async fn an_intact_log_is_said_to_be_intact(tenant: Tenant) {
+async fn an_intact_log_is_reported_as_intact(tenant: Tenant) {
     let none = verify(&tenant, &[]).await.success();
     assert_eq!(
         none,
@@ -143,7 +143,7 @@ async fn an_intact_log_is_said_to_be_intact(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn each_tampering_is_found_and_named() {
+async fn each_tampering_is_detected_and_named() {
     let changed = "changed SEALED: its content is not that of its hash";
     let cases: [(&str, &[&str]); 12] = [
         (
@@ -220,7 +220,7 @@ async fn each_tampering_is_found_and_named() {
 }
 
 #[apply(palisade_test)]
-async fn a_removed_seal_is_found_by_the_next_and_by_its_rows() {
+async fn a_removed_seal_is_detected_by_the_next_seal_and_by_its_rows() {
     let mut log = Tampered::new().await;
     log.tamper(
         "delete from audit_seal_entries where tenant_id = $own and seal_number = 1;
@@ -238,7 +238,7 @@ async fn a_removed_seal_is_found_by_the_next_and_by_its_rows() {
         "{found:?}"
     );
 
-    // The last one leaves no gap behind it; its rows tell.
+    // A removed last seal leaves no gap; its rows reveal it.
     let mut log = Tampered::new().await;
     log.tamper(
         "delete from audit_seal_entries where tenant_id = $own and seal_number = 2;
@@ -251,7 +251,7 @@ async fn a_removed_seal_is_found_by_the_next_and_by_its_rows() {
 }
 
 #[apply(palisade_test)]
-async fn an_inserted_row_is_found_unless_it_claims_to_be_new_and_was_announced() {
+async fn an_inserted_row_is_detected_unless_it_claims_to_be_new_and_was_announced() {
     let mut log = Tampered::new().await;
     let row = log.insert("0 s").await;
     let unannounced = format!(
@@ -275,7 +275,7 @@ async fn an_inserted_row_is_found_unless_it_claims_to_be_new_and_was_announced()
     assert_eq!(seal(&mut service).await, Some(1), "the row of the service");
     assert_eq!(log.found().await, [late.as_str()]);
 
-    // Whoever makes the database seal it nevertheless.
+    // An attacker who makes the database seal it nevertheless.
     log.tamper("update audit_seals set latest = latest - interval '9 days' where tenant_id = $own")
         .await;
     assert_eq!(seal(&mut service).await, Some(1));
@@ -290,7 +290,7 @@ async fn an_inserted_row_is_found_unless_it_claims_to_be_new_and_was_announced()
     );
     assert_eq!(log.found().await, [sealed_late]);
 
-    // What nothing can tell from a change that was made by hand as well.
+    // This cannot be distinguished from a manual change.
     let mut log = Tampered::new().await;
     let row = log.insert("0 s").await;
     log.announce(row).await;
@@ -309,7 +309,7 @@ async fn a_row_without_a_hash_cannot_be_inserted() {
 }
 
 #[apply(palisade_test)]
-async fn what_was_removed_together_with_its_announcement_is_not_found() {
+async fn an_entry_that_was_removed_with_its_announcement_is_not_detected() {
     let mut log = Tampered::new().await;
     log.tamper(
         "delete from audit_logs where id = $unsealed;
@@ -324,7 +324,7 @@ async fn what_was_removed_together_with_its_announcement_is_not_found() {
 }
 
 #[apply(palisade_test)]
-async fn a_history_that_was_made_anew_is_found_by_a_head_that_was_noted() {
+async fn a_rewritten_history_is_detected_with_a_recorded_head() {
     let mut log = Tampered::new().await;
     let noted = head(&verify(&log.tenant, &[]).await.success()).to_owned();
     log.tamper(
@@ -354,7 +354,7 @@ async fn a_history_that_was_made_anew_is_found_by_a_head_that_was_noted() {
 }
 
 #[apply(palisade_test)]
-async fn verify_says_what_it_cannot_use(tenant: Tenant) {
+async fn verify_reports_what_it_cannot_use(tenant: Tenant) {
     let unusable = verify(&tenant, &["--expect-head", "cafe"]).await;
     assert_eq!(unusable.code, Some(2), "{unusable:?}");
     let without = run_to_exit(palisade(&["audit", "verify"])).await;

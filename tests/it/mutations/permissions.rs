@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
-use super::{ROLES, samples::samples};
+use super::ROLES;
 use crate::{
-    cross_tenant::array,
-    harness::{Tenant, palisade_test},
-    lists::Shape,
+    harness::{Tenant, model, palisade_test},
+    samples::samples,
 };
 
 /// The grid: what each role gets from each mutation.
@@ -57,8 +56,7 @@ fn grid() -> BTreeMap<String, BTreeSet<&'static str>> {
 
 /// The roles that have each permission, by the API.
 async fn holders(tenant: &Tenant) -> BTreeMap<String, BTreeSet<&'static str>> {
-    let shape = Shape::of(tenant.owner()).await;
-    let permissions = shape.named("Permission").values.iter();
+    let permissions = model().named("Permission").values.iter();
     let mut holders: BTreeMap<String, BTreeSet<&'static str>> = permissions
         .map(|permission| (permission.clone(), BTreeSet::new()))
         .collect();
@@ -67,7 +65,7 @@ async fn holders(tenant: &Tenant) -> BTreeMap<String, BTreeSet<&'static str>> {
             .caller(role)
             .query("{ viewer { permissions } }")
             .await;
-        for permission in array(&answer.data()["viewer"]["permissions"]) {
+        for permission in answer.data()["viewer"]["permissions"].as_array().unwrap() {
             let roles = holders.get_mut(permission.as_str().unwrap()).unwrap();
             roles.insert(role.as_str());
         }

@@ -7,12 +7,11 @@ use palisade::auth::role::UserRole;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{
-    document,
+use super::document;
+use crate::{
+    harness::{TRACE, Tenant, TenantTable, TestApp, palisade_test, tenant_tables},
     samples::{Rows, samples},
-    tenant_and_schema,
 };
-use crate::harness::{TRACE, TenantTable, TestApp, palisade_test, tenant_tables};
 
 /// The statements that read no table of a tenant, each by a part of its text, with the reason.
 const WITHOUT_TENANT: [(&str, &str); 1] = [("from currencies", "all tenants share the currencies")];
@@ -85,15 +84,14 @@ async fn tables() -> Vec<TenantTable> {
 }
 
 #[apply(palisade_test)]
-async fn every_statement_of_every_mutation_names_its_tenant() {
+async fn every_statement_of_every_mutation_names_its_tenant(tenant: Tenant) {
     let tables = tables().await;
-    let (tenant, schema) = tenant_and_schema().await;
     let mut sql = tenant.begin().await;
     let mut seen = BTreeSet::new();
     for sample in samples() {
         let name = sample.name();
-        let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
-        let document = document(&schema, sample.field);
+        let rows = Rows::insert(&tenant, &mut sql, UserRole::Owner).await;
+        let document = document(sample.field);
         let variables = json!({ "input": (sample.input)(&rows) });
         // The second request repeats a change that was made, so most are rejected: then the service looks
         // for the reason.
