@@ -3,10 +3,10 @@
 use async_graphql::{Enum, SimpleObject};
 use serde::{Deserialize, Serialize};
 
-/// The kind of a user error.
+/// The code of an error of a mutation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, Serialize, Deserialize)]
 pub enum UserErrorCode {
-    /// A value is missing, or is empty or blank where it must not be.
+    /// A required value is missing, empty or blank.
     Required,
     /// A value is malformed.
     Invalid,
@@ -16,31 +16,32 @@ pub enum UserErrorCode {
     TooSmall,
     /// A number is too large.
     TooLarge,
-    /// The object does not exist, or the caller may not see it.
+    /// The object does not exist in the caller's tenant.
     NotFound,
     /// Another object of the tenant already has this value.
     AlreadyExists,
-    /// The object has changed since the version in `ifVersion`. The payload contains the current version.
+    /// The object has changed since the version in `ifVersion`. The payload has the current object.
     Conflict,
     /// The caller's role does not allow the change.
     Forbidden,
-    /// The state of the object does not allow the change.
+    /// The object is in a state that does not allow the mutation.
     InvalidState,
-    /// The request exceeds a limit on its size.
+    /// The input has more rows than one mutation may process.
     LimitReached,
-    /// The idempotency key was used for another request.
+    /// The idempotency key was used with another input.
     IdempotencyMismatch,
 }
 
-/// An expected failure of a mutation. A root field that reports one has changed nothing.
+/// An expected error of a mutation, such as an invalid value. A mutation that returns one in its payload has
+/// written nothing.
 #[derive(Clone, Debug, PartialEq, Eq, SimpleObject, Serialize, Deserialize)]
 pub struct UserError {
-    /// The kind of the failure, for programs.
+    /// The code of the error, for programs.
     pub code: UserErrorCode,
-    /// The path of the input field in the arguments, such as `["input", "name"]`; null if the failure
-    /// concerns no single field.
+    /// The path of the input field in the arguments, such as `["input", "name"]`. Null if the error concerns no
+    /// single field.
     pub field: Option<Vec<String>>,
-    /// A description of the failure, for people. It may change: do not compare it.
+    /// A message for people. It may change: programs should compare `code`.
     pub message: String,
 }
 

@@ -8,14 +8,14 @@ use crate::{
     graphql::{context::ContextExt as _, object::Objects, scalars::CurrencyCode},
 };
 
-/// A currency (ISO 4217).
+/// A currency of ISO 4217.
 #[derive(Clone, Debug, SimpleObject, sqlx::FromRow)]
 pub struct Currency {
-    /// The code.
+    /// The three-letter ISO 4217 code.
     pub code: CurrencyCode,
-    /// The name in English.
+    /// The English name of the currency.
     pub name: String,
-    /// Digits after the decimal point.
+    /// The number of decimal places of an amount.
     pub minor_digits: i32,
 }
 
@@ -30,7 +30,7 @@ pub struct CurrencyQueries;
 
 #[async_graphql::Object]
 impl CurrencyQueries {
-    /// Every currency that amounts can have, by code.
+    /// The supported currencies, sorted by code.
     async fn currencies(&self, ctx: &Context<'_>) -> Result<Objects<Currency>> {
         Ok(shared::all::<Currency>(ctx.tx())
             .await?

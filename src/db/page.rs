@@ -25,7 +25,7 @@ use super::{
     load::LoadKey,
     statement::Statement,
 };
-use crate::{error::Result, ids::EntityId};
+use crate::{auth::role::UserRole, error::Result, ids::EntityId};
 
 /// The number of rows of a page if the client gives no size.
 pub const DEFAULT_PAGE_SIZE: u32 = 20;
@@ -36,6 +36,10 @@ pub const MAX_COUNT: u32 = 10_000;
 
 /// A row type that can be in a list, with the values by which it can be sorted.
 pub trait Sortable: Entity + Debug {
+    /// The roles that may read rows of this type; `None` if every role may. The policies of the database decide;
+    /// a test compares the two.
+    const READABLE_BY: Option<&'static [UserRole]> = None;
+
     /// The value of a column of the sort order; `None` for null.
     fn sort_value(&self, column: &'static str) -> Option<Value>;
 }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 pub use sea_query::Value;
-use sea_query::{DynIden, Expr, ExprTrait as _, Func, IntoIden as _, LockType, Query};
+use sea_query::{DynIden, Expr, ExprTrait as _, Func, IntoIden as _, LockType, OnConflict, Query};
 use uuid::Uuid;
 
 pub use super::write_error::{ConstraintRule, WriteError};
@@ -68,7 +68,30 @@ impl<E: Writable> Insert<E> {
     }
 
     /// Inserts the row.
-    pub async fn run(mut self, tx: &TenantTx) -> WriteResult<E> {
+    pub async fn run(self, tx: &TenantTx) -> WriteResult<E> {
+        let row = self.insert(tx, None).await?;
+        let no_row = || Error::Internal(format!("{}: no row was inserted", E::TABLE).into());
+        Ok(row.ok_or_else(no_row)?)
+    }
+
+    /// Inserts the row, unless another row of the tenant has the same value in `unique`, a column that is unique
+    /// within the tenant. Returns `None` if one has: the transaction goes on as if nothing had happened.
+    pub async fn run_unless_taken(
+        self,
+        tx: &TenantTx,
+        unique: &'static str,
+    ) -> Result<Option<E>, WriteError<E>> {
+        let conflict = OnConflict::columns([E::TENANT_COLUMN, unique])
+            .do_nothing()
+            .to_owned();
+        self.insert(tx, Some(conflict)).await
+    }
+
+    async fn insert(
+        mut self,
+        tx: &TenantTx,
+        conflict: Option<OnConflict>,
+    ) -> Result<Option<E>, WriteError<E>> {
         self.values.set("id", Expr::val(self.id.uuid()));
         self.values
             .set(E::TENANT_COLUMN, Expr::val(tx.tenant_uuid()));
@@ -79,12 +102,12 @@ impl<E: Writable> Insert<E> {
             .values(self.values.values)
             .map_err(|error| Error::Internal(error.to_string().into()))?
             .returning(Query::returning().columns(E::COLUMNS.iter().copied()));
+        if let Some(conflict) = conflict {
+            query.on_conflict(conflict);
+        }
         let row = tx.fetch_optional(Statement::build(&query)).await;
         let row = row.map_err(|error| WriteError::from_statement(error, E::RULES))?;
-        row.map_or_else(
-            || Err(Error::Internal(format!("{}: no row was inserted", E::TABLE).into()).into()),
-            |row| Ok(E::read(&row)?),
-        )
+        Ok(row.map(|row| E::read(&row)).transpose()?)
     }
 }
 
@@ -304,6 +327,23 @@ pub async fn referred_to<E: Entity>(
     let rows = tx.fetch_all(Statement::build(&query)).await?;
     let parents = rows.iter().map(|row| sqlx::Row::try_get(row, 0));
     Ok(parents.collect::<sqlx::Result<_>>()?)
+}
+
+/// Returns those of the values that rows of the type already have in a column.
+pub async fn taken<E: Entity>(
+    tx: &TenantTx,
+    column: &'static str,
+    values: Vec<String>,
+) -> Result<HashSet<String>> {
+    let mut query = Query::select();
+    query
+        .column(column)
+        .from(E::TABLE)
+        .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
+        .and_where(filter::any(column, filter::Value::Texts(values)));
+    let rows = tx.fetch_all(Statement::build(&query)).await?;
+    let values = rows.iter().map(|row| sqlx::Row::try_get(row, 0));
+    Ok(values.collect::<sqlx::Result<_>>()?)
 }
 
 /// Returns the row with this id.

@@ -1,8 +1,8 @@
-//! Demo tenants: the same data for the same numbers, written as a tenant would write it.
+//! Demo tenants. The same amounts always give the same data.
 //!
-//! Tenants and their people are made by the admin plane. Everything in them goes through tenant
-//! transactions as `palisade_app`, in bulk, by users whose roles allow it; so the audit log tells a
-//! story that really happened.
+//! `palisade_admin` creates the tenants and their users. All other rows are written in bulk by tenant
+//! transactions as `palisade_app`, each by a user whose role allows it. The audit log therefore
+//! records real changes.
 
 mod content;
 
@@ -31,22 +31,22 @@ use crate::{
 
 use content::TenantContent;
 
-/// How much to make.
+/// The amounts of demo data.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Amounts {
-    /// Tenants; those that are there already are left alone.
+    /// Number of tenants. Existing tenants are not changed.
     #[arg(long, env = "PALISADE_DEMO_TENANTS", default_value_t = 3, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub tenants: u32,
-    /// Projects of each tenant.
+    /// Number of projects per tenant.
     #[arg(long, env = "PALISADE_DEMO_PROJECTS", default_value_t = 24, value_name = "N",
           value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub projects: u32,
-    /// Invoices of each project.
+    /// Number of invoices per project.
     #[arg(long, env = "PALISADE_DEMO_INVOICES", default_value_t = 6, value_name = "N",
           value_parser = clap::value_parser!(u32).range(0..=1_000))]
     pub invoices: u32,
-    /// Entries of each project's audit log, or as many as making its content takes if that is more.
+    /// Number of audit log entries per project. It is higher if the content alone needs more entries.
     #[arg(long, env = "PALISADE_DEMO_AUDIT_LOGS", default_value_t = 40, value_name = "N",
           value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub audit_logs: u32,
@@ -63,7 +63,7 @@ impl Default for Amounts {
     }
 }
 
-/// The slug of each of the first tenants, with the address of its owner.
+/// The slug and the owner's email address of each of the first tenants.
 pub fn owners(tenants: u32) -> impl Iterator<Item = (String, String)> {
     (0..tenants).map(|number| {
         let (tenant, members) = content::tenant(number);
@@ -71,9 +71,9 @@ pub fn owners(tenants: u32) -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Fills in the tenants that are missing, and answers how many those were. A tenant is filled before
-/// the next is made; one that an interrupted run left half filled stays as it is.
-pub async fn fill(
+/// Creates the tenants that do not exist yet, and returns their number. A tenant is complete before the
+/// next one is created. If a run is interrupted, the next run does not complete its last tenant.
+pub async fn create_tenants(
     db: &TenantDb,
     admin: &mut AdminDb,
     amounts: Amounts,
@@ -88,38 +88,38 @@ pub async fn fill(
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} tenants, {eta} left") {
         progress.set_style(style);
     }
-    let mut made = 0;
+    let mut created = 0;
     for number in 0..amounts.tenants {
         let (tenant, members) = content::tenant(number);
         if admin.create_tenant(&tenant, &members).await? {
-            made += 1;
-            Writer {
+            created += 1;
+            TenantWriter {
                 db,
                 tenant: &tenant,
                 members: &members,
             }
-            .fill(number, amounts)
+            .write(number, amounts)
             .await?;
         }
         progress.inc(1);
     }
     progress.finish_and_clear();
-    Ok(made)
+    Ok(created)
 }
 
-/// Most rows of one statement: it must end well within the role's statement timeout.
-const CHUNK: usize = 2_000;
+/// The largest number of rows in one statement. It must run well within the role's statement timeout.
+const MAX_ROWS: usize = 2_000;
 
-/// Writes one tenant's rows.
-struct Writer<'t> {
+/// Writes the rows of one tenant.
+struct TenantWriter<'t> {
     db: &'t TenantDb,
     tenant: &'t NewTenant,
     members: &'t [NewMember],
 }
 
-impl Writer<'_> {
-    /// A transaction of one of the tenant's people.
-    fn act_as(&self, member: &NewMember) -> TenantTx {
+impl TenantWriter<'_> {
+    /// A transaction of one of the tenant's users.
+    fn transaction_of(&self, member: &NewMember) -> TenantTx {
         let context = TenantContext {
             tenant: self.tenant.id,
             user: Some(member.user),
@@ -133,28 +133,29 @@ impl Writer<'_> {
         )
     }
 
-    fn somebody(&self, role: UserRole) -> &NewMember {
+    /// A user with this role, else the owner.
+    fn member_with(&self, role: UserRole) -> &NewMember {
         self.members
             .iter()
             .find(|member| member.role == role)
             .unwrap_or(&self.members[0])
     }
 
-    async fn fill(&self, number: u32, amounts: Amounts) -> Result<()> {
+    async fn write(&self, number: u32, amounts: Amounts) -> Result<()> {
         let content = TenantContent::new(number, self.members, amounts);
 
-        let tx = self.act_as(self.somebody(UserRole::Owner));
+        let tx = self.transaction_of(self.member_with(UserRole::Owner));
         self.organizations(&tx, &content).await?;
         self.products(&tx, &content).await?;
-        for projects in content.projects.chunks(CHUNK) {
+        for projects in content.projects.chunks(MAX_ROWS) {
             self.projects(&tx, projects).await?;
         }
         tx.commit().await?;
 
-        for invoices in content.invoices.chunks(CHUNK) {
-            let tx = self.act_as(self.somebody(UserRole::Billing));
+        for invoices in content.invoices.chunks(MAX_ROWS) {
+            let tx = self.transaction_of(self.member_with(UserRole::Billing));
             self.invoices(&tx, invoices).await?;
-            for lines in content.lines_of(invoices).chunks(CHUNK) {
+            for lines in content.lines_of(invoices).chunks(MAX_ROWS) {
                 self.lines(&tx, lines).await?;
             }
             self.finish_invoices(&tx, invoices).await?;
@@ -162,8 +163,8 @@ impl Writer<'_> {
         }
 
         for (author, comments) in content.comments_by_author() {
-            let tx = self.act_as(author);
-            for comments in comments.chunks(CHUNK) {
+            let tx = self.transaction_of(author);
+            for comments in comments.chunks(MAX_ROWS) {
                 self.comments(&tx, comments).await?;
             }
             tx.commit().await?;
@@ -177,15 +178,15 @@ impl Writer<'_> {
             .unwrap_or_default();
         for round in 0..rounds {
             let editors = [UserRole::Member, UserRole::Admin, UserRole::Owner];
-            let editor = self.somebody(editors[round as usize % editors.len()]);
+            let editor = self.member_with(editors[round as usize % editors.len()]);
             let projects: Vec<_> = content
                 .projects
                 .iter()
                 .filter(|project| round < project.edits)
                 .collect();
-            for projects in projects.chunks(CHUNK) {
-                let tx = self.act_as(editor);
-                self.edit(&tx, projects, round).await?;
+            for projects in projects.chunks(MAX_ROWS) {
+                let tx = self.transaction_of(editor);
+                self.edit_descriptions(&tx, projects, round).await?;
                 tx.commit().await?;
             }
         }
@@ -256,7 +257,7 @@ impl Writer<'_> {
         expect_written(inserted.await)
     }
 
-    /// Issues the invoices that do not stay drafts, in order, then settles some of them. The database
+    /// Issues the invoices that do not stay drafts, in order, then marks some as paid or void. The database
     /// computes the totals and the numbers.
     async fn finish_invoices(&self, tx: &TenantTx, rows: &[content::Invoice]) -> Result<()> {
         let status = |row: &content::Invoice| match row.issued_on {
@@ -289,8 +290,13 @@ impl Writer<'_> {
         expect_written(inserted.await)
     }
 
-    /// One round of progress: each description says how far its project is.
-    async fn edit(&self, tx: &TenantTx, rows: &[&content::Project], round: u32) -> Result<()> {
+    /// One round of edits: each project's description gets its next milestone.
+    async fn edit_descriptions(
+        &self,
+        tx: &TenantTx,
+        rows: &[&content::Project],
+        round: u32,
+    ) -> Result<()> {
         UpdateMany::<Project, _>::new(rows, |row| row.id.uuid())
             .column("description", |row| row.description(round))
             .run(tx)

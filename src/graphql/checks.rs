@@ -6,7 +6,7 @@
 
 use async_graphql::MaybeUndefined;
 
-use super::scalars::{AmountError, MoneyInput};
+use super::scalars::{AmountError, CurrencyCode, MoneyInput, UNSUPPORTED_CURRENCY};
 use crate::{
     db::write_error::WriteError,
     user_error::{UserError, UserErrorCode},
@@ -83,6 +83,14 @@ impl Checks {
         amount
             .inspect_err(|error| self.require(false, error.code(), field, error.to_string()))
             .ok()
+    }
+
+    /// Checks that a currency is supported. Returns whether it is.
+    pub fn currency(&mut self, field: &str, currency: &CurrencyCode) -> bool {
+        let is_supported = currency.is_supported();
+        let code = AmountError::UnknownCurrency.code();
+        self.require(is_supported, code, field, UNSUPPORTED_CURRENCY);
+        is_supported
     }
 
     /// Checks an amount of money. Returns it in minor units.

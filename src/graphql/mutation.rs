@@ -71,10 +71,10 @@ macro_rules! payload {
             $(#[$doc])*
             #[derive(Debug, async_graphql::SimpleObject)]
             pub struct $name {
-                /// The object as it is now; null if the mutation failed. After a CONFLICT it is the
-                /// version that is in the way.
+                /// The object after the mutation, or as it was before a deletion. Null if the mutation failed.
+                /// After CONFLICT, the current object.
                 pub $field: Option<$crate::graphql::object::Object<$row>>,
-                /// Why nothing was written; empty if the mutation succeeded.
+                /// The errors of the mutation. If there are any, nothing was written.
                 pub user_errors: $crate::graphql::object::Objects<$crate::user_error::UserError>,
             }
 
@@ -98,9 +98,10 @@ macro_rules! targets {
             $(#[$doc])*
             #[derive(Debug, async_graphql::InputObject)]
             pub struct $name {
-                /// Its id.
+                /// The ID of the object.
                 pub id: $id,
-                /// Only if it still has this version; otherwise CONFLICT.
+                /// The version that the client last read. If the object has changed since, nothing is written
+                /// and the error CONFLICT is returned.
                 pub if_version: Option<i32>,
             }
         )+

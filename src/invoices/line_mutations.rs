@@ -1,7 +1,7 @@
-//! What changes the lines of a draft.
+//! The mutations of the lines of a draft.
 //!
-//! Each of these takes the invoice first: nobody issues it or changes its lines meanwhile, and two that
-//! change lines of one invoice never wait for each other in a circle.
+//! Each of them locks the invoice first. So no other transaction issues it or changes its lines meanwhile, and
+//! two mutations of lines of one invoice cannot deadlock.
 
 use async_graphql::{Context, InputObject, MaybeUndefined};
 use rust_decimal::RoundingStrategy;
@@ -36,12 +36,12 @@ use crate::{
     user_error::UserErrorCode,
 };
 
-/// Most characters of a description.
-const DESCRIPTION: usize = 500;
-/// Digits behind the point of a quantity and of a tax rate.
-const SCALE: u32 = 4;
-/// A quantity is smaller than this: ten digits before the point.
-const QUANTITY: i64 = 10_000_000_000;
+/// The most characters of a description.
+const MAX_DESCRIPTION_LENGTH: usize = 500;
+/// The most decimal places of a quantity and of a tax rate.
+const MAX_DECIMAL_PLACES: u32 = 4;
+/// The absolute value of a quantity is less than this: ten digits before the decimal point.
+const QUANTITY_LIMIT: i64 = 10_000_000_000;
 
 impl Writable for InvoiceLineItem {
     const RULES: &'static [ConstraintRule] = &[
@@ -55,82 +55,74 @@ impl Writable for InvoiceLineItem {
             "invoice_line_items_description_length",
             UserErrorCode::Invalid,
             "description",
-            "has 1 to 500 characters",
+            "must have 1 to 500 characters",
         ),
         ConstraintRule::new(
             "invoice_line_items_tax_rate_range",
             UserErrorCode::Invalid,
             "taxRate",
-            "is not between 0 and 1",
+            "must be between 0 and 1",
         ),
     ];
 }
 
-/// A line of an invoice.
+/// A line to create on an invoice.
 #[derive(Debug, InputObject)]
 pub struct InvoiceLineItemInput {
-    /// What is billed; 1 to 500 characters.
+    /// A description of what is billed; 1 to 500 characters.
     pub description: String,
-    /// The product that is billed.
+    /// The ID of the product that is billed.
     pub product_id: Option<ProductId>,
-    /// How much or how many of it, with up to ten digits before the point and four behind it. Less
-    /// than nothing takes something back.
+    /// The quantity, with up to ten digits before the decimal point and four after it. A negative quantity is a
+    /// credit.
     pub quantity: Decimal,
-    /// The price of one, in the currency of the invoice. Less than nothing is a discount.
+    /// The price per unit, in the currency of the invoice, without tax. A negative price is a discount.
     pub unit_price: Decimal,
-    /// The tax on it, as a fraction with up to four digits: 0.19 is 19 percent.
+    /// The tax rate as a fraction from 0 to 1, with up to four decimal places: 0.19 is 19 percent.
     pub tax_rate: Option<Decimal>,
 }
 
-/// The line to add, and the draft to add it to.
+/// The input of the `addInvoiceLineItem` mutation.
 #[derive(Debug, InputObject)]
 pub struct AddInvoiceLineItemInput {
-    /// The draft. The line becomes its last.
+    /// The ID of the draft. The line becomes its last line.
     pub invoice_id: InvoiceId,
-    /// What is billed; 1 to 500 characters.
-    pub description: String,
-    /// The product that is billed.
-    pub product_id: Option<ProductId>,
-    /// How much or how many of it, with up to ten digits before the point and four behind it. Less
-    /// than nothing takes something back.
-    pub quantity: Decimal,
-    /// The price of one, in the currency of the invoice. Less than nothing is a discount.
-    pub unit_price: Decimal,
-    /// The tax on it, as a fraction with up to four digits: 0.19 is 19 percent.
-    pub tax_rate: Option<Decimal>,
+    /// The fields of the line.
+    #[graphql(flatten)]
+    pub line: InvoiceLineItemInput,
 }
 
-/// What is to change about a line. A field that is left out stays as it is, and null clears it.
+/// The input of the `updateInvoiceLineItem` mutation. A field that is left out keeps its value; null clears it.
 #[derive(Debug, InputObject)]
 pub struct UpdateInvoiceLineItemInput {
-    /// Its id.
+    /// The ID of the line.
     pub id: InvoiceLineItemId,
-    /// Only if it still has this version; otherwise CONFLICT.
+    /// The version that the client last read. If the line has changed since, nothing is written and the error
+    /// CONFLICT is returned.
     pub if_version: Option<i32>,
-    /// What is billed; 1 to 500 characters. Cannot be cleared.
+    /// A description of what is billed; 1 to 500 characters. Cannot be cleared.
     pub description: MaybeUndefined<String>,
-    /// The product that is billed.
+    /// The ID of the product that is billed.
     pub product_id: MaybeUndefined<ProductId>,
-    /// How much or how many of it. Cannot be cleared.
+    /// The quantity. Cannot be cleared.
     pub quantity: MaybeUndefined<Decimal>,
-    /// The price of one, in the currency of the invoice. Cannot be cleared.
+    /// The price per unit, in the currency of the invoice, without tax. Cannot be cleared.
     pub unit_price: MaybeUndefined<Decimal>,
-    /// The tax on it, as a fraction.
+    /// The tax rate as a fraction from 0 to 1.
     pub tax_rate: MaybeUndefined<Decimal>,
 }
 
 targets! {
-    /// The line to remove. The places of the others stay as they are.
+    /// The input of the `removeInvoiceLineItem` mutation.
     RemoveInvoiceLineItemInput(InvoiceLineItemId)
 }
 
 payload! {
-    /// What came of `addInvoiceLineItem`. The totals are those of `lineItem.invoice`.
+    /// The payload of the `addInvoiceLineItem` mutation. `lineItem.invoice` has the new totals.
     AddInvoiceLineItemPayload { line_item: InvoiceLineItem }
-    /// What came of `updateInvoiceLineItem`. The totals are those of `lineItem.invoice`.
+    /// The payload of the `updateInvoiceLineItem` mutation. `lineItem.invoice` has the new totals.
     UpdateInvoiceLineItemPayload { line_item: InvoiceLineItem }
-    /// What came of `removeInvoiceLineItem`: the line as it was. The totals are those of
-    /// `lineItem.invoice`.
+    /// The payload of the `removeInvoiceLineItem` mutation. `lineItem.invoice` has the new totals.
     RemoveInvoiceLineItemPayload { line_item: InvoiceLineItem }
 }
 
@@ -144,36 +136,36 @@ impl RootMutations for InvoiceLineItem {
 
 #[async_graphql::Object]
 impl InvoiceLineItemMutations {
-    /// Adds a line to a draft. For owners, admins and billing.
+    /// Adds a line to a draft. Owners, admins and billing may do so.
     async fn add_invoice_line_item(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which draft, and the line.")] input: AddInvoiceLineItemInput,
+        #[graphql(desc = "The draft and the new line.")] input: AddInvoiceLineItemInput,
     ) -> Result<Object<AddInvoiceLineItemPayload>> {
         ctx.write(add(ctx.tx(), input)).await
     }
 
-    /// Changes a line of a draft. For owners, admins and billing.
+    /// Updates a line of a draft. Owners, admins and billing may do so.
     async fn update_invoice_line_item(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which line, and what is to change.")] input: UpdateInvoiceLineItemInput,
+        #[graphql(desc = "The line and the fields to change.")] input: UpdateInvoiceLineItemInput,
     ) -> Result<Object<UpdateInvoiceLineItemPayload>> {
         ctx.write(update(ctx.tx(), input)).await
     }
 
-    /// Removes a line from a draft. For owners, admins and billing.
+    /// Removes a line from a draft. The other lines keep their positions. Owners, admins and billing may do so.
     async fn remove_invoice_line_item(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which line.")] input: RemoveInvoiceLineItemInput,
+        #[graphql(desc = "The line to remove.")] input: RemoveInvoiceLineItemInput,
     ) -> Result<Object<RemoveInvoiceLineItemPayload>> {
         ctx.write(remove(ctx.tx(), input)).await
     }
 }
 
-/// A line whose input was checked.
-pub struct Line {
+/// A line whose input passed the checks.
+pub struct CheckedLine {
     product: Option<Uuid>,
     description: String,
     quantity: rust_decimal::Decimal,
@@ -186,26 +178,30 @@ pub fn check_all(
     checks: &mut Checks,
     lines: Vec<InvoiceLineItemInput>,
     currency: &CurrencyCode,
-) -> Vec<Line> {
+) -> Vec<CheckedLine> {
     let mut checked = Vec::with_capacity(lines.len());
     for (index, line) in lines.into_iter().enumerate() {
-        let mut of_line = Checks::new();
-        checked.extend(check(&mut of_line, line, currency));
-        let failures = of_line.into_failures().into_iter();
+        let mut line_checks = Checks::new();
+        checked.extend(check(&mut line_checks, line, currency));
+        let failures = line_checks.into_failures().into_iter();
         checks.extend(failures.map(|failure| failure.in_row("lineItems", index)));
     }
     checked
 }
 
-fn check(checks: &mut Checks, line: InvoiceLineItemInput, currency: &CurrencyCode) -> Option<Line> {
-    checks.text("description", &line.description, DESCRIPTION);
+fn check(
+    checks: &mut Checks,
+    line: InvoiceLineItemInput,
+    currency: &CurrencyCode,
+) -> Option<CheckedLine> {
+    checks.text("description", &line.description, MAX_DESCRIPTION_LENGTH);
     check_quantity(checks, line.quantity);
     let unit_price = line.unit_price.to_minor_units(currency);
     let unit_price_minor = checks.amount("unitPrice", unit_price)?;
     if let Some(rate) = line.tax_rate {
         check_tax_rate(checks, rate);
     }
-    Some(Line {
+    Some(CheckedLine {
         product: line.product_id.map(ProductId::uuid),
         description: line.description,
         quantity: line.quantity.0,
@@ -216,8 +212,8 @@ fn check(checks: &mut Checks, line: InvoiceLineItemInput, currency: &CurrencyCod
 
 fn check_quantity(checks: &mut Checks, quantity: Decimal) {
     check_scale(checks, quantity, "quantity");
-    let is_large = quantity.0.abs() >= QUANTITY.into();
-    let message = "has more than ten digits before the point";
+    let is_large = quantity.0.abs() >= QUANTITY_LIMIT.into();
+    let message = "must have at most ten digits before the decimal point";
     checks.require(!is_large, UserErrorCode::TooLarge, "quantity", message);
 }
 
@@ -228,32 +224,36 @@ fn check_tax_rate(checks: &mut Checks, rate: Decimal) {
         !is_small,
         UserErrorCode::TooSmall,
         "taxRate",
-        "is less than 0",
+        "must not be negative",
     );
     let is_large = rate.0 > rust_decimal::Decimal::ONE;
     checks.require(
         !is_large,
         UserErrorCode::TooLarge,
         "taxRate",
-        "is more than 1, which is 100 percent",
+        "must be at most 1, which is 100 percent",
     );
 }
 
 fn check_scale(checks: &mut Checks, number: Decimal, field: &str) {
-    let fits = number.0.normalize().scale() <= SCALE;
-    let message = format!("has more than {SCALE} digits behind the point");
+    let fits = number.0.normalize().scale() <= MAX_DECIMAL_PLACES;
+    let message = format!("must have at most {MAX_DECIMAL_PLACES} decimal places");
     checks.require(fits, UserErrorCode::Invalid, field, message);
 }
 
 /// Adds the lines of a new invoice in one statement.
-pub async fn insert_all(tx: &TenantTx, invoice: &Invoice, lines: Vec<Line>) -> WriteResult<()> {
+pub async fn insert_all(
+    tx: &TenantTx,
+    invoice: &Invoice,
+    lines: Vec<CheckedLine>,
+) -> WriteResult<()> {
     check_products(tx, &lines).await?;
     let mut rows = Vec::with_capacity(lines.len());
     for (position, line) in (1..).zip(lines) {
         let amount_minor = amount_minor(line.quantity, line.unit_price_minor)?;
         rows.push((position, amount_minor, line));
     }
-    let inserted = InsertMany::<InvoiceLineItem, (i32, i64, Line)>::new(&rows)
+    let inserted = InsertMany::<InvoiceLineItem, (i32, i64, CheckedLine)>::new(&rows)
         .shared("invoice_id", invoice.id.uuid())
         .shared("currency", invoice.currency.as_str())
         .column("id", |_| InvoiceLineItemId::generate().uuid())
@@ -284,38 +284,28 @@ fn amount_minor<T>(
         .ok_or_else(|| WriteError::rejected(UserErrorCode::TooLarge, "", AMOUNT_TOO_LARGE))
 }
 
-/// Says which lines name a product that is not there: the foreign key would name none of them.
-async fn check_products(tx: &TenantTx, lines: &[Line]) -> WriteResult<()> {
-    let named: Vec<Uuid> = lines.iter().filter_map(|line| line.product).collect();
-    if named.is_empty() {
+/// Reports each line whose product does not exist. The foreign key would not say which line it is.
+async fn check_products(tx: &TenantTx, lines: &[CheckedLine]) -> WriteResult<()> {
+    let products: Vec<Uuid> = lines.iter().filter_map(|line| line.product).collect();
+    if products.is_empty() {
         return Ok(());
     }
-    let there = referred_to::<Product>(tx, "id", named, &Filter::default()).await?;
+    let existing = referred_to::<Product>(tx, "id", products, &Filter::default()).await?;
     let mut checks = Checks::new();
     for (index, line) in lines.iter().enumerate() {
-        let is_there = line.product.is_none_or(|product| there.contains(&product));
+        let exists = line
+            .product
+            .is_none_or(|product| existing.contains(&product));
         let field = format!("lineItems.{index}.productId");
-        checks.require(
-            is_there,
-            UserErrorCode::NotFound,
-            &field,
-            "Product not found",
-        );
+        checks.require(exists, UserErrorCode::NotFound, &field, "Product not found");
     }
     checks.finish()
 }
 
 async fn add(tx: &TenantTx, input: AddInvoiceLineItemInput) -> WriteResult<InvoiceLineItem> {
     let invoice = lock_draft(tx, input.invoice_id, "invoiceId").await?;
-    let line = InvoiceLineItemInput {
-        description: input.description,
-        product_id: input.product_id,
-        quantity: input.quantity,
-        unit_price: input.unit_price,
-        tax_rate: input.tax_rate,
-    };
     let mut checks = Checks::new();
-    let line = check(&mut checks, line, &invoice.currency);
+    let line = check(&mut checks, input.line, &invoice.currency);
     checks.finish()?;
     let line = line.ok_or_else(|| Error::Internal("a line was refused without a reason".into()))?;
     let amount_minor = amount_minor(line.quantity, line.unit_price_minor)?;
@@ -343,7 +333,7 @@ async fn update(tx: &TenantTx, input: UpdateInvoiceLineItemInput) -> WriteResult
     // Read after the lock: no other transaction can change the quantity or the price now.
     let line = find::<InvoiceLineItem>(tx, input.id).await?;
     let mut checks = Checks::new();
-    checks.text_if_present("description", &input.description, DESCRIPTION);
+    checks.text_if_present("description", &input.description, MAX_DESCRIPTION_LENGTH);
     let quantity = checks.not_cleared("quantity", &input.quantity).copied();
     if let Some(quantity) = quantity {
         check_quantity(&mut checks, quantity);
@@ -389,7 +379,7 @@ async fn remove(tx: &TenantTx, input: RemoveInvoiceLineItemInput) -> WriteResult
     Ok(row)
 }
 
-/// Locks the draft that contains a line.
+/// Locks an invoice that is still a draft; `field` is the input field that identifies it.
 async fn lock_draft_of<T>(
     tx: &TenantTx,
     line: InvoiceLineItemId,

@@ -194,7 +194,9 @@ async fn demo() -> Demo {
         invoices: 2,
         audit_logs: 14,
     };
-    demo::fill(&db, &mut admin, amounts, false).await.unwrap();
+    demo::create_tenants(&db, &mut admin, amounts, false)
+        .await
+        .unwrap();
     db.close().await;
 
     let mut postgres = PgConnection::connect(&url("postgres")).await.unwrap();

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{SEALS, findings, one, seal, verify, write};
 use crate::{
-    cli::{end_of, palisade},
+    cli::{palisade, run_to_exit},
     harness::{Tenant, TestApp, attempt, eventually, insert_copy, palisade_test, tenant_tables},
 };
 
@@ -33,10 +33,10 @@ async fn the_seal_command_seals_the_unsealed_entries(tenant: Tenant) {
         ])
     };
     for expected in [
-        "6 rows sealed, of 1 tenants\n",
-        "0 rows sealed, of 1 tenants\n",
+        "rows sealed: 6, tenants: 1\n",
+        "rows sealed: 0, tenants: 1\n",
     ] {
-        assert_eq!(end_of(command()).await.ok(), expected);
+        assert_eq!(run_to_exit(command()).await.success(), expected);
     }
 }
 
@@ -318,6 +318,6 @@ async fn the_entries_of_a_mutation_are_sealed_soon_afterwards(tenant: Tenant) {
         waiting == 0
     })
     .await;
-    let log = verify(&tenant, &[]).await.ok();
+    let log = verify(&tenant, &[]).await.success();
     assert!(log.contains("not yet sealed 0, seals 1"), "{log}");
 }

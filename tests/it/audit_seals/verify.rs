@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{findings, head, one, seal, verify, write};
 use crate::{
-    cli::{end_of, palisade},
+    cli::{palisade, run_to_exit},
     harness::{Tenant, TestApp, attempt, id, insert_copy, palisade_test},
 };
 
@@ -112,7 +112,7 @@ impl Tampered {
 
 #[apply(palisade_test)]
 async fn an_intact_log_is_reported_as_intact(tenant: Tenant) {
-    let none = verify(&tenant, &[]).await.ok();
+    let none = verify(&tenant, &[]).await.success();
     assert_eq!(
         none,
         "rows 6, sealed 0, not yet sealed 6, seals 0, head none\n"
@@ -122,22 +122,22 @@ async fn an_intact_log_is_reported_as_intact(tenant: Tenant) {
     let mut sql = tenant.begin().await.0;
     assert!(seal(&mut sql).await > Some(0));
     let rows: i64 = one(&mut sql, "select count(*) from audit_logs").await;
-    let first = verify(&tenant, &[]).await.ok();
+    let first = verify(&tenant, &[]).await.success();
     let expected = format!("rows {rows}, sealed {rows}, not yet sealed 0, seals 2, head ");
     assert!(first.starts_with(&expected), "{first}");
 
     write(&mut sql).await;
-    let waiting = verify(&tenant, &[]).await.ok();
+    let waiting = verify(&tenant, &[]).await.success();
     let all = rows + 1;
     let expected = format!("rows {all}, sealed {rows}, not yet sealed 1, seals 2, head ");
     assert!(waiting.starts_with(&expected), "{waiting}");
     assert_eq!(head(&waiting), head(&first));
     assert_eq!(seal(&mut sql).await, Some(1));
     assert_eq!(seal(&mut sql).await, Some(0));
-    let second = verify(&tenant, &[]).await.ok();
+    let second = verify(&tenant, &[]).await.success();
     assert_ne!(head(&second), head(&first));
     for noted in [head(&first), head(&second)] {
-        let again = verify(&tenant, &["--expect-head", noted]).await.ok();
+        let again = verify(&tenant, &["--expect-head", noted]).await.success();
         assert_eq!(again, second);
     }
 }
@@ -326,7 +326,7 @@ async fn an_entry_that_was_removed_with_its_announcement_is_not_detected() {
 #[apply(palisade_test)]
 async fn a_rewritten_history_is_detected_with_a_recorded_head() {
     let mut log = Tampered::new().await;
-    let noted = head(&verify(&log.tenant, &[]).await.ok()).to_owned();
+    let noted = head(&verify(&log.tenant, &[]).await.success()).to_owned();
     log.tamper(
         "update audit_logs set actor_id = app.uuid_v7() where id = $sealed;
          update audit_logs a set hash = app.audit_row_hash(a) where tenant_id = $own;
@@ -357,7 +357,7 @@ async fn a_rewritten_history_is_detected_with_a_recorded_head() {
 async fn verify_reports_what_it_cannot_use(tenant: Tenant) {
     let unusable = verify(&tenant, &["--expect-head", "cafe"]).await;
     assert_eq!(unusable.code, Some(2), "{unusable:?}");
-    let without = end_of(palisade(&["audit", "verify"])).await;
+    let without = run_to_exit(palisade(&["audit", "verify"])).await;
     assert_eq!(without.code, Some(2), "{without:?}");
 
     let url = tenant.app.database_url("palisade_admin");
@@ -369,5 +369,8 @@ async fn verify_reports_what_it_cannot_use(tenant: Tenant) {
         "--admin-database-url",
         &url,
     ]);
-    assert_eq!(end_of(unknown).await.line(1), "there is no tenant nobody");
+    assert_eq!(
+        run_to_exit(unknown).await.error_line(1),
+        "there is no tenant with the slug nobody"
+    );
 }

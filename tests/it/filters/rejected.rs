@@ -42,10 +42,10 @@ async fn filters_over_a_limit_are_rejected_before_any_sql(tenant: Tenant) {
         );
     }
 
-    let comparisons = "filter: at most 100 comparisons";
-    let values = "filter: in: at most 100 values";
-    let length = "filter: text of more than 1000 characters";
-    let nul = "filter: text cannot hold the character U+0000";
+    let comparisons = "filter: must have at most 100 comparisons";
+    let values = "filter: `in` must have at most 100 values";
+    let length = "filter: a string must have at most 1000 characters";
+    let nul = "filter: a string must not contain the character U+0000";
     for (refused, message) in [
         (json!({ "name": { "in": texts(101) } }), values),
         (json!({ "id": { "in": ids(101) } }), values),
@@ -69,19 +69,19 @@ async fn filters_over_a_limit_are_rejected_before_any_sql(tenant: Tenant) {
         (json!({ "name": { "startsWith": "\0" } }), nul),
         (
             json!({ "id": { "eq": id("inv", Uuid::now_v7()) } }),
-            "expected the id of a Project",
+            "expected an ID of the type Project",
         ),
         (
             json!({ "id": { "ne": Uuid::now_v7().to_string() } }),
-            "expected the id of a Project",
+            "expected an ID of the type Project",
         ),
         (
             json!({ "id": { "in": [id("prj", Uuid::now_v7()), id("usr", Uuid::now_v7())] } }),
-            "expected the id of a Project",
+            "expected an ID of the type Project",
         ),
         (
             json!({ "ownerId": { "eq": id("prj", Uuid::now_v7()) } }),
-            "expected the id of a User",
+            "expected an ID of the type User",
         ),
     ] {
         assert_rejected(&subject.ask(refused).await, message);
@@ -105,7 +105,7 @@ async fn an_invalid_date_or_time_is_rejected_before_any_sql(tenant: Tenant) {
         let refused = subject.ask(json!({ "dueOn": { "eq": day } })).await;
         assert_rejected(
             &refused,
-            "a date is a day of the calendar, written YYYY-MM-DD",
+            "must be a date of the calendar in the format YYYY-MM-DD",
         );
     }
     for time in [
@@ -116,7 +116,7 @@ async fn an_invalid_date_or_time_is_rejected_before_any_sql(tenant: Tenant) {
         "9999-12-31T23:59:59-01:00",
     ] {
         let refused = subject.ask(json!({ "createdAt": { "gt": time } })).await;
-        assert_rejected(&refused, "a moment is of the years 0001 to 9999");
+        assert_rejected(&refused, "must be from year 0001 to 9999");
     }
     subject
         .check(json!({ "dueOn": { "gte": "0001-01-01" } }), |row| {

@@ -19,7 +19,7 @@ use uuid::Uuid;
 /// account that runs PostgreSQL for root cannot enter `target/`.
 pub async fn scratch(name: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    match embedded::reachable(target, None).await {
+    match embedded::check_reachable(target, None).await {
         Ok(()) => target.join(name),
         Err(_) => AWAY.join(name),
     }

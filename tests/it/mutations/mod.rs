@@ -11,6 +11,7 @@ mod dry_runs;
 mod grid;
 mod lifecycle;
 mod owners;
+mod permissions;
 mod records;
 mod statements;
 mod tenants;

@@ -22,7 +22,7 @@ async fn invalid_page_sizes_are_rejected_before_any_sql(tenant: Tenant) {
         ("last: -1", "last: must be between 0 and 100"),
         (
             "first: 1, last: 1",
-            "last: give either first or last, not both",
+            "last: must not be combined with `first`",
         ),
     ];
     for root in model().root_lists() {
@@ -153,7 +153,7 @@ async fn a_cursor_of_anything_else_is_rejected_before_any_sql(app: &'static Test
                 "a cursor {what}: {}",
                 answer.body
             );
-            assert_rejected(&answer, &format!("{name}: not a cursor of this list"));
+            assert_rejected(&answer, &format!("{name}: must be a cursor of this list"));
         }
     }
 }
@@ -174,7 +174,7 @@ async fn a_forged_position_reaches_no_row_of_another_tenant(app: &'static TestAp
     parts[1] = json!(-6_000_000_000_000_000_000_i64);
     let far = URL_SAFE_NO_PAD.encode(Value::Array(parts.clone()).to_string());
     let refused = list(caller, projects, "first: 1", json!({ "a": far })).await;
-    assert_rejected(&refused, "after: not a cursor of this list");
+    assert_rejected(&refused, "after: must be a cursor of this list");
 
     parts[1] = json!(4_000_000_000_000_000_i64);
     parts[2] = json!(theirs.projects[0].simple().to_string());
@@ -191,7 +191,7 @@ async fn an_order_has_at_most_five_terms_and_a_repeated_column_has_no_effect(ten
     let projects = model().root_list("projects");
     let six: Vec<String> = ["NAME ASC"; 6].map(str::to_owned).into();
     let answer = list(caller, projects, "first: 5", json!({ "o": order_by(&six) })).await;
-    assert_rejected(&answer, "orderBy: at most 5 terms");
+    assert_rejected(&answer, "orderBy: must have at most 5 terms");
     let answer = list(
         caller,
         projects,

@@ -12,6 +12,7 @@ use super::{Rejected, Sample, Slice, World, change, rejected, without_project};
 
 pub const SLICE: Slice = Slice {
     rows: ROWS,
+    permission: "EDIT_RECORDS",
     mutations,
     rejected: rejected_inputs,
     rules: &[(
@@ -71,6 +72,12 @@ fn rejected_inputs(world: &World) -> Vec<Rejected> {
             Owner,
             "createOrganization",
             json!({ "name": "" }),
+            &[("REQUIRED", "name")],
+        ),
+        rejected(
+            Owner,
+            "createOrganization",
+            json!({ "name": "", "slug": "" }),
             &[("REQUIRED", "name"), ("REQUIRED", "slug")],
         ),
         rejected(
@@ -82,8 +89,8 @@ fn rejected_inputs(world: &World) -> Vec<Rejected> {
         rejected(
             Owner,
             "createOrganization",
-            json!({ "name": "日本" }),
-            &[("REQUIRED", "slug")],
+            json!({ "name": "n", "slug": "日本" }),
+            &[("INVALID", "slug")],
         ),
         rejected(
             Owner,
@@ -100,7 +107,7 @@ fn rejected_inputs(world: &World) -> Vec<Rejected> {
         rejected(
             Owner,
             "createOrganization",
-            json!({ "name": format!("Used {}", world.rows.unique) }),
+            json!({ "name": "n", "slug": format!("used-{}", world.rows.unique.to_lowercase()) }),
             &[("ALREADY_EXISTS", "slug")],
         ),
         rejected(

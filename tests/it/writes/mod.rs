@@ -3,6 +3,7 @@
 mod archive_and_delete;
 mod bulk;
 mod fields;
+mod slugs;
 mod versions_and_ids;
 
 use serde_json::{Value, json};
