@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::ROLES;
 use crate::{
     harness::{Tenant, model, palisade_test},
-    samples::samples,
+    samples::{SLICES, samples},
 };
 
 /// The grid: what each role gets from each mutation.
@@ -20,20 +20,13 @@ const GRID: &str = include_str!(
 /// not do, such as changing another user's comment.
 fn permission(line: &str) -> Option<&'static str> {
     let mutation = line.split(' ').next().unwrap();
-    let is_narrower = line.contains("owner") || line.contains("(another's comment)");
-    let permission = match mutation {
-        "createComment" | "updateComment" | "deleteComment" => "COMMENT",
-        "inviteUser" | "changeUserRole" | "deactivateUser" => "MANAGE_USERS",
-        _ if mutation.contains("Invoice") => "BILL",
-        _ if ["Organization", "Project", "Product"]
-            .iter()
-            .any(|row| mutation.contains(row)) =>
-        {
-            "EDIT_RECORDS"
-        }
-        _ => panic!("which permission is {mutation}?"),
-    };
-    (!is_narrower).then_some(permission)
+    let is_narrower = line.contains("owner") || line.contains("(another's row)");
+    let mut slices = SLICES.iter();
+    let slice = slices.find(|slice| {
+        let samples = (slice.mutations)();
+        samples.iter().any(|sample| sample.field == mutation)
+    });
+    (!is_narrower).then_some(slice.unwrap().permission)
 }
 
 /// The lines of the grid: the name of the sample, and the roles whose mutation succeeded.
@@ -65,7 +58,8 @@ async fn holders(tenant: &Tenant) -> BTreeMap<String, BTreeSet<&'static str>> {
             .caller(role)
             .query("{ viewer { permissions } }")
             .await;
-        for permission in answer.data()["viewer"]["permissions"].as_array().unwrap() {
+        let permissions = answer.data()["viewer"]["permissions"].as_array();
+        for permission in permissions.unwrap() {
             let roles = holders.get_mut(permission.as_str().unwrap()).unwrap();
             roles.insert(role.as_str());
         }

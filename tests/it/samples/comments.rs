@@ -14,6 +14,7 @@ use super::{
 
 pub const SLICE: Slice = Slice {
     rows: ROWS,
+    permission: "COMMENT",
     mutations,
     rejected: rejected_inputs,
     rules: &[(Comment::TABLE, Comment::RULES, Comment::REFERRERS)],

@@ -16,6 +16,7 @@ use crate::create::line_of;
 
 pub const SLICE: Slice = Slice {
     rows: ROWS,
+    permission: "BILL",
     mutations,
     rejected: |world| {
         let mut all = rejected_new_invoices(world);

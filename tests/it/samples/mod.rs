@@ -35,6 +35,8 @@ pub struct Slice {
     /// `{author}` the user who writes rows that belong to their author, `{unique}` ten capital letters and digits of these rows
     /// alone, `{slug}` the same in lower case.
     pub rows: &'static str,
+    /// The permission of the viewer that the mutations need.
+    pub permission: &'static str,
     /// At least one sample of each mutation. Every id that an input can hold is given in it.
     pub mutations: fn() -> Vec<Sample>,
     /// Inputs that are rejected, each with its errors.
@@ -59,6 +61,7 @@ impl Slice {
     /// A slice without samples.
     pub const EMPTY: Self = Self {
         rows: "",
+        permission: "",
         mutations: Vec::new,
         rejected: |_| Vec::new(),
         rules: &[],

@@ -12,6 +12,7 @@ use super::{Rejected, Sample, Slice, World, change, rejected, without_project};
 
 pub const SLICE: Slice = Slice {
     rows: ROWS,
+    permission: "EDIT_RECORDS",
     mutations,
     rejected: rejected_inputs,
     rules: &[(
@@ -106,7 +107,7 @@ fn rejected_inputs(world: &World) -> Vec<Rejected> {
         rejected(
             Owner,
             "createOrganization",
-            json!({ "name": "n", "slug": format!("used-{}", world.rows.unique) }),
+            json!({ "name": "n", "slug": format!("used-{}", world.rows.unique.to_lowercase()) }),
             &[("ALREADY_EXISTS", "slug")],
         ),
         rejected(

@@ -14,6 +14,7 @@ use super::{
 
 pub const SLICE: Slice = Slice {
     rows: ROWS,
+    permission: "EDIT_RECORDS",
     mutations,
     rejected: rejected_inputs,
     rules: &[(Product::TABLE, Product::RULES, Product::REFERRERS)],

@@ -12,6 +12,7 @@ use super::{EntryProject, Rejected, Sample, Slice, World, change, missing, moved
 
 pub const SLICE: Slice = Slice {
     rows: ROWS,
+    permission: "EDIT_RECORDS",
     mutations,
     rejected: rejected_inputs,
     rules: &[(Project::TABLE, Project::RULES, Project::REFERRERS)],

@@ -12,6 +12,7 @@ use super::{Rejected, Sample, Slice, World, rejected, without_project};
 
 pub const SLICE: Slice = Slice {
     rows: ROWS,
+    permission: "MANAGE_USERS",
     mutations,
     rejected: rejected_inputs,
     rules: &[(User::TABLE, User::RULES, &[])],
