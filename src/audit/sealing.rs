@@ -1,7 +1,7 @@
-//! Seals the audit log about a second after its rows were written. No writer waits for it.
+//! Seals the audit log, a second behind its writers, none of whom waits for it.
 //!
-//! The database function `app.seal_audit_log` defines what a seal is and which rows it takes. This module decides when
-//! to call it, and for which tenants.
+//! What a seal is, and which rows it takes, stands in the database (`app.seal_audit_log`); here is who
+//! asks for it, and when.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{Row as _, postgres::PgArguments};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -18,7 +17,10 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    db::{Operation, Purpose, Statement, TenantContext, TenantDb, TenantTx},
+    db::{
+        Operation, Purpose, TenantContext, TenantDb, TenantTx,
+        audit_seal::{FULL_SEAL, seal_audit_log},
+    },
     error::Result,
     ids::TenantId,
 };
@@ -30,9 +32,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest time that the last round may take.
 const LAST_ROUND_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most tenants that wait for a seal. The rows of a further tenant are sealed after its next write.
-const MAX_WAITING_TENANTS: usize = 100_000;
-/// The most rows of one seal. A seal with fewer rows is the last one.
-const MAX_SEAL_ROWS: i32 = 5_000;
+const MAX_PENDING_TENANTS: usize = 100_000;
 
 /// The result of [`seal`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,11 +54,11 @@ pub async fn seal(db: &TenantDb, tenant: TenantId) -> Result<SealOutcome> {
     loop {
         let operation = Operation::new(Uuid::now_v7());
         let tx = TenantTx::new(db.clone(), context, Purpose::Write, operation);
-        match seal_once(&tx).await {
+        match seal_audit_log(&tx).await {
             Ok(Some(rows)) => {
                 tx.commit().await?;
                 sealed.rows += u64::from(rows.unsigned_abs());
-                if rows < MAX_SEAL_ROWS {
+                if rows < FULL_SEAL {
                     return Ok(sealed);
                 }
             }
@@ -75,18 +75,12 @@ pub async fn seal(db: &TenantDb, tenant: TenantId) -> Result<SealOutcome> {
     }
 }
 
-async fn seal_once(tx: &TenantTx) -> Result<Option<i32>> {
-    let statement = Statement::fixed("select app.seal_audit_log()", PgArguments::default());
-    let row = tx.fetch_optional(statement).await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
-}
-
 /// Records which tenants have written, and seals their rows in the background. Cheap to clone.
 #[derive(Clone)]
 pub struct Sealer(Arc<Handle>);
 
 struct Handle {
-    waiting: Arc<WaitingTenants>,
+    pending: Arc<PendingTenants>,
     /// Dropped with the last clone. That ends the task, as [`Sealer::finish`] does.
     stop: watch::Sender<()>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -96,11 +90,11 @@ impl Sealer {
     /// Starts the task that seals.
     #[must_use]
     pub fn start(db: TenantDb) -> Self {
-        let waiting = Arc::new(WaitingTenants::default());
+        let pending = Arc::new(PendingTenants::default());
         let (stop, stopped) = watch::channel(());
-        let task = tokio::spawn(work(db, Arc::clone(&waiting), stopped));
+        let task = tokio::spawn(work(db, Arc::clone(&pending), stopped));
         Self(Arc::new(Handle {
-            waiting,
+            pending,
             stop,
             task: Mutex::new(Some(task)),
         }))
@@ -108,10 +102,10 @@ impl Sealer {
 
     /// Records that a tenant has written. Never waits for the database.
     pub fn wrote(&self, tenant: TenantId) {
-        self.0.waiting.add(tenant);
+        self.0.pending.add(tenant);
     }
 
-    /// Seals the rows of the waiting tenants and ends, within a second. The remaining rows are sealed after the tenant's
+    /// Seals the rows of the pending tenants and ends, within a second. The remaining rows are sealed after the tenant's
     /// next write, or by `palisade audit seal`.
     pub async fn finish(&self) {
         self.0.stop.send_replace(());
@@ -134,15 +128,15 @@ impl fmt::Debug for Sealer {
 
 /// The tenants whose rows wait for a seal.
 #[derive(Default)]
-struct WaitingTenants {
+struct PendingTenants {
     tenants: Mutex<HashSet<TenantId>>,
     any: Notify,
 }
 
-impl WaitingTenants {
+impl PendingTenants {
     fn add(&self, tenant: TenantId) {
         let mut tenants = lock(&self.tenants);
-        if tenants.len() < MAX_WAITING_TENANTS {
+        if tenants.len() < MAX_PENDING_TENANTS {
             tenants.insert(tenant);
         }
         self.any.notify_one();
@@ -164,45 +158,45 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn work(db: TenantDb, waiting: Arc<WaitingTenants>, mut stop: watch::Receiver<()>) {
+async fn work(db: TenantDb, pending: Arc<PendingTenants>, mut stop: watch::Receiver<()>) {
     let mut failing = HashMap::new();
     loop {
         tokio::select! {
-            () = waiting.any() => {}
+            () = pending.any() => {}
             _ = stop.changed() => break,
         }
-        let pause = round(&db, &waiting, &mut failing).await;
+        let pause = round(&db, &pending, &mut failing).await;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = stop.changed() => break,
         }
     }
     failing.clear();
-    round(&db, &waiting, &mut failing).await;
+    round(&db, &pending, &mut failing).await;
 }
 
-/// Seals the rows of every waiting tenant. A tenant whose rows could not be sealed waits again; only the first of
+/// Seals the rows of every pending tenant. A tenant whose rows could not be sealed waits again; only the first of
 /// several failures in a row is logged. `failing` holds the time of the next attempt. Returns the pause before the
 /// next round.
 async fn round(
     db: &TenantDb,
-    waiting: &WaitingTenants,
+    pending: &PendingTenants,
     failing: &mut HashMap<TenantId, Instant>,
 ) -> Duration {
-    let mut tenants = waiting.take().into_iter();
+    let mut tenants = pending.take().into_iter();
     while let Some(tenant) = tenants.next() {
         if failing
             .get(&tenant)
             .is_some_and(|due| *due > Instant::now())
         {
-            waiting.add(tenant);
+            pending.add(tenant);
             continue;
         }
         match seal(db, tenant).await {
             Ok(sealed) => {
                 failing.remove(&tenant);
                 if sealed.is_contended {
-                    waiting.add(tenant);
+                    pending.add(tenant);
                 }
             }
             Err(error) => {
@@ -216,10 +210,10 @@ async fn round(
                         error.detail(),
                     );
                 }
-                waiting.add(tenant);
+                pending.add(tenant);
                 // The same would happen to all other tenants.
                 if error.code() == "UNAVAILABLE" {
-                    tenants.by_ref().for_each(|tenant| waiting.add(tenant));
+                    tenants.by_ref().for_each(|tenant| pending.add(tenant));
                     return RETRY_INTERVAL;
                 }
             }

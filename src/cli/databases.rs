@@ -1,4 +1,4 @@
-//! The database of the commands that write what belongs to tenants.
+//! The database of the commands that write data of tenants.
 
 use super::{Failure, dev::DevHome};
 use crate::{
@@ -6,10 +6,10 @@ use crate::{
     db::{PoolSettings, TenantDb, admin_tx::AdminDb},
 };
 
-/// One database as two roles: both addresses are given, or it is that of `dev`.
+/// The URLs of one database for two roles. Without both URLs, the commands use the database of `dev`.
 #[derive(Clone, clap::Args)]
 pub struct Databases {
-    /// The database as `palisade_app`, who writes in a tenant [default: that of `dev`].
+    /// URL of the database for the role `palisade_app`, which writes the rows [default: the database of `dev`].
     #[arg(
         long,
         env = "PALISADE_APP_DATABASE_URL",
@@ -18,7 +18,7 @@ pub struct Databases {
         requires = "admin_database_url"
     )]
     app_database_url: Option<String>,
-    /// The database as `palisade_admin`, who knows the tenants [default: that of `dev`].
+    /// URL of the database for the role `palisade_admin`, which lists and creates tenants [default: the database of `dev`].
     #[arg(
         long,
         env = "PALISADE_ADMIN_DATABASE_URL",
@@ -31,7 +31,7 @@ pub struct Databases {
     embedded: EmbeddedSettings,
 }
 
-/// Addresses hold passwords.
+/// Hides the URLs, which may contain passwords.
 impl std::fmt::Debug for Databases {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Databases").finish_non_exhaustive()
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Databases {
 }
 
 impl Databases {
-    /// Opens them for some work, and closes them whatever becomes of it.
+    /// Connects as both roles, does the work, and closes the connections, also after a failure.
     pub async fn with<T>(
         self,
         work: impl AsyncFnOnce(&TenantDb, &mut AdminDb) -> Result<T, Failure>,
@@ -55,16 +55,16 @@ impl Databases {
                     Some(home),
                 )
             };
-        let done = async {
+        let result = async {
             let mut admin = AdminDb::connect(&admin).await.map_err(Failure::failed)?;
             let db = TenantDb::connect(&app, PoolSettings::default())
                 .await
                 .map_err(Failure::failed)?;
-            let done = work(&db, &mut admin).await;
+            let result = work(&db, &mut admin).await;
             db.close().await;
-            done
+            result
         }
         .await;
-        DevHome::end(home, done).await
+        DevHome::close_after(home, result).await
     }
 }

@@ -8,10 +8,10 @@ use crate::{
     http::{self, Features, Service},
 };
 
-/// What `palisade serve` takes.
+/// The options of `palisade serve`.
 #[derive(Clone, clap::Args)]
 pub struct Options {
-    /// The database as `palisade_app` [default: `DATABASE_URL`].
+    /// URL of the database for the role `palisade_app` [default: `DATABASE_URL`].
     #[arg(
         long,
         env = "PALISADE_APP_DATABASE_URL",
@@ -19,7 +19,7 @@ pub struct Options {
         value_name = "URL"
     )]
     database_url: Option<String>,
-    /// The database as `palisade_auth`; without it `viewer.memberships` knows the present tenant only.
+    /// URL of the database for the role `palisade_auth`. Without it, `viewer.memberships` lists only the current tenant.
     #[arg(
         long,
         env = "PALISADE_AUTH_DATABASE_URL",
@@ -27,10 +27,10 @@ pub struct Options {
         value_name = "URL"
     )]
     auth_database_url: Option<String>,
-    /// Answer questions about the schema.
+    /// Allow introspection queries.
     #[arg(long, env = "PALISADE_INTROSPECTION")]
     introspection: bool,
-    /// Serve the explorer at /graphiql. It needs introspection.
+    /// Serve the explorer at /graphiql. It requires --introspection.
     #[arg(long, env = "PALISADE_EXPLORER", requires = "introspection")]
     explorer: bool,
     #[command(flatten)]
@@ -62,9 +62,9 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         .map_err(Failure::failed)?;
     let db = TenantDb::connect(&url, settings.pool)
         .await
-        .map_err(refused)?;
+        .map_err(connect_failure)?;
     let directory = match options.auth_database_url {
-        Some(url) => Some(SignInDb::connect(&url).await.map_err(refused)?),
+        Some(url) => Some(SignInDb::connect(&url).await.map_err(connect_failure)?),
         None => None,
     };
     let features = Features {
@@ -83,7 +83,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         .map_err(Failure::failed)
 }
 
-fn refused(error: ConnectError) -> Failure {
+fn connect_failure(error: ConnectError) -> Failure {
     match error {
         ConnectError::Address(_) => Failure::usage(error),
         error => Failure::failed(error),

@@ -9,19 +9,19 @@ use crate::{
     db::sign_in::SignInDb,
 };
 
-/// What `palisade token` takes.
+/// The options of `palisade token`.
 #[derive(Clone, clap::Args)]
 pub struct Options {
     /// The tenant's slug.
     #[arg(long, env = "PALISADE_TOKEN_TENANT", value_name = "SLUG")]
     tenant: String,
-    /// The user's address.
+    /// The user's email address.
     #[arg(long, env = "PALISADE_TOKEN_USER", value_name = "EMAIL")]
     user: String,
     /// How long the token lives: a number with s, m, h or d; at most 31d.
     #[arg(long, env = "PALISADE_TOKEN_EXPIRES", default_value = "12h", value_parser = lifetime, value_name = "TIME")]
     expires: TimeDelta,
-    /// The database as `palisade_auth` [default: that of `dev`].
+    /// URL of the database for the role `palisade_auth` [default: the database of `dev`].
     #[arg(
         long,
         env = "PALISADE_AUTH_DATABASE_URL",
@@ -63,7 +63,7 @@ fn lifetime(text: &str) -> Result<TimeDelta, String> {
     Ok(life)
 }
 
-/// Prints the token alone on the last line of standard output.
+/// Prints the token as the last line of standard output.
 pub async fn run(mut options: Options) -> Result<(), Failure> {
     let home = match (&options.auth_database_url, &options.tokens.jwt_secret) {
         (Some(_), Some(_)) => None,
@@ -79,20 +79,18 @@ pub async fn run(mut options: Options) -> Result<(), Failure> {
     let tokens = Tokens::new(&options.tokens).map_err(Failure::usage)?;
     let token = async {
         let directory = SignInDb::connect(&url).await.map_err(Failure::failed)?;
-        let found = directory.find(&options.tenant, &options.user).await;
-        let entry = found
-            .map_err(|error| Failure::failed(error.detail()))?
-            .ok_or_else(|| {
-                Failure::Failed(format!(
-                    "no active user {} in an active tenant {}",
-                    options.user, options.tenant
-                ))
-            })?;
+        let entry = directory.find(&options.tenant, &options.user).await?;
+        let entry = entry.ok_or_else(|| {
+            Failure::Failed(format!(
+                "there is no active user {} in an active tenant {}",
+                options.user, options.tenant
+            ))
+        })?;
         tokens
             .issue(entry.tenant, entry.user, options.expires)
             .map_err(Failure::failed)
     }
     .await;
-    println!("{}", DevHome::end(home, token).await?);
+    println!("{}", DevHome::close_after(home, token).await?);
     Ok(())
 }

@@ -22,10 +22,11 @@ use super::{
 };
 use crate::{
     db::{
+        filter::{Kind, Value},
         load::Loaders,
         page::{
-            self, COUNT_CAP, CountOf, DEFAULT_PAGE, Keyed, Kind, List, MAX_PAGE, Of, Page,
-            Position, Term, Value,
+            self, CountOf, DEFAULT_PAGE_SIZE, List, MAX_COUNT, MAX_PAGE_SIZE, Page, PageOf,
+            Position, Sortable, Term,
         },
     },
     error::{Error, Result},
@@ -33,8 +34,8 @@ use crate::{
 };
 
 /// A row type that clients can list.
-pub trait Listable: Keyed + ContainerType {
-    /// The filter input.
+pub trait Listable: Sortable + ContainerType {
+    /// Which rows, in the API.
     type Filter: FilterInput;
     /// The fields by which clients can sort.
     type OrderField: OrderField;
@@ -159,7 +160,11 @@ const MAX_ORDER_TERMS: usize = 5;
 
 impl<E: Listable> ListArguments<E> {
     /// Checks the arguments.
-    pub(super) fn list(self, tenant: TenantId, scope: Option<&'static str>) -> Result<Lister<E>> {
+    pub(super) fn list(
+        self,
+        tenant: TenantId,
+        parent_column: Option<&'static str>,
+    ) -> Result<Lister<E>> {
         let (argument, size) = match (self.first, self.last) {
             (Some(_), Some(_)) => {
                 return Err(Error::invalid("last", "must not be combined with `first`"));
@@ -168,12 +173,12 @@ impl<E: Listable> ListArguments<E> {
             (first, None) => ("first", first),
         };
         let size = match size.map(u32::try_from) {
-            None => DEFAULT_PAGE,
-            Some(Ok(size)) if size <= MAX_PAGE => size,
+            None => DEFAULT_PAGE_SIZE,
+            Some(Ok(size)) if size <= MAX_PAGE_SIZE => size,
             Some(_) => {
                 return Err(Error::invalid(
                     argument,
-                    format!("must be between 0 and {MAX_PAGE}"),
+                    format!("must be between 0 and {MAX_PAGE_SIZE}"),
                 ));
             }
         };
@@ -188,7 +193,7 @@ impl<E: Listable> ListArguments<E> {
                 .transpose()
         };
         let list = List {
-            scope,
+            parent_column,
             filter: self
                 .filter
                 .map(|filter| filter.filter())
@@ -322,7 +327,7 @@ pub(super) struct Lister<E> {
 
 /// A page of a list.
 pub struct Connection<E> {
-    of: Of<E>,
+    of: PageOf<E>,
     stamp: Uuid,
     page: Arc<Page<E>>,
 }
@@ -341,7 +346,7 @@ impl<E: Listable> Connection<E> {
         parent: Option<Uuid>,
         lister: Lister<E>,
     ) -> Result<Object<Self>> {
-        let of = Of::new(parent, lister.list);
+        let of = PageOf::new(parent, lister.list);
         let page = loaders.load(of.clone()).await?;
         let page = page.ok_or_else(|| Error::Internal("the loader returned no page".into()))?;
         Ok(Self {
@@ -401,12 +406,12 @@ impl<E: Listable> Connection<E> {
     /// The number of rows on all pages, counted up to 10,000. Needs one more SQL statement for all lists of one
     /// level, but only if it is selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u32> {
-        Ok(self.count(ctx).await?.min(COUNT_CAP))
+        Ok(self.count(ctx).await?.min(MAX_COUNT))
     }
 
     /// Whether the list has more than 10,000 rows, so that `totalCount` is too low.
     async fn total_count_is_capped(&self, ctx: &Context<'_>) -> Result<bool> {
-        Ok(self.count(ctx).await? > COUNT_CAP)
+        Ok(self.count(ctx).await? > MAX_COUNT)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     db::{
         TenantTx,
         load::{ById, Loaders},
-        page::Keyed,
+        page::Sortable,
     },
     error::{Error, Result},
 };
@@ -33,7 +33,7 @@ pub trait ContextExt {
     /// Loads the row with an ID, together with all other rows of its type that are requested meanwhile.
     /// `None` if there is no ID, or if the tenant has no such row. Errors: the caller's role may not read rows
     /// of this type.
-    fn load<E: Keyed>(
+    fn load<E: Sortable>(
         &self,
         id: impl Into<Option<E::Id>> + Send,
     ) -> impl Future<Output = Result<Option<Object<E>>>> + Send;
@@ -62,7 +62,7 @@ impl ContextExt for Context<'_> {
         self.data_unchecked::<Arc<Loaders>>()
     }
 
-    async fn load<E: Keyed>(
+    async fn load<E: Sortable>(
         &self,
         id: impl Into<Option<E::Id>> + Send,
     ) -> Result<Option<Object<E>>> {
@@ -87,7 +87,7 @@ impl ContextExt for Context<'_> {
 
 /// Rejects a role that may not read rows of a type. The policies would hide the rows, and the response would look as
 /// if the tenant had none.
-fn require_readable<E: Keyed>(role: UserRole) -> Result<()> {
+fn require_readable<E: Sortable>(role: UserRole) -> Result<()> {
     match E::READABLE_BY {
         Some(roles) if !roles.contains(&role) => Err(Error::Forbidden),
         _ => Ok(()),

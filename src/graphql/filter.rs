@@ -12,7 +12,7 @@ use super::{
     scalars::{Date, Timestamp},
 };
 use crate::{
-    db::page::{Column, Comparison, Filter, Value},
+    db::filter::{Column, Comparison, Filter, Value},
     error::{Error, Result},
     ids::{EntityId, InvalidId},
 };
@@ -95,7 +95,7 @@ impl Comparisons {
 
     fn is(mut self, comparison: Comparison, value: Option<Value>) -> Self {
         self.parts
-            .extend(value.map(|value| Filter::Is(self.column, comparison, value)));
+            .extend(value.map(|value| Filter::Compare(self.column, comparison, value)));
         self
     }
 
@@ -400,7 +400,7 @@ impl<T: StoredEnum + InputType> InputType for EnumFilter<T> {
 fn equals<T: StoredEnum>(column: &'static str, value: T) -> Filter {
     match T::UNKNOWN {
         Some(unknown) if value == unknown => Filter::Not(Box::new(is_known::<T>(column))),
-        _ => Filter::Is(
+        _ => Filter::Compare(
             column,
             Comparison::Eq,
             Value::Text(value.as_str().to_owned()),
@@ -423,7 +423,7 @@ impl<T: StoredEnum + InputType> ColumnFilter for EnumFilter<T> {
         let eq = self.eq.map(|value| equals(column, value));
         let ne = self.ne.map(|value| match T::UNKNOWN {
             Some(unknown) if value == unknown => is_known::<T>(column),
-            _ => Filter::Is(
+            _ => Filter::Compare(
                 column,
                 Comparison::Ne,
                 Value::Text(value.as_str().to_owned()),
@@ -482,8 +482,8 @@ macro_rules! listed {
         }
 
         impl $crate::graphql::filter::FilterInput for $filter {
-            fn parts(self, left: &mut usize) -> $crate::error::Result<$crate::db::page::Filter> {
-                use $crate::{db::page::Filter, graphql::filter::{ColumnFilter as _, take}};
+            fn parts(self, left: &mut usize) -> $crate::error::Result<$crate::db::filter::Filter> {
+                use $crate::{db::filter::Filter, graphql::filter::{ColumnFilter as _, take}};
 
                 let mut parts = Vec::new();
                 $(
@@ -522,7 +522,7 @@ macro_rules! listed {
             };
 
             fn column(self) -> $crate::graphql::connection::OrderColumn {
-                use $crate::{db::page::Column, graphql::connection::OrderColumn};
+                use $crate::{db::filter::Column, graphql::connection::OrderColumn};
 
                 match self {
                     $(Self::$key => OrderColumn {
@@ -534,13 +534,13 @@ macro_rules! listed {
             }
         }
 
-        impl $crate::db::page::Keyed for $row {
+        impl $crate::db::page::Sortable for $row {
             $(const READABLE_BY: Option<&'static [$crate::auth::role::UserRole]> =
                 Some(&[$($crate::auth::role::UserRole::$role),+]);)?
 
-            fn key(&self, column: &'static str) -> Option<$crate::db::page::Value> {
+            fn sort_value(&self, column: &'static str) -> Option<$crate::db::filter::Value> {
                 match column {
-                    $(stringify!($key_column) => <$key_type as $crate::db::page::Column>::value(&self.$key_column),)+
+                    $(stringify!($key_column) => <$key_type as $crate::db::filter::Column>::value(&self.$key_column),)+
                     _ => unreachable!("BUG: {column} is not a sort column of {}", stringify!($row)),
                 }
             }
@@ -565,3 +565,51 @@ macro_rules! list_type {
     };
 }
 pub(crate) use list_type;
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::{InputType as _, value};
+
+    use super::*;
+
+    fn boolean(input: async_graphql::Value) -> Vec<Filter> {
+        let filter = BooleanFilter::parse(Some(input)).unwrap();
+        filter.on("is_billable").unwrap()
+    }
+
+    fn compares(comparison: Comparison, value: bool) -> Filter {
+        Filter::Compare("is_billable", comparison, Value::Bool(value))
+    }
+
+    #[test]
+    fn a_boolean_filter_compares_with_each_operator_that_is_given() {
+        for given in [true, false] {
+            let expected = compares(Comparison::Eq, given);
+            assert_eq!(boolean(value!({ "eq": given })), [expected]);
+            let expected = compares(Comparison::Ne, given);
+            assert_eq!(boolean(value!({ "ne": given })), [expected]);
+            let expected = Filter::Null("is_billable", given);
+            assert_eq!(boolean(value!({ "isNull": given })), [expected]);
+        }
+        let all = boolean(value!({ "isNull": false, "ne": true, "eq": false }));
+        let expected = [
+            compares(Comparison::Eq, false),
+            compares(Comparison::Ne, true),
+            Filter::Null("is_billable", false),
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_boolean_filter_without_an_operator_compares_nothing() {
+        assert_eq!(boolean(value!({})), []);
+        assert_eq!(boolean(value!({ "eq": null, "isNull": null })), []);
+    }
+
+    #[test]
+    fn a_boolean_filter_rejects_values_that_are_not_booleans() {
+        for input in [value!({ "eq": "true" }), value!({ "ne": 1 })] {
+            assert!(BooleanFilter::parse(Some(input)).is_err());
+        }
+    }
+}

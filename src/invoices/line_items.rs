@@ -35,7 +35,7 @@ pub struct InvoiceLineItem {
     /// The quantity, with up to four decimal places. A negative quantity is a credit.
     pub quantity: Decimal,
     #[graphql(skip)]
-    unit_price_minor: i64,
+    pub(super) unit_price_minor: i64,
     #[graphql(skip)]
     amount_minor: i64,
     /// The tax rate as a fraction from 0 to 1: 0.19 is 19 percent. Null means no tax.

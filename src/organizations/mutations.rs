@@ -3,22 +3,23 @@
 use async_graphql::{Context, InputObject, MaybeUndefined};
 use uuid::Uuid;
 
-use super::{Organization, OrganizationStatus};
+use super::Organization;
 use crate::{
     db::{
         TenantTx,
-        write::{Insert, Update, Writable, Written, delete_one, taken},
+        archive::{Archivable, archive, unarchive},
+        write::{ConstraintRule, Insert, Update, Writable, WriteResult, delete_one, taken},
     },
     error::Result,
     graphql::{
+        checks::Checks,
         context::ContextExt as _,
-        enums::StoredEnum as _,
         mutation::{Write as _, payload, targets},
         object::Object,
         relations::RootMutations,
     },
     ids::OrganizationId,
-    user_error::{Checks, Rule, UserErrorCode},
+    user_error::UserErrorCode,
 };
 
 /// The most characters of a display name.
@@ -35,34 +36,34 @@ const MAX_SLUG_NUMBER: usize = 1_000;
 const MAX_SLUG_ATTEMPTS: usize = 3;
 
 impl Writable for Organization {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "organizations_slug_key",
             UserErrorCode::AlreadyExists,
             "slug",
             "is already the slug of another organization",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "organizations_slug_form",
             UserErrorCode::Invalid,
             "slug",
             INVALID_SLUG,
         ),
-        Rule::new(
+        ConstraintRule::new(
             "organizations_name_length",
             UserErrorCode::Invalid,
             "name",
             "must have 1 to 120 characters",
         ),
     ];
-    const REFERRERS: &'static [Rule] = &[
-        Rule::new(
+    const REFERRERS: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "projects_organization_fkey",
             UserErrorCode::InvalidState,
             "id",
             "has projects: archive it instead",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoices_organization_fkey",
             UserErrorCode::InvalidState,
             "id",
@@ -72,6 +73,9 @@ impl Writable for Organization {
 }
 
 /// The input of the `createOrganization` mutation.
+impl Archivable for Organization {}
+
+/// What a new organization is made of.
 #[derive(Debug, InputObject)]
 pub struct CreateOrganizationInput {
     /// The display name; 1 to 120 characters.
@@ -152,10 +156,12 @@ impl OrganizationMutations {
         ctx: &Context<'_>,
         #[graphql(desc = "The organization to archive.")] input: ArchiveOrganizationInput,
     ) -> Result<Object<ArchiveOrganizationPayload>> {
-        let archive = Update::<Organization>::new(input.id, input.if_version)
-            .set("status", OrganizationStatus::Archived.as_str())
-            .unless("status", "ARCHIVED", "is already archived");
-        ctx.write(archive.run(ctx.tx())).await
+        ctx.write(archive::<Organization>(
+            ctx.tx(),
+            input.id,
+            input.if_version,
+        ))
+        .await
     }
 
     /// Restores an archived organization: sets its status to `ACTIVE`. Every role except viewer may do so.
@@ -164,10 +170,12 @@ impl OrganizationMutations {
         ctx: &Context<'_>,
         #[graphql(desc = "The organization to restore.")] input: UnarchiveOrganizationInput,
     ) -> Result<Object<UnarchiveOrganizationPayload>> {
-        let unarchive = Update::<Organization>::new(input.id, input.if_version)
-            .set("status", OrganizationStatus::Active.as_str())
-            .only_if("status", "ARCHIVED", "is not archived");
-        ctx.write(unarchive.run(ctx.tx())).await
+        ctx.write(unarchive::<Organization>(
+            ctx.tx(),
+            input.id,
+            input.if_version,
+        ))
+        .await
     }
 
     /// Deletes an organization that has neither projects nor invoices. Every role except viewer may do so.
@@ -181,13 +189,13 @@ impl OrganizationMutations {
     }
 }
 
-async fn create(tx: &TenantTx, input: CreateOrganizationInput) -> Written<Organization> {
+async fn create(tx: &TenantTx, input: CreateOrganizationInput) -> WriteResult<Organization> {
     let mut checks = Checks::new();
     checks.text("name", &input.name, MAX_NAME_LENGTH);
     if let Some(slug) = &input.slug {
         check_slug(&mut checks, slug);
     }
-    checks.done()?;
+    checks.finish()?;
     match input.slug {
         Some(slug) => insert(input.name, slug).run(tx).await,
         None => create_with_free_slug(tx, input.name).await,
@@ -202,7 +210,7 @@ fn insert(name: String, slug: String) -> Insert<Organization> {
 
 /// Makes the slug from the name, with a number if other organizations have the same. Another transaction may take the
 /// slug first; then the insert waits for it and writes nothing. At most eight statements.
-async fn create_with_free_slug(tx: &TenantTx, name: String) -> Written<Organization> {
+async fn create_with_free_slug(tx: &TenantTx, name: String) -> WriteResult<Organization> {
     let base = slug_of(&name);
     let mut slug = base.clone();
     for _ in 0..MAX_SLUG_ATTEMPTS {
@@ -228,16 +236,16 @@ async fn create_with_free_slug(tx: &TenantTx, name: String) -> Written<Organizat
     }
 }
 
-async fn update(tx: &TenantTx, input: UpdateOrganizationInput) -> Written<Organization> {
+async fn update(tx: &TenantTx, input: UpdateOrganizationInput) -> WriteResult<Organization> {
     let mut checks = Checks::new();
-    checks.changed_text("name", &input.name, MAX_NAME_LENGTH);
-    if let Some(slug) = checks.change("slug", &input.slug) {
+    checks.text_if_present("name", &input.name, MAX_NAME_LENGTH);
+    if let Some(slug) = checks.not_cleared("slug", &input.slug) {
         check_slug(&mut checks, slug);
     }
-    checks.done()?;
+    checks.finish()?;
     Update::<Organization>::new(input.id, input.if_version)
-        .change("name", input.name)
-        .change("slug", input.slug)
+        .set_if_present("name", input.name)
+        .set_if_present("slug", input.slug)
         .run(tx)
         .await
 }

@@ -11,14 +11,17 @@ use crate::{
     comments::Comment,
     db::{
         TenantTx,
-        page::{Comparison, Filter, Value},
+        archive::{Archivable, archive, unarchive},
+        filter::{Comparison, Filter, Value},
         write::{
-            Insert, Update, Writable, Written, delete_many, delete_one, delete_where, referred_to,
+            ConstraintRule, Insert, Update, Writable, WriteError, WriteResult, delete_many,
+            delete_one, delete_where, referred_to,
         },
     },
     error::{Error, Result},
     graphql::{
         batch::{self, Batch, Row, Terms},
+        checks::Checks,
         context::ContextExt as _,
         enums::StoredEnum as _,
         mutation::{Outcome, Write as _, payload, targets},
@@ -28,7 +31,7 @@ use crate::{
     },
     ids::{EntityId as _, OrganizationId, ProjectId, UserId},
     invoices::Invoice,
-    user_error::{Checks, Refusal, Rule, UserError, UserErrorCode},
+    user_error::{UserError, UserErrorCode},
 };
 
 /// The most characters of a display name.
@@ -43,40 +46,40 @@ const HAS_COMMENTS: &str =
     "has comments of other users, which you may not delete: archive it instead";
 
 impl Writable for Project {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "projects_organization_fkey",
             UserErrorCode::NotFound,
             "organizationId",
             "Organization not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "projects_owner_fkey",
             UserErrorCode::NotFound,
             "ownerId",
             "User not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "projects_name_length",
             UserErrorCode::Invalid,
             "name",
             "must have 1 to 120 characters",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "projects_description_length",
             UserErrorCode::TooLong,
             "description",
             "must have at most 10000 characters",
         ),
     ];
-    const REFERRERS: &'static [Rule] = &[
-        Rule::new(
+    const REFERRERS: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "invoices_project_fkey",
             UserErrorCode::InvalidState,
             "id",
             HAS_INVOICES,
         ),
-        Rule::new(
+        ConstraintRule::new(
             "comments_project_fkey",
             UserErrorCode::InvalidState,
             "id",
@@ -86,6 +89,11 @@ impl Writable for Project {
 }
 
 /// The input of the `createProject` mutation.
+impl Archivable for Project {
+    const FORMER_STATUS: Option<&'static str> = Some("archived_from");
+}
+
+/// What a new project is made of.
 #[derive(Debug, InputObject)]
 pub struct CreateProjectInput {
     /// The display name; 1 to 120 characters.
@@ -182,11 +190,8 @@ impl ProjectMutations {
         ctx: &Context<'_>,
         #[graphql(desc = "The project to archive.")] input: ArchiveProjectInput,
     ) -> Result<Object<ArchiveProjectPayload>> {
-        let archive = Update::<Project>::new(input.id, input.if_version)
-            .compute("archived_from", "status", Vec::new())
-            .set("status", ProjectStatus::Archived.as_str())
-            .unless("status", "ARCHIVED", "is already archived");
-        ctx.write(archive.run(ctx.tx())).await
+        ctx.write(archive::<Project>(ctx.tx(), input.id, input.if_version))
+            .await
     }
 
     /// Restores an archived project: gives it the status that it had before. Every role except viewer may do
@@ -196,12 +201,8 @@ impl ProjectMutations {
         ctx: &Context<'_>,
         #[graphql(desc = "The project to restore.")] input: UnarchiveProjectInput,
     ) -> Result<Object<UnarchiveProjectPayload>> {
-        let unarchive = Update::<Project>::new(input.id, input.if_version)
-            // A project that was not archived by `archiveProject` has no former status.
-            .compute("status", "coalesce(archived_from, 'ACTIVE')", Vec::new())
-            .set("archived_from", None::<String>)
-            .only_if("status", "ARCHIVED", "is not archived");
-        ctx.write(unarchive.run(ctx.tx())).await
+        ctx.write(unarchive::<Project>(ctx.tx(), input.id, input.if_version))
+            .await
     }
 
     /// Deletes a project and its comments. A project with invoices cannot be deleted. Every role except viewer
@@ -224,7 +225,7 @@ impl ProjectMutations {
     }
 }
 
-async fn create(tx: &TenantTx, input: CreateProjectInput, caller: UserId) -> Written<Project> {
+async fn create(tx: &TenantTx, input: CreateProjectInput, caller: UserId) -> WriteResult<Project> {
     let mut checks = Checks::new();
     checks.text("name", &input.name, MAX_NAME_LENGTH);
     checks.optional_text(
@@ -234,7 +235,7 @@ async fn create(tx: &TenantTx, input: CreateProjectInput, caller: UserId) -> Wri
     );
     let status = input.status.unwrap_or(ProjectStatus::Planned);
     not_archived(&mut checks, status);
-    checks.done()?;
+    checks.finish()?;
     Insert::<Project>::new(ProjectId::generate())
         .set("name", input.name)
         .set("organization_id", input.organization_id.uuid())
@@ -246,36 +247,32 @@ async fn create(tx: &TenantTx, input: CreateProjectInput, caller: UserId) -> Wri
         .await
 }
 
-async fn update(tx: &TenantTx, input: UpdateProjectInput) -> Written<Project> {
+async fn update(tx: &TenantTx, input: UpdateProjectInput) -> WriteResult<Project> {
     let mut checks = Checks::new();
-    checks.changed_text("name", &input.name, MAX_NAME_LENGTH);
-    checks.change("organizationId", &input.organization_id);
-    checks.change("ownerId", &input.owner_id);
+    checks.text_if_present("name", &input.name, MAX_NAME_LENGTH);
+    checks.not_cleared("organizationId", &input.organization_id);
+    checks.not_cleared("ownerId", &input.owner_id);
     checks.optional_text(
         "description",
         input.description.value(),
         MAX_DESCRIPTION_LENGTH,
     );
-    let status = checks.change("status", &input.status).copied();
+    let status = checks.not_cleared("status", &input.status).copied();
     if let Some(status) = status {
         not_archived(&mut checks, status);
     }
-    checks.done()?;
+    checks.finish()?;
     let mut update = Update::<Project>::new(input.id, input.if_version)
-        .change("name", input.name)
-        .change(
+        .set_if_present("name", input.name)
+        .set_if_present(
             "organization_id",
             input.organization_id.map_value(OrganizationId::uuid),
         )
-        .change("owner_id", input.owner_id.map_value(UserId::uuid))
-        .change_or_clear("description", input.description)
-        .change_or_clear("due_on", input.due_on.map_value(|date| date.0));
+        .set_if_present("owner_id", input.owner_id.map_value(UserId::uuid))
+        .set_or_clear("description", input.description)
+        .set_or_clear("due_on", input.due_on.map_value(|date| date.0));
     if let Some(status) = status {
-        update = update.set("status", status.as_str()).unless(
-            "status",
-            "ARCHIVED",
-            "is archived: unarchive it first",
-        );
+        update = update.set("status", status.as_str()).unless_archived();
     }
     update.run(tx).await
 }
@@ -289,7 +286,7 @@ fn not_archived(checks: &mut Checks, status: ProjectStatus) {
     );
 }
 
-async fn delete(tx: &TenantTx, input: DeleteProjectInput) -> Written<Project> {
+async fn delete(tx: &TenantTx, input: DeleteProjectInput) -> WriteResult<Project> {
     delete_where::<Comment>(tx, "project_id", vec![input.id.uuid()]).await?;
     delete_one(tx, input.id, input.if_version).await
 }
@@ -342,7 +339,7 @@ impl From<Outcome<Batch>> for DeleteProjectsPayload {
     }
 }
 
-async fn delete_all(ctx: &Context<'_>, input: DeleteProjectsInput) -> Written<Batch> {
+async fn delete_all(ctx: &Context<'_>, input: DeleteProjectsInput) -> WriteResult<Batch> {
     batch::check_size("ids", input.ids.len(), MAX_DELETED)?;
     let terms = Terms {
         list: "ids",
@@ -359,7 +356,7 @@ async fn delete_all(ctx: &Context<'_>, input: DeleteProjectsInput) -> Written<Ba
 
 /// Deletes the projects that can be deleted. Looks up the obstacles first, because a foreign key would report
 /// only the first of them.
-async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> Written<Batch> {
+async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> WriteResult<Batch> {
     let (tx, caller) = (ctx.tx(), ctx.principal());
     let uuids = |ids: &[ProjectId]| ids.iter().map(|id| id.uuid()).collect::<Vec<_>>();
     let no_filter = Filter::default();
@@ -373,7 +370,7 @@ async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> Written<Batch> {
         UserRole::Owner | UserRole::Admin | UserRole::Viewer => HashSet::new(),
         UserRole::Member | UserRole::Billing => {
             let caller = Value::Uuid(caller.user.uuid());
-            let of_others = Filter::Is("author_id", Comparison::Ne, caller);
+            let of_others = Filter::Compare("author_id", Comparison::Ne, caller);
             referred_to::<Comment>(tx, "project_id", uuids(ids), &of_others).await?
         }
     };
@@ -399,7 +396,7 @@ async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> Written<Batch> {
     delete_where::<Comment>(tx, "project_id", uuids(&deletable)).await?;
     let deleted = delete_many::<Project>(tx, &deletable)
         .await
-        .map_err(Refusal::of)?;
+        .map_err(WriteError::without_value)?;
     let deleted: HashSet<Uuid> = deleted.iter().map(|project| project.id.uuid()).collect();
     for row in &mut rows {
         if row.id.is_some_and(|id| !deleted.contains(&id)) {

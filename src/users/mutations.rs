@@ -6,17 +6,18 @@ use super::{User, UserRole, UserStatus};
 use crate::{
     db::{
         TenantTx,
-        write::{Insert, Update, Writable, Written},
+        write::{ConstraintRule, Insert, Update, Writable, WriteResult},
     },
     error::Result,
     graphql::{
+        checks::Checks,
         context::ContextExt as _,
         mutation::{Write as _, payload, targets},
         object::Object,
         relations::RootMutations,
     },
     ids::UserId,
-    user_error::{Checks, Rule, UserErrorCode},
+    user_error::UserErrorCode,
 };
 
 /// The most characters of an email address (RFC 5321, 4.5.3.1.3, without the angle brackets).
@@ -26,26 +27,26 @@ const MAX_NAME_LENGTH: usize = 120;
 const INVALID_EMAIL: &str = "must be an email address";
 
 impl Writable for User {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "users_email_key",
             UserErrorCode::AlreadyExists,
             "email",
             "is already the address of another user",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "users_email_folded",
             UserErrorCode::Invalid,
             "email",
             INVALID_EMAIL,
         ),
-        Rule::new(
+        ConstraintRule::new(
             "users_display_name_length",
             UserErrorCode::Invalid,
             "displayName",
             "must have 1 to 120 characters",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "users_last_owner",
             UserErrorCode::InvalidState,
             "id",
@@ -138,7 +139,7 @@ impl UserMutations {
     }
 }
 
-async fn invite(tx: &TenantTx, input: InviteUserInput) -> Written<User> {
+async fn invite(tx: &TenantTx, input: InviteUserInput) -> WriteResult<User> {
     let email = input.email.to_lowercase();
     let mut checks = Checks::new();
     checks.text("email", &email, MAX_EMAIL_LENGTH);
@@ -151,7 +152,7 @@ async fn invite(tx: &TenantTx, input: InviteUserInput) -> Written<User> {
     if let Some(name) = &input.display_name {
         checks.text("displayName", name, MAX_NAME_LENGTH);
     }
-    checks.done()?;
+    checks.finish()?;
     Insert::<User>::new(UserId::generate())
         .set("email", email)
         .set("display_name", input.display_name)

@@ -9,11 +9,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod architecture;
+mod audit_log;
 mod audit_seals;
 mod bad_resolvers;
 mod budgets;
 mod cli;
 mod constraints;
+mod create;
 mod cross_tenant;
 mod descriptions;
 mod embedded;
@@ -27,7 +29,6 @@ mod invoices;
 mod isolation;
 mod layers;
 mod lists;
-mod made;
 mod money;
 mod mutations;
 mod nullability;
@@ -37,11 +38,12 @@ mod plans;
 mod protect;
 mod readable;
 mod reads;
-mod refusals;
+mod rejections;
 mod replay;
 mod retries;
 mod role_rules;
 mod root_fields;
+mod samples;
 mod storm;
 mod tokens;
 mod variables;

@@ -8,8 +8,7 @@ use palisade::{auth::role::UserRole, entities::ENTITIES};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, Caller, Tenant, TenantSql, id, palisade_test},
-    lists::{Shape, fill, row_of, table},
+    harness::{Answer, Caller, Tenant, TenantSql, camel_case, entity, id, model, palisade_test},
     mutations::ROLES,
 };
 
@@ -51,15 +50,17 @@ async fn assert_reads(caller: &Caller, reads: bool, document: &str, path: Value,
 
 #[apply(palisade_test)]
 async fn the_roles_that_the_policies_let_read_a_type_read_its_lists_and_rows(acme: Tenant) {
-    fill(&acme, 8).await;
-    let shape = Shape::of(acme.owner()).await;
+    acme.fill(12).await;
     let mut owner = acme.begin().await;
     let mut hidden = BTreeSet::new();
     let mut parents = 0;
-    for list in shape.roots() {
-        let row = row_of(&list);
-        let (table, prefix) = table(row);
-        let row_id = id(prefix, first_id(&mut owner, table).await.unwrap());
+    for list in model().root_lists() {
+        let row = list.row();
+        let table = entity(row).table;
+        let row_id = id(
+            entity(row).id_prefix,
+            first_id(&mut owner, table).await.unwrap(),
+        );
         for role in ROLES {
             let mut sql = acme.begin_as(role).await;
             let reads = first_id(&mut sql, table).await.is_some();
@@ -75,7 +76,7 @@ async fn the_roles_that_the_policies_let_read_a_type_read_its_lists_and_rows(acm
             let counted = format!("{{ {root} {{ totalCount }} }}");
             assert_reads(caller, reads, &counted, json!([root]), &what).await;
 
-            let one = root.strip_suffix('s').unwrap();
+            let one = camel_case(row);
             let document = format!("{{ {one}(id: \"{row_id}\") {{ id }} }}");
             assert_reads(caller, reads, &document, json!([one]), &what).await;
             let document = format!("{{ node(id: \"{row_id}\") {{ id }} }}");
@@ -92,8 +93,8 @@ async fn the_roles_that_the_policies_let_read_a_type_read_its_lists_and_rows(acm
 
             // The same list under each parent.
             for parent in ENTITIES {
-                let fields = shape.named(parent.type_name).fields.iter();
-                for field in fields.filter(|field| field.named == list.named) {
+                let fields = model().fields(parent.type_name).iter();
+                for field in fields.filter(|field| field.type_name == list.type_name) {
                     let parent_id = id(
                         parent.id_prefix,
                         first_id(&mut owner, parent.table).await.unwrap(),

@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
-use super::{ROLES, samples::samples};
+use super::ROLES;
 use crate::{
-    cross_tenant::array,
-    harness::{Tenant, palisade_test},
-    lists::Shape,
+    harness::{Tenant, model, palisade_test},
+    samples::{SLICES, samples},
 };
 
 /// The grid: what each role gets from each mutation.
@@ -21,20 +20,13 @@ const GRID: &str = include_str!(
 /// not do, such as changing another user's comment.
 fn permission(line: &str) -> Option<&'static str> {
     let mutation = line.split(' ').next().unwrap();
-    let is_narrower = line.contains("owner") || line.contains("(another's comment)");
-    let permission = match mutation {
-        "createComment" | "updateComment" | "deleteComment" => "COMMENT",
-        "inviteUser" | "changeUserRole" | "deactivateUser" => "MANAGE_USERS",
-        _ if mutation.contains("Invoice") => "BILL",
-        _ if ["Organization", "Project", "Product"]
-            .iter()
-            .any(|row| mutation.contains(row)) =>
-        {
-            "EDIT_RECORDS"
-        }
-        _ => panic!("which permission is {mutation}?"),
-    };
-    (!is_narrower).then_some(permission)
+    let is_narrower = line.contains("owner") || line.contains("(another's row)");
+    let mut slices = SLICES.iter();
+    let slice = slices.find(|slice| {
+        let samples = (slice.mutations)();
+        samples.iter().any(|sample| sample.field == mutation)
+    });
+    (!is_narrower).then_some(slice.unwrap().permission)
 }
 
 /// The lines of the grid: the name of the sample, and the roles whose mutation succeeded.
@@ -42,7 +34,7 @@ fn grid() -> BTreeMap<String, BTreeSet<&'static str>> {
     let body = GRID.rsplit("---\n").next().unwrap();
     let mut lines = body.lines();
     let head: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
-    assert_eq!(head, ROLES.map(|role| role.as_str()));
+    assert_eq!(head, ROLES.map(palisade::auth::role::UserRole::as_str));
     let line = |line: &str| {
         let (name, outcomes) = line.split_at(42);
         let outcomes: Vec<&str> = outcomes.split_whitespace().collect();
@@ -57,8 +49,7 @@ fn grid() -> BTreeMap<String, BTreeSet<&'static str>> {
 
 /// The roles that have each permission, by the API.
 async fn holders(tenant: &Tenant) -> BTreeMap<String, BTreeSet<&'static str>> {
-    let shape = Shape::of(tenant.owner()).await;
-    let permissions = shape.named("Permission").values.iter();
+    let permissions = model().named("Permission").values.iter();
     let mut holders: BTreeMap<String, BTreeSet<&'static str>> = permissions
         .map(|permission| (permission.clone(), BTreeSet::new()))
         .collect();
@@ -67,7 +58,8 @@ async fn holders(tenant: &Tenant) -> BTreeMap<String, BTreeSet<&'static str>> {
             .caller(role)
             .query("{ viewer { permissions } }")
             .await;
-        for permission in array(&answer.data()["viewer"]["permissions"]) {
+        let permissions = answer.data()["viewer"]["permissions"].as_array();
+        for permission in permissions.unwrap() {
             let roles = holders.get_mut(permission.as_str().unwrap()).unwrap();
             roles.insert(role.as_str());
         }

@@ -6,13 +6,13 @@ use futures_util::future::join_all;
 use macro_rules_attribute::apply;
 use serde_json::{Value, json};
 
-use crate::harness::{Caller, Tenant, palisade_test, refusals};
+use crate::harness::{Caller, Tenant, palisade_test, user_errors};
 
 /// The slug of a new organization with this name.
 async fn slug(caller: &Caller, name: &str) -> String {
     let input = json!({ "name": name });
     let payload = caller
-        .does("createOrganization", input, "organization { name slug }")
+        .mutate_ok("createOrganization", input, "organization { name slug }")
         .await;
     assert_eq!(payload["organization"]["name"], name);
     payload["organization"]["slug"].as_str().unwrap().to_owned()
@@ -58,7 +58,7 @@ async fn a_given_slug_gets_no_number(acme: Tenant) {
         .await;
     assert_eq!(payload["organization"], Value::Null);
     assert_eq!(
-        refusals(&payload),
+        user_errors(&payload),
         [("ALREADY_EXISTS", "input.slug".to_owned())]
     );
 }
