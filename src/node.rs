@@ -7,7 +7,7 @@ use crate::{
     audit::{AuditLog, AuditSubjectType},
     comments::Comment,
     error::{Error, Result},
-    graphql::{context::ContextExt as _, object::abstract_type},
+    graphql::{abstract_type::abstract_type, context::ContextExt as _},
     ids::{
         AuditLogId, CommentId, InvoiceId, InvoiceLineItemId, OrganizationId, ProductId, ProjectId,
         TenantId, UserId,

@@ -14,10 +14,11 @@ use crate::{
     db::entity::entity,
     error::{Error, Result},
     graphql::{
+        abstract_type::abstract_type,
         context::ContextExt as _,
         enums::StoredEnum,
         filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
-        object::{Object, Objects, abstract_type},
+        object::{Object, Objects},
         relations::{relations, roots},
     },
     ids::{AuditLogId, ProjectId, UserId},

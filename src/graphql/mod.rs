@@ -1,5 +1,6 @@
 //! The kit that slices are made of: the only place, besides `api`, that knows async-graphql's plumbing.
 
+pub mod abstract_type;
 pub mod batch;
 pub mod connection;
 pub mod context;
