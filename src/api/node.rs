@@ -1,4 +1,4 @@
-//! The two root queries that take ids of any type.
+//! The root queries `node` and `nodes`.
 
 use async_graphql::{Context, ID};
 use futures_util::future::join_all;
@@ -8,7 +8,7 @@ use crate::{
     node::Node,
 };
 
-/// Most ids of one `nodes`.
+/// The maximum number of ids in `nodes`.
 const MAX_IDS: usize = 100;
 
 /// The root queries for ids of any type.
@@ -17,26 +17,29 @@ pub struct NodeQueries;
 
 #[async_graphql::Object]
 impl NodeQueries {
-    /// The object with an id; null if there is none, or the caller may not see it.
+    /// Returns the object with this id, of any type; null if it does not exist or the caller cannot see it.
     async fn node(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "An id of any type.")] id: ID,
+        #[graphql(desc = "The id of the object.")] id: ID,
     ) -> Result<Option<Node>> {
         Node::load(ctx, &id).await
     }
 
-    /// The objects with these ids, in their order; null where there is none, or the caller may not
-    /// see it.
+    /// Returns the objects with these ids, of any types, in the order of the ids; null for an id whose
+    /// object does not exist or the caller cannot see.
     async fn nodes(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Ids of any types; at most 100.")] ids: Vec<ID>,
+        #[graphql(desc = "The ids of the objects: at most 100.")] ids: Vec<ID>,
     ) -> Result<Vec<Option<Node>>> {
         if ids.len() > MAX_IDS {
-            return Err(Error::invalid("ids", format!("at most {MAX_IDS} ids")));
+            return Err(Error::invalid(
+                "ids",
+                format!("must have at most {MAX_IDS} ids"),
+            ));
         }
-        // All are waited for, also if one fails: see `Fields::poll`.
+        // Waits for all, even if one fails: see `Fields::poll`.
         join_all(ids.iter().map(|id| Node::load(ctx, id)))
             .await
             .into_iter()

@@ -1,4 +1,4 @@
-//! What the tenant may still fetch, as the API tells it.
+//! The tenant's budget as the API returns it.
 
 use std::time::Duration;
 
@@ -6,21 +6,24 @@ use async_graphql::{Context, SimpleObject};
 
 use crate::graphql::object::Object;
 
-/// What the tenant may fetch, in rows. The `RateLimit` headers of each answer say the same.
+/// The tenant's budget in rows. Every response has it in its `RateLimit` headers too.
 #[derive(Clone, Copy, Debug, SimpleObject)]
 pub struct RateLimit {
-    /// Rows in a minute, and most rows at once.
+    /// The rows per minute, which are also the most rows that the tenant can save up.
     pub limit: i32,
-    /// Rows that are left. This operation has paid its cost by now, and gets back what it does not fetch.
+    /// The remaining rows. The estimated rows of this operation are already deducted; the rows that it does
+    /// not fetch are credited when it ends.
     pub remaining: i32,
-    /// Rows that this operation was reckoned to fetch, and has paid. What it fetches beyond it pays at its end.
+    /// The estimated number of rows of this operation, deducted when it starts. When the operation ends,
+    /// the budget is corrected to the actual number.
     pub cost: i32,
-    /// Seconds until all of the limit is left again, if nobody in the tenant asks for more.
+    /// The seconds until `remaining` equals `limit` again, if the tenant sends no other operation.
     pub resets_in_seconds: i32,
 }
 
 impl RateLimit {
-    /// From rows, and the time until the limit is whole. More than 2^31 - 1 rows are told as so many.
+    /// Creates it from numbers of rows and the time until the budget is full. Numbers saturate at
+    /// 2^31 - 1.
     #[must_use]
     pub fn new(limit: u64, remaining: u64, cost: u64, full_in: Duration) -> Self {
         let int = |number: u64| i32::try_from(number).unwrap_or(i32::MAX);
@@ -33,13 +36,13 @@ impl RateLimit {
     }
 }
 
-/// The root query about the tenant's budget.
+/// The root query for the tenant's budget.
 #[derive(Debug, Default)]
 pub struct RateLimitQueries;
 
 #[async_graphql::Object]
 impl RateLimitQueries {
-    /// What the tenant may still fetch; null if the service sets no limit.
+    /// The tenant's budget; null if the service does not limit it.
     async fn rate_limit(&self, ctx: &Context<'_>) -> Option<Object<RateLimit>> {
         ctx.data_opt::<RateLimit>().map(|limit| (*limit).into())
     }

@@ -6,7 +6,7 @@ use async_graphql::{
     registry::{Deprecation, MetaField, MetaType, MetaTypeId, Registry},
 };
 
-/// Registers a union. `members` registers its members and names them.
+/// Registers a union. `members` registers its members and returns their names.
 pub(crate) fn union<T: OutputType>(
     registry: &mut Registry,
     description: &str,
@@ -24,7 +24,7 @@ pub(crate) fn union<T: OutputType>(
     })
 }
 
-/// Registers an interface of things with an id. `members` registers its members and names them.
+/// Registers an interface of objects with an id. `members` registers its members and returns their names.
 pub(crate) fn interface<T: OutputType>(
     registry: &mut Registry,
     description: &str,
@@ -37,7 +37,7 @@ pub(crate) fn interface<T: OutputType>(
         }
         let id = MetaField {
             name: "id".to_owned(),
-            description: Some("The id, unique among all types.".to_owned()),
+            description: Some("The id of the object, unique among all types.".to_owned()),
             args: IndexMap::new(),
             ty: <async_graphql::ID as OutputType>::create_type_info(registry),
             deprecation: Deprecation::NoDeprecated,
@@ -71,11 +71,11 @@ pub(crate) fn interface<T: OutputType>(
     })
 }
 
-/// A union or interface whose members are [`Object`](super::object::Object)s, resolved like them.
+/// Defines a union or an interface whose members are [`Object`](super::object::Object)s.
 ///
 /// ```text
 /// abstract_type! {
-///     /// Who did it.
+///     /// The user or the system that made a change.
 ///     union AuditActor { User(User), SystemActor(SystemActor) }
 /// }
 /// ```

@@ -1,7 +1,7 @@
 //! The kit that slices are made of: the only place, besides `api`, that knows async-graphql's plumbing.
 
 pub mod abstract_type;
-pub mod batch;
+pub mod bulk;
 pub mod connection;
 pub mod context;
 pub mod directives;
@@ -9,6 +9,7 @@ pub mod enums;
 pub mod errors;
 pub mod filter;
 pub mod generic_input;
+pub mod idempotency;
 pub mod mutation;
 pub mod object;
 pub mod relations;

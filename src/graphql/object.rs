@@ -1,10 +1,11 @@
-//! Resolves plain columns without a future each, and fields in query order.
+//! The executor of objects: it keeps the order of the query, and resolves columns without a future.
 //!
-//! The executor of async-graphql 7.2.1 boxes one future per field and writes fields in the order in
-//! which they complete, which the specification forbids (6.2.2). An [`Object`] walks its selection
-//! once: a column is resolved on the spot, only what waits for a loader becomes a future, and the
-//! answer keeps the query's order. Fragments, `__typename` and merged fields behave as usual;
-//! `@skip` and `@include` were applied to the document before. Extensions see no single fields.
+//! The executor of async-graphql 7.2.1 boxes one future per field and writes the fields in the order in
+//! which they complete, which the specification forbids (6.2.2). An [`Object`] walks its selection set
+//! once. It resolves columns immediately; only fields that wait for a loader become futures. The
+//! response keeps the order of the query. Fragments, `__typename` and merged fields behave as usual;
+//! `@skip` and `@include` have been applied to the document before. Extensions do not see single
+//! fields.
 
 #[cfg(test)]
 mod tests;
@@ -31,9 +32,9 @@ use async_graphql::{
 
 use crate::error::Error;
 
-/// A row, or a plain value of several fields, as a GraphQL object.
+/// A GraphQL object: a row, or a plain struct. `T` derives `SimpleObject` as usual.
 ///
-/// `T` derives `SimpleObject` as always. Rows are shared and not cloned.
+/// Rows are shared and not cloned.
 #[derive(Debug)]
 pub struct Object<T>(Arc<T>);
 
@@ -83,7 +84,7 @@ impl<T: ContainerType> OutputType for Object<T> {
     }
 }
 
-/// A list of objects, none of them null.
+/// A list of non-null objects.
 #[derive(Debug)]
 pub struct Objects<T>(pub Vec<Object<T>>);
 
@@ -108,7 +109,7 @@ impl<T: ContainerType> OutputType for Objects<T> {
         ctx: &ContextSelectionSet<'_>,
         _: &Positioned<Field>,
     ) -> ServerResult<Value> {
-        // Every item is asked before any is waited for, so that their loads make one batch.
+        // All items start before the first one is awaited, so that their loads form one batch.
         let contexts: Vec<_> = (0..self.0.len())
             .map(|index| ctx.with_index(index))
             .collect();
@@ -116,19 +117,19 @@ impl<T: ContainerType> OutputType for Objects<T> {
         for (item, ctx) in self.0.iter().zip(&contexts) {
             let mut fields = Fields::default();
             fields.collect(ctx, &*item.0);
-            items.push(Item::Waiting(fields));
+            items.push(Item::Pending(fields));
         }
         poll_fn(|poller| {
-            let mut waits = false;
+            let mut is_pending = false;
             for item in &mut items {
-                if let Item::Waiting(fields) = item {
+                if let Item::Pending(fields) = item {
                     match fields.poll(poller) {
-                        Poll::Ready(value) => *item = Item::Done(value),
-                        Poll::Pending => waits = true,
+                        Poll::Ready(value) => *item = Item::Ready(value),
+                        Poll::Pending => is_pending = true,
                     }
                 }
             }
-            if waits {
+            if is_pending {
                 Poll::Pending
             } else {
                 Poll::Ready(())
@@ -136,23 +137,23 @@ impl<T: ContainerType> OutputType for Objects<T> {
         })
         .await;
         let values = items.into_iter().map(|item| match item {
-            Item::Done(value) => value,
-            Item::Waiting(_) => unreachable!("BUG: the list was waited for"),
+            Item::Ready(value) => value,
+            Item::Pending(_) => unreachable!("BUG: an item is still pending"),
         });
         Ok(Value::List(values.collect::<ServerResult<_>>()?))
     }
 }
 
 enum Item<'a> {
-    Waiting(Fields<'a>),
-    Done(ServerResult<Value>),
+    Pending(Fields<'a>),
+    Ready(ServerResult<Value>),
 }
 
 type FieldFuture<'a> = Pin<Box<dyn Future<Output = ServerResult<Value>> + Send + 'a>>;
 
 enum Slot<'a> {
-    Done(ServerResult<Value>),
-    Waiting(FieldFuture<'a>),
+    Ready(ServerResult<Value>),
+    Pending(FieldFuture<'a>),
 }
 
 /// The selected fields of one object, in query order.
@@ -169,10 +170,10 @@ impl<'a> Fields<'a> {
                     self.0.push((key, resolve_field(ctx, object, field)));
                 }
                 Selection::FragmentSpread(spread) => {
-                    // Unknown fragments were refused by validation.
+                    // Validation has rejected unknown fragments.
                     let name = &spread.node.fragment_name.node;
                     if let Some(fragment) = ctx.query_env.fragments.get(name)
-                        && applies::<T>(ctx, &fragment.node.type_condition.node.on.node)
+                        && matches_type::<T>(ctx, &fragment.node.type_condition.node.on.node)
                     {
                         self.collect(
                             &ctx.with_selection_set(&fragment.node.selection_set),
@@ -182,7 +183,7 @@ impl<'a> Fields<'a> {
                 }
                 Selection::InlineFragment(fragment) => {
                     let condition = fragment.node.type_condition.as_ref();
-                    if condition.is_none_or(|on| applies::<T>(ctx, &on.node.on.node)) {
+                    if condition.is_none_or(|on| matches_type::<T>(ctx, &on.node.on.node)) {
                         self.collect(
                             &ctx.with_selection_set(&fragment.node.selection_set),
                             object,
@@ -193,19 +194,19 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Ready when every field is, also if one has failed: a future that is dropped in the middle
-    /// of a statement would take the transaction with it.
+    /// Ready when all fields are ready, even if one has failed: dropping a future in the middle of a
+    /// statement would end the transaction.
     fn poll(&mut self, poller: &mut Poller<'_>) -> Poll<ServerResult<Value>> {
-        let mut waits = false;
+        let mut is_pending = false;
         for (_, slot) in &mut self.0 {
-            if let Slot::Waiting(future) = slot {
+            if let Slot::Pending(future) = slot {
                 match future.as_mut().poll(poller) {
-                    Poll::Ready(value) => *slot = Slot::Done(value),
-                    Poll::Pending => waits = true,
+                    Poll::Ready(value) => *slot = Slot::Ready(value),
+                    Poll::Pending => is_pending = true,
                 }
             }
         }
-        if waits {
+        if is_pending {
             Poll::Pending
         } else {
             Poll::Ready(self.take())
@@ -215,13 +216,13 @@ impl<'a> Fields<'a> {
     fn take(&mut self) -> ServerResult<Value> {
         let mut object = IndexMap::with_capacity(self.0.len());
         for (key, slot) in self.0.drain(..) {
-            let Slot::Done(value) = slot else {
-                unreachable!("BUG: the field was waited for")
+            let Slot::Ready(value) = slot else {
+                unreachable!("BUG: a field is still pending")
             };
-            // An error here is that of a non-null field: it makes the whole object null.
+            // An error of a non-null field makes the whole object null.
             let value = value?;
             match object.get_mut(&key) {
-                Some(first) => merge(first, value),
+                Some(first) => merge_selections(first, value),
                 None => {
                     object.insert(key, value);
                 }
@@ -237,56 +238,60 @@ fn resolve_field<'a, T: ContainerType>(
     field: &'a Positioned<Field>,
 ) -> Slot<'a> {
     if field.node.name.node == "__typename" {
-        return Slot::Done(Ok(Value::String(
+        return Slot::Ready(Ok(Value::String(
             object.introspection_type_name().into_owned(),
         )));
     }
     let is_leaf = field.node.selection_set.node.items.is_empty();
     if is_leaf {
         let ctx = ctx.with_field(field);
-        // Pinned where it is made: it has room for the largest resolver of the type, and moving it
-        // would cost more than resolving a column.
+        // Pinned on the stack: the future is as large as the largest resolver of the type, and moving
+        // it would cost more than resolving a column.
         let future = pin!(object.resolve_field(&ctx));
         if let Poll::Ready(value) = future.poll(&mut Poller::from_waker(Waker::noop())) {
-            return Slot::Done(or_null::<T>(&ctx, bounded(&ctx, value)));
+            return Slot::Ready(null_on_error::<T>(&ctx, limit_strings(&ctx, value)));
         }
-        // A leaf that waits, like `totalCount`: it is started again as a future of its own.
+        // A leaf that waits, like `totalCount`: it is resolved again as a boxed future.
     }
     let ctx = ctx.clone();
-    Slot::Waiting(Box::pin(async move {
+    Slot::Pending(Box::pin(async move {
         let ctx = ctx.with_field(field);
         let value = object.resolve_field(&ctx).await;
-        or_null::<T>(&ctx, value)
+        null_on_error::<T>(&ctx, value)
     }))
 }
 
-/// Most bytes of long texts in one answer. Rows may be in it more often than they were fetched.
-const MAX_TEXT: u64 = 32 * 1024 * 1024;
-/// Texts of at most so many bytes are not counted: the number of values bounds them.
-const SHORT: usize = 256;
+/// The maximum number of bytes of long strings in one response. A response can contain a row more often
+/// than it was fetched.
+const MAX_LONG_STRING_BYTES: u64 = 32 * 1024 * 1024;
+/// Strings of at most this many bytes do not count, because the number of values limits them.
+const MAX_SHORT_STRING_BYTES: usize = 256;
 
 /// Counts the bytes of the long strings in one response. Each run of an operation has its own, in the
 /// data of its request.
 #[derive(Debug, Default)]
-pub struct ResponseText(AtomicU64);
+pub struct LongStringBytes(AtomicU64);
 
-impl ResponseText {
+impl LongStringBytes {
     /// Adds bytes and returns the sum.
     fn add(&self, bytes: u64) -> u64 {
         self.0.fetch_add(bytes, Ordering::Relaxed) + bytes
     }
 }
 
-/// Rejects a string that makes the response too long.
-fn bounded(ctx: &Context<'_>, value: ServerResult<Option<Value>>) -> ServerResult<Option<Value>> {
+/// Returns the value of a field, or an error if its string makes the response too long.
+fn limit_strings(
+    ctx: &Context<'_>,
+    value: ServerResult<Option<Value>>,
+) -> ServerResult<Option<Value>> {
     let long = match &value {
-        Ok(Some(Value::String(text))) if text.len() > SHORT => text.len() as u64,
+        Ok(Some(Value::String(text))) if text.len() > MAX_SHORT_STRING_BYTES => text.len() as u64,
         _ => return value,
     };
-    match ctx.data_opt::<ResponseText>() {
-        Some(counter) if counter.add(long) > MAX_TEXT => {
+    match ctx.data_opt::<LongStringBytes>() {
+        Some(counter) if counter.add(long) > MAX_LONG_STRING_BYTES => {
             let error = Error::TooComplex(format!(
-                "the answer has more than {MAX_TEXT} bytes of text: ask for smaller pages"
+                "the response has more than {MAX_LONG_STRING_BYTES} bytes of text: request smaller pages"
             ));
             let error = async_graphql::Error::from(error).into_server_error(ctx.item.pos);
             Err(ctx.set_error_path(error))
@@ -295,9 +300,9 @@ fn bounded(ctx: &Context<'_>, value: ServerResult<Option<Value>>) -> ServerResul
     }
 }
 
-/// The value of a field. One that can be null is null if it has failed, beside its error
-/// (specification, 6.4.4); the engine itself does so only for what fails below the field.
-fn or_null<T: ContainerType>(
+/// The value of a field. A nullable field that failed is null, and the error is reported
+/// (specification, 6.4.4). The engine does this only for errors below the field.
+fn null_on_error<T: ContainerType>(
     ctx: &Context<'_>,
     value: ServerResult<Option<Value>>,
 ) -> ServerResult<Value> {
@@ -317,8 +322,8 @@ fn or_null<T: ContainerType>(
     Err(error)
 }
 
-/// Whether a fragment's type condition holds for `T`: its own name, an interface or a union of it.
-fn applies<T: ContainerType>(ctx: &ContextSelectionSet<'_>, condition: &str) -> bool {
+/// Whether `T` matches the type condition of a fragment: its own name, or an interface or union of it.
+fn matches_type<T: ContainerType>(ctx: &ContextSelectionSet<'_>, condition: &str) -> bool {
     let name = T::type_name();
     name == condition
         || ctx
@@ -329,13 +334,13 @@ fn applies<T: ContainerType>(ctx: &ContextSelectionSet<'_>, condition: &str) -> 
             .is_some_and(|named| named.is_possible_type(&name))
 }
 
-/// Merges a field that was selected twice (specification, 6.3.3).
-fn merge(first: &mut Value, second: Value) {
+/// Merges the values of a field that was selected twice (specification, 6.3.3).
+fn merge_selections(first: &mut Value, second: Value) {
     match (first, second) {
         (Value::Object(first), Value::Object(second)) => {
             for (key, value) in second {
                 match first.get_mut(&key) {
-                    Some(known) => merge(known, value),
+                    Some(known) => merge_selections(known, value),
                     None => {
                         first.insert(key, value);
                     }
@@ -344,7 +349,7 @@ fn merge(first: &mut Value, second: Value) {
         }
         (Value::List(first), Value::List(second)) => {
             for (known, value) in first.iter_mut().zip(second) {
-                merge(known, value);
+                merge_selections(known, value);
             }
         }
         _ => {}

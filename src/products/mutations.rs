@@ -16,10 +16,10 @@ use crate::{
     },
     error::Result,
     graphql::{
-        batch::{self, Batch, Row, Terms},
+        bulk::{self, BulkOptions, BulkPayload, BulkResult, BulkRow, BulkRowResult},
         context::ContextExt as _,
         enums::StoredEnum as _,
-        mutation::{Outcome, Write as _, payload, targets},
+        mutation::{Write as _, payload, targets},
         object::{Object, Objects},
         scalars::MoneyInput,
     },
@@ -29,8 +29,6 @@ use crate::{
 
 /// Most characters of a title.
 const TITLE: usize = 300;
-/// Most products of one import.
-const MAX_IMPORTED: usize = 1_000;
 const ASIN_FORM: &str = "is not ten capital letters and digits";
 const ASIN_TAKEN: &str = "is the number of another product";
 
@@ -195,7 +193,12 @@ impl ProductMutations {
         ctx: &Context<'_>,
         #[graphql(desc = "The products.")] input: ImportProductsInput,
     ) -> Result<Object<ImportProductsPayload>> {
-        ctx.write(import(ctx, input)).await
+        let ImportProductsInput { rows, options } = input;
+        let work = import_each(ctx.tx(), &rows);
+        ctx.write(bulk::run::<ImportProductsResult>(
+            ctx, &options, &rows, work,
+        ))
+        .await
     }
 }
 
@@ -276,86 +279,60 @@ async fn delete(tx: &TenantTx, input: DeleteProductInput) -> Written<Product> {
 /// The products to import.
 #[derive(Debug, InputObject)]
 pub struct ImportProductsInput {
-    /// The products, at most 1,000.
+    /// The products: at most 1,000.
     pub rows: Vec<CreateProductInput>,
-    /// All or none: if one cannot be made, none is. Otherwise those are that can be.
-    #[graphql(default = true)]
-    pub atomic: bool,
-    /// A key of the client's choice, 1 to 255 characters: the same input with the same key within 24
-    /// hours is answered and not done again.
-    pub idempotency_key: Option<String>,
+    #[graphql(flatten)]
+    options: BulkOptions,
 }
 
-/// What came of `importProducts`.
-#[derive(Debug, SimpleObject)]
-pub struct ImportProductsPayload {
-    /// What came of each product, in the order of the rows.
-    pub results: Objects<ImportProductsResult>,
-    /// Why nothing was imported. Empty if something was, or if `atomic` is false and each row that was
-    /// not has its own errors.
-    pub user_errors: Objects<UserError>,
-}
+/// The payload of the `importProducts` mutation.
+pub type ImportProductsPayload = BulkPayload<ImportProductsResult>;
 
-/// What came of one product.
+/// The result of one product in `importProducts`.
 #[derive(Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct ImportProductsResult {
-    /// Its place in the list of rows, from 0.
+    /// The index of the product in `rows`, from 0.
     pub index: i32,
     #[graphql(skip)]
     product_id: Option<ProductId>,
-    /// Why it was not made.
+    /// The reasons why the product was not created; empty if it was.
     pub user_errors: Objects<UserError>,
 }
 
 #[ComplexObject]
 impl ImportProductsResult {
-    /// The product that was made; null if it was not, or is gone by now.
+    /// The created product; null if it was not created or has been deleted since.
     async fn product(&self, ctx: &Context<'_>) -> Result<Option<Object<Product>>> {
         ctx.load(self.product_id).await
     }
 }
 
-impl From<Outcome<Batch>> for ImportProductsPayload {
-    fn from(outcome: Outcome<Batch>) -> Self {
-        let (results, user_errors) = batch::results(outcome, |index, row| ImportProductsResult {
+impl BulkRowResult for ImportProductsResult {
+    const MUTATION: &'static str = "importProducts";
+    const LIST: &'static str = "rows";
+    const MAX_ROWS: usize = 1_000;
+
+    fn new(index: i32, row: BulkRow) -> Self {
+        Self {
             index,
             product_id: row.id.map(ProductId::from),
             user_errors: row.user_errors.into_iter().collect(),
-        });
-        Self {
-            results,
-            user_errors,
         }
     }
 }
 
-async fn import(ctx: &Context<'_>, input: ImportProductsInput) -> Written<Batch> {
-    batch::check_size("rows", input.rows.len(), MAX_IMPORTED)?;
-    let terms = Terms {
-        list: "rows",
-        atomic: input.atomic,
-        key: input.idempotency_key.map(|key| batch::Key {
-            mutation: "importProducts",
-            key,
-            content: batch::content(input.atomic, &input.rows),
-        }),
-    };
-    // Boxed: the statements of a batch make for a large future.
-    Box::pin(batch::run(ctx, terms, import_each(ctx.tx(), input.rows))).await
-}
-
 /// Inserts those that can be, in one statement. Rows with a number that another product has are passed
 /// over by it, and so tell themselves apart.
-async fn import_each(tx: &TenantTx, inputs: Vec<CreateProductInput>) -> Written<Batch> {
+async fn import_each(tx: &TenantTx, inputs: &[CreateProductInput]) -> Written<BulkResult> {
     let mut rows = Vec::with_capacity(inputs.len());
     let mut seen = HashSet::new();
     let mut products = Vec::new();
     for input in inputs {
         let mut checks = Checks::new();
-        let price = check(&mut checks, &input);
+        let price = check(&mut checks, input);
         checks.require(
-            seen.insert(input.asin.clone()),
+            seen.insert(&input.asin),
             UserErrorCode::AlreadyExists,
             "asin",
             "stands in an earlier row as well",
@@ -368,22 +345,22 @@ async fn import_each(tx: &TenantTx, inputs: Vec<CreateProductInput>) -> Written<
                 price_minor: price,
                 input,
             });
-            rows.push(Row::written(id));
+            rows.push(BulkRow::written(id));
         } else {
-            rows.push(Row::refused(failures));
+            rows.push(BulkRow::rejected(failures));
         }
     }
     let written = insert_all(tx, &products).await.map_err(Refusal::of)?;
     for row in &mut rows {
         if row.id.is_some_and(|id| !written.contains(&id)) {
-            *row = Row::because(UserErrorCode::AlreadyExists, "asin", ASIN_TAKEN);
+            *row = BulkRow::error(UserErrorCode::AlreadyExists, "asin", ASIN_TAKEN);
         }
     }
-    Ok(Batch(rows))
+    Ok(BulkResult(rows))
 }
 
 /// Answers the ids of those that were inserted.
-async fn insert_all(tx: &TenantTx, products: &[NewProduct]) -> Written<HashSet<Uuid>> {
+async fn insert_all(tx: &TenantTx, products: &[NewProduct<'_>]) -> Written<HashSet<Uuid>> {
     if products.is_empty() {
         return Ok(HashSet::new());
     }
@@ -411,8 +388,8 @@ async fn insert_all(tx: &TenantTx, products: &[NewProduct]) -> Written<HashSet<U
 }
 
 /// A product whose input was checked.
-struct NewProduct {
+struct NewProduct<'i> {
     id: Uuid,
     price_minor: Option<i64>,
-    input: CreateProductInput,
+    input: &'i CreateProductInput,
 }

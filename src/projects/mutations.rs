@@ -18,10 +18,10 @@ use crate::{
     },
     error::{Error, Result},
     graphql::{
-        batch::{self, Batch, Row, Terms},
+        bulk::{self, BulkOptions, BulkPayload, BulkResult, BulkRow, BulkRowResult},
         context::ContextExt as _,
         enums::StoredEnum as _,
-        mutation::{Outcome, Write as _, payload, targets},
+        mutation::{Write as _, payload, targets},
         object::{Object, Objects},
         scalars::Date,
     },
@@ -34,8 +34,6 @@ use crate::{
 const NAME: usize = 120;
 /// Most characters of a description.
 const DESCRIPTION: usize = 10_000;
-/// Most projects of one deletion.
-const MAX_DELETED: usize = 100;
 
 const HAS_INVOICES: &str = "has invoices: archive it instead";
 const HAS_COMMENTS: &str = "has comments of others, which you may not delete: archive it instead";
@@ -213,7 +211,10 @@ impl ProjectMutations {
         ctx: &Context<'_>,
         #[graphql(desc = "Which projects.")] input: DeleteProjectsInput,
     ) -> Result<Object<DeleteProjectsPayload>> {
-        ctx.write(delete_all(ctx, input)).await
+        let DeleteProjectsInput { ids, options } = input;
+        let work = delete_each(ctx, &ids);
+        ctx.write(bulk::run::<DeleteProjectsResult>(ctx, &options, &ids, work))
+            .await
     }
 }
 
@@ -279,71 +280,46 @@ async fn delete(tx: &TenantTx, input: DeleteProjectInput) -> Written<Project> {
     delete_one(tx, input.id, input.if_version).await
 }
 
-/// Which projects to delete.
+/// The projects to delete.
 #[derive(Debug, InputObject)]
 pub struct DeleteProjectsInput {
-    /// Their ids, at most 100.
+    /// The ids of the projects: at most 100.
     pub ids: Vec<ProjectId>,
-    /// All or none: if one cannot be deleted, none is. Otherwise those are that can be.
-    #[graphql(default = true)]
-    pub atomic: bool,
-    /// A key of the client's choice, 1 to 255 characters: the same input with the same key within 24
-    /// hours is answered and not done again.
-    pub idempotency_key: Option<String>,
+    #[graphql(flatten)]
+    options: BulkOptions,
 }
 
-/// What came of `deleteProjects`.
-#[derive(Debug, SimpleObject)]
-pub struct DeleteProjectsPayload {
-    /// What came of each project, in the order of the ids.
-    pub results: Objects<DeleteProjectsResult>,
-    /// Why nothing was deleted; empty if something was, or all that was not has its own errors.
-    pub user_errors: Objects<UserError>,
-}
+/// The payload of the `deleteProjects` mutation.
+pub type DeleteProjectsPayload = BulkPayload<DeleteProjectsResult>;
 
-/// What came of one project.
+/// The result of one project in `deleteProjects`.
 #[derive(Debug, SimpleObject)]
 pub struct DeleteProjectsResult {
-    /// Its place in the list of ids, from 0.
+    /// The index of the project in `ids`, from 0.
     pub index: i32,
-    /// The id of the project that was deleted; null if it was not.
+    /// The id of the deleted project; null if it was not deleted.
     pub deleted_id: Option<ProjectId>,
-    /// Why it was not deleted.
+    /// The reasons why the project was not deleted; empty if it was.
     pub user_errors: Objects<UserError>,
 }
 
-impl From<Outcome<Batch>> for DeleteProjectsPayload {
-    fn from(outcome: Outcome<Batch>) -> Self {
-        let (results, user_errors) = batch::results(outcome, |index, row| DeleteProjectsResult {
+impl BulkRowResult for DeleteProjectsResult {
+    const MUTATION: &'static str = "deleteProjects";
+    const LIST: &'static str = "ids";
+    const MAX_ROWS: usize = 100;
+
+    fn new(index: i32, row: BulkRow) -> Self {
+        Self {
             index,
             deleted_id: row.id.map(ProjectId::from),
             user_errors: row.user_errors.into_iter().collect(),
-        });
-        Self {
-            results,
-            user_errors,
         }
     }
 }
 
-async fn delete_all(ctx: &Context<'_>, input: DeleteProjectsInput) -> Written<Batch> {
-    batch::check_size("ids", input.ids.len(), MAX_DELETED)?;
-    let terms = Terms {
-        list: "ids",
-        atomic: input.atomic,
-        key: input.idempotency_key.map(|key| batch::Key {
-            mutation: "deleteProjects",
-            key,
-            content: batch::content(input.atomic, &input.ids),
-        }),
-    };
-    // Boxed: the statements of a batch make for a large future.
-    Box::pin(batch::run(ctx, terms, delete_each(ctx, &input.ids))).await
-}
-
 /// Deletes those that can be. The reasons against the others are asked for beforehand: a foreign key
 /// would name the first one only.
-async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> Written<Batch> {
+async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> Written<BulkResult> {
     let (tx, caller) = (ctx.tx(), ctx.principal());
     let uuids = |ids: &[ProjectId]| ids.iter().map(|id| id.uuid()).collect::<Vec<_>>();
     let everything = Filter::default();
@@ -364,21 +340,21 @@ async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> Written<Batch> {
     };
 
     let mut seen = HashSet::new();
-    let mut rows: Vec<Row> = Vec::with_capacity(ids.len());
+    let mut rows: Vec<BulkRow> = Vec::with_capacity(ids.len());
     let mut free = Vec::new();
     for id in ids {
         let uuid = id.uuid();
         rows.push(if !seen.insert(uuid) {
-            Row::because(UserErrorCode::Invalid, "", "is named twice")
+            BulkRow::error(UserErrorCode::Invalid, "", "is named twice")
         } else if !there.contains(&uuid) {
-            Row::because(UserErrorCode::NotFound, "", "Project not found")
+            BulkRow::error(UserErrorCode::NotFound, "", "Project not found")
         } else if billed.contains(&uuid) {
-            Row::because(UserErrorCode::InvalidState, "", HAS_INVOICES)
+            BulkRow::error(UserErrorCode::InvalidState, "", HAS_INVOICES)
         } else if discussed.contains(&uuid) {
-            Row::because(UserErrorCode::InvalidState, "", HAS_COMMENTS)
+            BulkRow::error(UserErrorCode::InvalidState, "", HAS_COMMENTS)
         } else {
             free.push(*id);
-            Row::written(uuid)
+            BulkRow::written(uuid)
         });
     }
     delete_where::<Comment>(tx, "project_id", uuids(&free)).await?;
@@ -388,8 +364,8 @@ async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> Written<Batch> {
     let deleted: HashSet<Uuid> = deleted.iter().map(|project| project.id.uuid()).collect();
     for row in &mut rows {
         if row.id.is_some_and(|id| !deleted.contains(&id)) {
-            *row = Row::because(UserErrorCode::Forbidden, "", Error::Forbidden.to_string());
+            *row = BulkRow::error(UserErrorCode::Forbidden, "", Error::Forbidden.to_string());
         }
     }
-    Ok(Batch(rows))
+    Ok(BulkResult(rows))
 }

@@ -1,4 +1,26 @@
-//! The cost of a field: the rows that it may fetch, and the values that it puts into the answer.
+//! The cost of an operation: an estimate of the rows that it fetches.
+//!
+//! The estimate is an upper bound for most operations: directives do not skip anything, equal fields
+//! are not merged, and the fields of all types of a union are added up. It does not include counts,
+//! lists without pages (`currencies`), and lists in the input of a mutation that is not a bulk mutation.
+//!
+//! | field | cost |
+//! |---|---|
+//! | without a selection set | 0 |
+//! | `__schema`, `__type`, … | 0, including everything below: introspection does not read rows |
+//! | a connection with page size `n` | 1 + `n` × (1 + the cost below); the 1 is the row after the page |
+//! | a list of `n` ids, a bulk mutation of `n` rows | `n` × (1 + the cost below) |
+//! | `edges`, `nodes`, `node`, `pageInfo` without arguments | the cost below |
+//! | any other | 1 + the cost below |
+//!
+//! For a connection, `n` is `first` or `last`, or the larger if both are given: a literal, the value of
+//! the variable, or else the variable's default. Absent or null means the default page size. `n` is
+//! clamped to `0..=max_page`, because the resolver rejects other values; a value that is not an integer
+//! counts as a full page. For a list of ids, `n` is its length, clamped in the same way. For a bulk
+//! mutation, it is clamped to the largest number of rows.
+//!
+//! Fields are identified by name only, without their type. A test checks that no type has a field that
+//! this would misread.
 
 use std::{
     borrow::Cow,
@@ -11,19 +33,19 @@ use async_graphql::{
     parser::types::{Field, OperationDefinition},
 };
 
-use super::len;
+use super::to_u64;
 
-/// The fields of a connection between it and its rows.
-const WRAPPERS: [&str; 4] = ["edges", "nodes", "node", "pageInfo"];
+/// The fields between a connection and its rows.
+pub(in crate::api) const CONNECTION_FIELDS: [&str; 4] = ["edges", "nodes", "node", "pageInfo"];
 
-/// The argument that holds the list of a field in [`Shape::id_lists`].
-const ID_LIST: &str = "ids";
+/// The argument with the list of a field in [`Shape::id_lists`].
+pub(in crate::api) const IDS_ARGUMENT: &str = "ids";
 
-/// The longest batch that a resolver accepts.
-const MAX_BATCH: u64 = 1_000;
+/// The largest number of rows that a bulk mutation accepts.
+const MAX_BULK_ROWS: u64 = 1_000;
 
-/// The lists of the schema in a query about it (specification, 4.2); no field of the API has such a name.
-pub(super) const INTROSPECTED: [&str; 7] = [
+/// The lists of the introspection types (specification, 4.2).
+pub(in crate::api) const INTROSPECTION_LISTS: [&str; 7] = [
     "types",
     "fields",
     "inputFields",
@@ -33,23 +55,22 @@ pub(super) const INTROSPECTED: [&str; 7] = [
     "args",
 ];
 
-/// Items of such a list, for the values of an answer: a mean, since there are a hundred types and
-/// a few of all else.
-const INTROSPECTED_ROWS: u64 = 10;
+/// The assumed length of such a list, to estimate the values of a response. It is a mean: there are a
+/// hundred types, and a few of everything else.
+const INTROSPECTION_LIST_LENGTH: u64 = 10;
 
-/// What the cost needs to know of the schema. Fields are told apart by name alone.
+/// The properties of the schema that the estimates depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Names of fields whose type is a connection.
+    /// The names of fields that return a connection.
     pub connections: HashSet<String>,
-    /// Names of fields that return one row for each item of their argument `ids`.
+    /// The names of fields that return one row for each item of their argument `ids`.
     pub id_lists: HashSet<String>,
-    /// Names of mutations that answer one result for each item of a list in their `input`, with the
-    /// name of that list.
-    pub batches: HashMap<String, String>,
+    /// The names of bulk mutations, with the name of the field of their `input` that lists the rows.
+    pub bulk_mutations: HashMap<String, String>,
     /// The page size of a connection without `first` and `last`.
     pub default_page: u64,
-    /// The largest page, and the longest list of ids, that a resolver accepts.
+    /// The largest page size and the longest list of ids that a resolver accepts.
     pub max_page: u64,
 }
 
@@ -58,32 +79,30 @@ impl Default for Shape {
         Self {
             connections: HashSet::new(),
             id_lists: HashSet::new(),
-            batches: HashMap::new(),
+            bulk_mutations: HashMap::new(),
             default_page: 20,
             max_page: 100,
         }
     }
 }
 
-/// What arguments are resolved with: the schema, and the variables of the operation that runs.
-pub(super) struct Scope<'a> {
+/// Estimates fields, with the variables of the selected operation.
+pub(super) struct Estimator<'a> {
     shape: &'a Shape,
     variables: &'a Variables,
     defaults: HashMap<&'a str, &'a Value>,
 }
 
-impl<'a> Scope<'a> {
+impl<'a> Estimator<'a> {
     pub(super) fn new(
         shape: &'a Shape,
         operation: &'a OperationDefinition,
         variables: &'a Variables,
     ) -> Self {
-        let definitions = operation
-            .variable_definitions
-            .iter()
-            .map(|definition| &definition.node);
+        let definitions = operation.variable_definitions.iter();
         let defaults = definitions
             .filter_map(|definition| {
+                let definition = &definition.node;
                 let default = definition.default_value.as_ref()?;
                 Some((definition.name.node.as_str(), &default.node))
             })
@@ -95,6 +114,7 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// The rows that a field fetches; `below` is the cost of its selection set for one row.
     pub(super) fn cost(&self, field: &Field, below: u64) -> u64 {
         let name = field.name.node.as_str();
         if field.selection_set.node.items.is_empty() || name.starts_with("__") {
@@ -102,52 +122,49 @@ impl<'a> Scope<'a> {
         }
         let row = below.saturating_add(1);
         if self.shape.connections.contains(name) {
-            return self.page(field).saturating_mul(row).saturating_add(1);
+            return self.page_size(field).saturating_mul(row).saturating_add(1);
         }
         if self.shape.id_lists.contains(name)
-            && let Some(rows) = self
-                .arguments(field, &[ID_LIST])
-                .map(|ids| self.ids(&ids))
-                .max()
+            && let Some(rows) = self.id_list_length(field)
         {
             return rows.saturating_mul(row);
         }
-        if let Some(list) = self.shape.batches.get(name) {
-            return self.batch(field, list).saturating_mul(row);
+        if let Some(list) = self.shape.bulk_mutations.get(name) {
+            return self.bulk_rows(field, list).saturating_mul(row);
         }
-        if WRAPPERS.contains(&name) && field.arguments.is_empty() {
+        if CONNECTION_FIELDS.contains(&name) && field.arguments.is_empty() {
             return below;
         }
         row
     }
 
-    /// The values that a field puts into the answer: its own and those below it, for each of its rows.
+    /// The values that a field adds to the response: its own value and those below, for each row.
     pub(super) fn values(&self, field: &Field, below: u64) -> u64 {
         let name = field.name.node.as_str();
         let rows = if self.shape.connections.contains(name) {
-            self.page(field)
+            self.page_size(field)
         } else if self.shape.id_lists.contains(name) {
-            let lists = self.arguments(field, &[ID_LIST]);
-            lists.map(|ids| self.ids(&ids)).max().unwrap_or(1)
-        } else if let Some(list) = self.shape.batches.get(name) {
-            self.batch(field, list)
-        } else if INTROSPECTED.contains(&name) {
-            INTROSPECTED_ROWS
+            self.id_list_length(field).unwrap_or(1)
+        } else if let Some(list) = self.shape.bulk_mutations.get(name) {
+            self.bulk_rows(field, list)
+        } else if INTROSPECTION_LISTS.contains(&name) {
+            INTROSPECTION_LIST_LENGTH
         } else {
             1
         };
         rows.max(1).saturating_mul(below.saturating_add(1))
     }
 
-    /// The number of inputs of a batch.
-    fn batch(&self, field: &Field, list: &str) -> u64 {
+    /// The number of rows in the input of a bulk mutation.
+    fn bulk_rows(&self, field: &Field, list: &str) -> u64 {
         let length = |value: &Value| match value {
-            Value::List(items) => len(items.len()),
+            Value::List(items) => to_u64(items.len()),
             Value::Number(length) => length.as_u64().unwrap_or(1),
             _ => 1,
         };
-        // A variable is replaced by the length of its list, or of the list in it: it must not be copied.
-        let of_variable = |name: Name| {
+        // A variable is replaced by the length of its list, or of the list in its object, because
+        // copying it for each field would not be linear.
+        let length_of_variable = |name: Name| {
             let length = self.variable(&name).map(|value| match value {
                 Value::Object(input) => input.get(list).map_or(0, length),
                 value => length(value),
@@ -159,25 +176,25 @@ impl<'a> Scope<'a> {
             .iter()
             .filter(|(name, _)| name.node == "input");
         let lengths = inputs.map(|(_, input)| {
-            let Ok(input) = input.node.clone().into_const_with(of_variable);
+            let Ok(input) = input.node.clone().into_const_with(length_of_variable);
             match &input {
                 Value::Object(input) => input.get(list).map_or(0, length),
                 other => length(other),
             }
         });
-        lengths.max().unwrap_or(0).clamp(1, MAX_BATCH)
+        lengths.max().unwrap_or(0).clamp(1, MAX_BULK_ROWS)
     }
 
     /// The page size of a connection.
-    fn page(&self, field: &Field) -> u64 {
+    fn page_size(&self, field: &Field) -> u64 {
         let sizes = self
             .arguments(field, &["first", "last"])
-            .filter_map(|size| self.size(&size));
+            .filter_map(|size| self.given_page_size(&size));
         sizes.max().unwrap_or(self.shape.default_page)
     }
 
-    /// A given page size; `None` if it is null.
-    fn size(&self, value: &Value) -> Option<u64> {
+    /// The page size in an argument; `None` if it is null.
+    fn given_page_size(&self, value: &Value) -> Option<u64> {
         let max = self.shape.max_page;
         match value {
             Value::Null => None,
@@ -189,29 +206,31 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The length of a list of ids. A single value stands for a list of one.
-    fn ids(&self, value: &Value) -> u64 {
-        let length = match value {
+    /// The length of a list of ids; `None` if the field does not have the argument. A single value is a
+    /// list of one.
+    fn id_list_length(&self, field: &Field) -> Option<u64> {
+        let lists = self.arguments(field, &[IDS_ARGUMENT]);
+        let lengths = lists.map(|ids| match ids.as_ref() {
             Value::Null => 0,
-            Value::List(items) => len(items.len()),
+            Value::List(items) => to_u64(items.len()),
             _ => 1,
-        };
-        length.min(self.shape.max_page)
+        });
+        lengths.max().map(|length| length.min(self.shape.max_page))
     }
 
-    /// The values of the arguments of these names; an absent variable is null.
+    /// The values of the arguments with these names; an absent variable is null.
     fn arguments<'f>(
         &'f self,
         field: &'f Field,
         names: &'f [&str],
     ) -> impl Iterator<Item = Cow<'f, Value>> {
-        let wanted = field
+        let selected = field
             .arguments
             .iter()
             .filter(|(name, _)| names.contains(&name.node.as_str()));
-        wanted.map(|(_, value)| {
-            // No literal is binary, so that stands for a variable. A list in a variable must not be
-            // copied: it does not come out of the text and may be named on every field.
+        selected.map(|(_, value)| {
+            // A literal is never binary, so a binary value marks a variable. The list in a variable is
+            // not copied: it is not part of the text, and every field may use it.
             let mut variable = None;
             let literal = value.node.clone().into_const_with(|name| {
                 variable = Some(name);

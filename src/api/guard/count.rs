@@ -1,9 +1,9 @@
-//! The counts of a document, each fragment counted once.
+//! The counts of a document. Each fragment is counted once.
 
 use std::collections::{HashMap, HashSet};
 
 use async_graphql::{
-    Positioned, Variables,
+    Name, Positioned, Variables,
     parser::types::{
         DocumentOperations, ExecutableDocument, Field, FragmentDefinition, OperationDefinition,
         Selection, SelectionSet,
@@ -11,14 +11,17 @@ use async_graphql::{
 };
 
 use super::{
-    Guard, Limits, NODES, Reason, RootField,
-    cost::{INTROSPECTED, Scope},
-    len, within,
+    Guard, Limits, Reason, RootField, check_limit,
+    cost::{Estimator, INTROSPECTION_LISTS},
+    to_u64,
 };
 
-/// What a selection set comes to with its fragments expanded. All sums saturate.
+/// The description of [`Limits::nodes`] in an error message.
+pub(super) const NODES: &str = "fields and fragments, with fragments expanded";
+
+/// The counts of a selection set with its fragments expanded. All sums saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct Counts {
     pub(super) nodes: u64,
     pub(super) depth: u64,
     pub(super) levels: u64,
@@ -27,155 +30,168 @@ pub(super) struct Tally {
     pub(super) root_fields: u64,
     pub(super) cost: u64,
     pub(super) values: u64,
-    pub(super) introspection: u64,
+    pub(super) introspection_depth: u64,
 }
 
-impl Tally {
-    /// Takes `other` in beside what is here.
-    fn add(&mut self, other: &Self) {
-        self.nodes = self.nodes.saturating_add(other.nodes);
-        self.depth = self.depth.max(other.depth);
-        self.levels = self.levels.max(other.levels);
-        self.aliases = self.aliases.saturating_add(other.aliases);
-        self.directives = self.directives.saturating_add(other.directives);
-        self.root_fields = self.root_fields.saturating_add(other.root_fields);
-        self.cost = self.cost.saturating_add(other.cost);
-        self.values = self.values.saturating_add(other.values);
-        self.introspection = self.introspection.max(other.introspection);
+impl Counts {
+    /// Adds a sibling.
+    fn add(&mut self, sibling: &Self) {
+        self.nodes = self.nodes.saturating_add(sibling.nodes);
+        self.depth = self.depth.max(sibling.depth);
+        self.levels = self.levels.max(sibling.levels);
+        self.aliases = self.aliases.saturating_add(sibling.aliases);
+        self.directives = self.directives.saturating_add(sibling.directives);
+        self.root_fields = self.root_fields.saturating_add(sibling.root_fields);
+        self.cost = self.cost.saturating_add(sibling.cost);
+        self.values = self.values.saturating_add(sibling.values);
+        self.introspection_depth = self.introspection_depth.max(sibling.introspection_depth);
     }
 
-    /// One more node with its directives round what is here.
-    fn wrap(mut self, directives: usize) -> Self {
+    /// The counts of a node that has these counts below it, with the node's directives.
+    fn with_parent(mut self, directives: usize) -> Self {
         self.nodes = self.nodes.saturating_add(1);
         self.levels = self.levels.saturating_add(1);
-        self.directives = self.directives.saturating_add(len(directives));
+        self.directives = self.directives.saturating_add(to_u64(directives));
         self
     }
 
     fn check(&self, limits: &Limits) -> Result<(), Reason> {
-        within(self.nodes, limits.nodes, NODES)?;
-        within(self.depth, limits.depth, "levels of fields")?;
-        within(self.levels, limits.levels, "levels of selection sets")?;
-        let lists = "lists of the schema inside one another";
-        within(self.introspection, limits.introspection, lists)?;
-        within(self.aliases, limits.aliases, "aliases")?;
-        within(self.directives, limits.directives, "directives")
+        check_limit(self.nodes, limits.nodes, NODES)?;
+        check_limit(self.depth, limits.depth, "levels of nested fields")?;
+        check_limit(
+            self.levels,
+            limits.levels,
+            "levels of nested selection sets",
+        )?;
+        check_limit(
+            self.introspection_depth,
+            limits.introspection_depth,
+            "levels of nested introspection lists",
+        )?;
+        check_limit(self.aliases, limits.aliases, "aliases")?;
+        check_limit(self.directives, limits.directives, "directives")
     }
 }
 
-/// The operation that runs.
-pub(super) struct Chosen<'a> {
+/// The operation that will be executed.
+pub(super) struct SelectedOperation<'a> {
+    pub(super) name: Option<&'a Name>,
     pub(super) definition: &'a OperationDefinition,
     pub(super) cost: u64,
 }
 
-/// One pass over a document.
-pub(super) struct Fold<'a> {
+/// Counts a document in one pass.
+pub(super) struct Counter<'a> {
     guard: &'a Guard,
     document: &'a ExecutableDocument,
-    /// The fragments that are counted already.
-    done: HashMap<&'a str, Tally>,
+    /// The counts of the fragments that have been visited.
+    fragments: HashMap<&'a str, Counts>,
+    /// The number of visited nodes of the syntax tree.
     pub(super) work: u64,
 }
 
-impl<'a> Fold<'a> {
+impl<'a> Counter<'a> {
     pub(super) fn new(guard: &'a Guard, document: &'a ExecutableDocument) -> Self {
         Self {
             guard,
             document,
-            done: HashMap::new(),
+            fragments: HashMap::new(),
             work: 0,
         }
     }
 
+    /// Selects the operation to execute, and checks all operations and fragments against the limits.
     pub(super) fn check(
         &mut self,
         operation_name: Option<&str>,
         variables: &Variables,
-    ) -> Result<Chosen<'a>, Reason> {
+    ) -> Result<SelectedOperation<'a>, Reason> {
         let (document, limits) = (self.document, &self.guard.limits);
-        within(
-            len(document.operations.iter().len()),
+        check_limit(
+            to_u64(document.operations.iter().len()),
             limits.operations,
             "operations",
         )?;
-        within(len(document.fragments.len()), limits.fragments, "fragments")?;
-        let definition = choose(&document.operations, operation_name)?;
-        let scope = Scope::new(&self.guard.shape, definition, variables);
+        check_limit(
+            to_u64(document.fragments.len()),
+            limits.fragments,
+            "fragments",
+        )?;
+        let (name, definition) = select_operation(&document.operations, operation_name)?;
+        let estimator = Estimator::new(&self.guard.shape, definition, variables);
 
-        // In the order of the text, so that the same text is always refused for the same reason.
+        // In the order of the text, so that the same text always gets the same error.
         let mut fragments: Vec<_> = document.fragments.iter().collect();
         fragments.sort_unstable_by_key(|(_, fragment)| fragment.pos);
         for (name, _) in fragments {
-            self.fragment(name, &scope)?;
+            self.fragment(name, &estimator)?;
         }
 
         let mut operations: Vec<_> = document.operations.iter().collect();
         operations.sort_unstable_by_key(|(_, operation)| operation.pos);
         let (mut nodes, mut cost, mut values) = (0_u64, 0, 0);
         for (_, operation) in operations {
-            let tally = self.operation(&operation.node, &scope)?;
-            nodes = nodes.saturating_add(tally.nodes);
-            within(nodes, limits.nodes, NODES)?;
+            let counts = self.operation(&operation.node, &estimator)?;
+            nodes = nodes.saturating_add(counts.nodes);
+            check_limit(nodes, limits.nodes, NODES)?;
             if std::ptr::eq(&raw const operation.node, definition) {
-                within(tally.root_fields, limits.root_fields, "root fields")?;
-                (cost, values) = (tally.cost, tally.values);
+                check_limit(counts.root_fields, limits.root_fields, "root fields")?;
+                (cost, values) = (counts.cost, counts.values);
             }
         }
         if cost > limits.cost {
-            return Err(Reason::TooCostly {
+            return Err(Reason::CostExceeded {
                 cost,
                 limit: limits.cost,
             });
         }
-        within(values, limits.values, "values in its answer")?;
-        Ok(Chosen { definition, cost })
+        check_limit(values, limits.values, "values in its response")?;
+        Ok(SelectedOperation {
+            name,
+            definition,
+            cost,
+        })
     }
 
     fn operation(
         &mut self,
         operation: &'a OperationDefinition,
-        scope: &Scope<'_>,
-    ) -> Result<Tally, Reason> {
-        let definitions = &operation.variable_definitions;
-        within(
-            len(definitions.len()),
+        estimator: &Estimator<'_>,
+    ) -> Result<Counts, Reason> {
+        let variables = &operation.variable_definitions;
+        check_limit(
+            to_u64(variables.len()),
             self.guard.limits.variables,
             "variables in one operation",
         )?;
-        self.work += len(definitions.len());
-        let mut tally = self.selection_set(&operation.selection_set.node, scope);
-        for directives in definitions
-            .iter()
-            .map(|definition| definition.node.directives.len())
-        {
-            tally.directives = tally.directives.saturating_add(len(directives));
+        self.work += to_u64(variables.len());
+        let mut counts = self.selection_set(&operation.selection_set.node, estimator);
+        let of_variables = variables.iter().map(|one| one.node.directives.len());
+        for directives in of_variables.chain([operation.directives.len()]) {
+            counts.directives = counts.directives.saturating_add(to_u64(directives));
         }
-        tally.directives = tally
-            .directives
-            .saturating_add(len(operation.directives.len()));
-        tally.check(&self.guard.limits)?;
-        Ok(tally)
+        counts.check(&self.guard.limits)?;
+        Ok(counts)
     }
 
-    /// Counts a fragment after those that it spreads. The stack is a list, because a chain of
-    /// fragments may be as long as the document.
-    fn fragment(&mut self, name: &'a str, scope: &Scope<'_>) -> Result<(), Reason> {
+    /// Counts a fragment, after those that it spreads. The function keeps its own stack, because a
+    /// chain of fragments may be as long as the document.
+    fn fragment(&mut self, name: &'a str, estimator: &Estimator<'_>) -> Result<(), Reason> {
         let mut path = Vec::new();
-        let mut open = HashSet::new();
+        let mut names_on_path = HashSet::new();
         let mut next = Some(name);
         loop {
             if let Some(name) = next
-                && !self.done.contains_key(name)
+                && !self.fragments.contains_key(name)
                 && let Some(fragment) = self.document.fragments.get(name)
             {
-                if !open.insert(name) {
-                    return Err(Reason::Cycle {
+                if !names_on_path.insert(name) {
+                    return Err(Reason::FragmentCycle {
                         fragment: name.to_owned(),
                     });
                 }
                 let mut spreads = Vec::new();
-                self.spreads(&fragment.node.selection_set.node, &mut spreads);
+                self.collect_spreads(&fragment.node.selection_set.node, &mut spreads);
                 path.push((name, fragment, spreads));
             }
             let Some((_, _, spreads)) = path.last_mut() else {
@@ -185,99 +201,104 @@ impl<'a> Fold<'a> {
             if next.is_none()
                 && let Some((name, fragment, _)) = path.pop()
             {
-                let tally = self.definition(&fragment.node, scope);
-                tally.check(&self.guard.limits)?;
-                open.remove(name);
-                self.done.insert(name, tally);
+                let counts = self.fragment_definition(&fragment.node, estimator);
+                counts.check(&self.guard.limits)?;
+                names_on_path.remove(name);
+                self.fragments.insert(name, counts);
             }
         }
     }
 
-    /// The fragments that a selection set spreads. Like [`Self::selection_set`] it calls itself as
-    /// deep as the text is nested, which lexer and parser bound to 64.
-    fn spreads(&mut self, set: &'a SelectionSet, found: &mut Vec<&'a str>) {
+    /// Collects the names of the fragments that a selection set spreads. Like [`Self::selection_set`],
+    /// it recurses as deep as the text is nested, which lexer and parser limit to 64 levels.
+    fn collect_spreads(&mut self, set: &'a SelectionSet, names: &mut Vec<&'a str>) {
         for selection in &set.items {
             self.work += 1;
             match &selection.node {
                 Selection::Field(field) => {
-                    self.spreads(&field.node.selection_set.node, found);
+                    self.collect_spreads(&field.node.selection_set.node, names);
                 }
-                Selection::FragmentSpread(spread) => found.push(&spread.node.fragment_name.node),
+                Selection::FragmentSpread(spread) => names.push(&spread.node.fragment_name.node),
                 Selection::InlineFragment(inline) => {
-                    self.spreads(&inline.node.selection_set.node, found);
+                    self.collect_spreads(&inline.node.selection_set.node, names);
                 }
             }
         }
     }
 
-    fn definition(&mut self, fragment: &'a FragmentDefinition, scope: &Scope<'_>) -> Tally {
-        let mut tally = self.selection_set(&fragment.selection_set.node, scope);
-        tally.directives = tally
-            .directives
-            .saturating_add(len(fragment.directives.len()));
-        tally
+    fn fragment_definition(
+        &mut self,
+        fragment: &'a FragmentDefinition,
+        estimator: &Estimator<'_>,
+    ) -> Counts {
+        let mut counts = self.selection_set(&fragment.selection_set.node, estimator);
+        let directives = to_u64(fragment.directives.len());
+        counts.directives = counts.directives.saturating_add(directives);
+        counts
     }
 
-    pub(super) fn selection_set(&mut self, set: &'a SelectionSet, scope: &Scope<'_>) -> Tally {
-        let mut tally = Tally::default();
+    pub(super) fn selection_set(
+        &mut self,
+        set: &'a SelectionSet,
+        estimator: &Estimator<'_>,
+    ) -> Counts {
+        let mut counts = Counts::default();
         for selection in &set.items {
             self.work += 1;
-            tally.add(&match &selection.node {
-                Selection::Field(field) => self.field(&field.node, scope),
+            counts.add(&match &selection.node {
+                Selection::Field(field) => self.field(&field.node, estimator),
                 Selection::FragmentSpread(spread) => {
-                    // An unknown fragment is left to the engine's validation.
+                    // The engine's validation reports an unknown fragment.
                     let spread = &spread.node;
-                    let fragment = self.done.get(spread.fragment_name.node.as_str());
-                    fragment
-                        .copied()
-                        .unwrap_or_default()
-                        .wrap(spread.directives.len())
+                    let fragment = self.fragments.get(spread.fragment_name.node.as_str());
+                    let below = fragment.copied().unwrap_or_default();
+                    below.with_parent(spread.directives.len())
                 }
                 Selection::InlineFragment(inline) => {
                     let inline = &inline.node;
-                    let below = self.selection_set(&inline.selection_set.node, scope);
-                    below.wrap(inline.directives.len())
+                    let below = self.selection_set(&inline.selection_set.node, estimator);
+                    below.with_parent(inline.directives.len())
                 }
             });
         }
-        tally
+        counts
     }
 
-    fn field(&mut self, field: &'a Field, scope: &Scope<'_>) -> Tally {
-        self.work += len(field.arguments.len());
+    fn field(&mut self, field: &'a Field, estimator: &Estimator<'_>) -> Counts {
+        self.work += to_u64(field.arguments.len());
         let set = &field.selection_set.node;
-        let below = self.selection_set(set, scope);
-        let mut tally = below.wrap(field.directives.len());
-        tally.depth = tally.depth.saturating_add(1);
-        tally.aliases = tally
-            .aliases
-            .saturating_add(u64::from(field.alias.is_some()));
-        tally.root_fields = 1;
-        tally.cost = scope.cost(field, below.cost);
-        tally.values = scope.values(field, below.values);
-        tally.introspection += u64::from(INTROSPECTED.contains(&field.name.node.as_str()));
+        let below = self.selection_set(set, estimator);
+        let mut counts = below.with_parent(field.directives.len());
+        counts.depth = counts.depth.saturating_add(1);
+        let aliases = u64::from(field.alias.is_some());
+        counts.aliases = counts.aliases.saturating_add(aliases);
+        counts.root_fields = 1;
+        counts.cost = estimator.cost(field, below.cost);
+        counts.values = estimator.values(field, below.values);
+        let is_list = INTROSPECTION_LISTS.contains(&field.name.node.as_str());
+        counts.introspection_depth += u64::from(is_list);
         if set.items.is_empty() {
-            tally.levels = 0;
+            counts.levels = 0;
         }
-        tally
+        counts
     }
 
-    /// The fields of a selection set; each fragment is entered once, as the executor does.
+    /// The fields of a root selection set. Each fragment is visited once, as the executor does.
     pub(super) fn root_fields(&mut self, set: &'a SelectionSet) -> Vec<RootField> {
         let mut fields = Vec::new();
-        let mut seen = HashSet::new();
-        let mut entered = HashSet::new();
-        let mut open = vec![set.items.iter()];
-        while let Some(items) = open.last_mut() {
+        let mut keys = HashSet::new();
+        let mut visited_fragments = HashSet::new();
+        let mut stack = vec![set.items.iter()];
+        while let Some(items) = stack.last_mut() {
             let Some(selection) = items.next() else {
-                open.pop();
+                stack.pop();
                 continue;
             };
             self.work += 1;
             match &selection.node {
                 Selection::Field(field) => {
                     let key = &field.node.response_key().node;
-                    if seen.insert(key) {
+                    if keys.insert(key) {
                         let name = field.node.name.node.clone();
                         fields.push(RootField {
                             key: key.clone(),
@@ -288,13 +309,13 @@ impl<'a> Fold<'a> {
                 Selection::FragmentSpread(spread) => {
                     let name = &spread.node.fragment_name.node;
                     if let Some(fragment) = self.document.fragments.get(name)
-                        && entered.insert(name)
+                        && visited_fragments.insert(name)
                     {
-                        open.push(fragment.node.selection_set.node.items.iter());
+                        stack.push(fragment.node.selection_set.node.items.iter());
                     }
                 }
                 Selection::InlineFragment(inline) => {
-                    open.push(inline.node.selection_set.node.items.iter());
+                    stack.push(inline.node.selection_set.node.items.iter());
                 }
             }
         }
@@ -302,23 +323,27 @@ impl<'a> Fold<'a> {
     }
 }
 
-/// The operation that runs, by the rules of the specification (`GetOperation`).
-fn choose<'a>(
+/// Selects the operation to execute, and its name (specification, `GetOperation`).
+fn select_operation<'a>(
     operations: &'a DocumentOperations,
     name: Option<&str>,
-) -> Result<&'a OperationDefinition, Reason> {
-    let chosen: Option<&Positioned<OperationDefinition>> = match (operations, name) {
-        (DocumentOperations::Single(operation), None) => Some(operation),
-        (DocumentOperations::Single(_), Some(_)) => None,
-        (DocumentOperations::Multiple(operations), Some(name)) => operations.get(name),
-        (DocumentOperations::Multiple(operations), None) => {
-            if operations.len() > 1 {
-                return Err(Reason::OperationNameRequired);
+) -> Result<(Option<&'a Name>, &'a OperationDefinition), Reason> {
+    let selected: Option<(Option<&Name>, &Positioned<OperationDefinition>)> =
+        match (operations, name) {
+            (DocumentOperations::Single(operation), None) => Some((None, operation)),
+            (DocumentOperations::Single(_), Some(_)) => None,
+            (DocumentOperations::Multiple(operations), Some(name)) => operations
+                .get_key_value(name)
+                .map(|(name, operation)| (Some(name), operation)),
+            (DocumentOperations::Multiple(operations), None) => {
+                if operations.len() > 1 {
+                    return Err(Reason::OperationNameRequired);
+                }
+                let mut operations = operations.iter();
+                operations.next().map(|(name, one)| (Some(name), one))
             }
-            operations.values().next()
-        }
-    };
-    chosen
-        .map(|operation| &operation.node)
+        };
+    selected
+        .map(|(name, operation)| (name, &operation.node))
         .ok_or(Reason::UnknownOperation)
 }

@@ -1,46 +1,57 @@
-//! The lexer: bounds the tokens and brackets of a text before the parser reads it.
+//! The lexer: limits the tokens and the nesting of brackets before the parser runs.
+//!
+//! A second lexer beside the parser's own, because the parser has no such limits.
 
 use async_graphql::Pos;
 
-use super::{Limits, Reason, within};
+use super::{Limits, Reason, check_limit};
+
+/// Checks the tokens and the nesting of brackets in a query text.
+pub(super) fn check(text: &str, limits: &Limits) -> Result<(), Reason> {
+    let mut lexer = Lexer {
+        text: text.as_bytes(),
+        position: 0,
+    };
+    lexer.check(limits)
+}
 
 /// Counts the tokens of a text and the nesting of its brackets, and nothing else.
 ///
-/// As far as the parser gets through a text, it meets no more brackets than are counted here, nor
-/// more tokens, but for a keyword that touches its name (`queryA`). What is a string here must be
-/// one there. So a string without an end is refused here: the parser would read `"""` as an empty
-/// string and go on with what was inside.
-pub(super) struct Lexer<'a> {
-    pub(super) text: &'a [u8],
-    pub(super) at: usize,
+/// For the part of a text that the parser can read, this counts at least as many brackets and tokens
+/// as the parser meets. The only exception is a keyword without a space before its name (`queryA`).
+/// Strings must end at the same position for both: the parser would read an unterminated `"""` as an
+/// empty string and continue with the content. So an unterminated string is an error here.
+struct Lexer<'a> {
+    text: &'a [u8],
+    position: usize,
 }
 
 impl Lexer<'_> {
-    pub(super) fn check(&mut self, limits: &Limits) -> Result<(), Reason> {
+    fn check(&mut self, limits: &Limits) -> Result<(), Reason> {
         let (mut tokens, mut nesting) = (0_u64, 0_u64);
-        while let Some(&byte) = self.text.get(self.at) {
-            let start = self.at;
-            self.at += 1;
+        while let Some(&byte) = self.text.get(self.position) {
+            let start = self.position;
+            self.position += 1;
             tokens += match byte {
                 b' ' | b'\t' | b'\n' | b'\r' | b',' => 0,
-                // The byte order mark is white space wherever it stands.
+                // The byte order mark is white space at any position.
                 0xEF if self.text[start..].starts_with(b"\xEF\xBB\xBF") => {
-                    self.at += 2;
+                    self.position += 2;
                     0
                 }
                 b'#' => {
-                    self.skip(|byte| !matches!(byte, b'\n' | b'\r'));
+                    self.skip_while(|byte| !matches!(byte, b'\n' | b'\r'));
                     0
                 }
                 b'"' => {
-                    if !self.string() {
-                        return Err(self.unterminated(start));
+                    if !self.skip_string() {
+                        return Err(self.unterminated_string(start));
                     }
                     1
                 }
                 b'{' | b'[' | b'(' => {
                     nesting += 1;
-                    within(nesting, limits.nesting, "brackets inside one another")?;
+                    check_limit(nesting, limits.nesting, "levels of nested brackets")?;
                     1
                 }
                 b'}' | b']' | b')' => {
@@ -48,97 +59,95 @@ impl Lexer<'_> {
                     1
                 }
                 b'.' => {
-                    if self.text[self.at..].starts_with(b"..") {
-                        self.at += 2;
+                    if self.text[self.position..].starts_with(b"..") {
+                        self.position += 2;
                     }
                     1
                 }
                 b'-' | b'0'..=b'9' => {
-                    self.number(byte);
+                    self.skip_number(byte);
                     1
                 }
                 b'_' | b'a'..=b'z' | b'A'..=b'Z' => {
-                    self.skip(|byte| byte == b'_' || byte.is_ascii_alphanumeric());
-                    names(&self.text[start..self.at])
+                    self.skip_while(|byte| byte == b'_' || byte.is_ascii_alphanumeric());
+                    count_names(&self.text[start..self.position])
                 }
-                // A punctuator, or what the parser stops at.
+                // A punctuator, or a byte that the parser rejects.
                 _ => 1,
             };
-            within(tokens, limits.tokens, "tokens")?;
+            check_limit(tokens, limits.tokens, "tokens")?;
         }
         Ok(())
     }
 
-    fn skip(&mut self, more: impl Fn(u8) -> bool) {
-        while self.text.get(self.at).is_some_and(|&byte| more(byte)) {
-            self.at += 1;
+    fn skip_while(&mut self, is_part: impl Fn(u8) -> bool) {
+        while self.text.get(self.position).is_some_and(|&b| is_part(b)) {
+            self.position += 1;
         }
     }
 
-    /// Skips the rest of a number. `007` is three numbers to the parser.
-    fn number(&mut self, first: u8) {
+    /// Skips the rest of a number. For the parser, `007` is three numbers.
+    fn skip_number(&mut self, first: u8) {
         let mut first = Some(first);
         if first == Some(b'-') {
-            first = self.text.get(self.at).copied().filter(u8::is_ascii_digit);
-            self.at += usize::from(first.is_some());
+            let next = self.text.get(self.position).copied();
+            first = next.filter(u8::is_ascii_digit);
+            self.position += usize::from(first.is_some());
         }
         if first != Some(b'0') {
-            self.skip(|byte| byte.is_ascii_digit());
+            self.skip_while(|byte| byte.is_ascii_digit());
         }
-        if let [b'.', b'0'..=b'9', ..] = self.text[self.at..] {
-            self.at += 1;
-            self.skip(|byte| byte.is_ascii_digit());
+        if let [b'.', b'0'..=b'9', ..] = self.text[self.position..] {
+            self.position += 1;
+            self.skip_while(|byte| byte.is_ascii_digit());
         }
         if let [b'e' | b'E', b'0'..=b'9', ..] | [b'e' | b'E', b'+' | b'-', b'0'..=b'9', ..] =
-            self.text[self.at..]
+            self.text[self.position..]
         {
-            self.at += 2;
-            self.skip(|byte| byte.is_ascii_digit());
+            self.position += 2;
+            self.skip_while(|byte| byte.is_ascii_digit());
         }
     }
 
-    /// Skips the rest of a string; false if it has no end.
-    fn string(&mut self) -> bool {
-        if self.text[self.at..].starts_with(b"\"\"") {
-            self.at += 2;
-            return self.block_string();
+    /// Skips the rest of a string. Returns false if the string is not terminated.
+    fn skip_string(&mut self) -> bool {
+        if self.text[self.position..].starts_with(b"\"\"") {
+            self.position += 2;
+            return self.skip_block_string();
         }
-        while let Some(&byte) = self.text.get(self.at) {
-            self.at += 1;
+        while let Some(&byte) = self.text.get(self.position) {
+            self.position += 1;
             match byte {
                 b'"' => return true,
                 b'\n' | b'\r' => return false,
-                b'\\' if !matches!(self.text.get(self.at), Some(b'\n' | b'\r')) => self.at += 1,
+                b'\\' if !matches!(self.text.get(self.position), Some(b'\n' | b'\r')) => {
+                    self.position += 1;
+                }
                 _ => {}
             }
         }
         false
     }
 
-    fn block_string(&mut self) -> bool {
+    fn skip_block_string(&mut self) -> bool {
         loop {
-            match self.text.get(self.at..) {
-                Some([b'\\', b'"', b'"', b'"', ..]) => self.at += 4,
+            match self.text.get(self.position..) {
+                Some([b'\\', b'"', b'"', b'"', ..]) => self.position += 4,
                 Some([b'"', b'"', b'"', ..]) => {
-                    self.at += 3;
+                    self.position += 3;
                     return true;
                 }
-                Some([_, ..]) => self.at += 1,
+                Some([_, ..]) => self.position += 1,
                 Some([]) | None => return false,
             }
         }
     }
 
-    fn unterminated(&self, start: usize) -> Reason {
+    fn unterminated_string(&self, start: usize) -> Reason {
         let before = String::from_utf8_lossy(&self.text[..start]);
         let line = before.matches('\n').count() + 1;
-        let column = before
-            .rsplit('\n')
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .count()
-            + 1;
+        let last_line = before.rsplit('\n').next().unwrap_or_default();
+        let column = last_line.chars().count() + 1;
         Reason::Parse {
             message: "expected the end of the string".to_owned(),
             positions: vec![Pos { line, column }],
@@ -146,9 +155,10 @@ impl Lexer<'_> {
     }
 }
 
-/// How many names a word is. The parser ends `true`, `false` and `null` without looking at what
-/// follows, so `[truetrue]` has two items; that a name like `nullable` counts twice does no harm.
-fn names(word: &[u8]) -> u64 {
+/// Counts the tokens in a word. The parser accepts `true`, `false` and `null` without looking at the
+/// next character, so `[truetrue]` has two items. Counting a name like `nullable` as two tokens does
+/// no harm.
+fn count_names(word: &[u8]) -> u64 {
     let (mut rest, mut count) = (word, 0);
     loop {
         count += 1;

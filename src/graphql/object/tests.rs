@@ -9,8 +9,8 @@ use futures_util::future::join_all;
 use super::*;
 use crate::graphql::abstract_type::abstract_type;
 
-/// What it leads to resolves only after `late` turns of the executor, so that fields complete in
-/// another order than they were asked for.
+/// Its fields resolve only after `late` turns of the executor, so that they do not complete in the order
+/// of the query.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct Leaf {
@@ -24,7 +24,7 @@ pub struct Stone {
 }
 
 abstract_type! {
-    /// Either.
+    /// A leaf or a stone.
     union Thing { Leaf(Leaf), Stone(Stone) }
 }
 
@@ -64,7 +64,7 @@ impl Leaf {
         })
     }
 
-    /// Fails in leaves of an odd size.
+    /// Fails for a leaf of an odd size.
     async fn must(&self) -> async_graphql::Result<i32> {
         turns(0).await;
         self.must_be_even().map(|()| self.size)
@@ -110,7 +110,7 @@ impl Root {
     }
 }
 
-fn answer_with(document: &str, variables: serde_json::Value) -> Response {
+fn execute_with(document: &str, variables: serde_json::Value) -> Response {
     let schema = Schema::build(Root, EmptyMutation, EmptySubscription).finish();
     let request = Request::new(document).variables(Variables::from_json(variables));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -119,32 +119,32 @@ fn answer_with(document: &str, variables: serde_json::Value) -> Response {
     runtime.block_on(schema.execute(request))
 }
 
-fn answer(document: &str) -> Response {
-    answer_with(document, serde_json::Value::Null)
+fn execute(document: &str) -> Response {
+    execute_with(document, serde_json::Value::Null)
 }
 
-/// The data of an answer without errors, as it goes out.
+/// The data of a response without errors, as JSON.
 fn data(document: &str) -> String {
-    let answer = answer(document);
-    assert!(answer.errors.is_empty(), "{:?}", answer.errors);
-    serde_json::to_string(&answer.data).unwrap()
+    let response = execute(document);
+    assert!(response.errors.is_empty(), "{:?}", response.errors);
+    serde_json::to_string(&response.data).unwrap()
 }
 
-/// The data, and the path of every error.
+/// The data, and the path of each error.
 fn failed(document: &str) -> (String, Vec<String>) {
-    let answer = answer(document);
-    let paths = answer.errors.iter().map(|error| {
+    let response = execute(document);
+    let paths = response.errors.iter().map(|error| {
         assert_eq!(error.message, "odd");
         serde_json::to_string(&error.path).unwrap()
     });
     (
-        serde_json::to_string(&answer.data).unwrap(),
+        serde_json::to_string(&response.data).unwrap(),
         paths.collect(),
     )
 }
 
 #[test]
-fn fields_keep_the_order_of_the_query_however_late_they_complete() {
+fn fields_have_the_order_of_the_query_and_not_of_completion() {
     assert_eq!(
         data(
             "{ leaf { a: child(late: 3) { size } name b: child(late: 1) { size } size
@@ -162,7 +162,7 @@ fn fields_keep_the_order_of_the_query_however_late_they_complete() {
 }
 
 #[test]
-fn a_field_that_is_selected_twice_stands_where_it_first_was_and_holds_both_selections() {
+fn a_field_that_is_selected_twice_keeps_its_first_position_and_merges_both_selections() {
     assert_eq!(
         data(
             "{ leaf { child(late: 2) { size } name child(late: 2) { name size } size name
@@ -181,7 +181,7 @@ fn a_field_that_is_selected_twice_stands_where_it_first_was_and_holds_both_selec
 }
 
 #[test]
-fn the_name_of_the_type_is_that_of_the_object_behind_a_union() {
+fn typename_is_that_of_the_object_and_not_of_its_union() {
     assert_eq!(
         data("{ leaf { __typename t: thing(stone: true) { __typename } u: thing(stone: false) { __typename }
                        v: __typename } }"),
@@ -190,7 +190,7 @@ fn the_name_of_the_type_is_that_of_the_object_behind_a_union() {
 }
 
 #[test]
-fn fragments_apply_by_the_type_itself_and_by_its_union() {
+fn fragments_match_the_type_of_an_object_and_its_union() {
     assert_eq!(
         data(
             "{ leaf {
@@ -205,20 +205,20 @@ fn fragments_apply_by_the_type_itself_and_by_its_union() {
 }
 
 #[test]
-fn a_selection_of_which_everything_is_skipped_is_an_empty_object() {
+fn an_object_whose_fields_are_all_skipped_is_empty() {
     let document = "query ($yes: Boolean!) { leaf { name @skip(if: $yes)
         child(late: 1) { size @skip(if: $yes) name @include(if: false) }
         ... @skip(if: $yes) { size } ...F @skip(if: $yes)
         children(amount: 1) @include(if: $yes) { name @skip(if: $yes) }
         thing(stone: true) { ... on Stone @skip(if: $yes) { name } } } }
         fragment F on Leaf { size }";
-    let skipped = answer_with(document, serde_json::json!({ "yes": true }));
+    let skipped = execute_with(document, serde_json::json!({ "yes": true }));
     assert!(skipped.errors.is_empty(), "{:?}", skipped.errors);
     assert_eq!(
         serde_json::to_string(&skipped.data).unwrap(),
         r#"{"leaf":{"child":{},"children":[{}],"thing":{}}}"#,
     );
-    let kept = answer_with(document, serde_json::json!({ "yes": false }));
+    let kept = execute_with(document, serde_json::json!({ "yes": false }));
     assert!(kept.errors.is_empty(), "{:?}", kept.errors);
     assert_eq!(
         serde_json::to_string(&kept.data).unwrap(),
@@ -228,7 +228,7 @@ fn a_selection_of_which_everything_is_skipped_is_an_empty_object() {
 }
 
 #[test]
-fn a_failed_field_that_cannot_be_null_makes_its_object_null() {
+fn a_failed_non_null_field_makes_its_object_null() {
     assert_eq!(
         failed("{ leaf(size: 1) { name must } }"),
         (
@@ -236,7 +236,7 @@ fn a_failed_field_that_cannot_be_null_makes_its_object_null() {
             vec![r#"["leaf","must"]"#.to_owned()]
         ),
     );
-    // Up to the next field that can be null, past one that cannot.
+    // Up to the next nullable field, through a non-null one.
     assert_eq!(
         failed("{ leaf { name child(late: 1) { size x: mustLater { name } } } }"),
         (
@@ -247,7 +247,7 @@ fn a_failed_field_that_cannot_be_null_makes_its_object_null() {
 }
 
 #[test]
-fn a_failed_field_that_can_be_null_is_null_beside_its_error() {
+fn a_failed_nullable_field_is_null() {
     assert_eq!(
         failed("{ leaf(size: 1) { name a: may { name } size b: nothing { name } } }"),
         (
@@ -258,7 +258,7 @@ fn a_failed_field_that_can_be_null_is_null_beside_its_error() {
 }
 
 #[test]
-fn an_error_in_a_list_names_the_place_of_its_item() {
+fn the_path_of_an_error_in_a_list_has_the_index_of_the_item() {
     let (data, mut paths) = failed("{ leaf { children(amount: 4) { size may { name } } } }");
     assert_eq!(
         data,
@@ -279,10 +279,10 @@ fn an_error_in_a_list_names_the_place_of_its_item() {
 }
 
 #[test]
-fn every_item_of_a_list_is_asked_before_any_is_waited_for() {
+fn all_items_of_a_list_start_before_the_first_is_awaited() {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
 
     #[derive(SimpleObject)]
     #[graphql(complex)]
@@ -292,13 +292,13 @@ fn every_item_of_a_list_is_asked_before_any_is_waited_for() {
 
     #[ComplexObject]
     impl Item {
-        /// How many items had been asked by the time that this one's first wait was over.
-        async fn asked(&self) -> Option<Object<Stone>> {
-            ASKED.fetch_add(1, Ordering::Relaxed);
+        /// The number of items that had started when this item's first wait ended.
+        async fn started(&self) -> Option<Object<Stone>> {
+            STARTED.fetch_add(1, Ordering::Relaxed);
             turns(1).await;
             Some(
                 Stone {
-                    name: ASKED.load(Ordering::Relaxed).to_string(),
+                    name: STARTED.load(Ordering::Relaxed).to_string(),
                 }
                 .into(),
             )
@@ -318,12 +318,14 @@ fn every_item_of_a_list_is_asked_before_any_is_waited_for() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    let answers = runtime.block_on(join_all([schema.execute("{ items { n asked { name } } }")]));
+    let responses = runtime.block_on(join_all([
+        schema.execute("{ items { n started { name } } }")
+    ]));
     let items: Vec<String> = (0..5)
-        .map(|n| format!(r#"{{"n":{n},"asked":{{"name":"5"}}}}"#))
+        .map(|n| format!(r#"{{"n":{n},"started":{{"name":"5"}}}}"#))
         .collect();
     assert_eq!(
-        serde_json::to_string(&answers[0].data).unwrap(),
+        serde_json::to_string(&responses[0].data).unwrap(),
         format!(r#"{{"items":[{}]}}"#, items.join(",")),
     );
 }
