@@ -4,6 +4,9 @@
 //! A GraphQL operation is one tenant transaction: opened lazily in one round trip, seen through row
 //! level security, batched by dataloaders, and ended exactly once. `docs/architecture.md` tells how.
 
+// The compiler checks the futures of the root types through all entities, one level for each.
+#![recursion_limit = "256"]
+
 pub mod api;
 pub mod audit;
 pub mod auth;

@@ -3,10 +3,10 @@
 use super::Failure;
 use crate::db::migrate::{self, RolePasswords};
 
-/// What `palisade migrate` takes.
+/// The options of `palisade migrate`.
 #[derive(Clone, clap::Args)]
 pub struct Options {
-    /// The database, as a superuser (makes the roles, too) or as `palisade_owner`.
+    /// The database URL of a superuser, which also creates the roles, or of `palisade_owner`.
     #[arg(
         long,
         env = "PALISADE_OWNER_DATABASE_URL",
@@ -24,7 +24,7 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// Makes roles, rights and schema.
+/// Creates roles, rights and schema.
 pub async fn run(options: Options) -> Result<(), Failure> {
     let url = options
         .database_url
