@@ -1,13 +1,14 @@
 //! Bulk mutations: they write many rows, return a result for each row, and can have an idempotency key
 //! of their own.
 
+use std::borrow::Cow;
+
 use async_graphql::{
     Context, InputObject, InputType, SimpleObject, TypeName, Value, resolver_utils::ContainerType,
 };
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use std::borrow::Cow;
 use uuid::Uuid;
 
 use super::{

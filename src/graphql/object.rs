@@ -7,9 +7,6 @@
 //! `@skip` and `@include` have been applied to the document before. Extensions do not see single
 //! fields.
 
-#[cfg(test)]
-mod tests;
-
 use std::{
     borrow::Cow,
     future::poll_fn,
@@ -291,7 +288,7 @@ fn limit_strings(
     match ctx.data_opt::<LongStringBytes>() {
         Some(counter) if counter.add(long) > MAX_LONG_STRING_BYTES => {
             let error = Error::TooComplex(format!(
-                "the response has more than {MAX_LONG_STRING_BYTES} bytes of text: request smaller pages"
+                "the response has more than {MAX_LONG_STRING_BYTES} bytes in long strings: request smaller pages"
             ));
             let error = async_graphql::Error::from(error).into_server_error(ctx.item.pos);
             Err(ctx.set_error_path(error))
@@ -355,3 +352,6 @@ fn merge_selections(first: &mut Value, second: Value) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,21 +3,19 @@
 //! The engine walks a document several times, with its fragments expanded, before it checks its own
 //! limits. 743 bytes of fragments that spread each other twice cost it seconds. The invariant here:
 //! **the work is linear in the length of the text, whatever the text contains.** Bytes, tokens and
-//! brackets are limited before the parser runs ([`lexer`]), the parser runs once, and each fragment is
-//! counted once, after those that it spreads ([`count`]). A spread adds the counts of its fragment
+//! brackets are limited before the parser runs (`lexer.rs`), the parser runs once, and each fragment is
+//! counted once, after those that it spreads (`count.rs`). A spread adds the counts of its fragment
 //! instead of walking it again.
 //!
 //! The counts, with fragments expanded: nodes (fields, spreads and inline fragments, because spreads
 //! alone can form a bomb without any field), depth in fields, levels of selection sets, aliases,
-//! directives in every location, root fields, values in the response, and the cost ([`cost`]). The
+//! directives in every location, root fields, values in the response, and the cost (`cost.rs`). The
 //! limits apply to every operation and every fragment of the document, because the engine validates all
 //! operations. Root fields, values and cost are those of the selected operation.
 
 mod cost;
 mod count;
 mod lexer;
-#[cfg(test)]
-mod tests;
 mod variables;
 
 use async_graphql::{
@@ -301,3 +299,6 @@ fn check_limit(count: u64, limit: u64, what: &'static str) -> Result<(), Reason>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
