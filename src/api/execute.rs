@@ -236,7 +236,7 @@ impl Api {
                 run += 1;
                 // The last run is exclusive. Otherwise steady traffic could starve the operation.
                 if run == MAX_RUNS {
-                    operation.run_alone();
+                    operation.make_exclusive();
                 }
             }
         };

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     currencies::CurrencyQueries,
-    db::page::{DEFAULT_PAGE, MAX_PAGE},
+    db::page::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE},
     entities::entities,
     graphql::relations::{RootMutations, RootQueries},
     viewer::ViewerQueries,
@@ -102,8 +102,8 @@ fn bulk_list(registry: &Registry, field: &MetaField) -> Option<String> {
 pub fn shape() -> Shape {
     let registry = registry();
     let mut shape = Shape {
-        default_page: u64::from(DEFAULT_PAGE),
-        max_page: u64::from(MAX_PAGE),
+        default_page: u64::from(DEFAULT_PAGE_SIZE),
+        max_page: u64::from(MAX_PAGE_SIZE),
         ..Shape::default()
     };
     for named in registry.types.values() {

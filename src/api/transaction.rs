@@ -11,7 +11,7 @@ use crate::{
     audit::sealing::Sealer,
     auth::Principal,
     db::{
-        Operation, OperationName, Purpose, TenantDb, TenantTx, Traced, idempotency::Claim,
+        Operation, OperationName, Purpose, TenantDb, TenantTx, TracedStatement, idempotency::Claim,
         load::Loaders,
     },
     error::Result,
@@ -78,13 +78,13 @@ impl Extension for TenantTransaction {
         next: NextExecute<'_>,
     ) -> Response {
         let info = ctx.data_unchecked::<OperationInfo>();
-        let tx = TenantTx::new(
+        let tx = TenantTx::with_operation_name(
             ctx.data_unchecked::<TenantDb>().clone(),
             ctx.data_unchecked::<Principal>().context(),
             info.purpose,
             Arc::clone(&info.operation),
-        )
-        .named(operation_name.and_then(OperationName::new));
+            operation_name.and_then(OperationName::new),
+        );
 
         let run = async || {
             let mut data = Data::default();
@@ -124,7 +124,7 @@ fn add_cost(response: &mut Response, info: &OperationInfo, tx: &TenantTx) {
     response.extensions.insert("cost".to_owned(), rows);
     if info.traced {
         let statements = cost.statements.into_iter().map(|statement| {
-            let Traced {
+            let TracedStatement {
                 sql,
                 duration,
                 rows,
@@ -150,10 +150,10 @@ async fn write(
     let failed = |error| (errors::error_response(error), Ending::Executed);
     // A dry run changes nothing, so it may be repeated without protection.
     let claim = info.claim.as_ref().filter(|_| !info.dry_run);
-    let mut claimed_in = 0;
+    let mut claimed_generation = 0;
     if let Some(claim) = claim {
         match idempotency::claim::<Value>(claim, tx).await {
-            Ok(None) => claimed_in = tx.openings().await,
+            Ok(None) => claimed_generation = tx.generation().await,
             Ok(Some(data)) => return (Response::new(data), Ending::Replayed),
             Err(error) => return failed(error),
         }
@@ -171,7 +171,7 @@ async fn write(
     }
     let committed = match claim {
         None => tx.commit().await.map(|()| None),
-        Some(claim) => commit_with_response(claim, tx, claimed_in, &response).await,
+        Some(claim) => commit_with_response(claim, tx, claimed_generation, &response).await,
     };
     match committed {
         Ok(None) => (response, Ending::Executed),
@@ -185,10 +185,10 @@ async fn write(
 async fn commit_with_response(
     claim: &Claim,
     tx: &TenantTx,
-    claimed_in: u32,
+    claimed_generation: u32,
     response: &Response,
 ) -> Result<Option<Value>> {
     let stored = idempotency::encode(&response.data)?;
-    let first = claim.commit(tx, claimed_in, &stored).await?;
+    let first = claim.commit(tx, claimed_generation, &stored).await?;
     first.map(|first| idempotency::decode(&first)).transpose()
 }

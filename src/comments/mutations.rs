@@ -6,43 +6,44 @@ use super::Comment;
 use crate::{
     db::{
         TenantTx,
-        write::{Insert, Update, Writable, Written, delete_one},
+        write::{ConstraintRule, Insert, Update, Writable, WriteResult, delete_one},
     },
     error::Result,
     graphql::{
+        checks::Checks,
         context::ContextExt as _,
         mutation::{Write as _, payload, targets},
         object::Object,
         relations::RootMutations,
     },
     ids::{CommentId, EntityId as _, InvoiceId, ProductId, ProjectId, UserId},
-    user_error::{Checks, Rule, UserErrorCode},
+    user_error::UserErrorCode,
 };
 
 /// Most characters of a comment.
 const BODY: usize = 10_000;
 
 impl Writable for Comment {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "comments_project_fkey",
             UserErrorCode::NotFound,
             "subjectId",
             "Project not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "comments_invoice_fkey",
             UserErrorCode::NotFound,
             "subjectId",
             "Invoice not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "comments_product_fkey",
             UserErrorCode::NotFound,
             "subjectId",
             "Product not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "comments_body_length",
             UserErrorCode::Invalid,
             "body",
@@ -125,7 +126,7 @@ impl CommentMutations {
     }
 }
 
-async fn create(tx: &TenantTx, input: CreateCommentInput, author: UserId) -> Written<Comment> {
+async fn create(tx: &TenantTx, input: CreateCommentInput, author: UserId) -> WriteResult<Comment> {
     let id = &input.subject_id;
     let subject = id
         .parse()
@@ -142,7 +143,7 @@ async fn create(tx: &TenantTx, input: CreateCommentInput, author: UserId) -> Wri
         "subjectId",
         message,
     );
-    checks.done()?;
+    checks.finish()?;
     let mut insert = Insert::<Comment>::new(CommentId::generate())
         .set("author_id", author.uuid())
         .set("body", input.body);
@@ -152,10 +153,10 @@ async fn create(tx: &TenantTx, input: CreateCommentInput, author: UserId) -> Wri
     insert.run(tx).await
 }
 
-async fn update(tx: &TenantTx, input: UpdateCommentInput) -> Written<Comment> {
+async fn update(tx: &TenantTx, input: UpdateCommentInput) -> WriteResult<Comment> {
     let mut checks = Checks::new();
     checks.text("body", &input.body, BODY);
-    checks.done()?;
+    checks.finish()?;
     Update::<Comment>::new(input.id, input.if_version)
         .set("body", input.body)
         .run(tx)

@@ -3,7 +3,7 @@
 use async_graphql::{Context, SimpleObject};
 
 use crate::{
-    db::shared,
+    db::shared::{self, SharedRow},
     error::Result,
     graphql::{context::ContextExt as _, object::Objects, scalars::CurrencyCode},
 };
@@ -19,6 +19,11 @@ pub struct Currency {
     pub minor_digits: i32,
 }
 
+impl SharedRow for Currency {
+    const TABLE: &'static str = "currencies";
+    const COLUMNS: &'static [&'static str] = &["code", "name", "minor_digits"];
+}
+
 /// The root queries of this slice.
 #[derive(Debug, Default)]
 pub struct CurrencyQueries;
@@ -27,6 +32,9 @@ pub struct CurrencyQueries;
 impl CurrencyQueries {
     /// Every currency that amounts can have, by code.
     async fn currencies(&self, ctx: &Context<'_>) -> Result<Objects<Currency>> {
-        Ok(shared::currencies(ctx.tx()).await?.into_iter().collect())
+        Ok(shared::all::<Currency>(ctx.tx())
+            .await?
+            .into_iter()
+            .collect())
     }
 }

@@ -1,21 +1,29 @@
-//! The only place that knows pools, transactions and SQL building.
+//! Pools, transactions and SQL building.
 //!
-//! Row level security is the wall; the `tenant_id = $n` that this module adds to every statement is
-//! the address. Neither is ever written anywhere else.
+//! The one rule: **every statement names its tenant.** The policies of row level security decide which
+//! rows are visible. In addition, this module adds `tenant_id = $n` to every statement that it builds.
+//! No other module contains a tenant predicate or an SQL text.
 
 pub mod admin_tx;
+pub mod archive;
+pub mod audit_seal;
 pub mod audit_snapshot;
 pub mod bulk;
 pub mod entity;
+pub mod filter;
 pub mod idempotency;
+mod lease;
 pub mod load;
 pub mod membership;
 pub mod migrate;
+mod operation;
 pub mod page;
 pub mod shared;
 pub mod sign_in;
+mod statement;
 pub mod tenant_tx;
 pub mod write;
+pub mod write_error;
 
 use std::{str::FromStr, time::Duration};
 
@@ -24,9 +32,9 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-pub use tenant_tx::{
-    Operation, OperationName, Purpose, Statement, TenantContext, TenantTx, Traced,
-};
+pub use operation::{Operation, OperationName};
+pub use statement::TracedStatement;
+pub use tenant_tx::{Purpose, TenantContext, TenantTx};
 
 /// The oldest server that is supported: policies need `security_invoker` views and 15's fixes.
 pub const OLDEST_SERVER: i32 = 15;

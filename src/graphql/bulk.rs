@@ -18,9 +18,12 @@ use super::{
     object::Objects,
 };
 use crate::{
-    db::idempotency::{Claim, KEPT_HOURS},
+    db::{
+        idempotency::{Claim, KEY_RETENTION_HOURS},
+        write_error::WriteError,
+    },
     error::Error,
-    user_error::{Refusal, UserError, UserErrorCode},
+    user_error::{UserError, UserErrorCode},
 };
 
 /// The options of a bulk mutation. Its input flattens them.
@@ -126,8 +129,8 @@ pub fn run<'a, R: BulkRowResult>(
     ctx: &'a Context<'_>,
     options: &'a BulkOptions,
     rows: &'a [impl InputType],
-    work: impl Future<Output = Result<BulkResult, Refusal<BulkResult>>> + Send + 'a,
-) -> BoxFuture<'a, Result<BulkResult, Refusal<BulkResult>>> {
+    work: impl Future<Output = Result<BulkResult, WriteError<BulkResult>>> + Send + 'a,
+) -> BoxFuture<'a, Result<BulkResult, WriteError<BulkResult>>> {
     Box::pin(async move {
         check_size::<R>(rows.len())?;
         let tx = ctx.tx();
@@ -156,17 +159,19 @@ pub fn run<'a, R: BulkRowResult>(
             for row in &mut result.0 {
                 row.id = None;
             }
-            return Err(Refusal::Refused(errors, Some(result)));
+            return Err(WriteError::Rejected(errors, Some(result)));
         }
         if let Some(claim) = claim {
-            claim.keep(tx, &idempotency::encode(&result)?).await?;
+            claim
+                .store_response(tx, &idempotency::encode(&result)?)
+                .await?;
         }
         Ok(result)
     })
 }
 
-fn check_size<R: BulkRowResult>(rows: usize) -> Result<(), Refusal<BulkResult>> {
-    let rejected = |code, message: String| Err(Refusal::because(code, R::LIST, message));
+fn check_size<R: BulkRowResult>(rows: usize) -> Result<(), WriteError<BulkResult>> {
+    let rejected = |code, message: String| Err(WriteError::rejected(code, R::LIST, message));
     match rows {
         0 => rejected(UserErrorCode::Required, "must not be empty".to_owned()),
         _ if rows > R::MAX_ROWS => rejected(
@@ -177,23 +182,23 @@ fn check_size<R: BulkRowResult>(rows: usize) -> Result<(), Refusal<BulkResult>> 
     }
 }
 
-fn check_key(key: &str) -> Result<(), Refusal<BulkResult>> {
+fn check_key(key: &str) -> Result<(), WriteError<BulkResult>> {
     if idempotency::is_valid_key(key) {
         return Ok(());
     }
     let message = format!("must have 1 to {MAX_KEY_LENGTH} printable ASCII characters");
-    Err(Refusal::because(
+    Err(WriteError::rejected(
         UserErrorCode::Invalid,
         "idempotencyKey",
         message,
     ))
 }
 
-fn key_mismatch() -> Refusal<BulkResult> {
+fn key_mismatch() -> WriteError<BulkResult> {
     let message = format!(
-        "was used with another input in the last {KEPT_HOURS} hours: use a new key for a new input"
+        "was used with another input in the last {KEY_RETENTION_HOURS} hours: use a new key for a new input"
     );
-    Refusal::because(
+    WriteError::rejected(
         UserErrorCode::IdempotencyMismatch,
         "idempotencyKey",
         message,

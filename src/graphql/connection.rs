@@ -22,10 +22,11 @@ use super::{
 };
 use crate::{
     db::{
+        filter::{Kind, Value},
         load::Loaders,
         page::{
-            self, COUNT_CAP, CountOf, DEFAULT_PAGE, Keyed, Kind, List, MAX_PAGE, Of, Page,
-            Position, Term, Value,
+            self, CountOf, DEFAULT_PAGE_SIZE, List, MAX_COUNT, MAX_PAGE_SIZE, Page, PageOf,
+            Position, Sortable, Term,
         },
     },
     error::{Error, Result},
@@ -33,7 +34,7 @@ use crate::{
 };
 
 /// A row that clients can list.
-pub trait Listed: Keyed + ContainerType {
+pub trait Listable: Sortable + ContainerType {
     /// Which rows, in the API.
     type Filter: FilterInput;
     /// The fields by which clients can sort.
@@ -134,7 +135,7 @@ pub enum Direction {
 
 /// The arguments of a connection, as every connection has them.
 #[derive(Debug)]
-pub struct ListArguments<E: Listed> {
+pub struct ListArguments<E: Listable> {
     /// Rows from the start.
     pub first: Option<i32>,
     /// Only rows behind this cursor.
@@ -152,9 +153,13 @@ pub struct ListArguments<E: Listed> {
 /// Most terms that an order may have.
 const MAX_ORDER_TERMS: usize = 5;
 
-impl<E: Listed> ListArguments<E> {
+impl<E: Listable> ListArguments<E> {
     /// Checks the arguments, before any SQL.
-    pub(super) fn list(self, tenant: TenantId, scope: Option<&'static str>) -> Result<Lister<E>> {
+    pub(super) fn list(
+        self,
+        tenant: TenantId,
+        parent_column: Option<&'static str>,
+    ) -> Result<Lister<E>> {
         let (argument, size) = match (self.first, self.last) {
             (Some(_), Some(_)) => {
                 return Err(Error::invalid(
@@ -166,12 +171,12 @@ impl<E: Listed> ListArguments<E> {
             (first, None) => ("first", first),
         };
         let size = match size.map(u32::try_from) {
-            None => DEFAULT_PAGE,
-            Some(Ok(size)) if size <= MAX_PAGE => size,
+            None => DEFAULT_PAGE_SIZE,
+            Some(Ok(size)) if size <= MAX_PAGE_SIZE => size,
             Some(_) => {
                 return Err(Error::invalid(
                     argument,
-                    format!("must be between 0 and {MAX_PAGE}"),
+                    format!("must be between 0 and {MAX_PAGE_SIZE}"),
                 ));
             }
         };
@@ -186,7 +191,7 @@ impl<E: Listed> ListArguments<E> {
                 .transpose()
         };
         let list = List {
-            scope,
+            parent_column,
             filter: self
                 .filter
                 .map(|filter| filter.filter())
@@ -206,7 +211,7 @@ impl<E: Listed> ListArguments<E> {
     }
 }
 
-fn order<E: Listed>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>> {
+fn order<E: Listable>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>> {
     if terms.len() > MAX_ORDER_TERMS {
         return Err(Error::invalid(
             "orderBy",
@@ -247,7 +252,7 @@ fn order<E: Listed>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>> {
 
 /// What a cursor belongs to: the tenant, the type and the order. It is a name and not a secret: a
 /// forged cursor only names another position in the caller's own rows.
-fn stamp<E: Listed>(tenant: TenantId, order: &[Term]) -> Uuid {
+fn stamp<E: Listable>(tenant: TenantId, order: &[Term]) -> Uuid {
     let mut name = E::TABLE.to_owned();
     for term in order {
         name.push(if term.descending { '-' } else { '+' });
@@ -320,7 +325,7 @@ pub(super) struct Lister<E> {
 
 /// A list, a page at a time.
 pub struct Connection<E> {
-    of: Of<E>,
+    of: PageOf<E>,
     stamp: Uuid,
     page: Arc<Page<E>>,
 }
@@ -333,13 +338,13 @@ impl<E> std::fmt::Debug for Connection<E> {
     }
 }
 
-impl<E: Listed> Connection<E> {
+impl<E: Listable> Connection<E> {
     pub(super) async fn load(
         loaders: &Loaders,
         parent: Option<Uuid>,
         lister: Lister<E>,
     ) -> Result<Object<Self>> {
-        let of = Of::new(parent, lister.list);
+        let of = PageOf::new(parent, lister.list);
         let page = loaders.load(of.clone()).await?;
         let page = page.ok_or_else(|| Error::Internal("a list without a page".into()))?;
         Ok(Self {
@@ -354,7 +359,7 @@ impl<E: Listed> Connection<E> {
         encode(self.stamp, &page::position(&self.of.list.order, row))
     }
 
-    /// Rows of the list, on all pages; one more than [`COUNT_CAP`] stands for "more".
+    /// Rows of the list, on all pages; one more than [`MAX_COUNT`] stands for "more".
     async fn count(&self, ctx: &Context<'_>) -> Result<u32> {
         let count = ctx.loaders().load(CountOf(self.of.clone())).await?;
         // Parents without rows are counted too, so every key has its number.
@@ -370,7 +375,7 @@ impl<E: OutputType> TypeName for Connection<E> {
 
 /// A list, a page at a time.
 #[GraphqlObject(name_type)]
-impl<E: Listed> Connection<E> {
+impl<E: Listable> Connection<E> {
     /// The rows of the page, each with its cursor.
     async fn edges(&self) -> Objects<Edge<E>> {
         let edge = |row: &Arc<E>| Edge {
@@ -399,26 +404,26 @@ impl<E: Listed> Connection<E> {
     /// Rows of the list on all its pages, counted up to 10,000. Costs one statement for all
     /// lists of a level, and nothing if it is not asked for.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u32> {
-        Ok(self.count(ctx).await?.min(COUNT_CAP))
+        Ok(self.count(ctx).await?.min(MAX_COUNT))
     }
 
     /// Whether there are more rows than `totalCount` says.
     async fn total_count_is_capped(&self, ctx: &Context<'_>) -> Result<bool> {
-        Ok(self.count(ctx).await? > COUNT_CAP)
+        Ok(self.count(ctx).await? > MAX_COUNT)
     }
 }
 
 /// A row of a page with its place in the list.
 #[derive(Debug, SimpleObject)]
 #[graphql(name_type)]
-pub struct Edge<E: Listed> {
+pub struct Edge<E: Listable> {
     /// The place of the row, for `after` and `before`. Belongs to this list and its order.
     pub cursor: String,
     /// The row.
     pub node: Object<E>,
 }
 
-impl<E: Listed> TypeName for Edge<E> {
+impl<E: Listable> TypeName for Edge<E> {
     fn type_name() -> Cow<'static, str> {
         Cow::Owned(format!("{}Edge", E::type_name()))
     }

@@ -6,7 +6,7 @@ use async_graphql::{Context, InputType};
 use uuid::Uuid;
 
 use super::{
-    connection::{Connection, ListArguments, Listed},
+    connection::{Connection, ListArguments, Listable},
     object::Object,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     db::{
         TenantTx,
         load::{ById, Loaders},
-        page::Keyed,
+        page::Sortable,
     },
     error::Result,
 };
@@ -32,13 +32,13 @@ pub trait ContextExt {
 
     /// The row with an id, together with all others of its type that are asked for meanwhile.
     /// `None` if there is no id, no such row, or the caller may not see it.
-    fn load<E: Keyed>(
+    fn load<E: Sortable>(
         &self,
         id: impl Into<Option<E::Id>> + Send,
     ) -> impl Future<Output = Result<Option<Object<E>>>> + Send;
 
     /// A list of all rows of the tenant or, with a parent, of those whose column holds its id.
-    fn list<E: Listed>(
+    fn list<E: Listable>(
         &self,
         parent: Option<(&'static str, Uuid)>,
         arguments: ListArguments<E>,
@@ -60,7 +60,7 @@ impl ContextExt for Context<'_> {
         self.data_unchecked::<Arc<Loaders>>()
     }
 
-    async fn load<E: Keyed>(
+    async fn load<E: Sortable>(
         &self,
         id: impl Into<Option<E::Id>> + Send,
     ) -> Result<Option<Object<E>>> {
@@ -69,7 +69,7 @@ impl ContextExt for Context<'_> {
         Ok(row.map(Object::from))
     }
 
-    async fn list<E: Listed>(
+    async fn list<E: Listable>(
         &self,
         parent: Option<(&'static str, Uuid)>,
         arguments: ListArguments<E>,

@@ -12,7 +12,7 @@ use super::{
     scalars::{Date, Moment},
 };
 use crate::{
-    db::page::{Column, Comparison, Filter, Value},
+    db::filter::{Column, Comparison, Filter, Value},
     error::{Error, Result},
     ids::{EntityId, InvalidId},
 };
@@ -92,7 +92,7 @@ impl Comparisons {
 
     fn is(mut self, comparison: Comparison, value: Option<Value>) -> Self {
         self.parts
-            .extend(value.map(|value| Filter::Is(self.column, comparison, value)));
+            .extend(value.map(|value| Filter::Compare(self.column, comparison, value)));
         self
     }
 
@@ -397,7 +397,7 @@ impl<T: StoredEnum + InputType> InputType for EnumFilter<T> {
 fn equals<T: StoredEnum>(column: &'static str, value: T) -> Filter {
     match T::UNKNOWN {
         Some(unknown) if value == unknown => Filter::Not(Box::new(is_known::<T>(column))),
-        _ => Filter::Is(
+        _ => Filter::Compare(
             column,
             Comparison::Eq,
             Value::Text(value.as_str().to_owned()),
@@ -420,7 +420,7 @@ impl<T: StoredEnum + InputType> ColumnFilter for EnumFilter<T> {
         let eq = self.eq.map(|value| equals(column, value));
         let ne = self.ne.map(|value| match T::UNKNOWN {
             Some(unknown) if value == unknown => is_known::<T>(column),
-            _ => Filter::Is(
+            _ => Filter::Compare(
                 column,
                 Comparison::Ne,
                 Value::Text(value.as_str().to_owned()),
@@ -475,8 +475,8 @@ macro_rules! listed {
         }
 
         impl $crate::graphql::filter::FilterInput for $filter {
-            fn parts(self, left: &mut usize) -> $crate::error::Result<$crate::db::page::Filter> {
-                use $crate::{db::page::Filter, graphql::filter::{ColumnFilter as _, take}};
+            fn parts(self, left: &mut usize) -> $crate::error::Result<$crate::db::filter::Filter> {
+                use $crate::{db::filter::Filter, graphql::filter::{ColumnFilter as _, take}};
 
                 let mut parts = Vec::new();
                 $(
@@ -515,7 +515,7 @@ macro_rules! listed {
             };
 
             fn column(self) -> $crate::graphql::connection::OrderColumn {
-                use $crate::{db::page::Column, graphql::connection::OrderColumn};
+                use $crate::{db::filter::Column, graphql::connection::OrderColumn};
 
                 match self {
                     $(Self::$key => OrderColumn {
@@ -527,16 +527,16 @@ macro_rules! listed {
             }
         }
 
-        impl $crate::db::page::Keyed for $row {
-            fn key(&self, column: &'static str) -> Option<$crate::db::page::Value> {
+        impl $crate::db::page::Sortable for $row {
+            fn sort_value(&self, column: &'static str) -> Option<$crate::db::filter::Value> {
                 match column {
-                    $(stringify!($key_column) => <$key_type as $crate::db::page::Column>::value(&self.$key_column),)+
+                    $(stringify!($key_column) => <$key_type as $crate::db::filter::Column>::value(&self.$key_column),)+
                     _ => unreachable!("BUG: {column} is no order of {}", stringify!($row)),
                 }
             }
         }
 
-        impl $crate::graphql::connection::Listed for $row {
+        impl $crate::graphql::connection::Listable for $row {
             type Filter = $filter;
             type OrderField = $field;
         }

@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     db::{
         TenantTx,
-        idempotency::{Claim, Claimed},
+        idempotency::{Claim, ClaimOutcome},
     },
     error::{Error, Result},
 };
@@ -26,8 +26,8 @@ pub fn is_valid_key(key: &str) -> bool {
 /// this key, and `None` if the caller must do it.
 pub async fn claim<T: DeserializeOwned>(claim: &Claim, tx: &TenantTx) -> Result<Option<T>> {
     match claim.claim(tx).await? {
-        Claimed::Now => Ok(None),
-        Claimed::Answered(stored) => decode(&stored).map(Some),
+        ClaimOutcome::New => Ok(None),
+        ClaimOutcome::Repeated(stored) => decode(&stored).map(Some),
     }
 }
 

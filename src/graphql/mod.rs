@@ -2,6 +2,7 @@
 
 pub mod abstract_type;
 pub mod bulk;
+pub mod checks;
 pub mod connection;
 pub mod context;
 pub mod directives;

@@ -6,10 +6,7 @@
 use async_graphql::Context;
 
 use super::{context::ContextExt as _, object::Object};
-use crate::{
-    error::Result,
-    user_error::{Refusal, UserError},
-};
+use crate::{db::write_error::WriteError, error::Result, user_error::UserError};
 
 /// The result of one root field of a mutation.
 pub struct MutationResult<T> {
@@ -24,7 +21,7 @@ pub trait Write {
     /// Runs the work, and rolls its changes back if it is rejected. Returns the payload `P`.
     fn write<T, P>(
         &self,
-        work: impl Future<Output = Result<T, Refusal<T>>> + Send,
+        work: impl Future<Output = Result<T, WriteError<T>>> + Send,
     ) -> impl Future<Output = Result<Object<P>>> + Send
     where
         T: Send,
@@ -34,7 +31,7 @@ pub trait Write {
 impl Write for Context<'_> {
     async fn write<T, P>(
         &self,
-        work: impl Future<Output = Result<T, Refusal<T>>> + Send,
+        work: impl Future<Output = Result<T, WriteError<T>>> + Send,
     ) -> Result<Object<P>>
     where
         T: Send,
@@ -48,8 +45,8 @@ impl Write for Context<'_> {
                 tx.check_field().await?;
                 (Some(value), Vec::new())
             }
-            Err(Refusal::Refused(user_errors, value)) => (value, user_errors),
-            Err(Refusal::Failed(error)) => return Err(error),
+            Err(WriteError::Rejected(user_errors, value)) => (value, user_errors),
+            Err(WriteError::Failed(error)) => return Err(error),
         };
         if !user_errors.is_empty() {
             tx.undo_field().await?;

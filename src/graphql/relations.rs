@@ -46,10 +46,10 @@ macro_rules! connections {
                     #[graphql(desc = "Returns the rows before this cursor.")]
                     before: Option<String>,
                     #[graphql(desc = "Filters the rows.")]
-                    filter: Option<Box<<$row as $crate::graphql::connection::Listed>::Filter>>,
+                    filter: Option<Box<<$row as $crate::graphql::connection::Listable>::Filter>>,
                     #[graphql(desc = "The sort order: up to 5 terms.")]
                     order_by: Option<Vec<$crate::graphql::connection::Order<
-                        <$row as $crate::graphql::connection::Listed>::OrderField
+                        <$row as $crate::graphql::connection::Listable>::OrderField
                     >>>,
                 ) -> $crate::error::Result<
                     $crate::graphql::object::Object<$crate::graphql::connection::Connection<$row>>,

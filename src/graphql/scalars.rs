@@ -8,7 +8,7 @@ use async_graphql::{
 };
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 
-use crate::user_error::{Checks, UserErrorCode};
+use crate::user_error::UserErrorCode;
 
 /// The years of the dates and times that a client may send: those of four digits (RFC 3339, 1).
 const YEARS: RangeInclusive<i32> = 1..=9999;
@@ -204,40 +204,52 @@ pub struct MoneyInput {
     pub currency_code: CurrencyCode,
 }
 
-impl MoneyInput {
-    /// The amount in minor units, if it is one; `field` is the path of this input.
-    pub fn minor(&self, checks: &mut Checks, field: &str) -> Option<i64> {
-        let currency = format!("{field}.currencyCode");
-        let message = "is no currency of this API";
-        let is_known = self.currency_code.is_known();
-        checks.require(is_known, UserErrorCode::Invalid, &currency, message);
-        if !is_known {
-            return None;
+/// The reason why an amount cannot be converted to minor units.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AmountError {
+    /// The table `currencies` does not contain the currency.
+    #[error("is not a supported currency")]
+    UnknownCurrency,
+    /// The amount has more decimal places than the currency.
+    #[error("must have at most {digits} decimal places in {currency}")]
+    TooManyDigits {
+        /// The decimal places of the currency.
+        digits: u32,
+        /// The currency.
+        currency: CurrencyCode,
+    },
+    /// The amount in minor units does not fit its column.
+    #[error("is too large")]
+    TooLarge,
+}
+
+impl AmountError {
+    /// The code of the user error.
+    #[must_use]
+    pub fn code(&self) -> UserErrorCode {
+        match self {
+            Self::UnknownCurrency | Self::TooManyDigits { .. } => UserErrorCode::Invalid,
+            Self::TooLarge => UserErrorCode::TooLarge,
         }
-        self.amount
-            .minor(&self.currency_code, checks, &format!("{field}.amount"))
     }
 }
 
 impl Decimal {
-    /// An amount of a currency in its minor units, if it is one; `field` is the path of the input.
-    pub fn minor(self, currency: &CurrencyCode, checks: &mut Checks, field: &str) -> Option<i64> {
+    /// Converts an amount of a currency to minor units.
+    pub fn to_minor_units(self, currency: &CurrencyCode) -> Result<i64, AmountError> {
+        if !currency.is_known() {
+            return Err(AmountError::UnknownCurrency);
+        }
         let digits = currency.minor_digits();
         let amount = self.0.normalize();
-        let is_whole = amount.scale() <= digits;
-        let message =
-            format!("has more than {digits} digits after the point, which {currency} has not");
-        checks.require(is_whole, UserErrorCode::Invalid, field, message);
-        let minor = amount
+        if amount.scale() > digits {
+            let currency = currency.clone();
+            return Err(AmountError::TooManyDigits { digits, currency });
+        }
+        amount
             .checked_mul(rust_decimal::Decimal::from(10_i64.pow(digits)))
-            .and_then(|minor| i64::try_from(minor).ok());
-        checks.require(
-            minor.is_some(),
-            UserErrorCode::TooLarge,
-            field,
-            "is too large",
-        );
-        minor.filter(|_| is_whole)
+            .and_then(|minor| i64::try_from(minor).ok())
+            .ok_or(AmountError::TooLarge)
     }
 }
 
@@ -261,10 +273,10 @@ impl Money {
     }
 }
 
-impl crate::db::page::Column for Date {
-    const KIND: crate::db::page::Kind = crate::db::page::Kind::Date;
+impl crate::db::filter::Column for Date {
+    const KIND: crate::db::filter::Kind = crate::db::filter::Kind::Date;
 
-    fn value(&self) -> Option<crate::db::page::Value> {
-        Some(crate::db::page::Value::Date(self.0))
+    fn value(&self) -> Option<crate::db::filter::Value> {
+        Some(crate::db::filter::Value::Date(self.0))
     }
 }

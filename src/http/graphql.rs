@@ -281,7 +281,7 @@ impl Drop for CancelOnDrop {
         if self.running.is_finished() {
             return;
         }
-        self.operation.give_up();
+        self.operation.cancel();
         let (service, operation) = (self.service.clone(), Arc::clone(&self.operation));
         let running = self.running.clone();
         tokio::spawn(async move {

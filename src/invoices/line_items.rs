@@ -35,7 +35,7 @@ pub struct InvoiceLineItem {
     /// How much or how many of it, with up to four decimals.
     pub quantity: Decimal,
     #[graphql(skip)]
-    unit_price_minor: i64,
+    pub(super) unit_price_minor: i64,
     #[graphql(skip)]
     amount_minor: i64,
     /// The tax on it, as a fraction: 0.19 is 19 percent.

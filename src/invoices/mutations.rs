@@ -9,10 +9,11 @@ use super::{
 use crate::{
     db::{
         TenantTx,
-        write::{Insert, Update, Writable, Written},
+        write::{ConstraintRule, Insert, Update, Writable, WriteError, WriteResult},
     },
     error::Result,
     graphql::{
+        checks::Checks,
         context::ContextExt as _,
         enums::StoredEnum as _,
         mutation::{Write as _, payload, targets},
@@ -21,7 +22,7 @@ use crate::{
         scalars::{CurrencyCode, Date},
     },
     ids::{EntityId as _, InvoiceId, OrganizationId, ProjectId},
-    user_error::{Checks, Refusal, Rule, UserErrorCode},
+    user_error::UserErrorCode,
 };
 
 /// Most lines with which an invoice is made.
@@ -29,44 +30,44 @@ const MAX_LINES: usize = 500;
 pub(super) const NOT_DRAFT: &str = "is issued, and does not change any more";
 
 impl Writable for Invoice {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "invoices_organization_fkey",
             UserErrorCode::NotFound,
             "organizationId",
             "Organization not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoices_project_fkey",
             UserErrorCode::NotFound,
             "projectId",
             "Project not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoices_currency_fkey",
             UserErrorCode::Invalid,
             "currencyCode",
-            "is no currency of this API",
+            "is not a supported currency",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoices_due_after_issue",
             UserErrorCode::TooSmall,
             "dueOn",
             "is before the day of issue",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoices_has_lines",
             UserErrorCode::InvalidState,
             "id",
             "has no lines",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoices_transition",
             UserErrorCode::InvalidState,
             "id",
             "cannot become that from its present status",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoices_frozen",
             UserErrorCode::InvalidState,
             "id",
@@ -222,9 +223,9 @@ impl InvoiceMutations {
     }
 }
 
-async fn create(tx: &TenantTx, input: CreateInvoiceInput) -> Written<Invoice> {
+async fn create(tx: &TenantTx, input: CreateInvoiceInput) -> WriteResult<Invoice> {
     let mut checks = Checks::new();
-    let message = "is no currency of this API";
+    let message = "is not a supported currency";
     let is_known = input.currency_code.is_known();
     checks.require(is_known, UserErrorCode::Invalid, "currencyCode", message);
     let message = format!("has more than {MAX_LINES} rows");
@@ -235,7 +236,7 @@ async fn create(tx: &TenantTx, input: CreateInvoiceInput) -> Written<Invoice> {
     } else {
         Vec::new()
     };
-    checks.done()?;
+    checks.finish()?;
 
     let invoice = Insert::<Invoice>::new(InvoiceId::generate())
         .set("organization_id", input.organization_id.uuid())
@@ -249,28 +250,28 @@ async fn create(tx: &TenantTx, input: CreateInvoiceInput) -> Written<Invoice> {
     }
     line_mutations::insert_all(tx, &invoice, lines)
         .await
-        .map_err(Refusal::of)?;
+        .map_err(WriteError::without_value)?;
     sum_up(tx, invoice.id).await
 }
 
-async fn update(tx: &TenantTx, input: UpdateInvoiceInput) -> Written<Invoice> {
+async fn update(tx: &TenantTx, input: UpdateInvoiceInput) -> WriteResult<Invoice> {
     let mut checks = Checks::new();
-    checks.change("organizationId", &input.organization_id);
-    checks.done()?;
+    checks.not_cleared("organizationId", &input.organization_id);
+    checks.finish()?;
     Update::<Invoice>::new(input.id, input.if_version)
-        .change(
+        .set_if_present(
             "organization_id",
             input.organization_id.map_value(OrganizationId::uuid),
         )
-        .change_or_clear("project_id", input.project_id.map_value(ProjectId::uuid))
-        .change_or_clear("due_on", input.due_on.map_value(|date| date.0))
+        .set_or_clear("project_id", input.project_id.map_value(ProjectId::uuid))
+        .set_or_clear("due_on", input.due_on.map_value(|date| date.0))
         .only_if("status", "DRAFT", NOT_DRAFT)
         .run(tx)
         .await
 }
 
 /// Lets the database work out the totals anew, as it does on every change of a draft.
-pub(super) async fn sum_up(tx: &TenantTx, id: InvoiceId) -> Written<Invoice> {
+pub(super) async fn sum_up(tx: &TenantTx, id: InvoiceId) -> WriteResult<Invoice> {
     Update::<Invoice>::new(id, None)
         .set("status", InvoiceStatus::Draft.as_str())
         .only_if("status", "DRAFT", NOT_DRAFT)

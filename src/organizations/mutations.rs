@@ -2,22 +2,23 @@
 
 use async_graphql::{Context, InputObject, MaybeUndefined};
 
-use super::{Organization, OrganizationStatus};
+use super::Organization;
 use crate::{
     db::{
         TenantTx,
-        write::{Insert, Update, Writable, Written, delete_one},
+        archive::{Archivable, archive, unarchive},
+        write::{ConstraintRule, Insert, Update, Writable, WriteResult, delete_one},
     },
     error::Result,
     graphql::{
+        checks::Checks,
         context::ContextExt as _,
-        enums::StoredEnum as _,
         mutation::{Write as _, payload, targets},
         object::Object,
         relations::RootMutations,
     },
     ids::OrganizationId,
-    user_error::{Checks, Rule, UserErrorCode},
+    user_error::UserErrorCode,
 };
 
 /// Most characters of a name.
@@ -27,34 +28,34 @@ const SLUG: usize = 63;
 const SLUG_FORM: &str = "is lower-case letters, digits and hyphens, a hyphen at neither end";
 
 impl Writable for Organization {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "organizations_slug_key",
             UserErrorCode::AlreadyExists,
             "slug",
             "is the slug of another organization",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "organizations_slug_form",
             UserErrorCode::Invalid,
             "slug",
             SLUG_FORM,
         ),
-        Rule::new(
+        ConstraintRule::new(
             "organizations_name_length",
             UserErrorCode::Invalid,
             "name",
             "has 1 to 120 characters",
         ),
     ];
-    const REFERRERS: &'static [Rule] = &[
-        Rule::new(
+    const REFERRERS: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "projects_organization_fkey",
             UserErrorCode::InvalidState,
             "id",
             "has projects: archive it instead",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoices_organization_fkey",
             UserErrorCode::InvalidState,
             "id",
@@ -62,6 +63,8 @@ impl Writable for Organization {
         ),
     ];
 }
+
+impl Archivable for Organization {}
 
 /// What a new organization is made of.
 #[derive(Debug, InputObject)]
@@ -143,10 +146,12 @@ impl OrganizationMutations {
         ctx: &Context<'_>,
         #[graphql(desc = "Which organization.")] input: ArchiveOrganizationInput,
     ) -> Result<Object<ArchiveOrganizationPayload>> {
-        let archive = Update::<Organization>::new(input.id, input.if_version)
-            .set("status", OrganizationStatus::Archived.as_str())
-            .unless("status", "ARCHIVED", "is in the archive already");
-        ctx.write(archive.run(ctx.tx())).await
+        ctx.write(archive::<Organization>(
+            ctx.tx(),
+            input.id,
+            input.if_version,
+        ))
+        .await
     }
 
     /// Takes an organization out of the archive. For all but viewers.
@@ -155,10 +160,12 @@ impl OrganizationMutations {
         ctx: &Context<'_>,
         #[graphql(desc = "Which organization.")] input: UnarchiveOrganizationInput,
     ) -> Result<Object<UnarchiveOrganizationPayload>> {
-        let unarchive = Update::<Organization>::new(input.id, input.if_version)
-            .set("status", OrganizationStatus::Active.as_str())
-            .only_if("status", "ARCHIVED", "is not in the archive");
-        ctx.write(unarchive.run(ctx.tx())).await
+        ctx.write(unarchive::<Organization>(
+            ctx.tx(),
+            input.id,
+            input.if_version,
+        ))
+        .await
     }
 
     /// Deletes an organization that has neither projects nor invoices. For all but viewers.
@@ -172,12 +179,12 @@ impl OrganizationMutations {
     }
 }
 
-async fn create(tx: &TenantTx, input: CreateOrganizationInput) -> Written<Organization> {
+async fn create(tx: &TenantTx, input: CreateOrganizationInput) -> WriteResult<Organization> {
     let mut checks = Checks::new();
     checks.text("name", &input.name, NAME);
     let slug = input.slug.unwrap_or_else(|| slug_of(&input.name));
     check_slug(&mut checks, &slug);
-    checks.done()?;
+    checks.finish()?;
     Insert::<Organization>::new(OrganizationId::generate())
         .set("name", input.name)
         .set("slug", slug)
@@ -185,16 +192,16 @@ async fn create(tx: &TenantTx, input: CreateOrganizationInput) -> Written<Organi
         .await
 }
 
-async fn update(tx: &TenantTx, input: UpdateOrganizationInput) -> Written<Organization> {
+async fn update(tx: &TenantTx, input: UpdateOrganizationInput) -> WriteResult<Organization> {
     let mut checks = Checks::new();
-    checks.changed_text("name", &input.name, NAME);
-    if let Some(slug) = checks.change("slug", &input.slug) {
+    checks.text_if_present("name", &input.name, NAME);
+    if let Some(slug) = checks.not_cleared("slug", &input.slug) {
         check_slug(&mut checks, slug);
     }
-    checks.done()?;
+    checks.finish()?;
     Update::<Organization>::new(input.id, input.if_version)
-        .change("name", input.name)
-        .change("slug", input.slug)
+        .set_if_present("name", input.name)
+        .set_if_present("slug", input.slug)
         .run(tx)
         .await
 }

@@ -3,29 +3,32 @@
 use std::collections::HashSet;
 
 use async_graphql::{ComplexObject, Context, InputObject, MaybeUndefined, SimpleObject};
-use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::{Product, ProductStatus};
+use super::Product;
 use crate::{
     comments::Comment,
     db::{
         TenantTx,
-        bulk::Columns,
-        write::{Insert, Update, Writable, Written, delete_one, delete_where, refusal},
+        archive::{Archivable, archive, unarchive},
+        bulk::InsertMany,
+        write::{
+            ConstraintRule, Insert, Update, Writable, WriteError, WriteResult, delete_one,
+            delete_where,
+        },
     },
     error::Result,
     graphql::{
         bulk::{self, BulkOptions, BulkPayload, BulkResult, BulkRow, BulkRowResult},
+        checks::Checks,
         context::ContextExt as _,
-        enums::StoredEnum as _,
         mutation::{Write as _, payload, targets},
         object::{Object, Objects},
         relations::RootMutations,
         scalars::MoneyInput,
     },
     ids::{EntityId as _, ProductId},
-    user_error::{Checks, Refusal, Rule, UserError, UserErrorCode},
+    user_error::{UserError, UserErrorCode},
 };
 
 /// Most characters of a title.
@@ -34,46 +37,46 @@ const ASIN_FORM: &str = "is not ten capital letters and digits";
 const ASIN_TAKEN: &str = "is the number of another product";
 
 impl Writable for Product {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "products_asin_key",
             UserErrorCode::AlreadyExists,
             "asin",
             ASIN_TAKEN,
         ),
-        Rule::new(
+        ConstraintRule::new(
             "products_asin_form",
             UserErrorCode::Invalid,
             "asin",
             ASIN_FORM,
         ),
-        Rule::new(
+        ConstraintRule::new(
             "products_title_length",
             UserErrorCode::Invalid,
             "title",
             "has 1 to 300 characters",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "products_price_positive",
             UserErrorCode::TooSmall,
             "price.amount",
-            "is less than nothing",
+            "must not be negative",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "products_currency_fkey",
             UserErrorCode::Invalid,
             "price.currencyCode",
-            "is no currency of this API",
+            "is not a supported currency",
         ),
     ];
-    const REFERRERS: &'static [Rule] = &[
-        Rule::new(
+    const REFERRERS: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "invoice_line_items_product_fkey",
             UserErrorCode::InvalidState,
             "id",
             "stands on invoices: archive it instead",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "comments_product_fkey",
             UserErrorCode::InvalidState,
             "id",
@@ -81,6 +84,8 @@ impl Writable for Product {
         ),
     ];
 }
+
+impl Archivable for Product {}
 
 /// What a new product is made of.
 #[derive(Debug, InputObject)]
@@ -164,10 +169,8 @@ impl ProductMutations {
         ctx: &Context<'_>,
         #[graphql(desc = "Which product.")] input: ArchiveProductInput,
     ) -> Result<Object<ArchiveProductPayload>> {
-        let archive = Update::<Product>::new(input.id, input.if_version)
-            .set("status", ProductStatus::Archived.as_str())
-            .unless("status", "ARCHIVED", "is in the archive already");
-        ctx.write(archive.run(ctx.tx())).await
+        ctx.write(archive::<Product>(ctx.tx(), input.id, input.if_version))
+            .await
     }
 
     /// Takes a product out of the archive. For all but viewers.
@@ -176,10 +179,8 @@ impl ProductMutations {
         ctx: &Context<'_>,
         #[graphql(desc = "Which product.")] input: UnarchiveProductInput,
     ) -> Result<Object<UnarchiveProductPayload>> {
-        let unarchive = Update::<Product>::new(input.id, input.if_version)
-            .set("status", ProductStatus::Active.as_str())
-            .only_if("status", "ARCHIVED", "is not in the archive");
-        ctx.write(unarchive.run(ctx.tx())).await
+        ctx.write(unarchive::<Product>(ctx.tx(), input.id, input.if_version))
+            .await
     }
 
     /// Deletes a product and its comments. For all but viewers; only owners and admins delete one with
@@ -207,10 +208,10 @@ impl ProductMutations {
     }
 }
 
-async fn create(tx: &TenantTx, input: CreateProductInput) -> Written<Product> {
+async fn create(tx: &TenantTx, input: CreateProductInput) -> WriteResult<Product> {
     let mut checks = Checks::new();
     let price = check(&mut checks, &input);
-    checks.done()?;
+    checks.finish()?;
     Insert::<Product>::new(ProductId::generate())
         .set("asin", input.asin)
         .set("title", input.title)
@@ -239,20 +240,19 @@ fn check_asin(checks: &mut Checks, asin: &str) {
 }
 
 fn check_price(checks: &mut Checks, price: &MoneyInput) -> Option<i64> {
-    let minor = price.minor(checks, "price");
-    let is_some = minor.is_none_or(|minor| minor >= 0);
+    let minor = checks.money("price", price);
     checks.require(
-        is_some,
+        minor.is_none_or(|minor| minor >= 0),
         UserErrorCode::TooSmall,
         "price.amount",
-        "is less than nothing",
+        "must not be negative",
     );
     minor
 }
 
-async fn update(tx: &TenantTx, input: UpdateProductInput) -> Written<Product> {
+async fn update(tx: &TenantTx, input: UpdateProductInput) -> WriteResult<Product> {
     let mut checks = Checks::new();
-    if let Some(asin) = checks.change("asin", &input.asin) {
+    if let Some(asin) = checks.not_cleared("asin", &input.asin) {
         check_asin(&mut checks, asin);
     }
     if let Some(title) = input.title.value() {
@@ -262,10 +262,10 @@ async fn update(tx: &TenantTx, input: UpdateProductInput) -> Written<Product> {
         .price
         .value()
         .and_then(|price| check_price(&mut checks, price));
-    checks.done()?;
+    checks.finish()?;
     let mut update = Update::<Product>::new(input.id, input.if_version)
-        .change("asin", input.asin)
-        .change_or_clear("title", input.title);
+        .set_if_present("asin", input.asin)
+        .set_or_clear("title", input.title);
     if !input.price.is_undefined() {
         let currency = input
             .price
@@ -276,7 +276,7 @@ async fn update(tx: &TenantTx, input: UpdateProductInput) -> Written<Product> {
     update.run(tx).await
 }
 
-async fn delete(tx: &TenantTx, input: DeleteProductInput) -> Written<Product> {
+async fn delete(tx: &TenantTx, input: DeleteProductInput) -> WriteResult<Product> {
     delete_where::<Comment>(tx, "product_id", vec![input.id.uuid()]).await?;
     delete_one(tx, input.id, input.if_version).await
 }
@@ -329,7 +329,7 @@ impl BulkRowResult for ImportProductsResult {
 
 /// Inserts those that can be, in one statement. Rows with a number that another product has are passed
 /// over by it, and so tell themselves apart.
-async fn import_each(tx: &TenantTx, inputs: &[CreateProductInput]) -> Written<BulkResult> {
+async fn import_each(tx: &TenantTx, inputs: &[CreateProductInput]) -> WriteResult<BulkResult> {
     let mut rows = Vec::with_capacity(inputs.len());
     let mut seen = HashSet::new();
     let mut products = Vec::new();
@@ -355,7 +355,9 @@ async fn import_each(tx: &TenantTx, inputs: &[CreateProductInput]) -> Written<Bu
             rows.push(BulkRow::rejected(failures));
         }
     }
-    let written = insert_all(tx, &products).await.map_err(Refusal::of)?;
+    let written = insert_all(tx, &products)
+        .await
+        .map_err(WriteError::without_value)?;
     for row in &mut rows {
         if row.id.is_some_and(|id| !written.contains(&id)) {
             *row = BulkRow::error(UserErrorCode::AlreadyExists, "asin", ASIN_TAKEN);
@@ -364,32 +366,21 @@ async fn import_each(tx: &TenantTx, inputs: &[CreateProductInput]) -> Written<Bu
     Ok(BulkResult(rows))
 }
 
-/// Answers the ids of those that were inserted.
-async fn insert_all(tx: &TenantTx, products: &[NewProduct<'_>]) -> Written<HashSet<Uuid>> {
-    if products.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let mut columns = Columns::default();
-    columns.of(products, |product| product.id)?;
-    columns.of(products, |product| product.input.asin.clone())?;
-    columns.of(products, |product| product.input.title.clone())?;
-    columns.of(products, |product| product.price_minor)?;
-    columns.of(products, |product| {
+/// Returns the ids of the products that it inserted.
+async fn insert_all(tx: &TenantTx, products: &[NewProduct<'_>]) -> WriteResult<HashSet<Uuid>> {
+    let currency = |product: &NewProduct<'_>| {
         let price = product.input.price.as_ref();
         price.map(|price| price.currency_code.to_string())
-    })?;
-    let rows = columns
-        .fetch_all(
-            tx,
-            "insert into products (id, asin, title, price_minor, currency)
-             select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[])
-             on conflict on constraint products_asin_key do nothing
-             returning id",
-        )
-        .await;
-    let rows = rows.map_err(|error| refusal(error, Product::RULES))?;
-    let ids = rows.iter().map(|row| row.try_get(0));
-    Ok(ids.collect::<sqlx::Result<_>>()?)
+    };
+    InsertMany::<Product, _>::new(products)
+        .column("id", |product| product.id)
+        .column("asin", |product| product.input.asin.clone())
+        .column("title", |product| product.input.title.clone())
+        .column("price_minor", |product| product.price_minor)
+        .column("currency", currency)
+        .skip_existing("products_asin_key")
+        .run(tx)
+        .await
 }
 
 /// A product whose input was checked.

@@ -11,14 +11,17 @@ use crate::{
     comments::Comment,
     db::{
         TenantTx,
-        page::{Comparison, Filter, Value},
+        archive::{Archivable, archive, unarchive},
+        filter::{Comparison, Filter, Value},
         write::{
-            Insert, Update, Writable, Written, delete_many, delete_one, delete_where, referred_to,
+            ConstraintRule, Insert, Update, Writable, WriteError, WriteResult, delete_many,
+            delete_one, delete_where, referred_to,
         },
     },
     error::{Error, Result},
     graphql::{
         bulk::{self, BulkOptions, BulkPayload, BulkResult, BulkRow, BulkRowResult},
+        checks::Checks,
         context::ContextExt as _,
         enums::StoredEnum as _,
         mutation::{Write as _, payload, targets},
@@ -28,7 +31,7 @@ use crate::{
     },
     ids::{EntityId as _, OrganizationId, ProjectId, UserId},
     invoices::Invoice,
-    user_error::{Checks, Refusal, Rule, UserError, UserErrorCode},
+    user_error::{UserError, UserErrorCode},
 };
 
 /// Most characters of a name.
@@ -40,46 +43,50 @@ const HAS_INVOICES: &str = "has invoices: archive it instead";
 const HAS_COMMENTS: &str = "has comments of others, which you may not delete: archive it instead";
 
 impl Writable for Project {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "projects_organization_fkey",
             UserErrorCode::NotFound,
             "organizationId",
             "Organization not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "projects_owner_fkey",
             UserErrorCode::NotFound,
             "ownerId",
             "User not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "projects_name_length",
             UserErrorCode::Invalid,
             "name",
             "has 1 to 120 characters",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "projects_description_length",
             UserErrorCode::TooLong,
             "description",
             "is longer than 10000 characters",
         ),
     ];
-    const REFERRERS: &'static [Rule] = &[
-        Rule::new(
+    const REFERRERS: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "invoices_project_fkey",
             UserErrorCode::InvalidState,
             "id",
             HAS_INVOICES,
         ),
-        Rule::new(
+        ConstraintRule::new(
             "comments_project_fkey",
             UserErrorCode::InvalidState,
             "id",
             HAS_COMMENTS,
         ),
     ];
+}
+
+impl Archivable for Project {
+    const FORMER_STATUS: Option<&'static str> = Some("archived_from");
 }
 
 /// What a new project is made of.
@@ -178,11 +185,8 @@ impl ProjectMutations {
         ctx: &Context<'_>,
         #[graphql(desc = "Which project.")] input: ArchiveProjectInput,
     ) -> Result<Object<ArchiveProjectPayload>> {
-        let archive = Update::<Project>::new(input.id, input.if_version)
-            .compute("archived_from", "status", Vec::new())
-            .set("status", ProjectStatus::Archived.as_str())
-            .unless("status", "ARCHIVED", "is in the archive already");
-        ctx.write(archive.run(ctx.tx())).await
+        ctx.write(archive::<Project>(ctx.tx(), input.id, input.if_version))
+            .await
     }
 
     /// Takes a project out of the archive; it has the status again that it had before. For all but
@@ -192,12 +196,8 @@ impl ProjectMutations {
         ctx: &Context<'_>,
         #[graphql(desc = "Which project.")] input: UnarchiveProjectInput,
     ) -> Result<Object<UnarchiveProjectPayload>> {
-        let unarchive = Update::<Project>::new(input.id, input.if_version)
-            // Those that were archived in another way have no former status.
-            .compute("status", "coalesce(archived_from, 'ACTIVE')", Vec::new())
-            .set("archived_from", None::<String>)
-            .only_if("status", "ARCHIVED", "is not in the archive");
-        ctx.write(unarchive.run(ctx.tx())).await
+        ctx.write(unarchive::<Project>(ctx.tx(), input.id, input.if_version))
+            .await
     }
 
     /// Deletes a project and its comments. For all but viewers; only owners and admins delete one with
@@ -223,13 +223,13 @@ impl ProjectMutations {
     }
 }
 
-async fn create(tx: &TenantTx, input: CreateProjectInput, caller: UserId) -> Written<Project> {
+async fn create(tx: &TenantTx, input: CreateProjectInput, caller: UserId) -> WriteResult<Project> {
     let mut checks = Checks::new();
     checks.text("name", &input.name, NAME);
     checks.optional_text("description", input.description.as_ref(), DESCRIPTION);
     let status = input.status.unwrap_or(ProjectStatus::Planned);
     not_archived(&mut checks, status);
-    checks.done()?;
+    checks.finish()?;
     Insert::<Project>::new(ProjectId::generate())
         .set("name", input.name)
         .set("organization_id", input.organization_id.uuid())
@@ -241,32 +241,28 @@ async fn create(tx: &TenantTx, input: CreateProjectInput, caller: UserId) -> Wri
         .await
 }
 
-async fn update(tx: &TenantTx, input: UpdateProjectInput) -> Written<Project> {
+async fn update(tx: &TenantTx, input: UpdateProjectInput) -> WriteResult<Project> {
     let mut checks = Checks::new();
-    checks.changed_text("name", &input.name, NAME);
-    checks.change("organizationId", &input.organization_id);
-    checks.change("ownerId", &input.owner_id);
+    checks.text_if_present("name", &input.name, NAME);
+    checks.not_cleared("organizationId", &input.organization_id);
+    checks.not_cleared("ownerId", &input.owner_id);
     checks.optional_text("description", input.description.value(), DESCRIPTION);
-    let status = checks.change("status", &input.status).copied();
+    let status = checks.not_cleared("status", &input.status).copied();
     if let Some(status) = status {
         not_archived(&mut checks, status);
     }
-    checks.done()?;
+    checks.finish()?;
     let mut update = Update::<Project>::new(input.id, input.if_version)
-        .change("name", input.name)
-        .change(
+        .set_if_present("name", input.name)
+        .set_if_present(
             "organization_id",
             input.organization_id.map_value(OrganizationId::uuid),
         )
-        .change("owner_id", input.owner_id.map_value(UserId::uuid))
-        .change_or_clear("description", input.description)
-        .change_or_clear("due_on", input.due_on.map_value(|date| date.0));
+        .set_if_present("owner_id", input.owner_id.map_value(UserId::uuid))
+        .set_or_clear("description", input.description)
+        .set_or_clear("due_on", input.due_on.map_value(|date| date.0));
     if let Some(status) = status {
-        update = update.set("status", status.as_str()).unless(
-            "status",
-            "ARCHIVED",
-            "is in the archive: take it out first",
-        );
+        update = update.set("status", status.as_str()).unless_archived();
     }
     update.run(tx).await
 }
@@ -280,7 +276,7 @@ fn not_archived(checks: &mut Checks, status: ProjectStatus) {
     );
 }
 
-async fn delete(tx: &TenantTx, input: DeleteProjectInput) -> Written<Project> {
+async fn delete(tx: &TenantTx, input: DeleteProjectInput) -> WriteResult<Project> {
     delete_where::<Comment>(tx, "project_id", vec![input.id.uuid()]).await?;
     delete_one(tx, input.id, input.if_version).await
 }
@@ -324,7 +320,7 @@ impl BulkRowResult for DeleteProjectsResult {
 
 /// Deletes those that can be. The reasons against the others are asked for beforehand: a foreign key
 /// would name the first one only.
-async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> Written<BulkResult> {
+async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> WriteResult<BulkResult> {
     let (tx, caller) = (ctx.tx(), ctx.principal());
     let uuids = |ids: &[ProjectId]| ids.iter().map(|id| id.uuid()).collect::<Vec<_>>();
     let everything = Filter::default();
@@ -339,7 +335,7 @@ async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> Written<BulkResult
         UserRole::Owner | UserRole::Admin | UserRole::Viewer => HashSet::new(),
         UserRole::Member | UserRole::Billing => {
             let caller = Value::Uuid(caller.user.uuid());
-            let of_others = Filter::Is("author_id", Comparison::Ne, caller);
+            let of_others = Filter::Compare("author_id", Comparison::Ne, caller);
             referred_to::<Comment>(tx, "project_id", uuids(ids), &of_others).await?
         }
     };
@@ -365,7 +361,7 @@ async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> Written<BulkResult
     delete_where::<Comment>(tx, "project_id", uuids(&free)).await?;
     let deleted = delete_many::<Project>(tx, &free)
         .await
-        .map_err(Refusal::of)?;
+        .map_err(WriteError::without_value)?;
     let deleted: HashSet<Uuid> = deleted.iter().map(|project| project.id.uuid()).collect();
     for row in &mut rows {
         if row.id.is_some_and(|id| !deleted.contains(&id)) {

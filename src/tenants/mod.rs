@@ -5,10 +5,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     audit::AuditLog,
-    db::{
-        entity::entity,
-        page::{Keyed, Value},
-    },
+    db::{entity::entity, filter::Value, page::Sortable},
     error::Result,
     graphql::{
         context::ContextExt as _,
@@ -63,9 +60,9 @@ entity!(Tenant, tenant in "id" {
     id: TenantId, slug, name, status, plan, version, created_at, updated_at,
 });
 
-impl Keyed for Tenant {
+impl Sortable for Tenant {
     /// Tenants are never listed: a caller sees one.
-    fn key(&self, column: &'static str) -> Option<Value> {
+    fn sort_value(&self, column: &'static str) -> Option<Value> {
         unreachable!("BUG: tenants are ordered by {column}")
     }
 }

@@ -6,17 +6,18 @@ use super::{User, UserRole, UserStatus};
 use crate::{
     db::{
         TenantTx,
-        write::{Insert, Update, Writable, Written},
+        write::{ConstraintRule, Insert, Update, Writable, WriteResult},
     },
     error::Result,
     graphql::{
+        checks::Checks,
         context::ContextExt as _,
         mutation::{Write as _, payload, targets},
         object::Object,
         relations::RootMutations,
     },
     ids::UserId,
-    user_error::{Checks, Rule, UserErrorCode},
+    user_error::UserErrorCode,
 };
 
 /// Most characters of an address (RFC 5321, 4.5.3.1.3, without the angle brackets).
@@ -26,26 +27,26 @@ const NAME: usize = 120;
 const EMAIL_FORM: &str = "is not an e-mail address";
 
 impl Writable for User {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "users_email_key",
             UserErrorCode::AlreadyExists,
             "email",
             "is the address of a user already",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "users_email_folded",
             UserErrorCode::Invalid,
             "email",
             EMAIL_FORM,
         ),
-        Rule::new(
+        ConstraintRule::new(
             "users_display_name_length",
             UserErrorCode::Invalid,
             "displayName",
             "has 1 to 120 characters",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "users_last_owner",
             UserErrorCode::InvalidState,
             "id",
@@ -135,7 +136,7 @@ impl UserMutations {
     }
 }
 
-async fn invite(tx: &TenantTx, input: InviteUserInput) -> Written<User> {
+async fn invite(tx: &TenantTx, input: InviteUserInput) -> WriteResult<User> {
     let email = input.email.to_lowercase();
     let mut checks = Checks::new();
     checks.text("email", &email, EMAIL);
@@ -148,7 +149,7 @@ async fn invite(tx: &TenantTx, input: InviteUserInput) -> Written<User> {
     if let Some(name) = &input.display_name {
         checks.text("displayName", name, NAME);
     }
-    checks.done()?;
+    checks.finish()?;
     Insert::<User>::new(UserId::generate())
         .set("email", email)
         .set("display_name", input.display_name)

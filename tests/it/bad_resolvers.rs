@@ -11,7 +11,7 @@ use palisade::{
     db::{
         Operation, PoolSettings, Purpose, TenantDb, TenantTx,
         idempotency::Claim,
-        write::{Insert, Written},
+        write::{Insert, WriteResult},
     },
     error::Result,
     graphql::{
@@ -46,7 +46,7 @@ impl From<MutationResult<Organization>> for Said {
     }
 }
 
-async fn insert(tx: &TenantTx, slug: &str) -> Written<Organization> {
+async fn insert(tx: &TenantTx, slug: &str) -> WriteResult<Organization> {
     Insert::<Organization>::new(OrganizationId::generate())
         .set("name", "Careless")
         .set("slug", slug)
@@ -55,7 +55,7 @@ async fn insert(tx: &TenantTx, slug: &str) -> Written<Organization> {
 }
 
 /// Takes the refusal of the second for nothing.
-async fn insert_twice(tx: &TenantTx, slug: &str) -> Written<Organization> {
+async fn insert_twice(tx: &TenantTx, slug: &str) -> WriteResult<Organization> {
     let first = insert(tx, slug).await?;
     assert!(insert(tx, slug).await.is_err());
     Ok(first)

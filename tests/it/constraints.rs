@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use macro_rules_attribute::apply;
 use palisade::{
     comments::Comment,
-    db::{entity::Entity as _, write::Writable as _},
+    db::{
+        entity::Entity as _,
+        write::{ConstraintRule, Writable as _},
+    },
     invoices::{Invoice, InvoiceLineItem},
     organizations::Organization,
     products::Product,
     projects::Project,
-    user_error::Rule,
     users::User,
 };
 use sqlx::PgConnection;
@@ -80,7 +82,7 @@ async fn of_referrers(postgres: &mut PgConnection, table: &str) -> BTreeSet<Stri
     found.into_iter().collect()
 }
 
-fn named(rules: &[Rule]) -> BTreeSet<String> {
+fn named(rules: &[ConstraintRule]) -> BTreeSet<String> {
     rules
         .iter()
         .map(|rule| rule.constraint.to_owned())

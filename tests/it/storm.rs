@@ -486,7 +486,7 @@ async fn a_query_cannot_write_and_a_failed_statement_never_commits() {
     };
     let given_up = TenantTx::new(db.clone(), context, Purpose::Write, operation.clone());
     find::<Writing>(&given_up, id).await.unwrap();
-    operation.give_up();
+    operation.cancel();
     let refused = given_up.commit().await.unwrap_err();
     assert_eq!(refused.code(), "TIMEOUT", "its client was told so");
     assert_eq!(written().await, 1);

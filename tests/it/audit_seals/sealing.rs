@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use macro_rules_attribute::apply;
 use palisade::{
-    audit::sealing::{self, Sealed, Sealer},
+    audit::sealing::{self, SealOutcome, Sealer},
     auth::role::UserRole,
     db::{PoolSettings, TenantDb},
     ids::EntityId as _,
@@ -258,7 +258,7 @@ async fn the_sealer_seals_after_a_write_and_at_its_end(app: &'static TestApp) {
     sealer.wrote(acme.id);
     sealer.finish().await;
 
-    let nothing_left = Sealed::default();
+    let nothing_left = SealOutcome::default();
     assert_eq!(sealing::seal(&db, acme.id).await.unwrap(), nothing_left);
     db.close().await;
 }

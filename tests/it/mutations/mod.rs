@@ -18,6 +18,7 @@ mod lifecycle;
 mod owners;
 mod records;
 pub mod samples;
+mod statements;
 mod tenants;
 
 pub const ROLES: [UserRole; 5] = [
