@@ -1,7 +1,7 @@
-//! Seals the audit log, a second behind its writers, none of whom waits for it.
+//! Seals the audit log about a second after its rows were written. No writer waits for it.
 //!
-//! What a seal is, and which rows it takes, stands in the database (`app.seal_audit_log`); here is who
-//! asks for it, and when.
+//! The database function `app.seal_audit_log` defines what a seal is and which rows it takes. This module decides when
+//! to call it, and for which tenants.
 
 use std::{
     collections::{HashMap, HashSet},

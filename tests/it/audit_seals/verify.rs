@@ -101,8 +101,8 @@ impl Tampered {
     async fn found(&self) -> Vec<String> {
         let lines = findings(&self.tenant, &[]).await;
         let name = |line: String| {
-            let over = format!("over {} rows and holds {}", self.rows, self.rows - 1);
-            line.replace(&over, "over ROWS rows and holds FEWER")
+            let over = format!("claims {} rows and contains {}", self.rows, self.rows - 1);
+            line.replace(&over, "claims ROWS rows and contains FEWER")
                 .replace(&id("aud", self.sealed), "SEALED")
                 .replace(&id("aud", self.unsealed), "UNSEALED")
         };
