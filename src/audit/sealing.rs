@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     db::{Operation, Purpose, Statement, TenantContext, TenantDb, TenantTx},
-    error::Result,
+    error::{Code, Result},
     ids::TenantId,
 };
 
@@ -211,7 +211,7 @@ async fn round(db: &TenantDb, noted: &Noted, failing: &mut HashMap<TenantId, Ins
                 }
                 noted.add(tenant);
                 // Nobody else's rows could be sealed either.
-                if error.code() == "UNAVAILABLE" {
+                if error.code() == Code::Unavailable {
                     tenants.by_ref().for_each(|tenant| noted.add(tenant));
                     return RETRY;
                 }

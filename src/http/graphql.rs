@@ -26,7 +26,7 @@ use crate::{
     api::{Admitted, Incoming, Manner, rate_limit::RateLimit},
     auth::Principal,
     db::Operation,
-    error::Error,
+    error::{Code, Error},
     graphql::errors,
 };
 
@@ -58,7 +58,7 @@ pub async fn answer(State(service): State<Service>, request: Request<Body>) -> R
         Some(_) => operate(&service, request, request_id).await,
         None => Err(Refused::new(
             StatusCode::NOT_ACCEPTABLE,
-            "BAD_USER_INPUT",
+            Code::BadUserInput,
             "answers are application/graphql-response+json or application/json: accept one of them",
         )),
     };
@@ -91,7 +91,7 @@ async fn operate(
 ) -> Result<Replied, Refused> {
     if service.0.origins.refuse(request.headers()) {
         let message = "pages of this origin may not call this API";
-        return Err(Refused::new(StatusCode::FORBIDDEN, "CSRF_BLOCKED", message));
+        return Err(Refused::new(StatusCode::FORBIDDEN, Code::CsrfBlocked, message));
     }
     let principal = authenticate(service, request.headers()).await?;
     let manner = manner(service, request.headers())?;
@@ -171,7 +171,7 @@ impl Asked<'_> {
             let message = "by GET only queries are answered: send mutations by POST";
             return Err(Refused::new(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "BAD_USER_INPUT",
+                Code::BadUserInput,
                 message,
             ));
         }
@@ -180,7 +180,7 @@ impl Asked<'_> {
         let taken = service.0.budgets.take(tenant, cost).map_err(|wait| {
             let seconds = wait.as_secs() + 1;
             let message = format!("the tenant has asked for too much: try again in {seconds} s");
-            Refused::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message).after(wait)
+            Refused::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, message).after(wait)
         })?;
         let place = service.0.places.take(tenant, service.0.place_timeout).await;
         let place = place.ok_or_else(Refused::busy)?;

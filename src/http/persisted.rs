@@ -11,7 +11,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 
-use crate::ids::TenantId;
+use crate::{error::Code, ids::TenantId};
 
 /// Why a document is not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,11 +30,11 @@ pub enum Refusal {
 impl Refusal {
     /// The stable `extensions.code`.
     #[must_use]
-    pub fn code(self) -> &'static str {
+    pub fn code(self) -> Code {
         match self {
-            Self::NotFound => "PERSISTED_QUERY_NOT_FOUND",
-            Self::NotTrusted => "DOCUMENT_NOT_TRUSTED",
-            Self::WrongHash => "BAD_USER_INPUT",
+            Self::NotFound => Code::PersistedQueryNotFound,
+            Self::NotTrusted => Code::DocumentNotTrusted,
+            Self::WrongHash => Code::BadUserInput,
         }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{Service, response::Refused};
 use crate::{
     api::Manner,
+    error::Code,
     graphql::mutation::{MAX_KEY, is_key},
 };
 
@@ -130,7 +131,7 @@ pub fn require_json(headers: &HeaderMap) -> Result<(), Refused> {
     let unsupported = || {
         Refused::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "BAD_USER_INPUT",
+            Code::BadUserInput,
             "the body must be JSON, with the header Content-Type: application/json",
         )
     };
@@ -160,13 +161,13 @@ pub async fn receive(service: &Service, body: Body) -> Result<Bytes, Refused> {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            "BAD_USER_INPUT",
+            Code::BadUserInput,
             format!("the body is longer than {MAX_BODY} bytes"),
         )),
         Ok(Err(_)) => Err(Refused::bad("the body ended early")),
         Err(_) => Err(Refused::new(
             StatusCode::REQUEST_TIMEOUT,
-            "TIMEOUT",
+            Code::Timeout,
             "the body took too long to arrive",
         )),
     }

@@ -11,7 +11,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{negotiate::Format, persisted, traffic::Standing};
-use crate::{api::guard, error::Error};
+use crate::{
+    api::guard,
+    error::{Code, Error},
+};
 
 /// What a client waits before it tries again when the database is busy.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -19,7 +22,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A request that was refused before an operation ran.
 pub struct Refused {
     status: StatusCode,
-    code: &'static str,
+    code: Code,
     message: Cow<'static, str>,
     locations: Vec<async_graphql::Pos>,
     retry_after: Option<Duration>,
@@ -30,11 +33,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    pub fn new(
-        status: StatusCode,
-        code: &'static str,
-        message: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub fn new(status: StatusCode, code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
             code,
@@ -47,7 +46,7 @@ impl Refused {
     }
 
     pub fn bad(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "BAD_USER_INPUT", message)
+        Self::new(StatusCode::BAD_REQUEST, Code::BadUserInput, message)
     }
 
     /// Too much of the same tenant runs already.
@@ -75,12 +74,12 @@ impl Refused {
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         let status = match error.code() {
-            "UNAUTHENTICATED" => StatusCode::UNAUTHORIZED,
-            "UNAVAILABLE" | "TIMEOUT" => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Code::Unavailable | Code::Timeout => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let refused = Self {
-            failure: error.is_ours().then(|| error.detail()),
+            failure: error.is_service_failure().then(|| error.detail()),
             ..Self::new(status, error.code(), error.to_string())
         };
         if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -202,24 +201,24 @@ fn rate_limit(headers: &mut HeaderMap, standing: Standing) {
     }
 }
 
-fn code_is(answer: &Answer, wanted: &str) -> bool {
+fn code_is(answer: &Answer, wanted: Code) -> bool {
     answer.errors.iter().any(|error| {
         let code = error
             .extensions
             .as_ref()
             .and_then(|extensions| extensions.get("code"));
-        matches!(code, Some(GraphqlValue::String(code)) if code == wanted)
+        matches!(code, Some(GraphqlValue::String(code)) if code == wanted.as_str())
     })
 }
 
 /// Whether there is no data at all, not even null, in the sense of the standard.
 pub fn is_not_executed(answer: &Answer) -> bool {
-    answer.data == GraphqlValue::Null && code_is(answer, "GRAPHQL_VALIDATION_FAILED")
+    answer.data == GraphqlValue::Null && code_is(answer, Code::GraphqlValidationFailed)
 }
 
 fn status(answered: &Answered, format: Format) -> StatusCode {
     match answered {
-        Ok(answer) if code_is(answer, "UNAVAILABLE") => StatusCode::SERVICE_UNAVAILABLE,
+        Ok(answer) if code_is(answer, Code::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
         Ok(answer) if format == Format::GraphQl && is_not_executed(answer) => {
             StatusCode::BAD_REQUEST
         }
@@ -236,7 +235,7 @@ fn body(answered: &Answered, request_id: Uuid) -> Vec<u8> {
         }
         Ok(answer) => serde_json::to_vec(answer),
         Err(refused) => {
-            let mut extensions = json!({ "code": refused.code });
+            let mut extensions = json!({ "code": refused.code.as_str() });
             // All refusals of a token are the same byte for byte; their id is in the header alone.
             if refused.status != StatusCode::UNAUTHORIZED {
                 extensions["requestId"] = json!(request_id.to_string());
@@ -253,7 +252,9 @@ fn body(answered: &Answered, request_id: Uuid) -> Vec<u8> {
     };
     written.unwrap_or_else(|error| {
         tracing::error!("an answer cannot be written as JSON: {error}");
-        br#"{"errors":[{"message":"internal error","extensions":{"code":"INTERNAL"}}]}"#.to_vec()
+        let extensions = json!({ "code": Code::Internal.as_str() });
+        let error = json!({ "message": "internal error", "extensions": extensions });
+        json!({ "errors": [error] }).to_string().into_bytes()
     })
 }
 

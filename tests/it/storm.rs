@@ -469,7 +469,7 @@ async fn a_query_cannot_write_and_a_failed_statement_never_commits() {
     find::<Writing>(&failed, id).await.unwrap();
     assert_eq!(
         find::<Missing>(&failed, id).await.unwrap_err().code(),
-        "INTERNAL"
+        palisade::error::Code::Internal
     );
     find::<Writing>(&failed, id).await.unwrap_err();
     assert!(
@@ -488,7 +488,11 @@ async fn a_query_cannot_write_and_a_failed_statement_never_commits() {
     find::<Writing>(&given_up, id).await.unwrap();
     operation.give_up();
     let refused = given_up.commit().await.unwrap_err();
-    assert_eq!(refused.code(), "TIMEOUT", "its client was told so");
+    assert_eq!(
+        refused.code(),
+        palisade::error::Code::Timeout,
+        "its client was told so"
+    );
     assert_eq!(written().await, 1);
 
     for ended in [begin(Purpose::Write), begin(Purpose::Write)] {

@@ -50,6 +50,8 @@ use async_graphql::{
     },
 };
 
+use crate::error::Code;
+
 /// The fields of a connection between it and its rows.
 const WRAPPERS: [&str; 4] = ["edges", "nodes", "node", "pageInfo"];
 
@@ -273,13 +275,13 @@ pub enum Reason {
 impl Reason {
     /// The stable `extensions.code`.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::TooComplex { .. } | Self::TooCostly { .. } => "QUERY_TOO_COMPLEX",
-            Self::Parse { .. } => "GRAPHQL_PARSE_FAILED",
-            Self::NoValue { .. } => "BAD_USER_INPUT",
+            Self::TooComplex { .. } | Self::TooCostly { .. } => Code::QueryTooComplex,
+            Self::Parse { .. } => Code::GraphqlParseFailed,
+            Self::NoValue { .. } => Code::BadUserInput,
             Self::Cycle { .. } | Self::UnknownOperation | Self::OperationNameRequired => {
-                "GRAPHQL_VALIDATION_FAILED"
+                Code::GraphqlValidationFailed
             }
         }
     }
@@ -1263,7 +1265,7 @@ mod tests {
         for (levels, spreads) in [(25, 2), (31, 2), (31, 40), (9, 7)] {
             for last in ["__typename", "...unknown", "... { __typename }"] {
                 let refusal = refused(&bomb(levels, spreads, last));
-                assert_eq!(refusal.reason.code(), "QUERY_TOO_COMPLEX");
+                assert_eq!(refusal.reason.code(), Code::QueryTooComplex);
                 let nodes = bomb_nodes(levels as u64, spreads as u64) + 1;
                 assert!(refusal.work <= 2 * nodes, "{} > 2 * {nodes}", refusal.work);
             }
@@ -1530,7 +1532,7 @@ mod tests {
         };
         assert_eq!(message, "expected name");
         assert_eq!(positions, &[Pos { line: 2, column: 6 }]);
-        assert_eq!(refusal.reason.code(), "GRAPHQL_PARSE_FAILED");
+        assert_eq!(refusal.reason.code(), Code::GraphqlParseFailed);
         let long = format!("query {} {{ a }}", "A".repeat(1_000));
         let Reason::Parse { message, positions } = refused(&long.repeat(2)).reason else {
             panic!()
@@ -1746,7 +1748,7 @@ mod tests {
             reason.to_string(),
             "the operation may fetch 1020201 rows, of 20000 at most: ask for smaller pages"
         );
-        assert_eq!(reason.code(), "QUERY_TOO_COMPLEX");
+        assert_eq!(reason.code(), Code::QueryTooComplex);
     }
 
     #[test]
