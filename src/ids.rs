@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
+use crate::entities::entities;
+
 /// An id of one kind of row.
 pub trait EntityId:
     Copy + Eq + Ord + std::hash::Hash + fmt::Debug + fmt::Display + Send + Sync + From<Uuid> + 'static
@@ -12,6 +14,8 @@ pub trait EntityId:
     const PREFIX: &'static str;
     /// The GraphQL type of the row, for messages.
     const TYPE: &'static str;
+    /// The table of the row.
+    const TABLE: &'static str;
 
     /// The UUID as the database stores it.
     fn uuid(self) -> Uuid;
@@ -40,10 +44,67 @@ fn parse<I: EntityId>(text: &str) -> Result<I, InvalidId> {
     Uuid::try_parse(digits).map(I::from).map_err(|_| invalid)
 }
 
+/// Makes an id type the GraphQL scalar `ID`, in inputs and in outputs.
+macro_rules! id_scalar {
+    ($id:ident) => {
+        impl async_graphql::InputType for $id {
+            type RawValueType = Self;
+
+            fn type_name() -> std::borrow::Cow<'static, str> {
+                <async_graphql::ID as async_graphql::InputType>::type_name()
+            }
+
+            fn create_type_info(registry: &mut async_graphql::registry::Registry) -> String {
+                <async_graphql::ID as async_graphql::InputType>::create_type_info(registry)
+            }
+
+            fn parse(value: Option<async_graphql::Value>) -> async_graphql::InputValueResult<Self> {
+                match value {
+                    Some(async_graphql::Value::String(text)) => text
+                        .parse()
+                        .map_err(|error: InvalidId| async_graphql::InputValueError::custom(error)),
+                    other => Err(async_graphql::InputValueError::expected_type(
+                        other.unwrap_or_default(),
+                    )),
+                }
+            }
+
+            fn to_value(&self) -> async_graphql::Value {
+                async_graphql::Value::String(self.to_string())
+            }
+
+            fn as_raw_value(&self) -> Option<&Self> {
+                Some(self)
+            }
+        }
+
+        impl async_graphql::OutputType for $id {
+            fn type_name() -> std::borrow::Cow<'static, str> {
+                <async_graphql::ID as async_graphql::OutputType>::type_name()
+            }
+
+            fn create_type_info(registry: &mut async_graphql::registry::Registry) -> String {
+                <async_graphql::ID as async_graphql::OutputType>::create_type_info(registry)
+            }
+
+            async fn resolve(
+                &self,
+                _: &async_graphql::ContextSelectionSet<'_>,
+                _: &async_graphql::Positioned<async_graphql::parser::types::Field>,
+            ) -> async_graphql::ServerResult<async_graphql::Value> {
+                Ok(async_graphql::Value::String(self.to_string()))
+            }
+        }
+    };
+}
+
 macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident = $prefix:literal of $type:literal;)+) => {
+    (audited { $($audited:tt)+ } unaudited { $($unaudited:tt)+ }) => {
+        ids! { @each $($audited)+ $($unaudited)+ }
+    };
+    (@each $($(#[$doc:meta])* $row:ident: $name:ident = $prefix:literal in $table:literal of $slice:ident;)+) => {
         $(
-            $(#[$doc])*
+            #[doc = concat!("The id of a row of `", $table, "`: `", $prefix, "_…` outside.")]
             #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
             #[sqlx(transparent)]
             pub struct $name(Uuid);
@@ -58,7 +119,8 @@ macro_rules! ids {
 
             impl EntityId for $name {
                 const PREFIX: &'static str = $prefix;
-                const TYPE: &'static str = $type;
+                const TYPE: &'static str = stringify!($row);
+                const TABLE: &'static str = $table;
 
                 fn uuid(self) -> Uuid {
                     self.0
@@ -85,34 +147,12 @@ macro_rules! ids {
                 }
             }
 
-            crate::graphql::id_scalar!($name);
+            id_scalar!($name);
         )+
-
-        #[cfg(test)]
-        const PREFIXES: &[&str] = &[$($prefix),+];
     };
 }
 
-ids! {
-    /// A tenant: the wall that row level security builds.
-    TenantId = "ten" of "Tenant";
-    /// A person in one tenant.
-    UserId = "usr" of "User";
-    /// A unit inside a tenant: a client, a department, a subsidiary.
-    OrganizationId = "org" of "Organization";
-    /// A project.
-    ProjectId = "prj" of "Project";
-    /// A product.
-    ProductId = "prd" of "Product";
-    /// An invoice.
-    InvoiceId = "inv" of "Invoice";
-    /// One line of an invoice.
-    InvoiceLineItemId = "ili" of "InvoiceLineItem";
-    /// A comment.
-    CommentId = "com" of "Comment";
-    /// One entry of the audit log.
-    AuditLogId = "aud" of "AuditLog";
-}
+entities!(ids);
 
 #[cfg(test)]
 mod tests {
@@ -148,13 +188,5 @@ mod tests {
                 "{wrong:?} was read as an id"
             );
         }
-    }
-
-    #[test]
-    fn prefixes_are_unique() {
-        let mut seen = PREFIXES.to_vec();
-        seen.sort_unstable();
-        seen.dedup();
-        assert_eq!(seen.len(), PREFIXES.len());
     }
 }

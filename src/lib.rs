@@ -14,6 +14,7 @@ pub mod currencies;
 pub mod db;
 pub mod demo;
 pub mod embedded;
+pub mod entities;
 pub mod error;
 pub mod graphql;
 pub mod http;

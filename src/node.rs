@@ -4,84 +4,66 @@ use async_graphql::Context;
 use uuid::Uuid;
 
 use crate::{
-    audit::{AuditLog, AuditSubjectType},
-    comments::Comment,
+    audit::AuditSubjectType,
+    entities::entities,
     error::{Error, Result},
     graphql::{context::ContextExt as _, object::abstract_type},
-    ids::{
-        AuditLogId, CommentId, InvoiceId, InvoiceLineItemId, OrganizationId, ProductId, ProjectId,
-        TenantId, UserId,
-    },
-    invoices::{Invoice, InvoiceLineItem},
-    organizations::Organization,
-    products::Product,
-    projects::Project,
-    tenants::Tenant,
-    users::User,
+    ids,
 };
 
-abstract_type! {
-    /// Anything with an id that is unique among all types.
-    interface Node {
-        Tenant(Tenant),
-        User(User),
-        Organization(Organization),
-        Project(Project),
-        Product(Product),
-        Invoice(Invoice),
-        InvoiceLineItem(InvoiceLineItem),
-        Comment(Comment),
-        AuditLog(AuditLog),
-    }
-}
+macro_rules! node {
+    (
+        audited { $($(#[$doc:meta])* $row:ident: $id:ident = $prefix:literal in $table:literal of $slice:ident;)+ }
+        unaudited { $($(#[$doc_:meta])* $row_:ident: $id_:ident = $prefix_:literal in $table_:literal of $slice_:ident;)+ }
+    ) => {
+        abstract_type! {
+            /// An object with an id. The id is unique among all types.
+            interface Node {
+                $($row(crate::$slice::$row),)+
+                $($row_(crate::$slice_::$row_),)+
+            }
+        }
 
-impl Node {
-    /// The row with an id of any type. Errors: the text is no id at all.
-    pub async fn load(ctx: &Context<'_>, id: &str) -> Result<Option<Self>> {
-        macro_rules! kinds {
-            ($($kind:ident: $id:ty),+ $(,)?) => {
+        impl Node {
+            /// The row with an id of any type. Errors: the string is not an id.
+            pub async fn load(ctx: &Context<'_>, id: &str) -> Result<Option<Self>> {
                 $(
-                    if let Ok(id) = id.parse::<$id>() {
-                        return Ok(ctx.load(id).await?.map(Self::$kind));
+                    if let Ok(id) = id.parse::<ids::$id>() {
+                        return Ok(ctx.load(id).await?.map(Self::$row));
                     }
                 )+
-            };
-        }
-        kinds! {
-            Tenant: TenantId,
-            User: UserId,
-            Organization: OrganizationId,
-            Project: ProjectId,
-            Product: ProductId,
-            Invoice: InvoiceId,
-            InvoiceLineItem: InvoiceLineItemId,
-            Comment: CommentId,
-            AuditLog: AuditLogId,
-        }
-        Err(Error::invalid("id", "not an id of this API"))
-    }
+                $(
+                    if let Ok(id) = id.parse::<ids::$id_>() {
+                        return Ok(ctx.load(id).await?.map(Self::$row_));
+                    }
+                )+
+                Err(Error::invalid("id", "not an id of this API"))
+            }
 
-    /// The id in the API of a row that an audit entry names.
-    #[must_use]
-    pub fn id_text(subject: AuditSubjectType, uuid: Uuid) -> String {
-        match subject {
-            AuditSubjectType::Tenant => TenantId::from(uuid).to_string(),
-            AuditSubjectType::User => UserId::from(uuid).to_string(),
-            AuditSubjectType::Organization => OrganizationId::from(uuid).to_string(),
-            AuditSubjectType::Project => ProjectId::from(uuid).to_string(),
-            AuditSubjectType::Product => ProductId::from(uuid).to_string(),
-            AuditSubjectType::Invoice => InvoiceId::from(uuid).to_string(),
-            AuditSubjectType::InvoiceLineItem => InvoiceLineItemId::from(uuid).to_string(),
-            AuditSubjectType::Comment => CommentId::from(uuid).to_string(),
-        }
-    }
+            /// The row that an audit entry names; `None` if its type is unknown.
+            pub async fn load_subject(
+                ctx: &Context<'_>,
+                subject: AuditSubjectType,
+                uuid: Uuid,
+            ) -> Result<Option<Self>> {
+                match subject {
+                    $(AuditSubjectType::$row => {
+                        Ok(ctx.load(ids::$id::from(uuid)).await?.map(Self::$row))
+                    })+
+                    AuditSubjectType::Unknown => Ok(None),
+                }
+            }
 
-    /// The row that an audit entry names.
-    pub async fn load_subject(
-        ctx: &Context<'_>,
-        subject: AuditSubjectType,
-        uuid: Uuid,
-    ) -> Result<Option<Self>> {
-        Self::load(ctx, &Self::id_text(subject, uuid)).await
-    }
+            /// The id, as the API writes it, of the row that an audit entry names. Of an unknown type,
+            /// the UUID alone.
+            #[must_use]
+            pub fn subject_id(subject: AuditSubjectType, uuid: Uuid) -> String {
+                match subject {
+                    $(AuditSubjectType::$row => ids::$id::from(uuid).to_string(),)+
+                    AuditSubjectType::Unknown => uuid.to_string(),
+                }
+            }
+        }
+    };
 }
+entities!(node);

@@ -11,50 +11,34 @@ use super::{
     guard::Shape, node::NodeQueries, rate_limit::RateLimitQueries, transaction::TenantTransaction,
 };
 use crate::{
-    audit::AuditLogQueries,
-    comments::{CommentMutations, CommentQueries},
     currencies::CurrencyQueries,
     db::page::{DEFAULT_PAGE, MAX_PAGE},
-    invoices::{
-        InvoiceLineItemMutations, InvoiceLineItemQueries, InvoiceMutations, InvoiceQueries,
-    },
-    organizations::{OrganizationMutations, OrganizationQueries},
-    products::{ProductMutations, ProductQueries},
-    projects::{ProjectMutations, ProjectQueries},
-    tenants::TenantQueries,
-    users::{UserMutations, UserQueries},
+    entities::entities,
+    graphql::relations::{RootMutations, RootQueries},
     viewer::ViewerQueries,
 };
 
-/// Everything that can be read.
-#[derive(Debug, Default, MergedObject)]
-pub struct Query(
-    ViewerQueries,
-    RateLimitQueries,
-    TenantQueries,
-    NodeQueries,
-    UserQueries,
-    OrganizationQueries,
-    ProjectQueries,
-    ProductQueries,
-    InvoiceQueries,
-    InvoiceLineItemQueries,
-    CommentQueries,
-    AuditLogQueries,
-    CurrencyQueries,
-);
+macro_rules! roots {
+    (audited { $($audited:tt)+ } unaudited { $($unaudited:tt)+ }) => {
+        roots! { @each $($audited)+ $($unaudited)+ }
+    };
+    (@each $($(#[$doc:meta])* $row:ident: $id:ident = $prefix:literal in $table:literal of $slice:ident;)+) => {
+        /// The root of all queries.
+        #[derive(Default, MergedObject)]
+        pub struct Query(
+            ViewerQueries,
+            RateLimitQueries,
+            NodeQueries,
+            CurrencyQueries,
+            $(<crate::$slice::$row as RootQueries>::Queries),+
+        );
 
-/// Everything that can be changed.
-#[derive(Debug, Default, MergedObject)]
-pub struct Mutation(
-    UserMutations,
-    OrganizationMutations,
-    ProjectMutations,
-    ProductMutations,
-    InvoiceMutations,
-    InvoiceLineItemMutations,
-    CommentMutations,
-);
+        /// The root of all mutations.
+        #[derive(Default, MergedObject)]
+        pub struct Mutation($(<crate::$slice::$row as RootMutations>::Mutations),+);
+    };
+}
+entities!(roots);
 
 /// The schema of the API.
 pub type ApiSchema = Schema<Query, Mutation, EmptySubscription>;

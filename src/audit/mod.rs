@@ -8,17 +8,23 @@ use async_graphql::{Context, Enum, Json, SimpleObject};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use sqlx::{
+    Postgres,
+    error::BoxDynError,
+    postgres::{PgTypeInfo, PgValueRef},
+};
 use uuid::Uuid;
 
 use crate::{
     db::entity::entity,
+    entities::entities,
     error::{Error, Result},
     graphql::{
         context::ContextExt as _,
         enums::StoredEnum,
         filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
         object::{Object, Objects, abstract_type},
-        relations::{relations, roots},
+        relations::{NoMutations, RootMutations, relations, roots},
     },
     ids::{AuditLogId, ProjectId, UserId},
     node::Node,
@@ -26,48 +32,45 @@ use crate::{
     users::User,
 };
 
-/// The type of a row that changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
-#[sqlx(type_name = "text")]
-pub enum AuditSubjectType {
-    /// The tenant itself.
-    #[sqlx(rename = "tenants")]
-    Tenant,
-    /// A user.
-    #[sqlx(rename = "users")]
-    User,
-    /// An organization.
-    #[sqlx(rename = "organizations")]
-    Organization,
-    /// A project.
-    #[sqlx(rename = "projects")]
-    Project,
-    /// A product.
-    #[sqlx(rename = "products")]
-    Product,
-    /// An invoice.
-    #[sqlx(rename = "invoices")]
-    Invoice,
-    /// A line of an invoice.
-    #[sqlx(rename = "invoice_line_items")]
-    InvoiceLineItem,
-    /// A comment.
-    #[sqlx(rename = "comments")]
-    Comment,
+macro_rules! subject_types {
+    (
+        audited { $($(#[$doc:meta])* $row:ident: $id:ident = $prefix:literal in $table:literal of $slice:ident;)+ }
+        unaudited { $($rest:tt)* }
+    ) => {
+        /// The type of the row that changed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum)]
+        pub enum AuditSubjectType {
+            $($(#[$doc])* $row,)+
+            /// A type that this version of the service does not know: of a newer version, or one that
+            /// was removed.
+            Unknown,
+        }
+
+        impl StoredEnum for AuditSubjectType {
+            const UNKNOWN: Option<Self> = Some(Self::Unknown);
+
+            /// The name of the table, which the audit triggers write.
+            fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$row => $table,)+
+                    Self::Unknown => "",
+                }
+            }
+        }
+    };
+}
+entities!(subject_types);
+
+impl sqlx::Type<Postgres> for AuditSubjectType {
+    fn type_info() -> PgTypeInfo {
+        <str as sqlx::Type<Postgres>>::type_info()
+    }
 }
 
-impl StoredEnum for AuditSubjectType {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Tenant => "tenants",
-            Self::User => "users",
-            Self::Organization => "organizations",
-            Self::Project => "projects",
-            Self::Product => "products",
-            Self::Invoice => "invoices",
-            Self::InvoiceLineItem => "invoice_line_items",
-            Self::Comment => "comments",
-        }
+impl<'r> sqlx::Decode<'r, Postgres> for AuditSubjectType {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        let table = <&str as sqlx::Decode<Postgres>>::decode(value)?;
+        Ok(Self::from_stored(table).unwrap_or(Self::Unknown))
     }
 }
 
@@ -129,9 +132,17 @@ abstract_type! {
     union AuditActor { User(User), System(SystemActor) }
 }
 
-entity!(AuditLog in "audit_logs" {
-    id: AuditLogId, occurred_at, action, actor_id, subject_type, subject_id, project_id, changes,
-    operation_name, request_id,
+entity!(AuditLog {
+    id: AuditLogId,
+    occurred_at,
+    action,
+    actor_id,
+    subject_type,
+    subject_id,
+    project_id,
+    changes,
+    operation_name,
+    request_id,
 });
 
 listed! {
@@ -176,7 +187,7 @@ relations! {
 
             /// The id of the row that changed.
             async fn subject_id(&self) -> async_graphql::ID {
-                Node::id_text(self.subject_type, self.subject_id).into()
+                Node::subject_id(self.subject_type, self.subject_id).into()
             }
 
             /// The row as it is now; null if it is gone.
@@ -201,6 +212,10 @@ relations! {
             }
         }
     }
+}
+
+impl RootMutations for AuditLog {
+    type Mutations = NoMutations;
 }
 
 roots! {

@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::{Context, SimpleObject};
 use chrono::{DateTime, Utc};
 
-pub use mutations::CommentMutations;
-
 use crate::{
     audit::AuditLog,
     auth::role::UserRole,
@@ -50,8 +48,16 @@ pub struct Comment {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(Comment in "comments" {
-    id: CommentId, author_id, project_id, invoice_id, product_id, body, version, created_at, updated_at,
+entity!(Comment {
+    id: CommentId,
+    author_id,
+    project_id,
+    invoice_id,
+    product_id,
+    body,
+    version,
+    created_at,
+    updated_at,
 });
 
 abstract_type! {

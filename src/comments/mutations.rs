@@ -13,6 +13,7 @@ use crate::{
         context::ContextExt as _,
         mutation::{Write as _, payload, targets},
         object::Object,
+        relations::RootMutations,
     },
     ids::{CommentId, EntityId as _, InvoiceId, ProductId, ProjectId, UserId},
     user_error::{Checks, Rule, UserErrorCode},
@@ -87,6 +88,10 @@ payload! {
 /// The mutations of this slice.
 #[derive(Debug, Default)]
 pub struct CommentMutations;
+
+impl RootMutations for Comment {
+    type Mutations = CommentMutations;
+}
 
 #[async_graphql::Object]
 impl CommentMutations {

@@ -9,8 +9,8 @@ use crate::ids::EntityId;
 pub trait Entity: Clone + Send + Sync + Sized + 'static {
     /// The type of its id.
     type Id: EntityId;
-    /// The table.
-    const TABLE: &'static str;
+    /// The table, as the list of entities names it.
+    const TABLE: &'static str = <Self::Id as EntityId>::TABLE;
     /// The columns that [`Entity::read`] expects, in its order.
     const COLUMNS: &'static [&'static str];
     /// The column that holds the tenant; only the tenants' own table calls it otherwise.
@@ -28,15 +28,14 @@ pub(super) fn parent_of<E: Entity>(row: &PgRow) -> sqlx::Result<Uuid> {
     sqlx::Row::try_get(row, E::COLUMNS.len())
 }
 
-/// Connects a struct with its table: `entity!(Project in "projects" { id: ProjectId, name, … })`.
+/// Connects a struct with its table: `entity!(Project { id: ProjectId, name, … })`.
 ///
 /// The names are those of the columns and of the struct's fields alike, so the compiler finds a
 /// column that is missing on either side of the struct. Decoding goes by position.
 macro_rules! entity {
-    ($type:ident in $table:literal $(, tenant in $tenant:literal)? { id: $id:ty $(, $column:ident)* $(,)? }) => {
+    ($type:ident $(, tenant in $tenant:literal)? { id: $id:ty $(, $column:ident)* $(,)? }) => {
         impl $crate::db::entity::Entity for $type {
             type Id = $id;
-            const TABLE: &'static str = $table;
             const COLUMNS: &'static [&'static str] = &["id" $(, stringify!($column))*];
             $(const TENANT_COLUMN: &'static str = $tenant;)?
 

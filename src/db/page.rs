@@ -123,6 +123,14 @@ macro_rules! columns {
 }
 columns!(Uuid = Uuid, String = Text, i32 = Int, bool = Bool, DateTime<Utc> = Time, NaiveDate = Date);
 
+impl<I: EntityId> Column for I {
+    const KIND: Kind = Kind::Uuid;
+
+    fn value(&self) -> Option<Value> {
+        Some(Value::Uuid(self.uuid()))
+    }
+}
+
 impl<T: Column> Column for Option<T> {
     const KIND: Kind = T::KIND;
     const NULLABLE: bool = true;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, InputType};
+use uuid::Uuid;
 
 use super::{
     connection::{Connection, ListArguments, Listed},
@@ -16,7 +17,6 @@ use crate::{
         page::Keyed,
     },
     error::Result,
-    ids::EntityId,
 };
 
 /// What a resolver may ask of its context.
@@ -37,21 +37,14 @@ pub trait ContextExt {
         id: impl Into<Option<E::Id>> + Send,
     ) -> impl Future<Output = Result<Option<Object<E>>>> + Send;
 
-    /// A list under no parent.
+    /// A list of all rows of the tenant or, with a parent, of those whose column holds its id.
     fn list<E: Listed>(
         &self,
+        parent: Option<(&'static str, Uuid)>,
         arguments: ListArguments<E>,
     ) -> impl Future<Output = Result<Object<Connection<E>>>> + Send
     where
         E::Filter: InputType;
-
-    /// The list of the rows that name a parent in `column`.
-    fn list_of<E: Listed>(
-        &self,
-        column: &'static str,
-        parent: impl EntityId,
-        arguments: ListArguments<E>,
-    ) -> impl Future<Output = Result<Object<Connection<E>>>> + Send;
 }
 
 impl ContextExt for Context<'_> {
@@ -76,22 +69,13 @@ impl ContextExt for Context<'_> {
         Ok(row.map(Object::from))
     }
 
-    async fn list<E: Listed>(&self, arguments: ListArguments<E>) -> Result<Object<Connection<E>>> {
-        Connection::load(
-            self.loaders(),
-            None,
-            arguments.list(self.principal().tenant, None)?,
-        )
-        .await
-    }
-
-    async fn list_of<E: Listed>(
+    async fn list<E: Listed>(
         &self,
-        column: &'static str,
-        parent: impl EntityId,
+        parent: Option<(&'static str, Uuid)>,
         arguments: ListArguments<E>,
     ) -> Result<Object<Connection<E>>> {
-        let list = arguments.list(self.principal().tenant, Some(column))?;
-        Connection::load(self.loaders(), Some(parent.uuid()), list).await
+        let (column, parent) = parent.unzip();
+        let list = arguments.list(self.principal().tenant, column)?;
+        Connection::load(self.loaders(), parent, list).await
     }
 }

@@ -4,6 +4,9 @@ use async_graphql::resolver_utils::EnumType;
 
 /// An enum whose values the database stores under their GraphQL names: `ON_HOLD` for `OnHold`.
 pub trait StoredEnum: EnumType {
+    /// The value for every string that no other value is stored as, if there is one.
+    const UNKNOWN: Option<Self> = None;
+
     /// The string that the database stores.
     fn as_str(self) -> &'static str {
         Self::items()
@@ -11,5 +14,16 @@ pub trait StoredEnum: EnumType {
             .find(|item| item.value == self)
             .map(|item| item.name)
             .expect("BUG: a value of an enum without a name")
+    }
+
+    /// The value that is stored as a string.
+    fn from_stored(stored: &str) -> Option<Self> {
+        Self::known().find(|value| value.as_str() == stored)
+    }
+
+    /// Every value but [`StoredEnum::UNKNOWN`].
+    fn known() -> impl Iterator<Item = Self> {
+        let values = Self::items().iter().map(|item| item.value);
+        values.filter(|value| Some(*value) != Self::UNKNOWN)
     }
 }

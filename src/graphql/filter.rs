@@ -394,16 +394,48 @@ impl<T: StoredEnum + InputType> InputType for EnumFilter<T> {
     }
 }
 
+fn equals<T: StoredEnum>(column: &'static str, value: T) -> Filter {
+    match T::UNKNOWN {
+        Some(unknown) if value == unknown => Filter::Not(Box::new(is_known::<T>(column))),
+        _ => Filter::Is(
+            column,
+            Comparison::Eq,
+            Value::Text(value.as_str().to_owned()),
+        ),
+    }
+}
+
+fn one_of<T: StoredEnum>(column: &'static str, values: impl IntoIterator<Item = T>) -> Filter {
+    let stored = values.into_iter().map(|value| value.as_str().to_owned());
+    Filter::In(column, Value::Texts(stored.collect()))
+}
+
+fn is_known<T: StoredEnum>(column: &'static str) -> Filter {
+    one_of(column, T::known())
+}
+
 impl<T: StoredEnum + InputType> ColumnFilter for EnumFilter<T> {
     fn on(self, column: &'static str) -> Result<Vec<Filter>> {
-        let stored = |value: T| value.as_str().to_owned();
         let any = self.any.map(bounded).transpose()?;
-        let any = any.map(|values| values.into_iter().map(stored).collect());
-        Ok(Comparisons::on(column)
-            .is(Comparison::Eq, self.eq.map(stored).map(Value::Text))
-            .is(Comparison::Ne, self.ne.map(stored).map(Value::Text))
-            .any(any.map(Value::Texts))
-            .parts)
+        let eq = self.eq.map(|value| equals(column, value));
+        let ne = self.ne.map(|value| match T::UNKNOWN {
+            Some(unknown) if value == unknown => is_known::<T>(column),
+            _ => Filter::Is(
+                column,
+                Comparison::Ne,
+                Value::Text(value.as_str().to_owned()),
+            ),
+        });
+        let any = any.map(|values| match T::UNKNOWN {
+            Some(unknown) if values.contains(&unknown) => Filter::Any(
+                values
+                    .into_iter()
+                    .map(|value| equals(column, value))
+                    .collect(),
+            ),
+            _ => one_of(column, values),
+        });
+        Ok(eq.into_iter().chain(ne).chain(any).collect())
     }
 }
 

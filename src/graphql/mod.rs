@@ -12,5 +12,3 @@ pub mod mutation;
 pub mod object;
 pub mod relations;
 pub mod scalars;
-
-pub(crate) use scalars::id_scalar;

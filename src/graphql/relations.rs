@@ -1,10 +1,83 @@
-//! The fields that lead from a row to others, written once: `relations!` and `roots!`.
+//! The fields that lead from one row to others, written once: `relations!` and `roots!`.
 //!
-//! Every to-one field loads by id and every list is a connection with the same arguments, so a slice
-//! only names them. async-graphql takes one `ComplexObject` block per type, hence the block `fields`
-//! for whatever else the type has.
+//! A to-one field loads a row by its id, and each list is a connection with the same six arguments, so a
+//! slice only names them. Whatever has a body is ordinary Rust: a slice names the method.
 
-/// The relations of a row type, and its other computed fields.
+use async_graphql::{EmptyMutation, ObjectType};
+
+/// The root queries of an entity.
+pub trait RootQueries {
+    /// The object whose fields the API's `Query` takes over.
+    type Queries: ObjectType + Default;
+}
+
+/// The root mutations of an entity.
+pub trait RootMutations {
+    /// The object whose fields the API's `Mutation` takes over; [`NoMutations`] if there are none.
+    type Mutations: ObjectType + Default;
+}
+
+/// The mutations of an entity that clients only read.
+pub type NoMutations = EmptyMutation;
+
+/// Writes the fields of an object: lists as connections, beside other fields. `= column` lists the rows
+/// whose column holds the id of this row; without it the list has all rows of the tenant.
+macro_rules! connections {
+    (
+        #[$object:meta] $owner:ident { $($others:tt)* }
+        $($(#[$doc:meta])* $list:ident: $row:ident $(= $column:ident)?,)*
+    ) => {
+        #[$object]
+        impl $owner {
+            $($others)*
+
+            $(
+                $(#[$doc])*
+                #[expect(clippy::too_many_arguments, reason = "the arguments of every connection")]
+                async fn $list(
+                    &self,
+                    ctx: &async_graphql::Context<'_>,
+                    #[graphql(desc = "How many rows to return from the start: 0 to 100; 20 by default.")]
+                    first: Option<i32>,
+                    #[graphql(desc = "Returns the rows after this cursor.")]
+                    after: Option<String>,
+                    #[graphql(desc = "How many rows to return from the end, instead of `first`: 0 to 100.")]
+                    last: Option<i32>,
+                    #[graphql(desc = "Returns the rows before this cursor.")]
+                    before: Option<String>,
+                    #[graphql(desc = "Filters the rows.")]
+                    filter: Option<Box<<$row as $crate::graphql::connection::Listed>::Filter>>,
+                    #[graphql(desc = "The sort order: up to 5 terms.")]
+                    order_by: Option<Vec<$crate::graphql::connection::Order<
+                        <$row as $crate::graphql::connection::Listed>::OrderField
+                    >>>,
+                ) -> $crate::error::Result<
+                    $crate::graphql::object::Object<$crate::graphql::connection::Connection<$row>>,
+                > {
+                    let arguments = $crate::graphql::connection::ListArguments {
+                        first, after, last, before, filter, order_by,
+                    };
+                    let parent = $crate::graphql::relations::parent!(self $(, $column)?);
+                    $crate::graphql::context::ContextExt::list(ctx, parent, arguments).await
+                }
+            )*
+        }
+    };
+}
+pub(crate) use connections;
+
+/// The parent of a list: the column that names it, and its id.
+macro_rules! parent {
+    ($row:ident) => {
+        None
+    };
+    ($row:ident, $column:ident) => {
+        Some((stringify!($column), $crate::ids::EntityId::uuid($row.id)))
+    };
+}
+pub(crate) use parent;
+
+/// The relations of a row type, and its computed fields.
 ///
 /// ```text
 /// relations! {
@@ -14,120 +87,96 @@
 ///             organization: Organization = organization_id,
 ///         }
 ///         many {
-///             /// Invoices that bill the project.
+///             /// The invoices that bill the project.
 ///             invoices: Invoice = project_id,
+///         }
+///         computed {
+///             /// Whether the due date has passed.
+///             is_overdue: bool = load_is_overdue,
 ///         }
 ///     }
 /// }
 /// ```
 ///
 /// `one name: Type = column` follows the id in a column of this row. `many name: Type = column` lists
-/// the rows of `Type` whose column holds this row's id.
+/// the rows of `Type` whose column holds this row's id. `computed name: Type = method` calls the
+/// method `async fn method(&self, ctx: &Context<'_>) -> Result<Type>`.
 macro_rules! relations {
-    ($row:ident {
+    ($owner:ident {
         $(one { $($(#[$one_doc:meta])* $one:ident: $one_type:ident = $id:ident),* $(,)? })?
         $(many { $($(#[$many_doc:meta])* $many:ident: $many_type:ident = $column:ident),* $(,)? })?
+        $(computed { $($(#[$computed_doc:meta])* $computed:ident: $computed_type:ty = $method:ident),* $(,)? })?
         $(fields { $($fields:tt)* })?
     }) => {
-        #[async_graphql::ComplexObject]
-        impl $row {
-            $($(
-                $(#[$one_doc])*
-                async fn $one(
-                    &self,
-                    ctx: &async_graphql::Context<'_>,
-                ) -> $crate::error::Result<Option<$crate::graphql::object::Object<$one_type>>> {
-                    $crate::graphql::context::ContextExt::load(ctx, self.$id).await
-                }
-            )*)?
+        $crate::graphql::relations::connections! {
+            #[async_graphql::ComplexObject]
+            $owner {
+                $($(
+                    $(#[$one_doc])*
+                    async fn $one(
+                        &self,
+                        ctx: &async_graphql::Context<'_>,
+                    ) -> $crate::error::Result<Option<$crate::graphql::object::Object<$one_type>>> {
+                        $crate::graphql::context::ContextExt::load(ctx, self.$id).await
+                    }
+                )*)?
 
-            $($(
-                $(#[$many_doc])*
-                #[expect(clippy::too_many_arguments, reason = "the arguments of every connection")]
-                async fn $many(
-                    &self,
-                    ctx: &async_graphql::Context<'_>,
-                    #[graphql(desc = "How many rows from the start: 0 to 100, 20 if not given.")]
-                    first: Option<i32>,
-                    #[graphql(desc = "Only rows behind this cursor.")]
-                    after: Option<String>,
-                    #[graphql(desc = "How many rows from the end, instead of `first`: 0 to 100.")]
-                    last: Option<i32>,
-                    #[graphql(desc = "Only rows in front of this cursor.")]
-                    before: Option<String>,
-                    #[graphql(desc = "Which rows.")]
-                    filter: Option<Box<<$many_type as $crate::graphql::connection::Listed>::Filter>>,
-                    #[graphql(desc = "In which order; at most 5 terms.")]
-                    order_by: Option<Vec<$crate::graphql::connection::Order<<$many_type as $crate::graphql::connection::Listed>::OrderField>>>,
-                ) -> $crate::error::Result<
-                    $crate::graphql::object::Object<$crate::graphql::connection::Connection<$many_type>>,
-                > {
-                    let arguments = $crate::graphql::connection::ListArguments {
-                        first, after, last, before, filter, order_by,
-                    };
-                    $crate::graphql::context::ContextExt::list_of(
-                        ctx, stringify!($column), self.id, arguments,
-                    )
-                    .await
-                }
-            )*)?
+                $($(
+                    $(#[$computed_doc])*
+                    async fn $computed(
+                        &self,
+                        ctx: &async_graphql::Context<'_>,
+                    ) -> $crate::error::Result<$computed_type> {
+                        self.$method(ctx).await
+                    }
+                )*)?
 
-            $($($fields)*)?
+                $($($fields)*)?
+            }
+            $($($(#[$many_doc])* $many: $many_type = $column,)*)?
         }
     };
 }
 pub(crate) use relations;
 
-/// The root queries of a row type: one by id, and the list of all.
+/// The root queries of a row type: one row by its id, and the list of all.
 ///
 /// ```text
-/// roots! { ProjectQueries: Project { project(ProjectId) projects } }
+/// roots! {
+///     ProjectQueries: Project {
+///         /// The project with this id; null if there is none.
+///         project(ProjectId)
+///         /// The projects of the tenant, newest first by default.
+///         projects
+///     }
+/// }
 /// ```
 macro_rules! roots {
     ($queries:ident: $row:ident {
         $(#[$one_doc:meta])* $one:ident($id:ident)
         $(#[$many_doc:meta])* $many:ident
     }) => {
-        /// The root queries of this slice.
+        /// The root queries of this entity.
         #[derive(Debug, Default)]
         pub struct $queries;
 
-        #[async_graphql::Object]
-        impl $queries {
-            $(#[$one_doc])*
-            async fn $one(
-                &self,
-                ctx: &async_graphql::Context<'_>,
-                #[graphql(desc = "Its id.")] id: $id,
-            ) -> $crate::error::Result<Option<$crate::graphql::object::Object<$row>>> {
-                $crate::graphql::context::ContextExt::load(ctx, id).await
-            }
+        impl $crate::graphql::relations::RootQueries for $row {
+            type Queries = $queries;
+        }
 
-            $(#[$many_doc])*
-            #[expect(clippy::too_many_arguments, reason = "the arguments of every connection")]
-            async fn $many(
-                &self,
-                ctx: &async_graphql::Context<'_>,
-                #[graphql(desc = "How many rows from the start: 0 to 100, 20 if not given.")]
-                first: Option<i32>,
-                #[graphql(desc = "Only rows behind this cursor.")]
-                after: Option<String>,
-                #[graphql(desc = "How many rows from the end, instead of `first`: 0 to 100.")]
-                last: Option<i32>,
-                #[graphql(desc = "Only rows in front of this cursor.")]
-                before: Option<String>,
-                #[graphql(desc = "Which rows.")]
-                filter: Option<Box<<$row as $crate::graphql::connection::Listed>::Filter>>,
-                #[graphql(desc = "In which order; at most 5 terms.")]
-                order_by: Option<Vec<$crate::graphql::connection::Order<<$row as $crate::graphql::connection::Listed>::OrderField>>>,
-            ) -> $crate::error::Result<
-                $crate::graphql::object::Object<$crate::graphql::connection::Connection<$row>>,
-            > {
-                let arguments = $crate::graphql::connection::ListArguments {
-                    first, after, last, before, filter, order_by,
-                };
-                $crate::graphql::context::ContextExt::list(ctx, arguments).await
+        $crate::graphql::relations::connections! {
+            #[async_graphql::Object]
+            $queries {
+                $(#[$one_doc])*
+                async fn $one(
+                    &self,
+                    ctx: &async_graphql::Context<'_>,
+                    #[graphql(desc = "The ID.")] id: $id,
+                ) -> $crate::error::Result<Option<$crate::graphql::object::Object<$row>>> {
+                    $crate::graphql::context::ContextExt::load(ctx, id).await
+                }
             }
+            $(#[$many_doc])* $many: $row,
         }
     };
 }

@@ -9,7 +9,7 @@ use crate::{
     db::entity::entity,
     graphql::{
         directives::semantic_non_null,
-        filter::{DateTimeFilter, IdFilter, StringFilter, listed},
+        filter::{DateTimeFilter, IdFilter, IntFilter, StringFilter, listed},
         object::Object,
         relations::{relations, roots},
         scalars::{CurrencyCode, Decimal, Money},
@@ -50,9 +50,20 @@ pub struct InvoiceLineItem {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(InvoiceLineItem in "invoice_line_items" {
-    id: InvoiceLineItemId, invoice_id, product_id, position, description, quantity, unit_price_minor,
-    amount_minor, tax_rate, currency, version, created_at, updated_at,
+entity!(InvoiceLineItem {
+    id: InvoiceLineItemId,
+    invoice_id,
+    product_id,
+    position,
+    description,
+    quantity,
+    unit_price_minor,
+    amount_minor,
+    tax_rate,
+    currency,
+    version,
+    created_at,
+    updated_at,
 });
 
 listed! {
@@ -64,6 +75,8 @@ listed! {
             invoice_id: IdFilter<InvoiceId>,
             /// By the product that it bills.
             product_id: IdFilter<ProductId>,
+            /// Filters by the position on the invoice.
+            position: IntFilter,
             /// By what is billed.
             description: StringFilter,
             /// By the time of creation.

@@ -25,6 +25,7 @@ use crate::{
         context::ContextExt as _,
         mutation::{Write as _, payload, targets},
         object::Object,
+        relations::RootMutations,
         scalars::{CurrencyCode, Decimal},
     },
     ids::{EntityId as _, InvoiceId, InvoiceLineItemId, ProductId},
@@ -133,6 +134,10 @@ payload! {
 /// The mutations of this slice.
 #[derive(Debug, Default)]
 pub struct InvoiceLineItemMutations;
+
+impl RootMutations for InvoiceLineItem {
+    type Mutations = InvoiceLineItemMutations;
+}
 
 #[async_graphql::Object]
 impl InvoiceLineItemMutations {

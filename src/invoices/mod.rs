@@ -8,7 +8,6 @@ use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
 pub use line_items::{InvoiceLineItem, InvoiceLineItemQueries};
-pub use line_mutations::InvoiceLineItemMutations;
 pub use mutations::InvoiceMutations;
 
 use crate::{
@@ -81,9 +80,21 @@ pub struct Invoice {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(Invoice in "invoices" {
-    id: InvoiceId, organization_id, project_id, number, status, currency, subtotal_minor, tax_minor,
-    total_minor, issued_on, due_on, version, created_at, updated_at,
+entity!(Invoice {
+    id: InvoiceId,
+    organization_id,
+    project_id,
+    number,
+    status,
+    currency,
+    subtotal_minor,
+    tax_minor,
+    total_minor,
+    issued_on,
+    due_on,
+    version,
+    created_at,
+    updated_at,
 });
 
 listed! {

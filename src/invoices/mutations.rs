@@ -17,6 +17,7 @@ use crate::{
         enums::StoredEnum as _,
         mutation::{Write as _, payload, targets},
         object::Object,
+        relations::RootMutations,
         scalars::{CurrencyCode, Date},
     },
     ids::{EntityId as _, InvoiceId, OrganizationId, ProjectId},
@@ -143,6 +144,10 @@ payload! {
 /// The mutations of this slice.
 #[derive(Debug, Default)]
 pub struct InvoiceMutations;
+
+impl RootMutations for Invoice {
+    type Mutations = InvoiceMutations;
+}
 
 #[async_graphql::Object]
 impl InvoiceMutations {

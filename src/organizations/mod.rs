@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
-pub use mutations::OrganizationMutations;
-
 use crate::{
     audit::AuditLog,
     db::entity::entity,
@@ -52,8 +50,14 @@ pub struct Organization {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(Organization in "organizations" {
-    id: OrganizationId, name, slug, status, version, created_at, updated_at,
+entity!(Organization {
+    id: OrganizationId,
+    name,
+    slug,
+    status,
+    version,
+    created_at,
+    updated_at,
 });
 
 listed! {

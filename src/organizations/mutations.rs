@@ -14,6 +14,7 @@ use crate::{
         enums::StoredEnum as _,
         mutation::{Write as _, payload, targets},
         object::Object,
+        relations::RootMutations,
     },
     ids::OrganizationId,
     user_error::{Checks, Rule, UserErrorCode},
@@ -110,6 +111,10 @@ payload! {
 /// The mutations of this slice.
 #[derive(Debug, Default)]
 pub struct OrganizationMutations;
+
+impl RootMutations for Organization {
+    type Mutations = OrganizationMutations;
+}
 
 #[async_graphql::Object]
 impl OrganizationMutations {

@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
-pub use mutations::ProductMutations;
-
 use crate::{
     audit::AuditLog,
     comments::Comment,
@@ -58,8 +56,16 @@ pub struct Product {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(Product in "products" {
-    id: ProductId, asin, title, price_minor, currency, status, version, created_at, updated_at,
+entity!(Product {
+    id: ProductId,
+    asin,
+    title,
+    price_minor,
+    currency,
+    status,
+    version,
+    created_at,
+    updated_at,
 });
 
 listed! {

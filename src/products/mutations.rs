@@ -21,6 +21,7 @@ use crate::{
         enums::StoredEnum as _,
         mutation::{Outcome, Write as _, payload, targets},
         object::{Object, Objects},
+        relations::RootMutations,
         scalars::MoneyInput,
     },
     ids::{EntityId as _, ProductId},
@@ -134,6 +135,10 @@ payload! {
 /// The mutations of this slice.
 #[derive(Debug, Default)]
 pub struct ProductMutations;
+
+impl RootMutations for Product {
+    type Mutations = ProductMutations;
+}
 
 #[async_graphql::Object]
 impl ProductMutations {

@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::{Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
-pub use mutations::ProjectMutations;
-
 use crate::{
     audit::AuditLog,
     comments::Comment,
@@ -68,8 +66,16 @@ pub struct Project {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(Project in "projects" {
-    id: ProjectId, organization_id, owner_id, name, description, status, due_on, version, created_at,
+entity!(Project {
+    id: ProjectId,
+    organization_id,
+    owner_id,
+    name,
+    description,
+    status,
+    due_on,
+    version,
+    created_at,
     updated_at,
 });
 

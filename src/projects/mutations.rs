@@ -23,6 +23,7 @@ use crate::{
         enums::StoredEnum as _,
         mutation::{Outcome, Write as _, payload, targets},
         object::{Object, Objects},
+        relations::RootMutations,
         scalars::Date,
     },
     ids::{EntityId as _, OrganizationId, ProjectId, UserId},
@@ -147,6 +148,10 @@ payload! {
 /// The mutations of this slice.
 #[derive(Debug, Default)]
 pub struct ProjectMutations;
+
+impl RootMutations for Project {
+    type Mutations = ProjectMutations;
+}
 
 #[async_graphql::Object]
 impl ProjectMutations {

@@ -11,8 +11,11 @@ use crate::{
     },
     error::Result,
     graphql::{
-        context::ContextExt as _, directives::semantic_non_null, enums::StoredEnum, object::Object,
-        relations::relations,
+        context::ContextExt as _,
+        directives::semantic_non_null,
+        enums::StoredEnum,
+        object::Object,
+        relations::{NoMutations, RootMutations, RootQueries, relations},
     },
     ids::TenantId,
     users::User,
@@ -56,7 +59,7 @@ pub struct Tenant {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(Tenant in "tenants", tenant in "id" {
+entity!(Tenant, tenant in "id" {
     id: TenantId, slug, name, status, plan, version, created_at, updated_at,
 });
 
@@ -78,9 +81,17 @@ relations! {
     }
 }
 
-/// The root queries of this slice.
+/// The root queries of this entity.
 #[derive(Debug, Default)]
 pub struct TenantQueries;
+
+impl RootQueries for Tenant {
+    type Queries = TenantQueries;
+}
+
+impl RootMutations for Tenant {
+    type Mutations = NoMutations;
+}
 
 #[async_graphql::Object]
 impl TenantQueries {

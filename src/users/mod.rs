@@ -5,8 +5,6 @@ mod mutations;
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
 
-pub use mutations::UserMutations;
-
 use crate::{
     audit::AuditLog,
     auth::role::{UserRole, UserStatus},
@@ -47,8 +45,15 @@ pub struct User {
     pub updated_at: DateTime<Utc>,
 }
 
-entity!(User in "users" {
-    id: UserId, email, display_name, role, status, version, created_at, updated_at,
+entity!(User {
+    id: UserId,
+    email,
+    display_name,
+    role,
+    status,
+    version,
+    created_at,
+    updated_at,
 });
 
 listed! {

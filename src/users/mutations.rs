@@ -13,6 +13,7 @@ use crate::{
         context::ContextExt as _,
         mutation::{Write as _, payload, targets},
         object::Object,
+        relations::RootMutations,
     },
     ids::UserId,
     user_error::{Checks, Rule, UserErrorCode},
@@ -92,6 +93,10 @@ payload! {
 /// The mutations of this slice.
 #[derive(Debug, Default)]
 pub struct UserMutations;
+
+impl RootMutations for User {
+    type Mutations = UserMutations;
+}
 
 #[async_graphql::Object]
 impl UserMutations {

@@ -8,6 +8,7 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod architecture;
 mod audit_seals;
 mod bad_resolvers;
 mod budgets;

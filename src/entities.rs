@@ -1,0 +1,108 @@
+//! The one list of entities. Ids, `Node`, the subjects of the audit log, the roots of the API and the
+//! tests read it: a new entity is one line here.
+
+/// Calls the macro `$then` with the list. Each line reads:
+///
+/// ```text
+/// /// What one row is, as the schema describes it.
+/// Project: ProjectId = "prj" in "projects" of projects;
+/// ```
+///
+/// The type of the row, which is also its GraphQL type; the type of its id; the prefix of its ids, three
+/// letters; its table; the module of its slice. The triggers of `audited` tables write the audit log.
+macro_rules! entities {
+    ($then:ident) => {
+        $then! {
+            audited {
+                /// A tenant.
+                Tenant: TenantId = "ten" in "tenants" of tenants;
+                /// A user.
+                User: UserId = "usr" in "users" of users;
+                /// An organization.
+                Organization: OrganizationId = "org" in "organizations" of organizations;
+                /// A project.
+                Project: ProjectId = "prj" in "projects" of projects;
+                /// A product.
+                Product: ProductId = "prd" in "products" of products;
+                /// An invoice.
+                Invoice: InvoiceId = "inv" in "invoices" of invoices;
+                /// A line item of an invoice.
+                InvoiceLineItem: InvoiceLineItemId = "ili" in "invoice_line_items" of invoices;
+                /// A comment.
+                Comment: CommentId = "com" in "comments" of comments;
+            }
+            unaudited {
+                /// An entry of the audit log.
+                AuditLog: AuditLogId = "aud" in "audit_logs" of audit;
+            }
+        }
+    };
+}
+pub(crate) use entities;
+
+/// What the list says of an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntityInfo {
+    /// The name of its GraphQL type.
+    pub type_name: &'static str,
+    /// The prefix of its ids.
+    pub id_prefix: &'static str,
+    /// Its table.
+    pub table: &'static str,
+    /// Whether changes of its rows are written to the audit log.
+    pub is_audited: bool,
+}
+
+macro_rules! infos {
+    (
+        audited { $($(#[$doc:meta])* $row:ident: $id:ident = $prefix:literal in $table:literal of $slice:ident;)+ }
+        unaudited { $($(#[$doc_:meta])* $row_:ident: $id_:ident = $prefix_:literal in $table_:literal of $slice_:ident;)+ }
+    ) => {
+        /// Every entity, in the order of the list.
+        pub const ENTITIES: &[EntityInfo] = &[
+            $(EntityInfo {
+                type_name: stringify!($row),
+                id_prefix: $prefix,
+                table: $table,
+                is_audited: true,
+            },)+
+            $(EntityInfo {
+                type_name: stringify!($row_),
+                id_prefix: $prefix_,
+                table: $table_,
+                is_audited: false,
+            },)+
+        ];
+    };
+}
+entities!(infos);
+
+#[cfg(test)]
+mod tests {
+    use super::ENTITIES;
+
+    #[test]
+    fn prefixes_tables_and_types_are_unique() {
+        type Property = fn(&super::EntityInfo) -> &'static str;
+        let properties: [Property; 3] = [
+            |entity| entity.id_prefix,
+            |entity| entity.table,
+            |entity| entity.type_name,
+        ];
+        for property in properties {
+            let mut seen: Vec<&str> = ENTITIES.iter().map(property).collect();
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len(), ENTITIES.len(), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_three_lower_case_letters() {
+        for entity in ENTITIES {
+            let prefix = entity.id_prefix;
+            let is_lower_case = prefix.bytes().all(|byte| byte.is_ascii_lowercase());
+            assert!(prefix.len() == 3 && is_lower_case, "{prefix}");
+        }
+    }
+}

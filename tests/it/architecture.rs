@@ -1,0 +1,287 @@
+//! The layers of the source: imports point down. `docs/architecture.md` describes the layers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The layers from top to bottom, each with the paths below `src/` that belong to it. Files that no
+/// layer names are the slices. A layer imports only itself and the layers below it.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("command line", &["main", "lib", "cli"]),
+    ("server", &["http"]),
+    ("settings", &["config"]),
+    ("demo data", &["demo"]),
+    ("API", &["api"]),
+    (SLICES, &[]),
+    ("kit", &["graphql"]),
+    ("authentication", &["auth"]),
+    ("database", &["db"]),
+    ("private PostgreSQL", &["embedded"]),
+    (
+        "ground",
+        &["auth/role", "entities", "error", "ids", "user_error"],
+    ),
+];
+const SLICES: &str = "slices";
+
+/// Most files that import one another in a circle: the eight slices and `node`, since types of the
+/// domain lead to one another.
+const LARGEST_CIRCLE: usize = 9;
+/// Most lines of code of a file, without its tests.
+const MOST_LINES: usize = 600;
+
+/// A file below `src/`: `db/page` for `src/db/page.rs`, `db` for `src/db/mod.rs`.
+type Module = String;
+
+fn sources() -> BTreeMap<Module, String> {
+    fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, found);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    let module = |path: &PathBuf| {
+        let path = path.strip_prefix(&root).unwrap().with_extension("");
+        let path = path.to_str().unwrap();
+        path.strip_suffix("/mod").unwrap_or(path).to_owned()
+    };
+    let read = |path: &PathBuf| (module(path), fs::read_to_string(path).unwrap());
+    files.iter().map(read).collect()
+}
+
+/// The code without comments, and without the unit tests at its end.
+fn code(source: &str) -> String {
+    let code = source.split("#[cfg(test)]\nmod ").next().unwrap();
+    let lines = code.lines().map(|line| line.split("//").next().unwrap());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Every path behind a `crate::` or `super::`, a list in braces taken apart: the segments from the root.
+fn paths(module: &str, code: &str) -> BTreeSet<Vec<String>> {
+    let mut found = BTreeSet::new();
+    for (start, _) in code.match_indices("crate::") {
+        take_apart(&code[start + "crate::".len()..], &[], &mut found);
+    }
+    for (start, _) in code.match_indices("super::") {
+        let mut parent: Vec<String> = module.split('/').map(str::to_owned).collect();
+        parent.pop();
+        // The second of `super::super::` is found by itself, so it counts from its own start.
+        let before = &code[..start];
+        if before.ends_with("super::") {
+            parent.pop();
+        }
+        take_apart(&code[start + "super::".len()..], &parent, &mut found);
+    }
+    found
+}
+
+fn take_apart(text: &str, parent: &[String], found: &mut BTreeSet<Vec<String>>) {
+    let text = text.trim_start();
+    let Some(list) = text.strip_prefix('{') else {
+        let end = text
+            .find(|c: char| !c.is_alphanumeric() && c != '_')
+            .unwrap_or(text.len());
+        let mut path = parent.to_vec();
+        path.push(text[..end].to_owned());
+        match text[end..].strip_prefix("::") {
+            Some(rest) if !rest.starts_with('<') => take_apart(rest, &path, found),
+            _ => {
+                found.insert(path);
+            }
+        }
+        return;
+    };
+    let (mut depth, mut item) = (0, 0);
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                if !list[item..at].trim().is_empty() {
+                    take_apart(&list[item..at], parent, found);
+                }
+                item = at + 1;
+                if c == '}' {
+                    return;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Where a name that a module hands on with `pub use` comes from.
+fn reexports(sources: &BTreeMap<Module, String>) -> BTreeMap<(Module, String), Module> {
+    let mut from = BTreeMap::new();
+    for (module, source) in sources {
+        for (_, rest) in code(source).split("pub use ").enumerate().skip(1) {
+            let statement = rest.split(';').next().unwrap();
+            let statement = statement.trim_start_matches("self::");
+            let mut found = BTreeSet::new();
+            take_apart(statement, &[], &mut found);
+            for path in found {
+                let (name, inner) = path.split_last().unwrap();
+                let mut target = module.clone();
+                for segment in inner {
+                    target = format!("{target}/{segment}");
+                }
+                if sources.contains_key(&target) {
+                    from.insert((module.clone(), name.clone()), target);
+                }
+            }
+        }
+    }
+    from
+}
+
+/// Which modules each module imports, and the slices for those that expand the list of entities.
+fn imports() -> BTreeMap<Module, BTreeSet<Module>> {
+    let sources = sources();
+    let reexports = reexports(&sources);
+    let mut imports = BTreeMap::new();
+    for (module, source) in &sources {
+        let code = code(source);
+        let mut imported = BTreeSet::new();
+        for path in paths(module, &code) {
+            let mut target = String::new();
+            let mut rest = path.as_slice();
+            while let Some((segment, after)) = rest.split_first() {
+                let next = match target.as_str() {
+                    "" => segment.clone(),
+                    parent => format!("{parent}/{segment}"),
+                };
+                if !sources.contains_key(&next) {
+                    break;
+                }
+                (target, rest) = (next, after);
+            }
+            if let Some(name) = rest.first()
+                && let Some(origin) = reexports.get(&(target.clone(), name.clone()))
+            {
+                target.clone_from(origin);
+            }
+            if !target.is_empty() && target != *module {
+                imported.insert(target);
+            }
+        }
+        if code.contains("crate::$slice::") {
+            let list = sources["entities"].lines();
+            let slices =
+                list.filter_map(|line| line.trim().strip_suffix(';')?.split_once("\" of "));
+            imported.extend(slices.map(|(_, slice)| slice.to_owned()));
+        }
+        imports.insert(module.clone(), imported);
+    }
+    assert!(imports["projects"].contains("db/entity"), "{imports:?}");
+    assert!(imports["node"].contains("projects"), "{imports:?}");
+    imports
+}
+
+/// The number and the name of a module's layer; a file's own entry goes before that of its folder.
+fn layer_of(module: &str) -> (usize, &'static str) {
+    let named = |wanted: &str| {
+        let position = LAYERS.iter().position(|(_, paths)| paths.contains(&wanted));
+        position.map(|layer| (layer, LAYERS[layer].0))
+    };
+    let folder = module.split('/').next().unwrap();
+    let slices = LAYERS.iter().position(|(name, _)| *name == SLICES).unwrap();
+    named(module)
+        .or_else(|| named(folder))
+        .unwrap_or((slices, SLICES))
+}
+
+#[test]
+fn imports_point_down() {
+    let mut upward = Vec::new();
+    for (module, imported) in imports() {
+        let (layer, name) = layer_of(&module);
+        for other in imported {
+            let (other_layer, other_name) = layer_of(&other);
+            if other_layer < layer {
+                upward.push(format!(
+                    "src/{module} ({name}) imports {other} ({other_name})"
+                ));
+            }
+        }
+    }
+    assert!(upward.is_empty(), "{}", upward.join("\n"));
+}
+
+#[test]
+fn every_path_of_the_layers_exists() {
+    let sources = sources();
+    for path in LAYERS.iter().flat_map(|(_, paths)| *paths) {
+        assert!(sources.contains_key(*path), "src/{path} does not exist");
+    }
+}
+
+/// Files that import one another, directly or through others.
+fn circles(imports: &BTreeMap<Module, BTreeSet<Module>>) -> Vec<BTreeSet<Module>> {
+    let reachable = |from: &Module| {
+        let mut reached = BTreeSet::new();
+        let mut open = vec![from];
+        while let Some(module) = open.pop() {
+            for next in &imports[module] {
+                if reached.insert(next.clone()) {
+                    open.push(next);
+                }
+            }
+        }
+        reached
+    };
+    let reached: BTreeMap<&Module, BTreeSet<Module>> = imports
+        .keys()
+        .map(|module| (module, reachable(module)))
+        .collect();
+    let mut circles: BTreeSet<BTreeSet<Module>> = BTreeSet::new();
+    for (module, others) in &reached {
+        let circle: BTreeSet<Module> = others
+            .iter()
+            .filter(|other| reached[other].contains(*module))
+            .cloned()
+            .collect();
+        circles.insert(circle);
+    }
+    circles
+        .into_iter()
+        .filter(|circle| circle.len() > 1)
+        .collect()
+}
+
+#[test]
+fn the_largest_circle_holds_the_domain_alone() {
+    let mut circles = circles(&imports());
+    circles.sort_by_key(BTreeSet::len);
+    let largest = circles.last().unwrap();
+    assert!(largest.len() <= LARGEST_CIRCLE, "{largest:?}");
+    for module in largest {
+        assert_eq!(layer_of(module).1, SLICES, "{module} in {largest:?}");
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_600_lines() {
+    for (module, source) in sources() {
+        let is_test = module.ends_with("/tests");
+        let lines = source
+            .split("#[cfg(test)]\nmod ")
+            .next()
+            .unwrap()
+            .lines()
+            .count();
+        assert!(
+            is_test || lines <= MOST_LINES,
+            "src/{module}: {lines} lines"
+        );
+    }
+}

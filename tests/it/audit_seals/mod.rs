@@ -1,0 +1,67 @@
+//! The seals of the audit log: who makes them, and that `palisade audit verify` finds what was done
+//! behind the service's back.
+
+mod sealing;
+mod verify;
+
+use sqlx::PgConnection;
+
+use crate::{
+    cli::{Ended, end_of, palisade},
+    harness::{Tenant, attempt},
+};
+
+const SEALS: [&str; 3] = ["audit_unsealed", "audit_seals", "audit_seal_entries"];
+
+async fn one<T>(connection: &mut PgConnection, sql: &str) -> T
+where
+    T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+{
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned()))
+        .fetch_one(connection)
+        .await
+        .unwrap()
+}
+
+async fn seal(connection: &mut PgConnection) -> Option<i32> {
+    one(connection, "select app.seal_audit_log()").await
+}
+
+/// One more audited change.
+async fn write(connection: &mut PgConnection) {
+    let sql = "update products set title = 'Product ' || gen_random_uuid()";
+    assert!(attempt(connection, sql.to_owned()).await.unwrap() > 0);
+}
+
+async fn verify(tenant: &Tenant, options: &[&str]) -> Ended {
+    let url = tenant.app.database_url("palisade_admin");
+    let mut command = palisade(&["audit", "verify", "--tenant", &tenant.slug]);
+    command.args(options).args(["--admin-database-url", &url]);
+    end_of(command).await
+}
+
+/// The head that `verify` printed.
+fn head(stdout: &str) -> &str {
+    let head = stdout.trim_end().rsplit(' ').next().unwrap();
+    assert_eq!(head.len(), 64, "{stdout}");
+    head
+}
+
+/// What verifying finds, without the closing line.
+async fn findings(tenant: &Tenant, options: &[&str]) -> Vec<String> {
+    let ended = verify(tenant, options).await;
+    let mut lines: Vec<String> = ended.stdout.lines().map(str::to_owned).collect();
+    let closing = lines.pop().unwrap();
+    assert!(closing.starts_with("rows "), "{ended:?}");
+    if lines.is_empty() {
+        assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{ended:?}");
+    } else {
+        let expected = format!(
+            "the audit log of {} was tampered with, findings: {}",
+            tenant.slug,
+            lines.len()
+        );
+        assert_eq!(ended.line(1), expected);
+    }
+    lines
+}

@@ -1,0 +1,373 @@
+//! `palisade audit verify` finds each change to the audit log and to its seals.
+
+use macro_rules_attribute::apply;
+use palisade::ids::EntityId as _;
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{findings, head, one, seal, verify, write};
+use crate::{
+    cli::{end_of, palisade},
+    harness::{Tenant, TestApp, attempt, id, insert_copy, palisade_test},
+};
+
+/// A tenant with two seals, a row that waits for the third, and a superuser who may do anything.
+struct Tampered {
+    tenant: Tenant,
+    superuser: PgConnection,
+    /// The first row of the first seal, and how many there are in it.
+    sealed: Uuid,
+    rows: i64,
+    unsealed: Uuid,
+}
+
+impl Tampered {
+    async fn new() -> Self {
+        let tenant = TestApp::shared().await.tenant().await;
+        tenant.seed(1, 1).await;
+        let mut sql = tenant.begin().await.0;
+        assert!(seal(&mut sql).await > Some(0));
+        write(&mut sql).await;
+        let own = tenant.id.uuid();
+        let mut superuser = tenant.app.connect("postgres").await;
+        attempt(
+            &mut superuser,
+            format!("set app.tenant_id = '{own}'; set app.role = 'OWNER'"),
+        )
+        .await
+        .unwrap();
+        let id = |table: &str| {
+            format!("select id from {table} where tenant_id = '{own}' order by id limit 1")
+        };
+        let sealed = one(&mut superuser, &id("audit_seal_entries")).await;
+        let unsealed = one(&mut superuser, &id("audit_unsealed")).await;
+        let rows = format!(
+            "select count(*) from audit_seal_entries where tenant_id = '{own}' and seal_number = 1"
+        );
+        let rows = one(&mut superuser, &rows).await;
+        assert_eq!(findings(&tenant, &[]).await, [""; 0]);
+        Self {
+            tenant,
+            superuser,
+            sealed,
+            rows,
+            unsealed,
+        }
+    }
+
+    /// Runs statements without triggers and foreign keys. `$own` is the tenant, `$sealed` and
+    /// `$unsealed` are rows.
+    async fn tamper(&mut self, sql: &str) {
+        let sql = sql
+            .replace("$own", &format!("'{}'", self.tenant.id.uuid()))
+            .replace("$sealed", &format!("'{}'", self.sealed))
+            .replace("$unsealed", &format!("'{}'", self.unsealed));
+        attempt(
+            &mut self.superuser,
+            format!("begin; set local session_replication_role = replica; {sql}; commit"),
+        )
+        .await
+        .unwrap();
+    }
+
+    /// Makes an inserted row look as if the trigger had written it.
+    async fn announce(&mut self, row: Uuid) {
+        self.tamper(&format!(
+            "insert into audit_unsealed (tenant_id, id) values ($own, '{row}')"
+        ))
+        .await;
+    }
+
+    /// Inserts a row with a right hash, so old; answers its id.
+    async fn insert(&mut self, age: &str) -> Uuid {
+        let id = Uuid::now_v7();
+        let copy = insert_copy("audit_logs", &json!({ "id": id })).replace(
+            "order by row.id",
+            &format!(
+                "where row.tenant_id = '{}' order by row.id",
+                self.tenant.id.uuid()
+            ),
+        );
+        self.tamper(&format!(
+            "{copy}; update audit_logs set occurred_at = now() - interval '{age}' where id = '{id}';
+             update audit_logs a set hash = app.audit_row_hash(a) where id = '{id}'"
+        ))
+        .await;
+        id
+    }
+
+    /// What is found now, with ids replaced by the names of the rows.
+    async fn found(&self) -> Vec<String> {
+        let lines = findings(&self.tenant, &[]).await;
+        let name = |line: String| {
+            let over = format!("over {} rows and holds {}", self.rows, self.rows - 1);
+            line.replace(&over, "over ROWS rows and holds FEWER")
+                .replace(&id("aud", self.sealed), "SEALED")
+                .replace(&id("aud", self.unsealed), "UNSEALED")
+        };
+        lines.into_iter().map(name).collect()
+    }
+}
+
+#[apply(palisade_test)]
+async fn an_intact_log_is_said_to_be_intact(tenant: Tenant) {
+    let none = verify(&tenant, &[]).await.ok();
+    assert_eq!(
+        none,
+        "rows 6, sealed 0, not yet sealed 6, seals 0, head none\n"
+    );
+
+    tenant.seed(1, 1).await;
+    let mut sql = tenant.begin().await.0;
+    assert!(seal(&mut sql).await > Some(0));
+    let rows: i64 = one(&mut sql, "select count(*) from audit_logs").await;
+    let first = verify(&tenant, &[]).await.ok();
+    let expected = format!("rows {rows}, sealed {rows}, not yet sealed 0, seals 2, head ");
+    assert!(first.starts_with(&expected), "{first}");
+
+    write(&mut sql).await;
+    let waiting = verify(&tenant, &[]).await.ok();
+    let all = rows + 1;
+    let expected = format!("rows {all}, sealed {rows}, not yet sealed 1, seals 2, head ");
+    assert!(waiting.starts_with(&expected), "{waiting}");
+    assert_eq!(head(&waiting), head(&first));
+    assert_eq!(seal(&mut sql).await, Some(1));
+    assert_eq!(seal(&mut sql).await, Some(0));
+    let second = verify(&tenant, &[]).await.ok();
+    assert_ne!(head(&second), head(&first));
+    for noted in [head(&first), head(&second)] {
+        let again = verify(&tenant, &["--expect-head", noted]).await.ok();
+        assert_eq!(again, second);
+    }
+}
+
+#[apply(palisade_test)]
+async fn each_tampering_is_found_and_named() {
+    let changed = "changed SEALED: its content is not that of its hash";
+    let cases: [(&str, &[&str]); 12] = [
+        (
+            "update audit_logs set changes = '[]' where id = $sealed",
+            &[changed],
+        ),
+        (
+            "update audit_logs set actor_id = app.uuid_v7() where id = $sealed",
+            &[changed],
+        ),
+        (
+            "update audit_logs set occurred_at = occurred_at - interval '1 us' where id = $sealed",
+            &[changed],
+        ),
+        (
+            "update audit_logs set occurred_at = '-infinity' where id = $sealed",
+            &[changed],
+        ),
+        (
+            "update audit_logs set hash = sha256('') where id = $sealed",
+            &[changed],
+        ),
+        (
+            "update audit_logs set action = 'user.deleted' where id = $sealed;
+             update audit_logs a set hash = app.audit_row_hash(a) where id = $sealed",
+            &["changed SEALED: its hash is not the one in seal 1"],
+        ),
+        (
+            "delete from audit_logs where id = $sealed",
+            &["removed SEALED: seal 1 holds it"],
+        ),
+        (
+            "delete from audit_logs where id = $unsealed",
+            &["removed UNSEALED: it was announced for the next seal"],
+        ),
+        (
+            "update audit_logs set actor_id = app.uuid_v7() where id = $unsealed",
+            &[
+                "inserted UNSEALED: not sealed, and its content is not that of its hash: inserted, or changed at once",
+            ],
+        ),
+        (
+            "update audit_seal_entries set hash = sha256('') where id = $sealed",
+            &[
+                "seal broken 1: its hash is not that of what it holds",
+                "changed SEALED: its hash is not the one in seal 1",
+            ],
+        ),
+        (
+            "delete from audit_seal_entries where id = $sealed",
+            &[
+                "seal broken 1: it is over ROWS rows and holds FEWER",
+                "inserted SEALED: not sealed, and no trigger announced it for the next seal",
+            ],
+        ),
+        (
+            "update audit_seals set hash = sha256('') where tenant_id = $own and number = 1",
+            &[
+                "seal broken 1: its hash is not that of what it holds",
+                "seal broken 2: it does not continue the seal before it",
+            ],
+        ),
+    ];
+    for (sql, expected) in cases {
+        let mut log = Tampered::new().await;
+        log.tamper(sql).await;
+        assert_eq!(log.found().await, expected, "{sql}");
+        // Sealing on hides nothing.
+        let mut service = log.tenant.begin().await.0;
+        write(&mut service).await;
+        assert!(seal(&mut service).await > Some(0), "{sql}");
+        assert_eq!(log.found().await, expected, "{sql}, sealed on");
+    }
+}
+
+#[apply(palisade_test)]
+async fn a_removed_seal_is_found_by_the_next_and_by_its_rows() {
+    let mut log = Tampered::new().await;
+    log.tamper(
+        "delete from audit_seal_entries where tenant_id = $own and seal_number = 1;
+         delete from audit_seals where tenant_id = $own and number = 1",
+    )
+    .await;
+    let found = log.found().await;
+    assert_eq!(
+        found[0],
+        "seal broken 2: seals 1 to 1 before it are missing"
+    );
+    assert_eq!(i64::try_from(found.len()), Ok(1 + log.rows), "{found:?}");
+    assert!(
+        found[1..].iter().all(|line| line.starts_with("inserted ")),
+        "{found:?}"
+    );
+
+    // The last one leaves no gap behind it; its rows tell.
+    let mut log = Tampered::new().await;
+    log.tamper(
+        "delete from audit_seal_entries where tenant_id = $own and seal_number = 2;
+         delete from audit_seals where tenant_id = $own and number = 2",
+    )
+    .await;
+    let found = log.found().await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("inserted "), "{found:?}");
+}
+
+#[apply(palisade_test)]
+async fn an_inserted_row_is_found_unless_it_claims_to_be_new_and_was_announced() {
+    let mut log = Tampered::new().await;
+    let row = log.insert("0 s").await;
+    let unannounced = format!(
+        "inserted {}: not sealed, and no trigger announced it for the next seal",
+        id("aud", row)
+    );
+    assert_eq!(log.found().await, [unannounced.as_str()]);
+    let mut service = log.tenant.begin().await.0;
+    assert_eq!(seal(&mut service).await, Some(1), "the row of the service");
+    assert_eq!(log.found().await, [unannounced.as_str()]);
+
+    let mut log = Tampered::new().await;
+    let row = log.insert("3 days").await;
+    log.announce(row).await;
+    let late = format!(
+        "inserted {}: not sealed, and it claims a time more than a day before the last seal",
+        id("aud", row)
+    );
+    assert_eq!(log.found().await, [late.as_str()]);
+    let mut service = log.tenant.begin().await.0;
+    assert_eq!(seal(&mut service).await, Some(1), "the row of the service");
+    assert_eq!(log.found().await, [late.as_str()]);
+
+    // Whoever makes the database seal it nevertheless.
+    log.tamper("update audit_seals set latest = latest - interval '9 days' where tenant_id = $own")
+        .await;
+    assert_eq!(seal(&mut service).await, Some(1));
+    log.tamper(
+        "update audit_seals set latest = latest + interval '9 days'
+         where tenant_id = $own and number <= 3",
+    )
+    .await;
+    let sealed_late = format!(
+        "inserted {}: it claims a time more than a day before seal 4, which holds it",
+        id("aud", row)
+    );
+    assert_eq!(log.found().await, [sealed_late]);
+
+    // What nothing can tell from a change that was made by hand as well.
+    let mut log = Tampered::new().await;
+    let row = log.insert("0 s").await;
+    log.announce(row).await;
+    assert_eq!(log.found().await, [""; 0]);
+}
+
+#[apply(palisade_test)]
+async fn a_row_without_a_hash_cannot_be_inserted() {
+    let mut log = Tampered::new().await;
+    let with = json!({ "id": Uuid::now_v7(), "hash": null });
+    let insert = insert_copy("audit_logs", &with);
+    assert_eq!(
+        attempt(&mut log.superuser, insert).await,
+        Err("23502".to_owned())
+    );
+}
+
+#[apply(palisade_test)]
+async fn what_was_removed_together_with_its_announcement_is_not_found() {
+    let mut log = Tampered::new().await;
+    log.tamper(
+        "delete from audit_logs where id = $unsealed;
+         delete from audit_unsealed where id = $unsealed",
+    )
+    .await;
+    assert_eq!(
+        log.found().await,
+        [""; 0],
+        "docs/operations.md says that this can be found now"
+    );
+}
+
+#[apply(palisade_test)]
+async fn a_history_that_was_made_anew_is_found_by_a_head_that_was_noted() {
+    let mut log = Tampered::new().await;
+    let noted = head(&verify(&log.tenant, &[]).await.ok()).to_owned();
+    log.tamper(
+        "update audit_logs set actor_id = app.uuid_v7() where id = $sealed;
+         update audit_logs a set hash = app.audit_row_hash(a) where tenant_id = $own;
+         update audit_seal_entries e set hash = a.hash from audit_logs a
+         where e.tenant_id = $own and a.tenant_id = e.tenant_id and a.id = e.id",
+    )
+    .await;
+    for number in 1..=2 {
+        log.tamper(&format!(
+            "update audit_seals s set previous_hash =
+                 (select hash from audit_seals p where p.tenant_id = $own and p.number = {number} - 1)
+             where s.tenant_id = $own and s.number = {number};
+             update audit_seals s set hash = app.audit_seal_hash(s,
+                 (select string_agg(uuid_send(e.id) || e.hash, '' order by e.id) from audit_seal_entries e
+                  where e.tenant_id = $own and e.seal_number = {number}))
+             where s.tenant_id = $own and s.number = {number}"
+        ))
+        .await;
+    }
+    assert_eq!(log.found().await, [""; 0], "it is sound in itself");
+    let found = findings(&log.tenant, &["--expect-head", &noted]).await;
+    let expected =
+        format!("head missing {noted}: no seal has this hash, the history was made anew");
+    assert_eq!(found, [expected]);
+}
+
+#[apply(palisade_test)]
+async fn verify_says_what_it_cannot_use(tenant: Tenant) {
+    let unusable = verify(&tenant, &["--expect-head", "cafe"]).await;
+    assert_eq!(unusable.code, Some(2), "{unusable:?}");
+    let without = end_of(palisade(&["audit", "verify"])).await;
+    assert_eq!(without.code, Some(2), "{without:?}");
+
+    let url = tenant.app.database_url("palisade_admin");
+    let unknown = palisade(&[
+        "audit",
+        "verify",
+        "--tenant",
+        "nobody",
+        "--admin-database-url",
+        &url,
+    ]);
+    assert_eq!(end_of(unknown).await.line(1), "there is no tenant nobody");
+}

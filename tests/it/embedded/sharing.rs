@@ -1,0 +1,90 @@
+//! Several processes and one server.
+
+use std::{
+    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
+    process::{Command, Stdio},
+};
+
+use futures_util::future::join_all;
+use palisade::embedded::{Error, Origin};
+use rustix::process::geteuid;
+
+use super::{
+    EndIfFailed, Service, ask, bin_dir, lock_is_free, postmaster, refused, scratch, start,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_attaches_and_leaves_the_server_alone() {
+    let dir = scratch("attach").await;
+    let root = dir.join("data");
+    let server = start(&root).await;
+    let mut second = Service::start(&root);
+    let greeting = second.greeting().await;
+    let attached = format!(
+        "{} attached to the server of another process",
+        server.version()
+    );
+    assert!(greeting.contains(&attached), "{greeting}");
+    second.stop().await;
+
+    let third = start(&root).await;
+    assert!(third.attached());
+    assert_eq!(third.origin(), &Origin::Attached);
+    assert_eq!(third.data_dir(), server.data_dir());
+    assert_eq!(third.version(), server.version());
+    third.stop().await.unwrap();
+    assert_eq!(ask(&server, "select 'here'").await, "here");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_five_cold_starts_at_once_one_starts_and_four_attach() {
+    let dir = scratch("five").await;
+    let root = dir.join("data");
+    let servers = join_all((0..5).map(|_| start(&root))).await;
+    assert_eq!(
+        servers.iter().filter(|server| !server.attached()).count(),
+        1
+    );
+    for server in servers {
+        server.stop().await.unwrap();
+    }
+    assert!(lock_is_free(&root));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_started_by_hand_is_left_alone() {
+    let dir = scratch("by-hand").await;
+    let root = dir.join("data");
+    let server = start(&root).await;
+    let (bin_dir, cluster) = (bin_dir(&server), server.data_dir().to_owned());
+    server.stop().await.unwrap();
+    let owner = root.metadata().unwrap();
+    let pg_ctl = |verb: &str| {
+        let mut command = Command::new(bin_dir.join("pg_ctl"));
+        command.args([verb, "-w", "-m", "fast", "-D"]).arg(&cluster);
+        let options = format!("-c listen_addresses= -k '{}'", root.display());
+        command
+            .args(["-l", "/dev/null", "-o", &options])
+            .current_dir("/");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if geteuid().is_root() {
+            command.uid(owner.uid()).gid(owner.gid());
+        }
+        assert!(command.status().unwrap().success(), "pg_ctl {verb}");
+    };
+    pg_ctl("start");
+    let by_hand = postmaster(&cluster);
+    let _guard = EndIfFailed(by_hand);
+    let error = refused(&root).await;
+    assert_eq!(postmaster(&cluster), by_hand);
+    pg_ctl("stop");
+    assert!(
+        matches!(error, Error::Foreign { pid, .. } if pid == by_hand.as_raw_pid()),
+        "{error:?}"
+    );
+    start(&root).await.stop().await.unwrap();
+}

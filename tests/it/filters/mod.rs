@@ -1,0 +1,66 @@
+//! Filters: every field with every operator, compared with an oracle over the unfiltered rows.
+
+mod operators;
+mod rejected;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Answer, Caller, Tenant, id},
+    lists::{Field, row_of, rows_by_sql, table},
+};
+
+/// A list with all its rows, unfiltered.
+struct Subject<'t> {
+    caller: &'t Caller,
+    list: &'t Field,
+    rows: Vec<Value>,
+}
+
+impl<'t> Subject<'t> {
+    async fn new(tenant: &'t Tenant, list: &'t Field) -> Self {
+        Self {
+            caller: tenant.owner(),
+            list,
+            rows: rows_by_sql(tenant, row_of(list)).await,
+        }
+    }
+
+    async fn ask(&self, filter: Value) -> Answer {
+        let (name, input) = (&self.list.name, self.list.arg("filter").unwrap());
+        let document = format!(
+            "query ($f: {input}) {{ list: {name}(first: 100, filter: $f) {{ totalCount nodes {{ id }} }} }}"
+        );
+        self.caller.graphql(&document, json!({ "f": filter })).await
+    }
+
+    /// The rows that an oracle chooses are the rows that the filter chooses.
+    async fn check(&self, filter: Value, holds: impl Fn(&Value) -> bool) -> usize {
+        let prefix = table(row_of(self.list)).1;
+        let expected: BTreeSet<String> = self
+            .rows
+            .iter()
+            .filter(|row| holds(row))
+            .map(|row| id(prefix, row["id"].as_str().unwrap().parse().unwrap()))
+            .collect();
+        let answer = self.ask(filter.clone()).await;
+        let list = &answer.data()["list"];
+        let seen: BTreeSet<String> = list["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|node| node["id"].as_str().unwrap().to_owned())
+            .collect();
+        let what = format!("{} where {filter}", self.list.name);
+        assert_eq!(list["totalCount"], expected.len(), "{what}");
+        assert!(
+            seen.is_subset(&expected),
+            "{what}: {:?}",
+            seen.difference(&expected)
+        );
+        assert_eq!(seen.len(), expected.len().min(100), "{what}");
+        expected.len()
+    }
+}

@@ -1,0 +1,170 @@
+//! Filters that the service rejects before it runs any SQL.
+
+use macro_rules_attribute::apply;
+use serde_json::{Value, json};
+
+use super::Subject;
+use crate::{
+    harness::{Tenant, id, palisade_test},
+    lists::{Shape, assert_refused, nobody},
+};
+
+#[apply(palisade_test)]
+async fn filters_that_ask_too_much_are_refused_before_any_sql(tenant: Tenant) {
+    let shape = Shape::of(tenant.owner()).await;
+    let projects = shape
+        .roots()
+        .into_iter()
+        .find(|list| list.name == "projects")
+        .unwrap();
+    let subject = Subject::new(&tenant, &projects).await;
+    let texts = |amount: usize| -> Value { (0..amount).map(|n| json!(n.to_string())).collect() };
+    let ids =
+        |amount: usize| -> Value { (0..amount).map(|_| json!(id("prj", nobody()))).collect() };
+    let one = json!({ "name": { "eq": "x" } });
+    let many = |amount: usize| -> Value { (0..amount).map(|_| one.clone()).collect() };
+    let nested = |depth: usize| (0..depth).fold(one.clone(), |inner, _| json!({ "not": inner }));
+    let long = |length: usize| "ä".repeat(length);
+
+    for (what, accepted) in [
+        ("100 texts", json!({ "name": { "in": texts(100) } })),
+        ("100 ids", json!({ "id": { "in": ids(100) } })),
+        ("100 comparisons", json!({ "or": many(99) })),
+        (
+            "1,000 characters",
+            json!({ "name": { "contains": long(1_000) } }),
+        ),
+        ("a nest", nested(10)),
+    ] {
+        let answer = subject.ask(accepted).await;
+        assert_eq!(
+            answer.data()["list"]["totalCount"],
+            0,
+            "{what} were refused"
+        );
+    }
+
+    let comparisons = "filter: at most 100 comparisons";
+    let values = "filter: in: at most 100 values";
+    let length = "filter: text of more than 1000 characters";
+    let nul = "filter: text cannot hold the character U+0000";
+    for (refused, message) in [
+        (json!({ "name": { "in": texts(101) } }), values),
+        (json!({ "id": { "in": ids(101) } }), values),
+        (json!({ "status": { "in": vec!["ACTIVE"; 101] } }), values),
+        (json!({ "not": { "name": { "in": texts(101) } } }), values),
+        (json!({ "or": many(101) }), comparisons),
+        (
+            json!({ "and": [{ "or": many(60) }, { "not": { "and": many(60) } }] }),
+            comparisons,
+        ),
+        (json!({ "and": vec![json!({}); 101] }), comparisons),
+        (json!({ "name": { "eq": long(1_001) } }), length),
+        (json!({ "name": { "ne": long(1_001) } }), length),
+        (json!({ "name": { "in": [long(1_001)] } }), length),
+        (json!({ "name": { "contains": long(1_001) } }), length),
+        (json!({ "name": { "startsWith": long(1_001) } }), length),
+        (json!({ "name": { "eq": "a\0" } }), nul),
+        (json!({ "name": { "ne": "\0" } }), nul),
+        (json!({ "name": { "in": ["a", "\0"] } }), nul),
+        (json!({ "name": { "contains": "\0" } }), nul),
+        (json!({ "name": { "startsWith": "\0" } }), nul),
+        (
+            json!({ "id": { "eq": id("inv", nobody()) } }),
+            "expected the id of a Project",
+        ),
+        (
+            json!({ "id": { "ne": nobody().to_string() } }),
+            "expected the id of a Project",
+        ),
+        (
+            json!({ "id": { "in": [id("prj", nobody()), id("usr", nobody())] } }),
+            "expected the id of a Project",
+        ),
+        (
+            json!({ "ownerId": { "eq": id("prj", nobody()) } }),
+            "expected the id of a User",
+        ),
+    ] {
+        assert_refused(&subject.ask(refused).await, message);
+    }
+}
+
+#[apply(palisade_test)]
+async fn a_date_or_a_time_that_is_none_is_refused_before_the_database_sees_it(tenant: Tenant) {
+    let shape = Shape::of(tenant.owner()).await;
+    let projects = shape
+        .roots()
+        .into_iter()
+        .find(|list| list.name == "projects")
+        .unwrap();
+    let subject = Subject::new(&tenant, &projects).await;
+    for day in [
+        "-9999-01-01",
+        "+2026-01-01",
+        "+262000-01-01",
+        "0000-01-01",
+        "10000-01-01",
+        "2026-1-1",
+        " 2026-01-01",
+        "2026-02-30",
+        "",
+    ] {
+        let refused = subject.ask(json!({ "dueOn": { "eq": day } })).await;
+        assert_refused(
+            &refused,
+            "a date is a day of the calendar, written YYYY-MM-DD",
+        );
+    }
+    for time in [
+        "-5000-01-01T00:00:00Z",
+        "+10000-01-01T00:00:00Z",
+        "0000-12-31T23:59:59Z",
+        // In UTC it is of the year 10000.
+        "9999-12-31T23:59:59-01:00",
+    ] {
+        let refused = subject.ask(json!({ "createdAt": { "gt": time } })).await;
+        assert_refused(&refused, "a moment is of the years 0001 to 9999");
+    }
+    subject
+        .check(json!({ "dueOn": { "gte": "0001-01-01" } }), |row| {
+            !row["due_on"].is_null()
+        })
+        .await;
+    subject
+        .check(
+            json!({ "createdAt": { "lt": "9999-12-31T23:59:59Z" } }),
+            |_| true,
+        )
+        .await;
+}
+
+#[apply(palisade_test)]
+async fn a_filter_nested_without_end_is_refused_and_the_service_lives(tenant: Tenant) {
+    let shape = Shape::of(tenant.owner()).await;
+    let projects = shape
+        .roots()
+        .into_iter()
+        .find(|list| list.name == "projects")
+        .unwrap();
+    let subject = Subject::new(&tenant, &projects).await;
+    for key in ["not", "and", "or"] {
+        for depth in [40, 110] {
+            let deep = (0..depth).fold(json!({}), |inner, _| match key {
+                "not" => json!({ "not": inner }),
+                list => json!({ (list): [inner] }),
+            });
+            let answer = subject.ask(deep).await;
+            let code = answer.body["errors"][0]["extensions"]["code"]
+                .as_str()
+                .unwrap();
+            assert!(
+                matches!(code, "BAD_USER_INPUT" | "QUERY_TOO_COMPLEX"),
+                "{}",
+                answer.body
+            );
+            assert!(answer.body.get("data").is_none_or(Value::is_null));
+        }
+    }
+    subject.check(json!({}), |_| true).await;
+}

@@ -1,0 +1,317 @@
+//! The service under test.
+
+use std::{
+    future::{Future, pending},
+    time::Duration,
+};
+
+use palisade::{
+    auth::jwt::{TokenSettings, Tokens},
+    auth::role::UserRole,
+    config::{ServiceSettings, TrafficSettings},
+    db::{
+        PoolSettings, TenantDb,
+        admin_tx::{AdminDb, NewMember, NewTenant},
+        migrate::{self, RolePasswords},
+        sign_in::SignInDb,
+    },
+    embedded::Embedded,
+    http::{self, Features, Service},
+    ids::{EntityId as _, TenantId, UserId},
+};
+use sqlx::{Connection as _, PgConnection, Row as _};
+use tokio::sync::{OnceCell, oneshot};
+use uuid::Uuid;
+
+use super::{
+    ENDINGS, RUNTIME,
+    client::Caller,
+    database::{attempt, create_database, database},
+    tenant::Tenant,
+};
+
+static APP: OnceCell<TestApp> = OnceCell::const_new();
+
+/// A client that lets go of idle connections before the service does, which closes them after 10 s: a
+/// request on one that is being closed is nobody's fault.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder()
+        .pool_idle_timeout(Duration::from_secs(5))
+        .build()
+        .unwrap()
+}
+
+/// The secret of the tests' tokens.
+pub const SECRET: &str = "a secret of the tests, which is long enough to be one";
+
+/// The database and the service under test.
+pub struct TestApp {
+    pub server: &'static Embedded,
+    pub database: String,
+    pub url: String,
+    pub tokens: Tokens,
+    pub client: reqwest::Client,
+}
+
+impl TestApp {
+    /// Starts everything when the first test asks.
+    pub async fn shared() -> &'static Self {
+        APP.get_or_init(Self::start).await
+    }
+
+    async fn start() -> Self {
+        let (server, database) = database().await;
+        // Never dropped, like the static that holds it: the server ends by its own watchdog.
+        let server = Box::leak(Box::new(server));
+        let app = Self {
+            url: String::new(),
+            tokens: tokens(),
+            client: client(),
+            server,
+            database,
+        };
+        app.assert_role_is_bound().await;
+        let settings = settings(ServiceOptions::default());
+        let url = serve(app.server, &app.database, settings, pending()).await;
+        Self { url, ..app }
+    }
+
+    /// The same service over a migrated database of its own, for tests that change the schema. The
+    /// steps run as a superuser before the service connects.
+    pub async fn in_own_database(&self, steps: &[&str]) -> &'static Self {
+        let database = format!("palisade_test_{}", Uuid::now_v7().simple());
+        let postgres = self.server.url("postgres", "postgres");
+        create_database(
+            &mut PgConnection::connect(&postgres).await.unwrap(),
+            &database,
+        )
+        .await;
+        let url = self.server.url("postgres", &database);
+        migrate::run(&url, &RolePasswords::default()).await.unwrap();
+        let mut superuser = PgConnection::connect(&url).await.unwrap();
+        for step in steps {
+            attempt(&mut superuser, (*step).to_owned()).await.unwrap();
+        }
+        let app = Self {
+            server: self.server,
+            database,
+            url: String::new(),
+            tokens: tokens(),
+            client: client(),
+        };
+        let url = app.serve(ServiceOptions::default()).await;
+        Box::leak(Box::new(Self { url, ..app }))
+    }
+
+    /// Drops a database of a test's own: its service keeps connections that others need.
+    pub async fn drop_database(&self) {
+        let postgres = self.server.url("postgres", "postgres");
+        let mut superuser = PgConnection::connect(&postgres).await.unwrap();
+        let drop = format!("drop database {} with (force)", self.database);
+        attempt(&mut superuser, drop).await.unwrap();
+    }
+
+    /// Another service over the same database; answers the address of its API.
+    pub async fn serve(&self, options: ServiceOptions) -> String {
+        self.serve_database(&self.database, options).await
+    }
+
+    /// A service over a database that [`TestApp::own_database`] made.
+    pub async fn serve_database(&self, database: &str, options: ServiceOptions) -> String {
+        self.serve_with(database, settings(options)).await
+    }
+
+    /// A service over a database, with settings of the test's own.
+    pub async fn serve_with(&self, database: &str, settings: ServiceSettings) -> String {
+        let (ending, ended) = oneshot::channel();
+        ENDINGS.with_borrow_mut(|endings| endings.push(ending));
+        serve(self.server, database, settings, async { drop(ended.await) }).await
+    }
+
+    /// Another migrated database, for a test whose rows or settings the others must not see.
+    pub async fn own_database(&self) -> String {
+        let mut connection = PgConnection::connect(&self.server.url("postgres", "postgres"))
+            .await
+            .unwrap();
+        let database = format!("palisade_test_{}", Uuid::now_v7().simple());
+        create_database(&mut connection, &database).await;
+        let url = self.server.url("postgres", &database);
+        migrate::run(&url, &RolePasswords::default()).await.unwrap();
+        database
+    }
+
+    /// A user at a service, with a token of an hour.
+    pub fn caller(
+        &'static self,
+        url: &str,
+        tenant: TenantId,
+        user: UserId,
+        role: UserRole,
+    ) -> Caller {
+        let life = chrono::TimeDelta::hours(1);
+        Caller {
+            app: self,
+            url: url.to_owned(),
+            user,
+            role,
+            token: self.tokens.issue(tenant, user, life).unwrap(),
+        }
+    }
+
+    /// The address of the tests' database as a role.
+    pub fn database_url(&self, role: &str) -> String {
+        self.server.url(role, &self.database)
+    }
+
+    /// A connection as a role, with no context.
+    pub async fn connect(&self, role: &str) -> PgConnection {
+        PgConnection::connect(&self.database_url(role))
+            .await
+            .unwrap()
+    }
+
+    /// Row level security tests prove nothing as a role that it does not bind.
+    async fn assert_role_is_bound(&self) {
+        let mut connection = self.connect("palisade_app").await;
+        let row = sqlx::query(
+            "select rolname::text, rolsuper or rolbypassrls or exists (
+                 select from pg_class where relowner = r.oid) or exists (
+                 select from pg_auth_members where member = r.oid)
+             from pg_roles r where rolname = session_user",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        assert_eq!(row.get::<String, _>(0), "palisade_app");
+        assert!(
+            !row.get::<bool, _>(1),
+            "palisade_app could see past row level security"
+        );
+    }
+
+    /// A new tenant with one user of each role.
+    pub async fn tenant(&'static self) -> Tenant {
+        let id = TenantId::generate();
+        let slug = format!("t-{}", id.uuid().simple());
+        let tenant = NewTenant {
+            id,
+            name: format!("Tenant {slug}"),
+            slug: slug.clone(),
+            plan: "FREE".to_owned(),
+        };
+        let roles = [
+            UserRole::Owner,
+            UserRole::Admin,
+            UserRole::Member,
+            UserRole::Billing,
+            UserRole::Viewer,
+        ];
+        let members: Vec<NewMember> = roles
+            .iter()
+            .map(|role| NewMember {
+                user: UserId::generate(),
+                identity: Uuid::now_v7(),
+                email: format!("{}@{slug}.example", role.as_str().to_lowercase()),
+                display_name: format!("{} of {slug}", role.as_str()),
+                role: *role,
+            })
+            .collect();
+        let mut admin = AdminDb::connect(&self.database_url("palisade_admin"))
+            .await
+            .unwrap();
+        assert!(admin.create_tenant(&tenant, &members).await.unwrap());
+        let callers = members
+            .iter()
+            .map(|member| self.caller(&self.url, id, member.user, member.role))
+            .collect();
+        Tenant {
+            app: self,
+            id,
+            slug,
+            callers,
+        }
+    }
+}
+
+/// Serves a database until `stop`; answers the address of the API.
+async fn serve(
+    server: &Embedded,
+    database: &str,
+    settings: ServiceSettings,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> String {
+    let app = server.url("palisade_app", database);
+    let db = TenantDb::connect(&app, settings.pool).await.unwrap();
+    let auth = server.url("palisade_auth", database);
+    let directory = SignInDb::connect(&auth).await.unwrap();
+    let features = Features {
+        introspection: true,
+        explorer: true,
+        development: true,
+        people: true,
+    };
+    let service = Service::new(
+        db.recording_statements(),
+        Some(directory),
+        tokens(),
+        &settings,
+        features,
+    )
+    .unwrap();
+    let listener = http::listen(settings.listen).await.unwrap();
+    let url = format!("http://{}/graphql", listener.local_addr().unwrap());
+    RUNTIME.spawn(async move {
+        http::serve(listener, service, &settings, stop)
+            .await
+            .unwrap();
+    });
+    url
+}
+
+/// What differs between the services of the tests.
+#[derive(Clone, Copy)]
+pub struct ServiceOptions {
+    pub pool_size: u32,
+    pub acquire_timeout_ms: u64,
+    pub operation_timeout_ms: u64,
+    pub receive_timeout_ms: u64,
+}
+
+impl Default for ServiceOptions {
+    fn default() -> Self {
+        Self {
+            pool_size: 8,
+            acquire_timeout_ms: 30_000,
+            operation_timeout_ms: 60_000,
+            receive_timeout_ms: 10_000,
+        }
+    }
+}
+
+pub fn settings(options: ServiceOptions) -> ServiceSettings {
+    ServiceSettings {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        pool: PoolSettings {
+            size: options.pool_size,
+            acquire_timeout_ms: options.acquire_timeout_ms,
+        },
+        tokens: token_settings(),
+        operation_timeout: options.operation_timeout_ms,
+        receive_timeout: options.receive_timeout_ms,
+        max_connections: 1_000,
+        max_cost: 20_000,
+        traffic: TrafficSettings::default(),
+    }
+}
+
+fn token_settings() -> TokenSettings {
+    TokenSettings {
+        jwt_secret: Some(SECRET.to_owned()),
+        jwt_issuer: "palisade".to_owned(),
+        jwt_audience: "palisade".to_owned(),
+    }
+}
+
+pub fn tokens() -> Tokens {
+    Tokens::new(&token_settings()).unwrap()
+}

@@ -1,0 +1,238 @@
+//! A user who calls the API, and the responses.
+
+use std::collections::HashMap;
+
+use palisade::{auth::role::UserRole, ids::UserId};
+use reqwest::header::{HeaderMap, HeaderValue};
+use serde_json::{Value, json, value::RawValue};
+use uuid::Uuid;
+
+use super::app::TestApp;
+
+/// The id of a row in the API.
+pub fn id(prefix: &str, uuid: Uuid) -> String {
+    format!("{prefix}_{}", uuid.simple())
+}
+
+/// Somebody who calls the API.
+#[derive(Clone)]
+pub struct Caller {
+    pub app: &'static TestApp,
+    pub url: String,
+    pub user: UserId,
+    pub role: UserRole,
+    pub token: String,
+}
+
+impl Caller {
+    /// The same caller at another service.
+    pub fn at(&self, url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// Sends an operation without variables.
+    pub async fn query(&self, document: &str) -> Answer {
+        self.graphql(document, json!({})).await
+    }
+
+    /// Sends an operation under a request id of the caller's choice; answers the status and every
+    /// byte of the body.
+    pub async fn bytes(&self, document: &str, variables: &Value, request: Uuid) -> (u16, String) {
+        let response = self
+            .app
+            .client
+            .post(&self.url)
+            .bearer_auth(&self.token)
+            .header("x-request-id", request.to_string())
+            .json(&json!({ "query": document, "variables": variables }))
+            .send()
+            .await
+            .unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// Sends an operation with further headers. No answer may hold words of the database, but for the
+    /// statements that a trace lists.
+    pub async fn send(&self, document: &str, variables: &Value, headers: &[(&str, &str)]) -> Reply {
+        let mut request = self.app.client.post(&self.url).bearer_auth(&self.token);
+        for (name, value) in headers {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            request = request.header(*name, value);
+        }
+        let body = json!({ "query": document, "variables": variables });
+        let response = request.json(&body).send().await.unwrap();
+        let reply = Reply {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            text: response.text().await.unwrap(),
+        };
+        if headers.iter().all(|(name, _)| *name != TRACE) {
+            let lower = reply.text.to_lowercase();
+            for word in DATABASE_WORDS {
+                assert!(!lower.contains(word), "{word}: {}", reply.text);
+            }
+        }
+        reply
+    }
+
+    /// Sends one mutation by its name; answers its payload. `selection` is what is asked of it besides
+    /// the errors.
+    pub async fn mutate(&self, name: &str, input: Value, selection: &str) -> Value {
+        let variables = json!({ "input": input });
+        let reply = self.send(&mutation(name, selection), &variables, &[]).await;
+        reply.answer().data()[name].clone()
+    }
+
+    /// The same for one that is not refused.
+    pub async fn does(&self, name: &str, input: Value, selection: &str) -> Value {
+        let payload = self.mutate(name, input.clone(), selection).await;
+        assert_eq!(payload["userErrors"], json!([]), "{name} {input}");
+        payload
+    }
+
+    /// Sends an operation.
+    pub async fn graphql(&self, document: &str, variables: Value) -> Answer {
+        let response = self
+            .app
+            .client
+            .post(&self.url)
+            .bearer_auth(&self.token)
+            .header(TRACE, "1")
+            .json(&json!({ "query": document, "variables": variables }))
+            .send()
+            .await
+            .unwrap();
+        let status = response.status().as_u16();
+        let body: Value = response.json().await.unwrap();
+        Answer { status, body }
+    }
+}
+
+/// The header that asks for the cost of an operation.
+pub const TRACE: &str = "palisade-trace";
+
+/// What no answer holds: the database speaking of its tables and rules.
+const DATABASE_WORDS: [&str; 12] = [
+    "constraint",
+    "violates",
+    "relation",
+    "duplicate key",
+    "sqlstate",
+    "postgres",
+    "_fkey",
+    "_pkey",
+    "audit_logs",
+    "idempotency_keys",
+    "invoice_counters",
+    "invoice_line_items",
+];
+
+/// The document of one mutation, with its input as the variable `input`.
+pub fn mutation(name: &str, selection: &str) -> String {
+    let (first, rest) = name.split_at(1);
+    let input = format!("{}{rest}Input", first.to_uppercase());
+    format!(
+        "mutation ($input: {input}!) {{ {name}(input: $input) {{
+            {selection} userErrors {{ code field message }} }} }}"
+    )
+}
+
+/// The code and the field of each error of a payload.
+pub fn refusals(payload: &Value) -> Vec<(&str, String)> {
+    let errors = payload["userErrors"].as_array().unwrap().iter();
+    let told = errors.map(|error| {
+        assert!(!error["message"].as_str().unwrap().is_empty(), "{error}");
+        let path = error["field"].as_array().into_iter().flatten();
+        let path: Vec<&str> = path.map(|part| part.as_str().unwrap()).collect();
+        (error["code"].as_str().unwrap(), path.join("."))
+    });
+    told.collect()
+}
+
+/// An answer of the API with everything that HTTP says of it.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Reply {
+    pub fn answer(&self) -> Answer {
+        Answer {
+            status: self.status,
+            body: serde_json::from_str(&self.text).unwrap(),
+        }
+    }
+
+    /// The bytes of the data.
+    pub fn data_text(&self) -> String {
+        let members: HashMap<String, Box<RawValue>> = serde_json::from_str(&self.text).unwrap();
+        members["data"].get().to_owned()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+/// An answer of the API.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+}
+
+impl Answer {
+    /// The data of an answer without errors.
+    pub fn data(&self) -> &Value {
+        assert_eq!(self.status, 200, "{}", self.body);
+        assert!(
+            self.body.get("errors").is_none(),
+            "unexpected errors: {}",
+            self.body
+        );
+        &self.body["data"]
+    }
+
+    /// The code of the first error.
+    pub fn code(&self) -> &str {
+        self.body["errors"][0]["extensions"]["code"]
+            .as_str()
+            .unwrap_or_default()
+    }
+
+    /// Waits for the database, as the transaction itself counted them.
+    pub fn round_trips(&self) -> u64 {
+        self.body["extensions"]["palisade"]["roundTrips"]
+            .as_u64()
+            .unwrap()
+    }
+
+    /// The statements, in order.
+    pub fn statements(&self) -> Vec<String> {
+        let statements = self.body["extensions"]["palisade"]["statements"].as_array();
+        let statements = statements.unwrap().iter();
+        statements
+            .map(|statement| statement["sql"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// The answer without what differs between any two: the request's id and the cost.
+    pub fn comparable(&self) -> Value {
+        let mut body = self.body.clone();
+        if let Some(body) = body.as_object_mut() {
+            body.remove("extensions");
+        }
+        for error in body["errors"].as_array_mut().into_iter().flatten() {
+            error["extensions"]
+                .as_object_mut()
+                .unwrap()
+                .remove("requestId");
+        }
+        body
+    }
+}

@@ -1,0 +1,164 @@
+//! The private PostgreSQL of the tests, its databases, and SQL on them.
+
+use std::{
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::LazyLock,
+};
+
+use palisade::{
+    db::migrate::{self, RolePasswords},
+    embedded::{self, Embedded},
+};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+/// A place below `target/` for a test's files, or below the system's temporary directory if the
+/// account that runs PostgreSQL for root cannot enter `target/`.
+pub async fn scratch(name: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    match embedded::reachable(target, None).await {
+        Ok(()) => target.join(name),
+        Err(_) => AWAY.join(name),
+    }
+}
+
+/// The place below the temporary directory, gone when this process is.
+static AWAY: LazyLock<PathBuf> = LazyLock::new(|| {
+    let dir = std::env::temp_dir().join(format!("palisade-tests-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    // The account that runs PostgreSQL passes through it.
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Its input ends with this process; the server that lives there ends at the same time.
+    let script = r#"read -r _; i=0
+        while [ -e "$0" ] && [ "$i" -lt 100 ]; do rm -rf "$0" 2>/dev/null; i=$((i+1)); sleep 0.1; done"#;
+    let cleaner = Command::new("/bin/sh")
+        .args(["-c", script])
+        .arg(&dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    // Held open for as long as this process lives.
+    std::mem::forget(cleaner);
+    dir
+});
+
+/// A migrated database of its own in the tests' cluster.
+pub(super) async fn database() -> (Embedded, String) {
+    let server = Embedded::start(&embedded::Options {
+        data_dir: scratch("postgres").await,
+        durable: false,
+        bin_dir: None,
+        user: None,
+        cache_dir: None,
+        archive_url: None,
+    })
+    .await
+    .unwrap();
+    let postgres = server.url("postgres", "postgres");
+    let mut connection = PgConnection::connect(&postgres).await.unwrap();
+    drop_old_databases(&mut connection).await;
+    let database = format!("palisade_test_{}", Uuid::now_v7().simple());
+    create_database(&mut connection, &database).await;
+    let passwords = RolePasswords::default();
+    migrate::run(&server.url("postgres", &database), &passwords)
+        .await
+        .unwrap();
+    (server, database)
+}
+
+pub async fn create_database(connection: &mut PgConnection, name: &str) {
+    let sql = format!("create database {name}");
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .execute(connection)
+        .await
+        .unwrap();
+}
+
+/// Databases of earlier runs. One that somebody uses belongs to a run that goes on.
+async fn drop_old_databases(connection: &mut PgConnection) {
+    let old: Vec<String> = sqlx::query_scalar(
+        "select datname::text from pg_database d where datname like 'palisade\\_test\\_%'
+         and not exists (select from pg_stat_activity a where a.datid = d.oid)",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    for name in old {
+        let sql = format!("drop database if exists {name}");
+        sqlx::query(sqlx::AssertSqlSafe(sql))
+            .execute(&mut *connection)
+            .await
+            .ok();
+    }
+}
+
+/// A connection in the context of a tenant.
+pub struct TenantSql(pub PgConnection);
+
+/// Runs a statement: the number of rows that it touched, or the SQLSTATE by which it was refused.
+pub async fn attempt(connection: &mut PgConnection, sql: String) -> Result<u64, String> {
+    match sqlx::raw_sql(sqlx::AssertSqlSafe(sql.clone()))
+        .execute(connection)
+        .await
+    {
+        Ok(done) => Ok(done.rows_affected()),
+        Err(sqlx::Error::Database(error)) => Err(error.code().unwrap().into_owned()),
+        Err(error) => panic!("{sql}: {error}"),
+    }
+}
+
+/// A statement that inserts a copy of a row the caller sees, with other values in some columns.
+///
+/// A copied invoice is a draft, and a copied user nobody who signs in: the database lets a tenant make
+/// no others.
+pub fn insert_copy(table: &str, with: &Value) -> String {
+    let mut changed = match table {
+        "invoices" => json!({ "status": "DRAFT", "number": null }),
+        "users" => json!({ "identity_id": null }),
+        _ => json!({}),
+    };
+    let given = with.as_object().unwrap().clone();
+    changed.as_object_mut().unwrap().extend(given);
+    let with = changed.to_string().replace('\'', "''");
+    format!(
+        "insert into {table}
+         select (jsonb_populate_record(null::{table}, to_jsonb(row) || '{with}')).*
+         from {table} row order by row.id limit 1"
+    )
+}
+
+/// A table whose rows belong to tenants.
+#[derive(Clone, Debug)]
+pub struct TenantTable {
+    pub name: String,
+    /// The column that holds the tenant: the tenants' own table calls it `id`.
+    pub tenant_column: String,
+}
+
+/// Every table that belongs to tenants, as the catalogue knows them.
+pub async fn tenant_tables(connection: &mut PgConnection) -> Vec<TenantTable> {
+    let rows = sqlx::query(
+        "select c.oid::regclass::text, coalesce(a.attname, 'id')::text
+         from pg_class c
+         join pg_namespace n on n.oid = c.relnamespace
+         left join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
+         where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+           and (a.attname is not null or c.oid = 'public.tenants'::regclass)
+         order by 1",
+    )
+    .fetch_all(connection)
+    .await
+    .unwrap();
+    rows.iter()
+        .map(|row| TenantTable {
+            name: row.get(0),
+            tenant_column: row.get(1),
+        })
+        .collect()
+}

@@ -1,0 +1,77 @@
+//! One PostgreSQL, one database, one service for the whole binary, and callers to talk to it.
+
+mod app;
+mod client;
+mod database;
+mod seed;
+mod tenant;
+mod wait;
+
+use std::{cell::RefCell, future::Future, sync::LazyLock};
+
+use tokio::{runtime::Runtime, sync::oneshot};
+
+pub use self::{
+    app::{SECRET, ServiceOptions, TestApp, settings, tokens},
+    client::{Answer, Caller, Reply, TRACE, id, mutation, refusals},
+    database::{
+        TenantSql, TenantTable, attempt, create_database, insert_copy, scratch, tenant_tables,
+    },
+    seed::{Seed, seed_every_table},
+    tenant::Tenant,
+    wait::eventually,
+};
+
+/// Connections belong to the runtime that opened them, so all tests share one.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+
+thread_local! {
+    /// What ends the services that the test of this thread has started, when it is dropped.
+    static ENDINGS: RefCell<Vec<oneshot::Sender<()>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs a test on the shared runtime. The services that it starts end with it: each holds connections,
+/// of which PostgreSQL has no more than it was started with.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    let done = RUNTIME.block_on(test);
+    drop(ENDINGS.take());
+    done
+}
+
+/// A value that a test takes as a parameter.
+pub trait Fixture {
+    async fn create() -> Self;
+}
+
+impl Fixture for &'static TestApp {
+    async fn create() -> Self {
+        TestApp::shared().await
+    }
+}
+
+impl Fixture for Tenant {
+    async fn create() -> Self {
+        TestApp::shared().await.tenant().await
+    }
+}
+
+/// The attribute `#[apply(palisade_test)]`: runs an async function as a test with [`run`]. Each parameter
+/// is a [`Fixture`], created before the test starts.
+macro_rules! palisade_test {
+    (
+        $(#[$attribute:meta])*
+        async fn $name:ident($($argument:ident: $fixture:ty),* $(,)?) $body:block
+    ) => {
+        #[test]
+        $(#[$attribute])*
+        fn $name() {
+            async fn $name($($argument: $fixture),*) $body
+
+            $crate::harness::run(async {
+                $(let $argument = <$fixture as $crate::harness::Fixture>::create().await;)*
+                $name($($argument),*).await;
+            });
+        }
+    };
+}
+pub(crate) use palisade_test;

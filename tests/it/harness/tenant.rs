@@ -1,0 +1,132 @@
+//! A tenant of one test, with a user of each role.
+
+use palisade::{
+    auth::role::UserRole,
+    ids::{EntityId as _, TenantId, UserId},
+};
+use uuid::Uuid;
+
+use super::{
+    app::TestApp,
+    client::Caller,
+    database::{TenantSql, TenantTable, tenant_tables},
+};
+
+/// What the service writes in its own time. That nobody else does hold the tests of the seals.
+const SEALS: [&str; 3] = ["audit_seal_entries", "audit_seals", "audit_unsealed"];
+
+/// A tenant of one test.
+pub struct Tenant {
+    pub app: &'static TestApp,
+    pub id: TenantId,
+    pub slug: String,
+    pub(super) callers: Vec<Caller>,
+}
+
+impl Tenant {
+    /// The user with a role.
+    pub fn caller(&self, role: UserRole) -> &Caller {
+        self.callers
+            .iter()
+            .find(|caller| caller.role == role)
+            .unwrap()
+    }
+
+    /// The owner, who sees everything of the tenant.
+    pub fn owner(&self) -> &Caller {
+        self.caller(UserRole::Owner)
+    }
+
+    /// A transaction as `palisade_app` in this tenant, for fixtures. The user is the owner.
+    pub async fn begin(&self) -> TenantSql {
+        self.begin_as(UserRole::Owner).await
+    }
+
+    /// The same as the user with a role.
+    pub async fn begin_as(&self, role: UserRole) -> TenantSql {
+        self.connect_as("palisade_app", role).await
+    }
+
+    /// A connection as a role of the database, in the context of the user with a role of the tenant.
+    pub async fn connect_as(&self, login: &str, role: UserRole) -> TenantSql {
+        let mut connection = self.app.connect(login).await;
+        for (name, value) in [
+            ("app.tenant_id", self.id.uuid().to_string()),
+            ("app.user_id", self.caller(role).user.uuid().to_string()),
+            ("app.role", role.as_str().to_owned()),
+        ] {
+            // For the session: the connection is this test's own and closed afterwards.
+            sqlx::query("select set_config($1, $2, false)")
+                .bind(name)
+                .bind(value)
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
+        TenantSql(connection)
+    }
+
+    /// All rows of the tenant in all tables, each table in one line: as the role that no policy binds,
+    /// so that not even a key which only its user sees can change unnoticed. Without the seals of the
+    /// audit log, which the service puts there a moment behind the writers.
+    pub async fn everything(&self) -> Vec<String> {
+        let mut admin = self.app.connect("palisade_admin").await;
+        let tenant = self.id.uuid();
+        let sums = tenant_tables(&mut admin).await;
+        let sums: Vec<String> = sums
+            .iter()
+            .filter(|table| !SEALS.contains(&table.name.as_str()))
+            .map(
+                |TenantTable {
+                     name,
+                     tenant_column,
+                 }| {
+                    format!(
+                        "select '{name} ' || count(*) || ' ' ||
+                            coalesce(md5(string_agg(to_jsonb(t)::text, ',' order by id)), '')
+                     from {name} t where {tenant_column} = '{tenant}'"
+                    )
+                },
+            )
+            .collect();
+        let query = sqlx::AssertSqlSafe(sums.join(" union all "));
+        let mut sums: Vec<String> = sqlx::query_scalar(query)
+            .fetch_all(&mut admin)
+            .await
+            .unwrap();
+        sums.sort();
+        sums
+    }
+
+    /// The same person as a member here and there; the answer is who they are here.
+    pub async fn share_member_with(&self, other: &Self, role: UserRole) -> Caller {
+        let mut auth = self.app.connect("palisade_auth").await;
+        let identity: Uuid =
+            sqlx::query_scalar("insert into identities (id, email) values ($1, $2) returning id")
+                .bind(Uuid::now_v7())
+                .bind(format!("shared@{}.example", self.slug))
+                .fetch_one(&mut auth)
+                .await
+                .unwrap();
+        let mut users = Vec::new();
+        for tenant in [self, other] {
+            let user = UserId::generate();
+            // A tenant does not choose who signs in as its user.
+            let mut sql = tenant.connect_as("palisade_admin", UserRole::Owner).await;
+            sqlx::query(
+                "insert into users (id, tenant_id, identity_id, email, role, status)
+                 values ($1, $2, $3, $4, $5, 'ACTIVE')",
+            )
+            .bind(user)
+            .bind(tenant.id.uuid())
+            .bind(identity)
+            .bind(format!("shared@{}.example", self.slug))
+            .bind(role.as_str())
+            .execute(&mut sql.0)
+            .await
+            .unwrap();
+            users.push(user);
+        }
+        self.app.caller(&self.app.url, self.id, users[0], role)
+    }
+}

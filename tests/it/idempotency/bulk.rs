@@ -1,0 +1,119 @@
+//! Keys in the input of a bulk mutation.
+
+use futures_util::future::join_all;
+use macro_rules_attribute::apply;
+use serde_json::json;
+
+use super::{count, is_replayed, with_key};
+use crate::{
+    harness::{Tenant, palisade_test, refusals},
+    made::{self, asin, fingerprint, read},
+};
+
+const IMPORTED: &str = "results { index product { id asin } userErrors { code } }";
+
+#[apply(palisade_test)]
+async fn a_batch_with_a_key_of_its_own_is_done_once_for_the_same_input(acme: Tenant) {
+    let owner = acme.owner();
+    let rows = vec![json!({ "asin": asin() }), json!({ "asin": asin() })];
+    let input = json!({ "rows": rows, "idempotencyKey": "key" });
+    let imports = (0..10).map(|_| owner.does("importProducts", input.clone(), IMPORTED));
+    let payloads = join_all(imports).await;
+    assert!(payloads.iter().all(|payload| *payload == payloads[0]));
+    assert!(payloads[0]["results"][1]["product"]["id"].is_string());
+    assert_eq!(count(&acme, "products").await, 2);
+    // Twice in one request, too.
+    let document = "mutation ($input: ImportProductsInput!) {
+        a: importProducts(input: $input) { results { product { asin } } userErrors { code } }
+        b: importProducts(input: $input) { results { product { asin } } userErrors { code } } }";
+    let input = json!({ "rows": [{ "asin": asin() }], "idempotencyKey": "twice" });
+    let reply = owner.send(document, &json!({ "input": input }), &[]).await;
+    let answer = reply.answer();
+    assert_eq!(answer.data()["a"], answer.data()["b"]);
+    assert_eq!(answer.data()["a"]["userErrors"], json!([]));
+    assert_eq!(count(&acme, "products").await, 3);
+
+    let before = fingerprint(&acme).await;
+    let other_rows = json!({ "rows": [rows[1], rows[0]], "idempotencyKey": "key" });
+    let other_terms = json!({ "rows": rows, "atomic": false, "idempotencyKey": "key" });
+    for input in [other_rows, other_terms] {
+        let payload = owner.mutate("importProducts", input, IMPORTED).await;
+        let expected = [("IDEMPOTENCY_MISMATCH", "input.idempotencyKey".to_owned())];
+        assert_eq!(refusals(&payload), expected);
+        assert_eq!(payload["results"], json!([]));
+    }
+    for key in ["", &"k".repeat(256), "schlüssel"] {
+        let input = json!({ "rows": [{ "asin": asin() }], "idempotencyKey": key });
+        let payload = owner.mutate("importProducts", input, IMPORTED).await;
+        let expected = [("INVALID", "input.idempotencyKey".to_owned())];
+        assert_eq!(refusals(&payload), expected);
+    }
+    assert!(fingerprint(&acme).await == before);
+}
+
+#[apply(palisade_test)]
+async fn a_batch_that_was_refused_is_done_again_and_one_that_was_done_in_part_is_not(acme: Tenant) {
+    let owner = acme.owner();
+    let taken = asin();
+    let payload = owner
+        .does("createProduct", json!({ "asin": taken }), "product { id }")
+        .await;
+    let in_the_way = payload["product"]["id"].clone();
+    let rows = json!([{ "asin": taken }, { "asin": asin() }]);
+    let whole = json!({ "rows": rows, "idempotencyKey": "whole" });
+    let part = json!({ "rows": rows, "atomic": false, "idempotencyKey": "part" });
+    let payload = owner
+        .mutate("importProducts", whole.clone(), IMPORTED)
+        .await;
+    assert_eq!(
+        refusals(&payload),
+        [("ALREADY_EXISTS", "input.rows.0.asin".to_owned())]
+    );
+    assert_eq!(count(&acme, "products").await, 1);
+    let in_part = owner.does("importProducts", part.clone(), IMPORTED).await;
+    assert_eq!(count(&acme, "products").await, 2);
+    let second = in_part["results"][1]["product"]["id"].clone();
+    assert!(second.is_string() && in_part["results"][0]["product"].is_null());
+
+    owner
+        .does("deleteProduct", json!({ "id": in_the_way }), "")
+        .await;
+    let again = owner.does("importProducts", part.clone(), IMPORTED).await;
+    assert_eq!(again, in_part);
+    assert_eq!(count(&acme, "products").await, 1);
+    // What is gone by now is null in the repeated answer.
+    owner
+        .does("deleteProduct", json!({ "id": second }), "")
+        .await;
+    let again = owner.does("importProducts", part, IMPORTED).await;
+    assert!(again["results"][1]["product"].is_null());
+    let payload = owner.does("importProducts", whole, IMPORTED).await;
+    assert!(payload["results"][0]["product"]["id"].is_string());
+    assert_eq!(count(&acme, "products").await, 2);
+}
+
+#[apply(palisade_test)]
+async fn a_deletion_with_a_key_of_its_own_answers_the_same_again(acme: Tenant) {
+    let owner = acme.owner();
+    let organization = made::organization(owner).await;
+    let one = made::project(owner, &organization).await;
+    let two = made::project(owner, &organization).await;
+    let deleted = "results { index deletedId userErrors { code } }";
+    // The same key as that of an import is another one.
+    let import = json!({ "rows": [{ "asin": asin() }], "idempotencyKey": "key" });
+    owner.does("importProducts", import, "").await;
+    let input = json!({ "ids": [one], "idempotencyKey": "key" });
+    let first = owner.does("deleteProjects", input.clone(), deleted).await;
+    assert_eq!(first["results"][0]["deletedId"], one);
+    let again = owner.does("deleteProjects", input, deleted).await;
+    assert_eq!(again, first);
+    let other = json!({ "ids": [two], "idempotencyKey": "key" });
+    let payload = owner.mutate("deleteProjects", other, deleted).await;
+    let expected = [("IDEMPOTENCY_MISMATCH", "input.idempotencyKey".to_owned())];
+    assert_eq!(refusals(&payload), expected);
+    assert!(!read(owner, "project", &two, "id").await.is_null());
+    // Nor is it that of a whole request.
+    let reply = with_key(owner, "createOrganization", &json!({ "name": "n" }), "key").await;
+    assert!(!is_replayed(&reply));
+    reply.answer().data();
+}

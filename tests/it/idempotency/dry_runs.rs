@@ -1,0 +1,106 @@
+//! The preference `dry-run`.
+
+use macro_rules_attribute::apply;
+use serde_json::json;
+
+use super::{count, is_replayed};
+use crate::{
+    harness::{Tenant, mutation, palisade_test},
+    made::{self, fingerprint, unique},
+};
+
+#[apply(palisade_test)]
+async fn a_dry_run_shows_what_would_be_and_changes_nothing(acme: Tenant) {
+    let owner = acme.owner();
+    let organization = made::organization(owner).await;
+    let draft = made::draft(owner, &organization, &["1.00"]).await;
+    let before = fingerprint(&acme).await;
+    let document = format!(
+        "mutation {{
+            a: createOrganization(input: {{ name: \"Dry\" }}) {{ organization {{ slug }} userErrors {{ code }} }}
+            b: createOrganization(input: {{ name: \"Dry\" }}) {{ organization {{ slug }} userErrors {{ code }} }}
+            c: issueInvoice(input: {{ id: \"{draft}\" }}) {{ invoice {{ number }} userErrors {{ code }} }} }}"
+    );
+    let expected = json!({
+        "a": { "organization": { "slug": "dry" }, "userErrors": [] },
+        "b": { "organization": null, "userErrors": [{ "code": "ALREADY_EXISTS" }] },
+        "c": { "invoice": { "number": "INV-000001" }, "userErrors": [] },
+    });
+    let dry = [("prefer", "tx=rollback"), ("idempotency-key", "key")];
+    for _ in 0..2 {
+        let reply = owner.send(&document, &json!({}), &dry).await;
+        assert_eq!(reply.answer().data(), &expected);
+        assert!(!is_replayed(&reply));
+        assert_eq!(reply.header("preference-applied"), Some("tx=rollback"));
+        assert!(fingerprint(&acme).await == before);
+        assert_eq!(count(&acme, "idempotency_keys").await, 0);
+    }
+    let wet = [("idempotency-key", "key")];
+    let reply = owner.send(&document, &json!({}), &wet).await;
+    assert_eq!(reply.answer().data(), &expected);
+    assert!(!is_replayed(&reply));
+    assert_eq!(reply.header("preference-applied"), None);
+    assert!(fingerprint(&acme).await != before);
+    // The key was used; a dry run does not mind.
+    let reply = owner.send(&document, &json!({}), &dry).await;
+    assert!(!is_replayed(&reply));
+    let told = reply.answer();
+    assert_eq!(told.data()["a"]["userErrors"][0]["code"], "ALREADY_EXISTS");
+    assert_eq!(told.data()["c"]["userErrors"][0]["code"], "INVALID_STATE");
+}
+
+#[apply(palisade_test)]
+async fn a_preference_counts_once_and_only_if_it_is_understood(acme: Tenant) {
+    let owner = acme.owner();
+    for (prefer, writes) in [
+        (&["tx=rollback"][..], Some(false)),
+        (&["tx=commit"], Some(true)),
+        (&["TX=Rollback"], Some(false)),
+        (&["tx=\"rollback\""], Some(false)),
+        (&["tx = rollback"], Some(false)),
+        (&["respond-async, tx=rollback"], Some(false)),
+        (&["respond-async; wait=10"], Some(true)),
+        (&["return=minimal"], Some(true)),
+        (&["context=rollback"], Some(true)),
+        (&["tx=rollback, tx=commit"], Some(false)),
+        (&["tx=commit, tx=rollback"], Some(true)),
+        (&["tx=rollback", "tx=commit"], Some(false)),
+        (&["tx=commit", "tx=rollback"], Some(true)),
+        (&["return=minimal", "tx=rollback"], Some(false)),
+        (&[""], Some(true)),
+        (&["tx=maybe"], None),
+        (&["tx="], None),
+        (&["tx"], None),
+        (&["tx=rollback2"], None),
+        (&["tx=rollback; note=\"ü\""], None),
+        (&["note=\"a,tx=commit\", tx=rollback"], Some(false)),
+        (&["note=\"a\\\",tx=commit\", tx=rollback"], Some(false)),
+        (&["note=\"a,tx=rollback\""], Some(true)),
+        (&["respond-async;tx=rollback"], Some(true)),
+        (&["tx=rollback;tx=commit"], Some(false)),
+    ] {
+        let headers: Vec<(&str, &str)> = prefer.iter().map(|text| ("prefer", *text)).collect();
+        let before = count(&acme, "organizations").await;
+        let variables = json!({ "input": { "name": unique("n") } });
+        let document = mutation("createOrganization", "organization { id }");
+        let reply = owner.send(&document, &variables, &headers).await;
+        let written = count(&acme, "organizations").await - before;
+        match writes {
+            None => {
+                assert_eq!(reply.status, 400, "{prefer:?}");
+                assert_eq!(reply.answer().code(), "BAD_USER_INPUT");
+                assert_eq!(written, 0, "{prefer:?}");
+            }
+            Some(writes) => {
+                reply.answer().data();
+                assert_eq!(written, i64::from(writes), "{prefer:?}");
+                let applied = reply.header("preference-applied");
+                assert_eq!(applied, (!writes).then_some("tx=rollback"), "{prefer:?}");
+            }
+        }
+    }
+    let reply = owner
+        .send("{ __typename }", &json!({}), &[("prefer", "tx=rollback")])
+        .await;
+    reply.answer().data();
+}

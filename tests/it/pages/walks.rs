@@ -1,0 +1,298 @@
+//! Walks over every list, forwards and backwards, in every order.
+
+use std::fmt::Write as _;
+
+use futures_util::future::join_all;
+use macro_rules_attribute::apply;
+use serde_json::{Value, json};
+use sqlx::Row as _;
+
+use super::{Way, check_page, sorted, walk};
+use crate::{
+    harness::{Tenant, id, palisade_test},
+    lists::{Field, Shape, fill, ids, ids_by_sql, list, order_by, row_of, table},
+};
+
+/// Every order of one term, both ways, and orders of several, mixed and with columns that can be null.
+fn orders(fields: &[String]) -> Vec<Vec<String>> {
+    let mut orders = Vec::new();
+    for field in fields {
+        orders.push(vec![format!("{field} ASC")]);
+        orders.push(vec![format!("{field} DESC")]);
+    }
+    if let [first, .., last] = fields {
+        orders.push(vec![format!("{last} ASC"), format!("{first} DESC")]);
+        orders.push(vec![format!("{last} DESC"), format!("{first} ASC")]);
+        orders.push(vec![format!("{first} DESC"), format!("{last} DESC")]);
+        orders.push(fields.iter().map(|field| format!("{field} ASC")).collect());
+    }
+    orders
+}
+
+#[apply(palisade_test)]
+async fn every_list_walks_both_ways_in_every_order_without_a_gap_or_a_repeat(tenant: Tenant) {
+    fill(&tenant, 1_000).await;
+    let caller = tenant.owner();
+    let shape = Shape::of(caller).await;
+
+    let roots = shape.roots();
+    let walks = roots.iter().map(|field| {
+        let (tenant, shape) = (&tenant, &shape);
+        async move {
+            let orders = orders(shape.order_fields(field));
+            for terms in &orders {
+                let all = sorted(tenant, row_of(field), terms).await;
+                assert!(all.len() >= 1_000, "only {} {}", all.len(), field.name);
+                walk(caller, field, terms, 100, Way::Forwards, &all).await;
+                walk(caller, field, terms, 97, Way::Backwards, &all).await;
+            }
+            orders.len()
+        }
+    });
+    let walked: usize = join_all(walks).await.into_iter().sum();
+    // Every value of every order there is, in both directions, and not fewer lists than types.
+    let enums = shape
+        .types()
+        .filter(|(name, _)| name.ends_with("OrderField"));
+    let (kinds, values) = enums.fold((0, 0), |(kinds, values), (_, one)| {
+        (kinds + 1, values + one.values.len())
+    });
+    assert_eq!(
+        kinds,
+        roots.len(),
+        "a kind of list has no root list that this test walks"
+    );
+    assert!(
+        walked >= 2 * values && values >= kinds,
+        "{walked} walks of {values} orders"
+    );
+}
+
+#[apply(palisade_test)]
+async fn small_odd_pages_walk_a_thousand_equal_rows(tenant: Tenant) {
+    fill(&tenant, 1_000).await;
+    let caller = tenant.owner();
+    let shape = Shape::of(caller).await;
+    let root = |name: &str| {
+        shape
+            .roots()
+            .into_iter()
+            .find(|field| field.name == name)
+            .unwrap()
+    };
+    let (projects, products) = (root("projects"), root("products"));
+
+    let newest = vec!["CREATED_AT DESC".to_owned()];
+    let all = sorted(&tenant, "Project", &newest).await;
+    // Without an order the newest come first.
+    walk(caller, &projects, &[], 7, Way::Forwards, &all).await;
+    walk(caller, &projects, &newest, 7, Way::Backwards, &all).await;
+    // One row a page, in an order whose null part is a third of the rows.
+    let mixed = vec!["TITLE DESC".to_owned(), "CREATED_AT ASC".to_owned()];
+    let all = sorted(&tenant, "Product", &mixed).await;
+    walk(caller, &products, &mixed, 13, Way::Forwards, &all).await;
+    walk(caller, &products, &mixed, 13, Way::Backwards, &all).await;
+}
+
+/// The column by which the rows of a list name their parent.
+fn parent_column(parent: &str, list: &str) -> &'static str {
+    match (parent, list) {
+        ("Tenant", "users") => "tenant_id",
+        ("User", "projects") => "owner_id",
+        ("User", "comments") => "author_id",
+        ("User", "auditLogs") => "actor_id",
+        ("Organization", "projects" | "invoices") => "organization_id",
+        ("Project", "invoices" | "comments" | "auditLogs") => "project_id",
+        ("Invoice", "lineItems" | "comments") => "invoice_id",
+        ("Product", "lineItems" | "comments") => "product_id",
+        (_, "auditLogs") => "subject_id",
+        _ => panic!("name the column of {parent}.{list} here"),
+    }
+}
+
+#[apply(palisade_test)]
+async fn lists_under_several_parents_walk_both_ways_at_once(tenant: Tenant) {
+    fill(&tenant, 90).await;
+    let caller = tenant.owner();
+    let shape = Shape::of(caller).await;
+
+    let nested: Vec<(&String, &Field)> = shape
+        .types()
+        .filter(|(name, one)| one.kind == "OBJECT" && *name != "Query")
+        .flat_map(|(name, one)| {
+            one.fields
+                .iter()
+                .filter(|field| field.is_connection())
+                .map(move |f| (name, f))
+        })
+        .collect();
+    assert!(
+        nested.len() >= 18,
+        "only {} lists under parents",
+        nested.len()
+    );
+    let walks = nested
+        .iter()
+        .map(|(parent, field)| nested_walk(&tenant, parent, field));
+    join_all(walks).await;
+}
+
+async fn nested_walk(tenant: &Tenant, parent: &str, field: &Field) {
+    let column = parent_column(parent, &field.name);
+    let row = row_of(field);
+    let prefix = table(parent).1;
+    let mut sql = tenant.begin().await;
+    let text = format!(
+        "select {column} from {} where {column} in (select id from {}) group by 1
+         order by count(*) desc, 1 limit 3",
+        table(row).0,
+        table(parent).0,
+    );
+    let parents = sqlx::query(sqlx::AssertSqlSafe(text))
+        .fetch_all(&mut sql.0)
+        .await
+        .unwrap();
+    let parents: Vec<uuid::Uuid> = parents.iter().map(|row| row.get(0)).collect();
+    // The default order of every list but that of lines is newest first.
+    let (order, terms) = match row {
+        "AuditLog" => ("occurred_at desc, id desc", ["OCCURRED_AT DESC"]),
+        _ => ("created_at desc, id desc", ["CREATED_AT DESC"]),
+    };
+    let mut all = Vec::new();
+    for parent in &parents {
+        let rest = format!("where {column} = '{parent}' order by {order}");
+        all.push(ids_by_sql(tenant, row, &rest).await);
+    }
+    // A user writes nothing but what the fixture's only author does, and there is one tenant.
+    let least = if matches!(parent, "Tenant") || column == "author_id" || column == "actor_id" {
+        1
+    } else {
+        2
+    };
+    assert!(
+        parents.len() >= least,
+        "{parent}.{} has {} parents",
+        field.name,
+        parents.len()
+    );
+
+    for (way, size) in [(Way::Forwards, 7), (Way::Backwards, 5)] {
+        let mut cursors = vec![Value::Null; parents.len()];
+        let mut seen = vec![0; parents.len()];
+        while seen.iter().zip(&all).any(|(seen, all)| *seen < all.len()) {
+            let (page, at) = match way {
+                Way::Forwards => ("first", "after"),
+                Way::Backwards => ("last", "before"),
+            };
+            let mut document = "query ($o: [".to_owned() + field.arg("orderBy").unwrap() + "!]";
+            let mut body = String::new();
+            let mut variables = json!({ "o": order_by(&terms.map(str::to_owned)) });
+            for (n, parent_id) in parents.iter().enumerate() {
+                write!(document, ", $c{n}: String").unwrap();
+                variables[format!("c{n}")] = cursors[n].clone();
+                write!(
+                    body,
+                    "p{n}: node(id: \"{}\") {{ ... on {parent} {{ list: {}({page}: {size}, {at}: $c{n}, orderBy: $o) {{
+                        edges {{ cursor node {{ id }} }} nodes {{ id }}
+                        pageInfo {{ hasNextPage hasPreviousPage startCursor endCursor }} }} }} }} ",
+                    id(prefix, *parent_id),
+                    field.name,
+                )
+                .unwrap();
+            }
+            document = format!("{document}) {{ {body} }}");
+            let answer = tenant.owner().graphql(&document, variables).await;
+            for n in 0..parents.len() {
+                let connection = &answer.data()[format!("p{n}")]["list"];
+                if seen[n] == all[n].len() {
+                    continue;
+                }
+                let here = ids(connection);
+                let left = all[n].len() - seen[n];
+                let expected = match way {
+                    Way::Forwards => &all[n][seen[n]..seen[n] + size.min(left)],
+                    Way::Backwards => &all[n][left - size.min(left)..left],
+                };
+                assert!(
+                    here == expected,
+                    "{parent}.{} {way:?}, after {}",
+                    field.name,
+                    seen[n]
+                );
+                let is_first = seen[n] == 0;
+                seen[n] += here.len();
+                check_page(connection, way, is_first, all[n].len() - seen[n]);
+                let end = if way == Way::Forwards {
+                    "endCursor"
+                } else {
+                    "startCursor"
+                };
+                cursors[n] = connection["pageInfo"][end].clone();
+            }
+        }
+    }
+}
+
+#[apply(palisade_test)]
+async fn after_and_before_together_are_the_rows_between(tenant: Tenant) {
+    fill(&tenant, 30).await;
+    let caller = tenant.owner();
+    let projects = Shape::of(caller)
+        .await
+        .roots()
+        .into_iter()
+        .find(|f| f.name == "projects")
+        .unwrap();
+    for terms in [
+        vec!["CREATED_AT DESC".to_owned()],
+        vec!["DUE_ON DESC".to_owned(), "NAME ASC".to_owned()],
+    ] {
+        let order = order_by(&terms);
+        let all = sorted(&tenant, "Project", &terms).await;
+        let answer = list(caller, &projects, "first: 100", json!({ "o": order })).await;
+        let cursor = |row: usize| answer.data()["list"]["edges"][row]["cursor"].clone();
+        let between = |page: &'static str, after: usize, before: usize| {
+            let variables = json!({ "o": order, "a": cursor(after), "b": cursor(before) });
+            let projects = &projects;
+            async move { list(caller, projects, page, variables).await.data()["list"].clone() }
+        };
+
+        let page = between("first: 100", 4, 20).await;
+        assert_eq!(ids(&page), all[5..20]);
+        assert_eq!(page["pageInfo"]["hasNextPage"], false);
+        assert_eq!(page["pageInfo"]["hasPreviousPage"], true);
+        let page = between("first: 3", 4, 20).await;
+        assert_eq!(ids(&page), all[5..8]);
+        assert_eq!(page["pageInfo"]["hasNextPage"], true);
+        let page = between("last: 3", 4, 20).await;
+        assert_eq!(ids(&page), all[17..20]);
+        assert_eq!(page["pageInfo"]["hasPreviousPage"], true);
+        assert_eq!(page["pageInfo"]["hasNextPage"], true);
+        assert!(ids(&between("first: 3", 20, 4).await).is_empty());
+        assert!(ids(&between("first: 3", 4, 5).await).is_empty());
+    }
+}
+
+#[apply(palisade_test)]
+async fn an_empty_page_has_no_cursors_and_tells_whether_rows_follow(tenant: Tenant) {
+    let page = |page: &str| {
+        format!(
+            "{{ list: projects({page}) {{ nodes {{ id }} edges {{ cursor node {{ id }} }}
+            pageInfo {{ hasNextPage hasPreviousPage startCursor endCursor }} }} }}"
+        )
+    };
+    for (rows, follows) in [(0, false), (3, true)] {
+        if rows > 0 {
+            tenant.seed(rows, 0).await;
+        }
+        for (size, more) in [("first: 0", "hasNextPage"), ("last: 0", "hasPreviousPage")] {
+            let answer = tenant.owner().query(&page(size)).await;
+            let list = &answer.data()["list"];
+            assert_eq!(list["edges"], json!([]));
+            assert_eq!(list["nodes"], json!([]));
+            assert_eq!(list["pageInfo"][more], follows, "{size} of {rows}");
+            assert_eq!(list["pageInfo"]["startCursor"], Value::Null);
+            assert_eq!(list["pageInfo"]["endCursor"], Value::Null);
+        }
+    }
+}
