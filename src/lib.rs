@@ -4,6 +4,10 @@
 //! A GraphQL operation is one tenant transaction: opened lazily in one round trip, seen through row
 //! level security, batched by dataloaders, and ended exactly once. `docs/architecture.md` tells how.
 
+// `MergedObject` nests the futures of the roots one level deeper for each entity, and the compiler's default
+// limit of 128 is just reached.
+#![recursion_limit = "256"]
+
 pub mod api;
 pub mod audit;
 pub mod auth;

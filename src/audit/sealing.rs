@@ -6,10 +6,11 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use sqlx::{Row as _, postgres::PgArguments};
 use tokio::{
     sync::{Notify, watch},
@@ -116,7 +117,7 @@ impl Sealer {
     /// write, or by `palisade audit seal`.
     pub async fn finish(&self) {
         self.0.stop.send_replace(());
-        let task = lock(&self.0.task).take();
+        let task = self.0.task.lock().take();
         if let Some(task) = task
             && tokio::time::timeout(LAST, task).await.is_err()
         {
@@ -140,7 +141,7 @@ struct Noted {
 
 impl Noted {
     fn add(&self, tenant: TenantId) {
-        let mut tenants = lock(&self.tenants);
+        let mut tenants = self.tenants.lock();
         if tenants.len() < MOST {
             tenants.insert(tenant);
         }
@@ -148,19 +149,14 @@ impl Noted {
     }
 
     fn take(&self) -> HashSet<TenantId> {
-        std::mem::take(&mut *lock(&self.tenants))
+        std::mem::take(&mut *self.tenants.lock())
     }
 
     async fn any(&self) {
-        while lock(&self.tenants).is_empty() {
+        while self.tenants.lock().is_empty() {
             self.any.notified().await;
         }
     }
-}
-
-/// What is behind these locks is whole after every statement, so a panic elsewhere spoils nothing.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn work(db: TenantDb, noted: Arc<Noted>, mut stop: watch::Receiver<()>) {

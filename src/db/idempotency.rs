@@ -6,7 +6,6 @@
 
 use sha2::{Digest as _, Sha256};
 use sqlx::{Arguments as _, Row as _, postgres::PgArguments};
-use std::fmt::Write as _;
 use uuid::Uuid;
 
 use super::{Statement, TenantTx};
@@ -138,18 +137,12 @@ impl Claim {
             return Ok(Some(first));
         }
         // UUIDs and hexadecimal digits: nothing in this text is the client's.
-        let mut keep = String::with_capacity(answer.len() * 2 + 160);
-        keep.push_str("UPDATE idempotency_keys SET answer = '\\x");
-        for byte in answer {
-            write!(keep, "{byte:02x}").expect("BUG: writing to a String fails");
-        }
-        write!(
-            keep,
-            "' WHERE tenant_id = '{}' AND id = '{}'",
+        let keep = format!(
+            "UPDATE idempotency_keys SET answer = '\\x{}' WHERE tenant_id = '{}' AND id = '{}'",
+            base16ct::lower::encode_string(answer),
             tx.tenant_uuid(),
             self.id
-        )
-        .expect("BUG: writing to a String fails");
+        );
         tx.commit_after(Some(keep)).await?;
         Ok(None)
     }

@@ -10,7 +10,7 @@ use std::{
     fmt::Debug,
     hash::Hash,
     marker::PhantomData,
-    sync::{Arc, PoisonError},
+    sync::Arc,
 };
 
 use dataloader::{BatchFn, cached};
@@ -121,7 +121,7 @@ const YIELDS: usize = 2;
 /// The loaders of one operation, each made when its kind of key is first asked for.
 pub struct Loaders {
     tx: TenantTx,
-    by_key: std::sync::Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
+    by_key: parking_lot::Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
 }
 
 impl Loaders {
@@ -130,7 +130,7 @@ impl Loaders {
     pub fn new(tx: TenantTx) -> Self {
         Self {
             tx,
-            by_key: std::sync::Mutex::default(),
+            by_key: parking_lot::Mutex::default(),
         }
     }
 
@@ -142,8 +142,7 @@ impl Loaders {
 
     /// Forgets what was loaded: a mutation may have changed it.
     pub fn clear(&self) {
-        let by_key = self.by_key.lock();
-        by_key.unwrap_or_else(PoisonError::into_inner).clear();
+        self.by_key.lock().clear();
     }
 
     /// Loads one key together with all others of its kind that are asked for meanwhile, at most
@@ -156,7 +155,7 @@ impl Loaders {
     }
 
     fn of<K: Batch>(&self) -> Loader<K> {
-        let mut by_key = self.by_key.lock().expect("BUG: making a loader panicked");
+        let mut by_key = self.by_key.lock();
         let loader = by_key.entry(TypeId::of::<K>()).or_insert_with(|| {
             let batches = Batches::<K> {
                 tx: self.tx.clone(),

@@ -7,7 +7,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -166,7 +166,7 @@ struct Shared {
     session: Mutex<Session>,
     round_trips: AtomicU32,
     rows: AtomicU64,
-    statements: std::sync::Mutex<Vec<Traced>>,
+    statements: parking_lot::Mutex<Vec<Traced>>,
 }
 
 /// The connection, and how to undo what the present root field of a mutation wrote.
@@ -283,7 +283,7 @@ impl TenantTx {
             }),
             round_trips: AtomicU32::new(0),
             rows: AtomicU64::new(0),
-            statements: std::sync::Mutex::default(),
+            statements: parking_lot::Mutex::default(),
         }))
     }
 
@@ -435,12 +435,7 @@ impl TenantTx {
 
     fn record(&self, statement: &str, begun: Instant, rows: u64) {
         if self.0.db.records_statements {
-            let mut recorded = self
-                .0
-                .statements
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            recorded.push(Traced {
+            self.0.statements.lock().push(Traced {
                 sql: statement.to_owned(),
                 duration: begun.elapsed(),
                 rows,
@@ -451,15 +446,10 @@ impl TenantTx {
     /// What the transaction has cost so far.
     #[must_use]
     pub fn cost(&self) -> Cost {
-        let statements = self
-            .0
-            .statements
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         Cost {
             round_trips: self.0.round_trips.load(Ordering::Relaxed),
             rows: self.0.rows.load(Ordering::Relaxed),
-            statements: statements.clone(),
+            statements: self.0.statements.lock().clone(),
         }
     }
 

@@ -27,12 +27,12 @@ mod testing;
 mod watchdog;
 
 use std::{
-    fmt::Write as _,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -53,6 +53,13 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 /// Names the socket file only; there is no TCP.
 const PORT: &str = "5432";
+
+/// The bytes of a URL's parts that are encoded: all but the unreserved ones (RFC 3986, 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// How to run the private server.
 #[derive(Clone, Debug)]
@@ -190,9 +197,9 @@ impl Embedded {
     pub fn url(&self, role: &str, database: &str) -> String {
         format!(
             "postgresql://{}@localhost:{PORT}/{}?host={}",
-            percent_encoded(role.as_bytes()),
-            percent_encoded(database.as_bytes()),
-            percent_encoded(self.socket_dir.as_os_str().as_bytes()),
+            percent_encode(role.as_bytes(), RESERVED),
+            percent_encode(database.as_bytes(), RESERVED),
+            percent_encode(self.socket_dir.as_os_str().as_bytes(), RESERVED),
         )
     }
 
@@ -240,15 +247,4 @@ pub fn default_data_dir() -> Result<PathBuf, Error> {
 /// [`Error::Unreachable`] names the directory that is in the way; [`Error::NoAccount`].
 pub async fn reachable(dir: &Path, user: Option<&str>) -> Result<(), Error> {
     Account::find(user).await?.can_enter(dir).await
-}
-
-fn percent_encoded(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, &byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            let _ = write!(text, "%{byte:02X}");
-        }
-        text
-    })
 }

@@ -9,10 +9,11 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom},
     path::Path,
     process::{Child, ChildStdin, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread,
 };
 
+use parking_lot::Mutex;
 use rustix::{
     io::Errno,
     process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid},
@@ -120,7 +121,7 @@ impl Server {
 
     /// Signals the server unless it has ended.
     pub fn end(&self, signal: Signal) {
-        let mut life = locked(&self.life);
+        let mut life = self.life.lock();
         life.ending = true;
         if !life.reaped {
             let _ = kill_process(self.pid, signal);
@@ -154,7 +155,7 @@ fn reap(
     ) {}
     let _ = watchdog.kill();
     let _ = watchdog.wait();
-    let mut life = locked(life);
+    let mut life = life.lock();
     life.reaped = true;
     let text = server
         .wait()
@@ -167,10 +168,6 @@ fn reap(
     }
     drop(life);
     status.send_replace(Some(text));
-}
-
-fn locked(life: &Mutex<Life>) -> MutexGuard<'_, Life> {
-    life.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The last lines of the server's log.
