@@ -7,6 +7,7 @@ use std::{
 };
 
 use chrono::TimeDelta;
+use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
 use super::Failure;
@@ -174,7 +175,7 @@ async fn prepare(
     listener: &tokio::net::TcpListener,
 ) -> Result<Service, Failure> {
     if settings.tokens.jwt_secret.is_none() {
-        settings.tokens.jwt_secret = Some(home.secret()?);
+        settings.tokens.jwt_secret = Some(home.secret()?.into());
     }
     let tokens = Tokens::new(&settings.tokens).map_err(Failure::usage)?;
     let address = listener.local_addr().map_err(Failure::failed)?;
@@ -207,9 +208,10 @@ async fn prepare(
             });
         }
     }
-    let secret = settings.tokens.jwt_secret.clone().unwrap_or_default();
+    let secret = settings.tokens.jwt_secret.as_ref();
+    let secret = secret.map(SecretString::expose_secret).unwrap_or_default();
     let env_file = home.dir.join("dev.env");
-    write_env(&env_file, home, address, &secret, &entrances)?;
+    write_env(&env_file, home, address, secret, &entrances)?;
     greet(home, address, &env_file, &entrances);
 
     let features = Features {

@@ -1,6 +1,7 @@
 //! `palisade token`
 
 use chrono::TimeDelta;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Failure, dev::DevHome};
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
 };
 
 /// What `palisade token` takes.
-#[derive(Clone, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// The tenant's slug.
     #[arg(long, env = "PALISADE_TOKEN_TENANT", value_name = "SLUG")]
@@ -28,19 +29,11 @@ pub struct Options {
         hide_env_values = true,
         value_name = "URL"
     )]
-    auth_database_url: Option<String>,
+    auth_database_url: Option<SecretString>,
     #[command(flatten)]
     embedded: EmbeddedSettings,
     #[command(flatten)]
     tokens: TokenSettings,
-}
-
-impl std::fmt::Debug for Options {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options")
-            .field("tenant", &self.tenant)
-            .finish_non_exhaustive()
-    }
 }
 
 fn lifetime(text: &str) -> Result<TimeDelta, String> {
@@ -70,15 +63,17 @@ pub async fn run(mut options: Options) -> Result<(), Failure> {
         _ => Some(DevHome::open(&options.embedded).await?),
     };
     if let (None, Some(home)) = (&options.tokens.jwt_secret, &home) {
-        options.tokens.jwt_secret = Some(home.secret()?);
+        options.tokens.jwt_secret = Some(home.secret()?.into());
     }
     let url = match (options.auth_database_url, &home) {
-        (None, Some(home)) => home.url("palisade_auth"),
+        (None, Some(home)) => home.url("palisade_auth").into(),
         (url, _) => url.unwrap_or_default(),
     };
     let tokens = Tokens::new(&options.tokens).map_err(Failure::usage)?;
     let token = async {
-        let directory = SignInDb::connect(&url).await.map_err(Failure::failed)?;
+        let directory = SignInDb::connect(url.expose_secret())
+            .await
+            .map_err(Failure::failed)?;
         let found = directory.find(&options.tenant, &options.user).await;
         let entry = found
             .map_err(|error| Failure::failed(error.detail()))?

@@ -306,7 +306,7 @@ pub fn settings(options: ServiceOptions) -> ServiceSettings {
 
 fn token_settings() -> TokenSettings {
     TokenSettings {
-        jwt_secret: Some(SECRET.to_owned()),
+        jwt_secret: Some(SECRET.into()),
         jwt_issuer: "palisade".to_owned(),
         jwt_audience: "palisade".to_owned(),
     }
