@@ -19,7 +19,7 @@ import lab
 # Q3 fetches 356 rows, so the default budget of 1,000,000 rows a minute is 47 of them a second.
 BUDGET = 1_000_000 / 60 / 356
 OTHERS = {"connections": 16, "pause_ms": 100}
-NOBODY_WAITS = ("--tenant-places", "1000")
+NOBODY_WAITS = ("--tenant-slots", "1000")
 SETTINGS = {
     "as it comes": (),
     "no budget": ("--tenant-budget", "0"),

@@ -1,5 +1,7 @@
 //! `palisade token`
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -8,6 +10,7 @@ use crate::{
     auth::jwt::{MAX_LIFETIME, TokenSettings, Tokens},
     config::EmbeddedSettings,
     db::sign_in::SignInDb,
+    duration,
 };
 
 /// What `palisade token` takes.
@@ -19,9 +22,10 @@ pub struct Options {
     /// The user's address.
     #[arg(long, env = "PALISADE_TOKEN_USER", value_name = "EMAIL")]
     user: String,
-    /// How long the token lives: a number with s, m, h or d; at most 31d.
-    #[arg(long, env = "PALISADE_TOKEN_EXPIRES", default_value = "12h", value_parser = lifetime, value_name = "TIME")]
-    expires: TimeDelta,
+    /// The lifetime of the token, at most 31d.
+    #[arg(long, env = "PALISADE_TOKEN_EXPIRES", default_value = "12h", value_name = "DURATION",
+          value_parser = duration::between("1s", "31d"))]
+    expires: Duration,
     /// The database as `palisade_auth` [default: that of `dev`].
     #[arg(
         long,
@@ -34,26 +38,6 @@ pub struct Options {
     embedded: EmbeddedSettings,
     #[command(flatten)]
     tokens: TokenSettings,
-}
-
-fn lifetime(text: &str) -> Result<TimeDelta, String> {
-    let wrong = || "a time is a number with s, m, h or d, such as 12h".to_owned();
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let number: u32 = text[..text.len() - unit.len_utf8()]
-        .parse()
-        .map_err(|_| wrong())?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(wrong()),
-    };
-    let life = TimeDelta::seconds(i64::from(number) * seconds);
-    if life <= TimeDelta::zero() || life > MAX_LIFETIME {
-        return Err("a token lives between 1s and 31d".to_owned());
-    }
-    Ok(life)
 }
 
 /// Prints the token alone on the last line of standard output.
@@ -69,6 +53,7 @@ pub async fn run(mut options: Options) -> Result<(), Failure> {
         (None, Some(home)) => home.url("palisade_auth").into(),
         (url, _) => url.unwrap_or_default(),
     };
+    let lifetime = TimeDelta::from_std(options.expires).unwrap_or(MAX_LIFETIME);
     let tokens = Tokens::new(&options.tokens).map_err(Failure::usage)?;
     let token = async {
         let directory = SignInDb::connect(url.expose_secret())
@@ -84,7 +69,7 @@ pub async fn run(mut options: Options) -> Result<(), Failure> {
                 ))
             })?;
         tokens
-            .issue(entry.tenant, entry.user, options.expires)
+            .issue(entry.tenant, entry.user, lifetime)
             .map_err(Failure::failed)
     }
     .await;

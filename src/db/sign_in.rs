@@ -51,7 +51,7 @@ impl SignInDb {
             size: 2,
             ..PoolSettings::default()
         };
-        let pool = pool(options.clone(), settings.size, settings.acquire_timeout_ms);
+        let pool = pool(options.clone(), settings.size, settings.acquire_timeout);
         sqlx::query_scalar!(r#"select exists (select from memberships) as "any!""#)
             .fetch_one(&pool)
             .await

@@ -139,15 +139,15 @@ impl Service {
                 settings.pool.size.saturating_mul(2),
                 settings
                     .traffic
-                    .tenant_places
+                    .tenant_slots
                     .unwrap_or(share(settings.pool.size)),
             ),
-            place_timeout: Duration::from_millis(settings.pool.acquire_timeout_ms),
+            place_timeout: settings.pool.acquire_timeout,
             max_batch: settings.traffic.max_batch,
             db,
             tokens,
-            operation_timeout: settings.operation_timeout(),
-            receive_timeout: settings.receive_timeout(),
+            operation_timeout: settings.operation_timeout,
+            receive_timeout: settings.receive_timeout,
             features,
         })))
     }

@@ -182,7 +182,7 @@ async fn two_hundred_requests_cut_by_their_clients_leave_no_transaction_behind()
 async fn private_pool(app: &TestApp) -> TenantDb {
     let settings = PoolSettings {
         size: 1,
-        acquire_timeout_ms: 30_000,
+        acquire_timeout: Duration::from_secs(30),
     };
     TenantDb::connect(&app.database_url("palisade_app"), settings)
         .await
@@ -338,7 +338,7 @@ async fn an_operation_past_its_deadline_answers_timeout_and_ends_on_the_server()
     let tenant = app.tenant().await;
     tenant.seed(3, 2).await;
     let options = ServiceOptions {
-        operation_timeout_ms: 300,
+        operation_timeout: Duration::from_millis(300),
         ..ServiceOptions::default()
     };
     let caller = tenant.owner().at(&app.serve(options).await);
@@ -362,7 +362,7 @@ async fn an_exhausted_pool_answers_unavailable_with_a_time_to_retry() {
     tenant.seed(3, 2).await;
     let options = ServiceOptions {
         pool_size: 1,
-        acquire_timeout_ms: 200,
+        acquire_timeout: Duration::from_millis(200),
         ..ServiceOptions::default()
     };
     let caller = tenant.owner().at(&app.serve(options).await);

@@ -32,13 +32,13 @@ async fn bad_settings_are_one_line_that_says_what_to_do() {
             listen.to_vec(),
             secret,
             1,
-            "the port is taken; choose another with --listen",
+            "the port is in use; choose another with --listen",
         ),
         (
             vec!["dev", "--listen", &taken, "--data-dir", no_dir],
             None,
             1,
-            "the port is taken",
+            "the port is in use",
         ),
         (
             at_closed.to_vec(),
@@ -176,6 +176,9 @@ async fn a_flag_that_cannot_be_is_a_usage_error() {
         vec!["serve", "--pool-size", "0"],
         vec!["serve", "--pool-size", "many"],
         vec!["serve", "--operation-timeout", "0"],
+        vec!["serve", "--operation-timeout", "0s"],
+        vec!["serve", "--operation-timeout", "11m"],
+        vec!["serve", "--acquire-timeout", "61s"],
         vec!["serve", "--max-connections", "0"],
         vec!["serve", "--explorer"],
         vec!["demo", "--tenants", "0"],
@@ -210,5 +213,31 @@ async fn a_flag_that_cannot_be_is_a_usage_error() {
             "{arguments:?}: {ended:?}"
         );
         assert_eq!(ended.stdout, "", "{arguments:?}");
+    }
+}
+
+#[apply(palisade_test)]
+async fn a_duration_without_unit_is_rejected_with_the_notation() {
+    let notation = "write a duration as a number with its unit: ms, s, m, h or d, such as 10s";
+    for flag in [
+        "--operation-timeout",
+        "--receive-timeout",
+        "--acquire-timeout",
+    ] {
+        let ended = run_command(&["serve", flag, "10000"]).await;
+        assert_eq!(ended.code, Some(2), "{flag}: {ended:?}");
+        assert!(ended.stderr.contains(notation), "{flag}: {ended:?}");
+        assert!(ended.stderr.contains(flag), "{flag}: {ended:?}");
+    }
+    for variable in [
+        "PALISADE_OPERATION_TIMEOUT",
+        "PALISADE_RECEIVE_TIMEOUT",
+        "PALISADE_ACQUIRE_TIMEOUT",
+    ] {
+        let mut command = palisade(&["serve"]);
+        command.env(variable, "2000");
+        let ended = end_of(command).await;
+        assert_eq!(ended.code, Some(2), "{variable}: {ended:?}");
+        assert!(ended.stderr.contains(notation), "{variable}: {ended:?}");
     }
 }
