@@ -225,7 +225,7 @@ async fn authenticate(service: &Service, headers: &HeaderMap) -> Result<Principa
         .map(|(_, token)| token)
         .ok_or(Error::Unauthenticated)?;
     let identity = service.0.tokens.verify(token)?;
-    service.0.memberships.enter(identity).await
+    service.0.memberships.principal(identity).await
 }
 
 /// Runs the operation in a task of its own, so that a client that goes away cannot cut a statement
