@@ -170,7 +170,7 @@ fn table(files: &[(String, PathBuf)]) -> Result<String> {
         let path = path.to_str().ok_or("a path that is no text")?;
         writeln!(
             text,
-            "    File {{ name: {name:?}, kind: {kind:?}, gzip: include_bytes!({path:?}) }},"
+            "    File {{ name: {name:?}, content_type: {kind:?}, gzip: include_bytes!({path:?}) }},"
         )?;
     }
     text.push_str("]\n");

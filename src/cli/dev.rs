@@ -219,7 +219,7 @@ async fn prepare(
         explorer: true,
         development: true,
         // Who else can reach the port must not get in without a token.
-        people: address.ip().is_loopback(),
+        people: http::is_loopback_address(address.ip()),
     };
     Service::new(db, Some(directory), tokens, &settings, features).map_err(Failure::usage)
 }

@@ -1,22 +1,24 @@
-//! Whether the process lives, and whether it can answer.
+//! The health checks of the process and of its database.
 
-use axum::{extract::State, http::StatusCode, response::Response};
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 
-use super::{Service, hardened};
+use super::Service;
 
-/// The process runs.
-pub async fn live() -> Response {
-    hardened("live\n")
+/// `/health/live`: the process runs.
+pub async fn live() -> &'static str {
+    "live\n"
 }
 
-/// The database answers.
+/// `/health/ready`: the database responds.
 pub async fn ready(State(service): State<Service>) -> Response {
-    if service.0.db.is_ready().await {
-        hardened("ready\n")
+    if service.db.is_ready().await {
+        "ready\n".into_response()
     } else {
-        hardened((
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the database does not answer\n",
-        ))
+        let message = "the database does not respond\n";
+        (StatusCode::SERVICE_UNAVAILABLE, message).into_response()
     }
 }
