@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
-# Builds the service, and ships the binary alone on a small image, run by nobody in particular.
+# Builds the service. The final image contains only the binary, which runs as an unprivileged user.
 
-# For the explorer, which npm builds; nothing of Node is shipped.
+# npm builds the explorer. The final image does not contain Node.
 FROM node:24-bookworm-slim AS node
 
 FROM rust:1.95-bookworm AS build

@@ -1,7 +1,8 @@
-//! Builds the explorer with npm, if npm is there, and lists its files for `src/http/explorer.rs`.
+//! Builds the explorer with npm and lists its files for `src/http/explorer.rs`.
 //!
-//! Without npm, or if it fails, the list is empty and the service says how to get the explorer: Rust
-//! alone must be enough to build it. Nothing is written into the source tree.
+//! Rust alone must be enough to build the service. Therefore, if npm is missing or fails, the list is
+//! empty, and the service shows a page that explains how to get the explorer. The build writes nothing
+//! into the source tree.
 
 use std::{
     env,
@@ -12,7 +13,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// What the explorer is built from, in `explorer/`.
+/// The files and directories in `explorer/` from which the explorer is built.
 const SOURCES: [&str; 7] = [
     ".npmrc",
     "index.html",
@@ -22,60 +23,61 @@ const SOURCES: [&str; 7] = [
     "tsconfig.json",
     "vite.config.ts",
 ];
-/// `off` builds without the explorer, `require` refuses to.
-const SWITCH: &str = "PALISADE_EXPLORER_BUILD";
+/// The environment variable that controls the explorer: `off` builds without it, `require` fails the
+/// build if the explorer cannot be built.
+const MODE_VARIABLE: &str = "PALISADE_EXPLORER_BUILD";
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 fn main() -> Result<()> {
     let sources = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("explorer");
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    println!("cargo:rerun-if-env-changed={SWITCH}");
+    println!("cargo:rerun-if-env-changed={MODE_VARIABLE}");
     println!("cargo:rerun-if-changed=build.rs");
     for name in SOURCES {
         println!("cargo:rerun-if-changed={}", sources.join(name).display());
     }
 
-    let switch = env::var(SWITCH).unwrap_or_default();
-    let built = match (switch.as_str(), find_npm()) {
+    let mode = env::var(MODE_VARIABLE).unwrap_or_default();
+    let built = match (mode.as_str(), find_npm()) {
         ("off", _) => Ok(None),
         (_, Some(npm)) => build(&npm, &sources, &out.join("explorer")).map(Some),
         (_, None) => {
-            watch_path();
+            rerun_if_path_changes();
             Err("npm is not installed".into())
         }
     };
     let files = match built {
-        Ok(Some(built)) => list(&built)?,
+        Ok(Some(dist)) => list_compressed_files(&dist)?,
         Ok(None) => Vec::new(),
-        Err(error) if switch == "require" => return Err(error),
+        Err(error) if mode == "require" => return Err(error),
         Err(error) => {
-            let line = error.to_string().replace(['\n', '\r'], " ");
-            println!("cargo:warning=built without the explorer: {line}");
+            let reason = error.to_string().replace(['\n', '\r'], " ");
+            println!("cargo:warning=built without the explorer: {reason}");
             Vec::new()
         }
     };
-    fs::write(out.join("explorer.rs"), table(&files)?)?;
+    fs::write(out.join("explorer.rs"), rust_list(&files)?)?;
     Ok(())
 }
 
-fn directories() -> Vec<PathBuf> {
+fn path_directories() -> Vec<PathBuf> {
     env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect()
 }
 
 fn find_npm() -> Option<PathBuf> {
-    let mut places = directories().into_iter().map(|dir| dir.join("npm"));
-    places.find(|place| place.is_file())
+    let mut candidates = path_directories().into_iter().map(|dir| dir.join("npm"));
+    candidates.find(|path| path.is_file())
 }
 
-/// Once npm is installed, the next build is to notice.
-fn watch_path() {
-    for dir in directories().iter().filter(|dir| dir.is_dir()) {
+/// Repeats the build after npm is installed into a directory of `PATH`.
+fn rerun_if_path_changes() {
+    for dir in path_directories().iter().filter(|dir| dir.is_dir()) {
         println!("cargo:rerun-if-changed={}", dir.display());
     }
 }
 
-/// Installs and builds in a copy; answers the directory of the result.
+/// Copies the sources to `work` and builds the explorer there. Returns the directory of the result.
 fn build(npm: &Path, sources: &Path, work: &Path) -> Result<PathBuf> {
     match fs::remove_dir_all(work) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -84,15 +86,15 @@ fn build(npm: &Path, sources: &Path, work: &Path) -> Result<PathBuf> {
     for name in SOURCES {
         copy(&sources.join(name), &work.join(name))?;
     }
-    // What only the explorer's tests need stays away. A machine without a network is told so within
-    // seconds, unless npm's cache holds everything.
+    // The dependencies of the explorer's tests are not needed here. With one retry, npm fails within
+    // seconds on a machine without a network, unless its cache contains everything.
     npm_run(
         npm,
         work,
         "ci --omit=dev --prefer-offline --no-audit --no-fund --fetch-retries=1 --fetch-retry-mintimeout=1000",
     )?;
     npm_run(npm, work, "run build")?;
-    // A quarter of a gigabyte that the next `npm ci` would throw away.
+    // 250 MB that the next `npm ci` would delete anyway.
     fs::remove_dir_all(work.join("node_modules"))?;
     Ok(work.join("dist"))
 }
@@ -102,21 +104,21 @@ fn npm_run(npm: &Path, work: &Path, arguments: &str) -> Result<()> {
         .args(arguments.split(' '))
         .current_dir(work)
         .stdin(Stdio::null())
-        // Cargo's own, which Node programs take for theirs.
+        // Cargo sets `DEBUG`, which Node programs interpret differently.
         .env_remove("DEBUG")
         .env_remove("NODE_ENV")
         .output()?;
     if output.status.success() {
         return Ok(());
     }
-    let said = [output.stderr, output.stdout].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    let telling = said.lines().find(|line| line.contains("rror"));
+    let log = [output.stderr, output.stdout].concat();
+    let log = String::from_utf8_lossy(&log).into_owned();
+    let reason = log.lines().find(|line| line.contains("rror"));
     let command = arguments.split(" --").next().unwrap_or_default();
     Err(format!(
-        "`npm {command}` failed ({}): {}; `touch explorer/package.json` tries again",
+        "`npm {command}` failed ({}): {}; to try again, run `touch explorer/package.json` and build",
         output.status,
-        telling.unwrap_or("it did not say why").trim(),
+        reason.unwrap_or("it printed no error").trim(),
     )
     .into())
 }
@@ -133,18 +135,21 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Every compressed file of the build, with its path below `/graphiql/`.
-fn list(dist: &Path) -> Result<Vec<(String, PathBuf)>> {
+/// Lists every compressed file of the build with its URL path relative to `/graphiql/`.
+fn list_compressed_files(dist: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut files = Vec::new();
-    let mut open = vec![dist.to_path_buf()];
-    while let Some(dir) = open.pop() {
+    let mut pending = vec![dist.to_path_buf()];
+    while let Some(dir) = pending.pop() {
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
             if path.is_dir() {
-                open.push(path);
+                pending.push(path);
             } else if path.extension().is_some_and(|extension| extension == "gz") {
                 let name = path.with_extension("");
-                let name = name.strip_prefix(dist)?.to_str().ok_or("a file's name")?;
+                let name = name
+                    .strip_prefix(dist)?
+                    .to_str()
+                    .ok_or("a file name is not UTF-8")?;
                 files.push((name.to_owned(), path));
             }
         }
@@ -153,8 +158,8 @@ fn list(dist: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(files)
 }
 
-/// The list as an expression.
-fn table(files: &[(String, PathBuf)]) -> Result<String> {
+/// Writes the list as a Rust expression.
+fn rust_list(files: &[(String, PathBuf)]) -> Result<String> {
     let mut text = String::from("&[\n");
     for (name, path) in files {
         let extension = Path::new(name).extension().and_then(|found| found.to_str());
@@ -165,9 +170,9 @@ fn table(files: &[(String, PathBuf)]) -> Result<String> {
             "svg" => "image/svg+xml",
             "ttf" => "font/ttf",
             "woff2" => "font/woff2",
-            other => return Err(format!("{name}: which type is .{other}?").into()),
+            other => return Err(format!("{name}: add a content type for .{other}").into()),
         };
-        let path = path.to_str().ok_or("a path that is no text")?;
+        let path = path.to_str().ok_or("a path is not UTF-8")?;
         writeln!(
             text,
             "    File {{ name: {name:?}, content_type: {kind:?}, gzip: include_bytes!({path:?}) }},"

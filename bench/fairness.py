@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Measures what one greedy tenant does to the others.
+"""Measures how one greedy tenant affects the latency of the other tenants.
 
     cargo build --release
     bench/fairness.py [--seconds 20] [--rounds 3] [--tenants 200]
 
-Needs wrk. All but one of the tenants together send document Q3 at a steady rate, first alone, then beside
-one tenant that offers ten times its budget and ignores that it is refused; the two in turn, the median of
-the rounds. That for the service as it comes and with its bounds off one by one. Prints the others'
-latencies, and what the greedy tenant got.
+Needs wrk. In each round, all tenants but one together send document Q3 at a steady rate: first alone, then
+while one greedy tenant sends ten times as many requests as its budget allows and ignores rejections. The
+result is the median of the rounds. Measures the default settings, then with one limit after another turned off.
+Prints the latencies of the other tenants and the rates of the greedy tenant.
 """
 
 import argparse
@@ -16,14 +16,14 @@ import time
 
 import lab
 
-# Q3 fetches 356 rows, so the default budget of 1,000,000 rows a minute is 47 of them a second.
-BUDGET = 1_000_000 / 60 / 356
-OTHERS = {"connections": 16, "pause_ms": 100}
-NOBODY_WAITS = ("--tenant-slots", "1000")
+# Q3 fetches 356 rows, so the default budget of 1,000,000 rows per minute allows 47 requests per second.
+BUDGET_PER_SECOND = 1_000_000 / 60 / 356
+OTHERS_LOAD = {"connections": 16, "pause_ms": 100}
+NO_TENANT_LIMIT = ("--tenant-slots", "1000")
 SETTINGS = {
-    "as it comes": (),
+    "defaults": (),
     "no budget": ("--tenant-budget", "0"),
-    "no budget, no places": ("--tenant-budget", "0", *NOBODY_WAITS),
+    "no budget, no concurrency limit": ("--tenant-budget", "0", *NO_TENANT_LIMIT),
 }
 
 
@@ -31,11 +31,11 @@ def main():
     options = arguments()
     with lab.database(options.tenants) as environment:
         with lab.service(environment):
-            tokens = lab.make_tokens(options.tenants)
+            tokens = lab.create_tokens(options.tenants)
             greedy, _ = lab.prepare("q3", tokens[:1], "greedy")
             others, _ = lab.prepare("q3", tokens[1:], "others")
-        print("| setting | others' p50 ms, alone and beside | others' p99 ms, alone and beside | factor of p99 "
-              "| others' req/s | greedy offers | greedy gets | bad |")
+        print("| setting | others' p50 ms, without and with greedy | others' p99 ms, without and with greedy "
+              "| factor of p99 | others' req/s | greedy sent/s | greedy accepted/s | bad |")
         print("|---|---|---|---|---|---|---|---|")
         for name, flags in SETTINGS.items():
             with lab.service(environment, *flags):
@@ -44,33 +44,33 @@ def main():
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=20, help="length of a slice")
-    parser.add_argument("--rounds", type=int, default=3, help="slices of each cell; the median is shown")
+    parser.add_argument("--seconds", type=int, default=20, help="duration of one measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements per setting; the median is printed")
     parser.add_argument("--tenants", type=int, default=200)
-    parser.add_argument("--budgets", type=float, default=10, help="budgets that the greedy tenant offers")
+    parser.add_argument("--budgets", type=float, default=10, help="load of the greedy tenant, as a multiple of its budget")
     return parser.parse_args()
 
 
 def measure(options, name, greedy, others):
-    lab.Load(others, seconds=3, **OTHERS).result()
-    runs = [round_(options, greedy, others) for _ in range(options.rounds)]
-    (alone50, alone99, beside50, beside99, factor, rate, offered, got, bad) = (
-        statistics.median(column) for column in zip(*runs))
-    print(f"| {name} | {alone50:.1f}, {beside50:.1f} | {alone99:.1f}, {beside99:.1f} | {factor:.2f} | {rate:.0f} "
-          f"| {offered:.0f} | {got:.0f} | {bad:.0f} |", flush=True)
+    lab.Load(others, seconds=3, **OTHERS_LOAD).result()
+    rounds = [measure_round(options, greedy, others) for _ in range(options.rounds)]
+    (p50_without, p99_without, p50_with, p99_with, factor, rate, sent, accepted, bad) = (
+        statistics.median(column) for column in zip(*rounds))
+    print(f"| {name} | {p50_without:.1f}, {p50_with:.1f} | {p99_without:.1f}, {p99_with:.1f} "
+          f"| {factor:.2f} | {rate:.0f} | {sent:.0f} | {accepted:.0f} | {bad:.0f} |", flush=True)
 
 
-def round_(options, greedy, others):
-    _, _, alone50, alone99, _, bad_alone = lab.Load(others, seconds=options.seconds, **OTHERS).result()
-    # What the tenant offers in a second is spread over connections that each wait 100 ms on average.
-    wanted = BUDGET * options.budgets
-    load = lab.Load(greedy, round(wanted / 10), options.seconds + 10, pause_ms=98)
-    # It has its whole minute's budget at once in the beginning; what counts is what comes then.
+def measure_round(options, greedy, others):
+    _, _, p50_without, p99_without, _, bad_without = lab.Load(others, seconds=options.seconds, **OTHERS_LOAD).result()
+    # Each connection sends about ten requests per second, because it pauses for 100 ms on average.
+    requests_per_second = BUDGET_PER_SECOND * options.budgets
+    load = lab.Load(greedy, round(requests_per_second / 10), options.seconds + 10, pause_ms=98)
+    # The greedy tenant starts with the budget of a whole minute. Measure after it has used that up.
     time.sleep(9)
-    requests, took, beside50, beside99, _, bad = lab.Load(others, seconds=options.seconds, **OTHERS).result()
-    offered, long, _, _, refused, bad_greedy = load.result()
-    return (alone50, alone99, beside50, beside99, beside99 / alone99, requests / took,
-            offered / long, (offered - refused) / long, bad_alone + bad + bad_greedy)
+    requests, seconds, p50_with, p99_with, _, bad = lab.Load(others, seconds=options.seconds, **OTHERS_LOAD).result()
+    sent, greedy_seconds, _, _, rejected, bad_greedy = load.result()
+    return (p50_without, p99_without, p50_with, p99_with, p99_with / p99_without, requests / seconds,
+            sent / greedy_seconds, (sent - rejected) / greedy_seconds, bad_without + bad + bad_greedy)
 
 
 if __name__ == "__main__":

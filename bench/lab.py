@@ -1,7 +1,7 @@
-"""What the measurements share: a private PostgreSQL with bench data, the service, tokens, wrk.
+"""Shared by the measurements: a private PostgreSQL with bench data, the service, tokens, wrk.
 
-Everything lives below target/bench. The data is made once: 200 tenants, 20,000 projects, 200,000 invoices,
-a million audit log entries take some minutes.
+All files are below target/bench. The data is created once and takes some minutes: 200 tenants, 20,000
+projects, 200,000 invoices, a million audit log entries.
 """
 
 import contextlib
@@ -17,35 +17,36 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BINARY = ROOT / "target/release/palisade"
-HOME = ROOT / "target/bench"
+BENCH_DIR = ROOT / "target/bench"
 PORT = 8091
+# Projects per tenant, and invoices and audit log entries per project.
 PROJECTS, INVOICES, AUDIT_LOGS = 100, 10, 50
 
 
 @contextlib.contextmanager
 def database(tenants):
-    """Starts PostgreSQL and fills it; gives the settings that `palisade serve` needs."""
-    HOME.mkdir(parents=True, exist_ok=True)
-    log = (HOME / "dev.log").open("w")
-    command = [BINARY, "dev", "--data-dir", HOME / "dev", "--listen", "127.0.0.1:0"]
-    with ending(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)) as process:
+    """Starts PostgreSQL and creates the data. Yields the environment for `palisade serve`."""
+    BENCH_DIR.mkdir(parents=True, exist_ok=True)
+    log = (BENCH_DIR / "dev.log").open("w")
+    command = [BINARY, "dev", "--data-dir", BENCH_DIR / "dev", "--listen", "127.0.0.1:0"]
+    with terminating(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)) as process:
         settings = dev_settings(process)
-        fill(tenants)
+        create_data(tenants)
         yield {**os.environ, "PALISADE_LOG": "warn", **settings,
                "DATABASE_URL": settings["PALISADE_APP_DATABASE_URL"]}
 
 
 @contextlib.contextmanager
 def service(environment, *flags):
-    """Starts `palisade serve` with flags; gives its process id once it is ready."""
+    """Starts `palisade serve` with these flags. Yields its process ID when it is ready."""
     command = [BINARY, "serve", "--listen", f"127.0.0.1:{PORT}", *flags]
-    with ending(subprocess.Popen(command, env=environment)) as process:
+    with terminating(subprocess.Popen(command, env=environment)) as process:
         wait_for(lambda: get(f"http://127.0.0.1:{PORT}/health/ready"), process)
         yield process.pid
 
 
 @contextlib.contextmanager
-def ending(process):
+def terminating(process):
     try:
         yield process
     finally:
@@ -54,8 +55,8 @@ def ending(process):
 
 
 def dev_settings(process):
-    """What `palisade dev` wrote once it was ready."""
-    path = HOME / "dev/dev.env"
+    """Waits until `palisade dev` is ready. Returns the variables in its dev.env."""
+    path = BENCH_DIR / "dev/dev.env"
     path.unlink(missing_ok=True)
     wait_for(path.exists, process)
     lines = (line.removeprefix("export ").split("=", 1) for line in path.read_text().splitlines())
@@ -66,9 +67,9 @@ def wait_for(ready, process, seconds=120):
     deadline = time.monotonic() + seconds
     while not ready():
         if process.poll() is not None:
-            sys.exit(f"a process ended early; see {HOME}/dev.log")
+            sys.exit(f"a process exited before it was ready; see {BENCH_DIR}/dev.log")
         if time.monotonic() > deadline:
-            sys.exit("a process is not ready in time")
+            sys.exit(f"a process was not ready after {seconds} seconds")
         time.sleep(0.05)
 
 
@@ -80,28 +81,30 @@ def get(url):
         return None
 
 
-def fill(tenants):
-    command = [BINARY, "demo", "--data-dir", HOME / "dev", "--tenants", tenants, "--projects", PROJECTS,
+def create_data(tenants):
+    command = [BINARY, "demo", "--data-dir", BENCH_DIR / "dev", "--tenants", tenants, "--projects", PROJECTS,
                "--invoices", INVOICES, "--audit-logs", AUDIT_LOGS]
     subprocess.run([str(part) for part in command], check=True)
 
 
-def make_tokens(tenants):
-    """The slug and a token of each tenant that has the bench's amounts; dev's own three are smaller."""
+def create_tokens(tenants):
+    """Returns the slug and a token of each tenant that `create_data` created. The three tenants of `palisade dev` have
+    less data, so they are left out.
+    """
     companies = ["Acme", "Globex", "Initech", "Umbrella", "Hooli", "Stark", "Wayne", "Wonka", "Tyrell",
                  "Cyberdyne", "Soylent", "Aperture"]
-    found = []
+    tokens = []
     for number in range(3, tenants):
-        round_, name = number // len(companies), companies[number % len(companies)].lower()
-        slug = name if round_ == 0 else f"{name}-{round_ + 1}"
-        command = [BINARY, "token", "--data-dir", HOME / "dev", "--tenant", slug,
+        series, name = number // len(companies), companies[number % len(companies)].lower()
+        slug = name if series == 0 else f"{name}-{series + 1}"
+        command = [BINARY, "token", "--data-dir", BENCH_DIR / "dev", "--tenant", slug,
                    "--user", f"olivia@{slug}.example", "--expires", "1d"]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        found.append((slug, out.splitlines()[-1]))
-    return found
+        tokens.append((slug, out.splitlines()[-1]))
+    return tokens
 
 
-def ask(token, body):
+def execute(token, body):
     request = urllib.request.Request(
         f"http://127.0.0.1:{PORT}/graphql", body.encode(),
         {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
@@ -111,27 +114,29 @@ def ask(token, body):
 
 
 def prepare(document, tokens, name=None):
-    """Checks each tenant's answer, and writes what wrk sends to a file; gives that and the answers' length."""
+    """Checks the response for each tenant and writes the file that load.lua reads. Returns the file and the mean length
+    of the responses.
+    """
     text = (ROOT / f"bench/documents/{document}.graphql").read_text().strip()
     lengths, lines = [], []
     for slug, token in tokens:
         variables = {}
         if document == "q1":
-            first = ask(token, json.dumps({"query": "{ projects(first: 1) { nodes { id } } }"}))
+            first = execute(token, json.dumps({"query": "{ projects(first: 1) { nodes { id } } }"}))
             variables = {"id": json.loads(first)["data"]["projects"]["nodes"][0]["id"]}
         body = json.dumps({"query": text, "variables": variables})
-        answer = ask(token, body)
-        check(document, slug, json.loads(answer))
-        lengths.append(len(answer))
+        response = execute(token, body)
+        check(document, slug, json.loads(response))
+        lengths.append(len(response))
         lines += [token, body]
-    path = HOME / f"{name or document}.txt"
+    path = BENCH_DIR / f"{name or document}.txt"
     path.write_text("\n".join([str(int(min(lengths) * 0.9)), *lines]) + "\n")
     return path, statistics.mean(lengths)
 
 
-def check(document, slug, answer):
-    assert "errors" not in answer, answer
-    data = answer["data"]
+def check(document, slug, response):
+    assert "errors" not in response, response
+    data = response["data"]
     if document == "q1":
         assert data["project"]["name"]
     elif document in ("q2", "q3"):
@@ -144,7 +149,9 @@ def check(document, slug, answer):
 
 
 class Load:
-    """wrk, which sends what `prepare` wrote: as fast as it can, or with a mean pause between requests."""
+    """A running wrk that sends the requests in a file of `prepare`. Without a pause it sends as fast as it can;
+    `pause_ms` is the mean pause of a connection between two requests.
+    """
 
     def __init__(self, path, connections, seconds, pause_ms=0):
         command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s",
@@ -153,8 +160,10 @@ class Load:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def result(self):
-        """Requests, seconds, p50 and p99 in ms, refused (429), bad answers and socket errors."""
+        """Waits for wrk. Returns the number of requests, the seconds, p50 and p99 in ms, the number of rejections (429) and
+        the number of bad responses and socket errors.
+        """
         out, _ = self.process.communicate()
         result = next(line for line in out.splitlines() if line.startswith("RESULT"))
-        requests, micros, p50, p99, refused, bad = (float(part) for part in result.split()[1:])
-        return requests, micros / 1e6, p50, p99, refused, bad
+        requests, microseconds, p50, p99, rejected, bad = (float(part) for part in result.split()[1:])
+        return requests, microseconds / 1e6, p50, p99, rejected, bad

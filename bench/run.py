@@ -4,8 +4,8 @@
     cargo build --release
     bench/run.py [--seconds 4] [--rounds 3] [--tenants 200]
 
-Needs wrk. Starts a private PostgreSQL, fills it once, starts `palisade serve`, and checks every tenant's
-answers before it loads. Prints a table: requests a second, latencies, CPU time a request.
+Needs wrk. Starts a private PostgreSQL, creates the data once, starts `palisade serve`, and checks the responses
+for every tenant before the measurement. Prints a table: requests per second, latencies, CPU time per request.
 """
 
 import argparse
@@ -18,17 +18,17 @@ import lab
 
 def main():
     options = arguments()
-    # Nobody is refused here: what a tenant may have is fairness.py's business.
+    # Without a budget, no request is rejected. fairness.py measures the effect of the budget.
     with lab.database(options.tenants) as environment, lab.service(environment, "--tenant-budget", "0") as pid:
-        tokens = lab.make_tokens(options.tenants)
+        tokens = lab.create_tokens(options.tenants)
         workloads = {name: lab.prepare(name, tokens) for name in ("q0", "q1", "q2", "q3")}
-        measure(options, workloads, pid, postmaster())
+        measure(options, workloads, pid, postmaster_pid())
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=4, help="length of a slice")
-    parser.add_argument("--rounds", type=int, default=3, help="slices of each cell; the median is shown")
+    parser.add_argument("--seconds", type=int, default=4, help="duration of one measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements per cell; the median is printed")
     parser.add_argument("--tenants", type=int, default=200)
     return parser.parse_args()
 
@@ -39,34 +39,36 @@ def measure(options, workloads, service, postgres):
     for name, (path, length) in workloads.items():
         for connections in (1, 8, 32):
             lab.Load(path, connections, 1).result()
-            runs = [cell(path, connections, options.seconds, service, postgres) for _ in range(options.rounds)]
-            rate, p50, p99, server, database, bad = (statistics.median(column) for column in zip(*runs))
+            rounds = [measure_cell(path, connections, options.seconds, service, postgres) for _ in range(options.rounds)]
+            rate, p50, p99, server, database, bad = (statistics.median(column) for column in zip(*rounds))
             print(f"| {name.upper()} | {connections} | {rate:,.0f} | {p50:.2f} | {p99:.2f} "
                   f"| {server:,.0f} | {database:,.0f} | {bad:.0f} |", flush=True)
-        print(f"<!-- {name}: {length:,.0f} bytes an answer -->")
-    print(f"<!-- peak resident memory of the service: {peak_memory(service):.0f} MiB -->")
+        print(f"<!-- {name}: {length:,.0f} bytes per response -->")
+    print(f"<!-- peak resident memory of the service: {peak_memory_mib(service):.0f} MiB -->")
 
 
-def cell(path, connections, seconds, service, postgres):
-    before = cpu([service]), cpu(family(postgres))
-    requests, took, p50, p99, refused, bad = lab.Load(path, connections, seconds).result()
-    after = cpu([service]), cpu(family(postgres))
+def measure_cell(path, connections, seconds, service, postgres):
+    before = cpu_seconds([service]), cpu_seconds(with_children(postgres))
+    requests, elapsed, p50, p99, rejected, bad = lab.Load(path, connections, seconds).result()
+    after = cpu_seconds([service]), cpu_seconds(with_children(postgres))
     server, database = ((b - a) / requests * 1e6 for a, b in zip(before, after))
-    return requests / took, p50, p99, server, database, refused + bad
+    return requests / elapsed, p50, p99, server, database, rejected + bad
 
 
-def postmaster():
-    pid_files = sorted((lab.HOME / "dev").glob("pg*/postmaster.pid"))
+def postmaster_pid():
+    pid_files = sorted((lab.BENCH_DIR / "dev").glob("pg*/postmaster.pid"))
     return int(pid_files[-1].read_text().split()[0])
 
 
-def family(parent):
-    """A process and its children that live now; the pool keeps its backends through a slice."""
+def with_children(parent):
+    """Returns a process and its current children. The pool keeps its connections, so the backends of PostgreSQL stay
+    the same during a measurement.
+    """
     children = pathlib.Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return [parent, *map(int, children)]
 
 
-def cpu(pids):
+def cpu_seconds(pids):
     total = 0
     for pid in pids:
         try:
@@ -77,7 +79,7 @@ def cpu(pids):
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def peak_memory(pid):
+def peak_memory_mib(pid):
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024

@@ -6,8 +6,8 @@ import react from "@vitejs/plugin-react";
 import { defineConfig, type Plugin } from "vite";
 
 /**
- * Writes every file of the build compressed beside itself: what the service embeds. Here and not in
- * `build.rs`, because Node has the compressor and an unoptimised build script takes a minute for it.
+ * Writes a gzip copy of every built file. The service embeds the copies. `build.rs` does not compress, because an
+ * unoptimized build script would take a minute for it.
  */
 function gzip(): Plugin {
   let out = "";
@@ -33,17 +33,17 @@ export default defineConfig({
   plugins: [react(), gzip()],
   build: {
     target: "es2023",
-    // The first with `light-dark()`, which is otherwise rewritten into what does not follow a switch.
+    // The first versions with `light-dark()`. For older ones, Vite replaces it with CSS that ignores the theme setting.
     cssTarget: ["chrome123", "firefox120", "safari17.5"],
-    // A file is a file: `img-src` and `font-src` need no `data:` for what is ours.
+    // Do not inline images and fonts, so that `img-src` and `font-src` need not allow `data:` for them.
     assetsInlineLimit: 0,
-    // Monaco is one large library, which is loaded after the page is there.
+    // Monaco is one large chunk. It loads after the page is shown.
     chunkSizeWarningLimit: 8_000,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
     rolldownOptions: {
       onLog(level, log, pass) {
-        // Notes of React's compiler to itself, in libraries that it has compiled already.
+        // Libraries contain directives such as "use client", which have no effect in this build.
         if (log.code !== "MODULE_LEVEL_DIRECTIVE") pass(level, log);
       },
     },

@@ -4,8 +4,7 @@
 //! A GraphQL operation is one tenant transaction: opened lazily in one round trip, seen through row
 //! level security, batched by dataloaders, and ended exactly once. `docs/architecture.md` tells how.
 
-// `MergedObject` nests the futures of the roots one level deeper for each entity, and the compiler's default
-// limit of 128 is just reached.
+// The compiler checks the futures of the root types through all entities, one level for each.
 #![recursion_limit = "256"]
 
 pub mod api;

@@ -6,10 +6,10 @@ const config: CodegenConfig = {
   generates: {
     "src/gql/": {
       preset: "client",
-      // `useFragment` is no hook; under its own name the rules of hooks leave it alone.
+      // The default name `useFragment` looks like a React hook, but the function is not a hook.
       presetConfig: { fragmentMasking: { unmaskFunctionName: "unmask" } },
       config: {
-        // Each scalar is what it is in JSON; a new one in the schema fails here until it has a line.
+        // Each scalar has the type of its JSON value. A new scalar in the schema fails here until it is listed.
         strictScalars: true,
         scalars: {
           CurrencyCode: "string",

@@ -3,11 +3,11 @@ import { GraphiQL, HISTORY_PLUGIN } from "graphiql";
 
 import { Bar } from "./Bar";
 import { EDITOR_THEME } from "./editor-theme";
-import { EXAMPLES } from "./Examples";
+import { EXAMPLES_PANEL } from "./ExamplesPanel";
 import { fetcher } from "./fetcher";
-import { LastRun, SQL } from "./Sql";
+import { LastRun, SQL_PANEL } from "./SqlPanel";
 
-const WELCOME = `# Who you are. Run it with the button or Ctrl+Enter; more is in the panel "Examples".
+const WELCOME_QUERY = `# Shows who you are. Run it with the button or Ctrl+Enter. The panel "Examples" has more operations.
 query WhoAmI {
   viewer {
     role
@@ -23,9 +23,7 @@ query WhoAmI {
 }
 `;
 
-const HEADERS = "{}";
-
-/** Those of the builder are too faint on white. */
+/** The builder's own colors have too little contrast on white. */
 const BUILDER_COLORS = {
   keyword: "var(--accent)",
   def: "var(--ink)",
@@ -40,18 +38,18 @@ const BUILDER_COLORS = {
   atom: "var(--good)",
 };
 
-// Made once: GraphiQL compares plugins by identity.
-const plugins = [EXAMPLES, SQL, explorerPlugin({ showAttribution: false, colors: BUILDER_COLORS }), HISTORY_PLUGIN];
+// A constant, because GraphiQL compares plugins by identity.
+const PLUGINS = [EXAMPLES_PANEL, SQL_PANEL, explorerPlugin({ showAttribution: false, colors: BUILDER_COLORS }), HISTORY_PLUGIN];
 
 export function App() {
   return (
     <GraphiQL
       fetcher={fetcher}
       editorTheme={EDITOR_THEME}
-      plugins={plugins}
-      visiblePlugin={EXAMPLES}
-      defaultQuery={WELCOME}
-      defaultHeaders={HEADERS}
+      plugins={PLUGINS}
+      visiblePlugin={EXAMPLES_PANEL}
+      defaultQuery={WELCOME_QUERY}
+      defaultHeaders="{}"
       defaultEditorToolsVisibility="variables"
       shouldPersistHeaders
       showPersistHeadersSettings={false}

@@ -1,41 +1,41 @@
-/** The bar above GraphiQL: as whom one asks, the dry run, light and dark. */
+/** The bar above GraphiQL: the user, the dry run and the color theme. */
 
 import { useGraphiQL, useGraphiQLActions } from "@graphiql/react";
 import { useEffect, useRef, useState, type FormEvent } from "react";
 import { createPortal } from "react-dom";
 
 import { useEditorTheme } from "./editor-theme";
-import { offersPeople } from "./server";
-import { ableFirst, leave, paste, pick, session } from "./session";
+import { offersUsers } from "./server";
+import { defaultUser, session, signInAs, signInWithToken, signOut } from "./session";
 import { useStore } from "./store";
 import { setDryRun, settings } from "./trace";
 
-const ANY = "any";
+const ANY_ROLE = "any";
 
-function Picker() {
-  const { tenants, held } = useStore(session);
-  const [role, setRole] = useState(ANY);
-  const choice = held?.choice;
+function UserPicker() {
+  const { tenants, credentials } = useStore(session);
+  const [role, setRole] = useState(ANY_ROLE);
+  const choice = credentials?.choice;
   const tenant = tenants.find(({ slug }) => slug === choice?.tenant);
-  const roles = [...new Set(tenant?.people.map((person) => person.role))];
-  const wanted = roles.includes(role) ? role : ANY;
-  const people = tenant?.people.filter((person) => wanted === ANY || person.role === wanted) ?? [];
-  const present = tenant?.people.find(({ email }) => email === choice?.user);
+  const roles = [...new Set(tenant?.people.map((user) => user.role))];
+  const roleFilter = roles.includes(role) ? role : ANY_ROLE;
+  const users = tenant?.people.filter((user) => roleFilter === ANY_ROLE || user.role === roleFilter) ?? [];
+  const currentUser = tenant?.people.find(({ email }) => email === choice?.user);
 
-  function enter(slug: string, role: string | undefined) {
+  function signInWithRole(slug: string, role: string | undefined) {
     const tenant = tenants.find((tenant) => tenant.slug === slug);
-    const person = tenant && ableFirst(tenant, role);
-    if (tenant && person) void pick({ tenant: tenant.slug, user: person.email });
+    const user = tenant && defaultUser(tenant, role);
+    if (tenant && user) void signInAs({ tenant: tenant.slug, user: user.email });
   }
 
   return (
     <>
       <label>
         <span>Tenant</span>
-        <select value={choice?.tenant ?? ""} onChange={(event) => enter(event.target.value, present?.role)}>
+        <select value={choice?.tenant ?? ""} onChange={(event) => signInWithRole(event.target.value, currentUser?.role)}>
           {!choice && <option value="">Choose …</option>}
           {tenants.map((tenant) => (
-            <option key={tenant.slug} value={tenant.slug} disabled={!ableFirst(tenant)}>
+            <option key={tenant.slug} value={tenant.slug} disabled={!defaultUser(tenant)}>
               {tenant.name}
             </option>
           ))}
@@ -44,14 +44,14 @@ function Picker() {
       <label>
         <span>Role</span>
         <select
-          value={wanted}
+          value={roleFilter}
           disabled={!tenant}
           onChange={(event) => {
             setRole(event.target.value);
-            if (tenant && event.target.value !== ANY) enter(tenant.slug, event.target.value);
+            if (tenant && event.target.value !== ANY_ROLE) signInWithRole(tenant.slug, event.target.value);
           }}
         >
-          <option value={ANY}>any</option>
+          <option value={ANY_ROLE}>any</option>
           {roles.map((role) => (
             <option key={role} value={role}>
               {role}
@@ -64,12 +64,12 @@ function Picker() {
         <select
           value={choice?.user ?? ""}
           disabled={!tenant}
-          onChange={(event) => tenant && void pick({ tenant: tenant.slug, user: event.target.value })}
+          onChange={(event) => tenant && void signInAs({ tenant: tenant.slug, user: event.target.value })}
         >
           {!choice && <option value="">Choose …</option>}
-          {people.map((person) => (
-            <option key={person.email} value={person.email} disabled={person.status !== "ACTIVE"}>
-              {`${person.email}, ${person.role}${person.status === "ACTIVE" ? "" : `, ${person.status}`}`}
+          {users.map((user) => (
+            <option key={user.email} value={user.email} disabled={user.status !== "ACTIVE"}>
+              {`${user.email}, ${user.role}${user.status === "ACTIVE" ? "" : `, ${user.status}`}`}
             </option>
           ))}
         </select>
@@ -78,26 +78,26 @@ function Picker() {
   );
 }
 
-function Paste() {
-  const { held, tenants } = useStore(session);
-  const [open, setOpen] = useState(!offersPeople && !held);
-  const [token, setToken] = useState("");
-  const pasted = held && !held.choice;
+function TokenForm() {
+  const { credentials, tenants } = useStore(session);
+  const [open, setOpen] = useState(!offersUsers && !credentials);
+  const [input, setInput] = useState("");
+  const isPasted = credentials && !credentials.choice;
 
   function submit(event: FormEvent) {
     event.preventDefault();
-    const plain = token.trim().replace(/^bearer\s+/i, "");
-    if (!plain) return;
-    setToken("");
+    const token = input.trim().replace(/^bearer\s+/i, "");
+    if (!token) return;
+    setInput("");
     setOpen(false);
-    void paste(plain);
+    void signInWithToken(token);
   }
 
-  function back() {
+  function dropToken() {
     const tenant = tenants[0];
-    const person = tenant && ableFirst(tenant);
-    if (tenant && person) void pick({ tenant: tenant.slug, user: person.email });
-    else leave();
+    const user = tenant && defaultUser(tenant);
+    if (tenant && user) void signInAs({ tenant: tenant.slug, user: user.email });
+    else signOut();
   }
 
   if (!open) {
@@ -106,29 +106,29 @@ function Paste() {
         <button type="button" onClick={() => setOpen(true)}>
           Paste a token
         </button>
-        {pasted && (
-          <button type="button" onClick={back}>
-            {tenants.length ? "Pick instead" : "Forget it"}
+        {isPasted && (
+          <button type="button" onClick={dropToken}>
+            {tenants.length ? "Choose a user instead" : "Sign out"}
           </button>
         )}
       </>
     );
   }
   return (
-    <form onSubmit={submit} className="paste">
+    <form onSubmit={submit} className="token-form">
       <label>
         <span>Token</span>
         <input
           type="password"
           autoComplete="off"
           spellCheck={false}
-          value={token}
-          onChange={(event) => setToken(event.target.value)}
+          value={input}
+          onChange={(event) => setInput(event.target.value)}
           placeholder="Paste a bearer token"
         />
       </label>
-      <button type="submit">Use it</button>
-      {held && (
+      <button type="submit">Use token</button>
+      {credentials && (
         <button type="button" onClick={() => setOpen(false)}>
           Cancel
         </button>
@@ -137,13 +137,14 @@ function Paste() {
   );
 }
 
-function Who() {
-  const { viewer, trouble, held } = useStore(session);
-  // Where the picker shows it already, it is only said.
-  const look = trouble ? "who bad" : viewer && held?.choice && offersPeople ? "who hidden" : "who";
+/** Names the current user, or says why there is none. */
+function ViewerStatus() {
+  const { viewer, error, credentials } = useStore(session);
+  // If the picker shows the user, this is only for screen readers.
+  const isInPicker = viewer && credentials?.choice && offersUsers;
   return (
-    <p role="status" className={look}>
-      {trouble ?? (viewer ? `${viewer.tenant}: ${viewer.user}, ${viewer.role}` : held ? "Asking who this is …" : "Nobody yet")}
+    <p role="status" className={error ? "viewer bad" : isInPicker ? "viewer hidden" : "viewer"}>
+      {error ?? (viewer ? `${viewer.tenant}: ${viewer.user}, ${viewer.role}` : credentials ? "Checking the token …" : "Not signed in")}
     </p>
   );
 }
@@ -166,34 +167,34 @@ function Theme() {
   );
 }
 
-/** An answer of one tenant must not stand beside the name of another. */
-function useClearedAnswers() {
-  const { era } = useStore(session);
+/** Clears the responses when the user changes, so that the page never shows rows of another tenant. */
+function useClearedResponses() {
+  const { generation } = useStore(session);
   const responseEditor = useGraphiQL((state) => state.responseEditor);
   const tabs = useGraphiQL((state) => state.tabs);
   const { updateActiveTabValues } = useGraphiQLActions();
-  const seen = useRef(era);
+  const clearedGeneration = useRef(generation);
   useEffect(() => {
-    if (seen.current === era) return;
-    seen.current = era;
-    // The tabs in the background have no action of their own; their answers are read when they come up.
+    if (clearedGeneration.current === generation) return;
+    clearedGeneration.current = generation;
+    // GraphiQL has no action for inactive tabs. It reads their responses when they become active.
     for (const tab of tabs) tab.response = null;
     responseEditor?.setValue("");
     updateActiveTabValues({ response: null });
-  }, [era, tabs, responseEditor, updateActiveTabValues]);
+  }, [generation, tabs, responseEditor, updateActiveTabValues]);
 }
 
 export function Bar() {
   const { dryRun } = useStore(settings);
-  useClearedAnswers();
+  useClearedResponses();
   useEditorTheme();
   return createPortal(
     <>
-      <span className="mark">Palisade</span>
-      {offersPeople && <Picker />}
-      <Paste />
-      <Who />
-      <label className="check" title="Mutations are undone at their end: the header Prefer: tx=rollback">
+      <span className="product">Palisade</span>
+      {offersUsers && <UserPicker />}
+      <TokenForm />
+      <ViewerStatus />
+      <label className="check" title="Rolls mutations back at their end (sends the header Prefer: tx=rollback)">
         <input type="checkbox" checked={dryRun} onChange={(event) => setDryRun(event.target.checked)} />
         <span>Dry run</span>
       </label>

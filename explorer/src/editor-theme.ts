@@ -1,16 +1,16 @@
-/** GraphiQL's editor in colours that can be read: its own comments and line numbers are too faint. */
+/** Editor colors with enough contrast: GraphiQL's own comments and line numbers are too faint. */
 
 import { useGraphiQL, useMonaco } from "@graphiql/react";
 import { useEffect } from "react";
 
 export const EDITOR_THEME = { dark: "palisade-dark", light: "palisade-light" };
 
-const CLEAR = "#ffffff00";
+const TRANSPARENT = "#ffffff00";
 
 function colors(page: string, ink: string, accent: string, soft: string, faint: string) {
   return {
-    "editor.background": CLEAR,
-    "scrollbar.shadow": CLEAR,
+    "editor.background": TRANSPARENT,
+    "scrollbar.shadow": TRANSPARENT,
     "editorLineNumber.foreground": faint,
     "editorLineNumber.dimmedForeground": faint,
     "editorHoverWidget.background": page,
@@ -32,7 +32,7 @@ function colors(page: string, ink: string, accent: string, soft: string, faint: 
   };
 }
 
-/** Defines the themes once the editor is there, which is after GraphiQL first names them. */
+/** Defines the themes as soon as Monaco is loaded. GraphiQL selects them earlier, so they are selected again. */
 export function useEditorTheme() {
   const monaco = useMonaco((state) => state.monaco);
   const monacoTheme = useGraphiQL((state) => state.monacoTheme);

@@ -1,6 +1,6 @@
 /**
- * Operations to start from, made from the schema. Nothing here names what is in this API but the
- * constants at the top and the wording of samples, which only choose between what the schema offers.
+ * Generates example operations from the schema. Only the constants at the top and the sample values name parts of this
+ * API, and they only choose among what the schema offers.
  */
 
 import {
@@ -25,120 +25,132 @@ import {
   type GraphQLSchema,
 } from "graphql";
 
-/** A row of each type, by the name of the type: what the variables are filled with. */
-export type Rows = Record<string, Record<string, unknown>>;
+type Row = Record<string, unknown>;
+
+/** One existing row for each type, by the name of the type. The variables take their values from it. */
+export type SampleRows = Record<string, Row>;
+
+/** The types of which the variables need a row, each with the status that the row must have, if any. */
+type RequiredRows = Record<string, string | undefined>;
 
 export interface Example {
   title: string;
   kind: "query" | "mutation";
   document: string;
-  /** The types of which the variables need a row, and in which state. */
-  needs: Record<string, string | undefined>;
-  variables(rows: Rows): Record<string, unknown>;
+  requiredRows: RequiredRows;
+  variables(rows: SampleRows): Record<string, unknown>;
 }
 
-export interface Group {
+export interface ExampleGroup {
   name: string;
   examples: Example[];
 }
 
-/** Fields that tell a person which row it is, the best first. */
-const TELLING = ["name", "title", "number", "displayName", "email", "description", "body", "action", "status", "occurredAt"];
+/** Fields by which a reader recognizes a row, the best first. */
+const LABEL_FIELDS = ["name", "title", "number", "displayName", "email", "description", "body", "action", "status", "occurredAt"];
 
-/** The type that shows best what one operation can read. */
-const HEADLINE = "Project";
+/** The type whose relations are the first example. */
+const HEADLINE_TYPE = "Project";
 
 /** The status that a row must have for a mutation to succeed. */
-const STATUS: [RegExp, string][] = [
+const REQUIRED_STATUS: [RegExp, string][] = [
   [/^(issueInvoice|updateInvoice|addInvoiceLineItem)$/, "DRAFT"],
   [/^(payInvoice|voidInvoice|markInvoiceUncollectible)$/, "OPEN"],
   [/^unarchive/, "ARCHIVED"],
 ];
 
-type AnyField = GraphQLField<unknown, unknown>;
+const RELATIONS_TITLE = "with all their relations";
 
-const fieldsOf = (type: GraphQLObjectType): AnyField[] => Object.values(type.getFields()).filter(({ deprecationReason }) => !deprecationReason);
-const needsArguments = (field: AnyField) => field.args.some(isRequiredArgument);
-const isRow = (type: GraphQLNamedType): type is GraphQLObjectType =>
+type OutputField = GraphQLField<unknown, unknown>;
+
+const fieldsOf = (type: GraphQLObjectType): OutputField[] => Object.values(type.getFields()).filter(({ deprecationReason }) => !deprecationReason);
+const requiresArguments = (field: OutputField) => field.args.some(isRequiredArgument);
+const isRowType = (type: GraphQLNamedType): type is GraphQLObjectType =>
   isObjectType(type) && type.getInterfaces().some(({ name }) => name === "Node");
-const capital = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
-/** `InvoiceLineItem`: "invoice line item". */
-const words = (name: string) => name.replaceAll(/(?<=[a-z])(?=[A-Z])/g, " ").toLowerCase();
+const capitalize = (name: string) => name.charAt(0).toUpperCase() + name.slice(1);
+/** Turns `InvoiceLineItem` into `invoice line item`. */
+const toWords = (name: string) => name.replaceAll(/(?<=[a-z])(?=[A-Z])/g, " ").toLowerCase();
 
-/** The type of a connection's rows. */
-function rowsOf(type: GraphQLNamedType): GraphQLObjectType | undefined {
+/** Returns the type of a connection's nodes, or undefined if the type is not a connection. */
+function nodeType(type: GraphQLNamedType): GraphQLObjectType | undefined {
   const nodes = isObjectType(type) ? type.getFields().nodes : undefined;
-  const row = nodes && getNamedType(nodes.type);
-  return row && isObjectType(row) ? row : undefined;
+  const node = nodes && getNamedType(nodes.type);
+  return node && isObjectType(node) ? node : undefined;
 }
 
-/** Plain columns, and objects of plain columns such as an amount of money. */
-function columns(type: GraphQLObjectType): string[] {
-  const rank = (name: string) => ["id", ...TELLING, name].indexOf(name);
+/** Selects the scalar fields, and objects that have only scalar fields, such as an amount of money. */
+function scalarSelections(type: GraphQLObjectType): string[] {
+  const rank = (name: string) => ["id", ...LABEL_FIELDS, name].indexOf(name);
   const fields = fieldsOf(type).sort((a, b) => rank(a.name) - rank(b.name));
   return fields.flatMap((field) => {
-    const of = getNamedType(field.type);
-    if (needsArguments(field)) return [];
-    if (isLeafType(of)) return [field.name];
-    const isValue = isObjectType(of) && !isRow(of) && fieldsOf(of).every(({ type }) => isLeafType(getNamedType(type)));
-    return isValue ? [`${field.name} { ${fieldsOf(of).map(({ name }) => name).join(" ")} }`] : [];
+    const fieldType = getNamedType(field.type);
+    if (requiresArguments(field)) return [];
+    if (isLeafType(fieldType)) return [field.name];
+    const isValue =
+      isObjectType(fieldType) && !isRowType(fieldType) && fieldsOf(fieldType).every(({ type }) => isLeafType(getNamedType(type)));
+    return isValue ? [`${field.name} { ${fieldsOf(fieldType).map(({ name }) => name).join(" ")} }`] : [];
   });
 }
 
-/** Enough to recognise a row. */
-function label(type: GraphQLNamedType): string {
+/** Selects the fields by which a reader recognizes a row. */
+function labelSelection(type: GraphQLNamedType): string {
   if (isAbstractType(type)) {
-    const members = isInterfaceType(type) ? "id" : "... on Node { id }";
-    return `__typename ${members}`;
+    const id = isInterfaceType(type) ? "id" : "... on Node { id }";
+    return `__typename ${id}`;
   }
   if (!isObjectType(type)) return "";
-  const own = columns(type);
-  const telling = TELLING.filter((name) => own.includes(name)).slice(0, 3);
-  const all = [...(own.includes("id") ? ["id"] : []), ...telling];
-  return (all.length ? all : own.slice(0, 4)).join(" ");
+  const scalars = scalarSelections(type);
+  const labels = LABEL_FIELDS.filter((name) => scalars.includes(name)).slice(0, 3);
+  const selections = [...(scalars.includes("id") ? ["id"] : []), ...labels];
+  return (selections.length ? selections : scalars.slice(0, 4)).join(" ");
 }
 
-/** The columns of a row with what it leads to, one step far; of lists a few, with their own owners. */
-function relations(type: GraphQLObjectType, from?: GraphQLObjectType): string {
-  const parts = [from ? label(type) : columns(type).join(" ")];
+/**
+ * Selects a row and its relations: the labels of single rows, and three rows of each list with the labels of their
+ * single rows.
+ */
+function relationsSelection(type: GraphQLObjectType, parent?: GraphQLObjectType): string {
+  const selections = [parent ? labelSelection(type) : scalarSelections(type).join(" ")];
   for (const field of fieldsOf(type)) {
-    const of = getNamedType(field.type);
-    if (needsArguments(field) || isLeafType(of) || of === from) continue;
-    const rows = rowsOf(of);
-    if (rows) {
-      if (!from) parts.push(`${field.name}(first: 3) { nodes { ${relations(rows, type)} } }`);
-    } else if (isRow(of) || isAbstractType(of)) {
-      parts.push(`${field.name} { ${label(of)} }`);
+    const fieldType = getNamedType(field.type);
+    if (requiresArguments(field) || isLeafType(fieldType) || fieldType === parent) continue;
+    const listed = nodeType(fieldType);
+    if (listed) {
+      if (!parent) selections.push(`${field.name}(first: 3) { nodes { ${relationsSelection(listed, type)} } }`);
+    } else if (isRowType(fieldType) || isAbstractType(fieldType)) {
+      selections.push(`${field.name} { ${labelSelection(fieldType)} }`);
     }
   }
-  return parts.join(" ");
+  return selections.join(" ");
 }
 
-/** What a payload tells: the objects with their columns, the errors, the results of a batch. */
-function payload(type: GraphQLNamedType): string {
+/** Selects everything in a mutation's payload: the rows, the user errors, the results of a bulk mutation. */
+function payloadSelection(type: GraphQLNamedType): string {
   if (!isObjectType(type)) return "";
-  const parts = fieldsOf(type).map((field) => {
-    const of = getNamedType(field.type);
-    if (isLeafType(of)) return field.name;
-    if (!isObjectType(of)) return `${field.name} { ${label(of)} }`;
-    return `${field.name} { ${isRow(of) ? columns(of).join(" ") : payload(of)} }`;
+  const selections = fieldsOf(type).map((field) => {
+    const fieldType = getNamedType(field.type);
+    if (isLeafType(fieldType)) return field.name;
+    if (!isObjectType(fieldType)) return `${field.name} { ${labelSelection(fieldType)} }`;
+    return `${field.name} { ${isRowType(fieldType) ? scalarSelections(fieldType).join(" ") : payloadSelection(fieldType)} }`;
   });
-  return parts.join(" ");
+  return selections.join(" ");
 }
 
-function pretty(comment: string, text: string): string {
-  return `# ${comment}\n${print(parse(text))}\n`;
+function formatDocument(comment: string, operation: string): string {
+  return `# ${comment}\n${print(parse(operation))}\n`;
 }
 
-/** A value of a type, for a field of a name. `subject` is the type that the input is about. */
-function sample(schema: GraphQLSchema, name: string, type: GraphQLInputType, rows: Rows, subject: string): unknown {
-  const plain = getNullableType(type);
-  if (isListType(plain)) return [sample(schema, name.replace(/s$/, ""), plain.ofType as GraphQLInputType, rows, subject)];
-  if (isInputObjectType(plain)) return skeleton(schema, plain.getFields(), rows, subject, false);
-  if (isEnumType(plain)) return plain.getValues()[0]?.name;
-  switch (getNamedType(plain).name) {
+/** Returns a value for an input field. `subject` is the name of the row type that the input is about. */
+function sampleValue(schema: GraphQLSchema, fieldName: string, type: GraphQLInputType, rows: SampleRows, subject: string): unknown {
+  const nullable = getNullableType(type);
+  if (isListType(nullable)) {
+    return [sampleValue(schema, fieldName.replace(/s$/, ""), nullable.ofType as GraphQLInputType, rows, subject)];
+  }
+  if (isInputObjectType(nullable)) return sampleInput(schema, nullable.getFields(), rows, subject, false);
+  if (isEnumType(nullable)) return nullable.getValues()[0]?.name;
+  switch (getNamedType(nullable).name) {
     case "ID":
-      return idOf(referred(schema, name, subject), rows);
+      return sampleId(referencedType(schema, fieldName, subject), rows);
     case "Int":
       return 1;
     case "Float":
@@ -156,14 +168,14 @@ function sample(schema: GraphQLSchema, name: string, type: GraphQLInputType, row
     case "JSON":
       return {};
     default:
-      return wording(name, subject);
+      return sampleString(fieldName, subject);
   }
 }
 
-function wording(name: string, subject: string): string {
-  // Where a text must be the only one of its kind, it should also work the second time.
+function sampleString(fieldName: string, subject: string): string {
+  // Some fields must be unique, and the example must also work when it is opened again.
   const unique = Date.now().toString(36).toUpperCase().padStart(8, "0").slice(-8);
-  switch (name) {
+  switch (fieldName) {
     case "email":
       return `${unique.toLowerCase()}@explorer.example`;
     case "slug":
@@ -171,74 +183,79 @@ function wording(name: string, subject: string): string {
     case "asin":
       return `EX${unique}`;
     case "body":
-      return "Said in the explorer";
+      return "Written in the explorer";
     default:
-      return `A ${words(subject)} from the explorer`;
+      return `A ${toWords(subject)} from the explorer`;
   }
 }
 
-function idOf(type: string | undefined, rows: Rows): unknown {
-  return (type && rows[type]?.id) ?? `no ${type ? words(type) : "object"} is visible to this user`;
+function sampleId(type: string | undefined, rows: SampleRows): unknown {
+  return (type && rows[type]?.id) ?? `no ${type ? toWords(type) : "object"} is visible to this user`;
 }
 
-/** The type whose id a field holds: by its name, or by the relation of that name. */
-function referred(schema: GraphQLSchema, name: string, subject: string): string | undefined {
-  const base = name.replace(/Ids?$/, "");
-  if (name === "id" || base === "id") return subject;
-  const named = schema.getType(capital(base));
-  if (named && isRow(named)) return named.name;
-  const about = schema.getType(subject);
-  const relation = about && isObjectType(about) ? about.getFields()[base] : undefined;
-  const of = relation && getNamedType(relation.type);
-  if (!of) return undefined;
-  return isAbstractType(of) ? schema.getPossibleTypes(of)[0]?.name : of.name;
+/** Returns the type of the row to which an ID field refers: the type or the relation that has the field's name. */
+function referencedType(schema: GraphQLSchema, fieldName: string, subject: string): string | undefined {
+  const baseName = fieldName.replace(/Ids?$/, "");
+  if (fieldName === "id" || baseName === "id") return subject;
+  const sameName = schema.getType(capitalize(baseName));
+  if (sameName && isRowType(sameName)) return sameName.name;
+  const subjectType = schema.getType(subject);
+  const relation = subjectType && isObjectType(subjectType) ? subjectType.getFields()[baseName] : undefined;
+  const relatedType = relation && getNamedType(relation.type);
+  if (!relatedType) return undefined;
+  return isAbstractType(relatedType) ? schema.getPossibleTypes(relatedType)[0]?.name : relatedType.name;
 }
 
 /**
- * The fields of an input that must be there. Of an input that changes a row also what it could change,
- * as it is now, so that one edits instead of looking up names.
+ * Returns a value for an input object: its required fields. An input that changes a row also gets the row's current
+ * values, so that the reader edits them instead of looking up field names.
  */
-function skeleton(
+function sampleInput(
   schema: GraphQLSchema,
   fields: Record<string, GraphQLInputField>,
-  rows: Rows,
+  rows: SampleRows,
   subject: string,
-  changes: boolean,
+  changesRow: boolean,
 ): Record<string, unknown> {
   const row = rows[subject];
   const entries = Object.values(fields).flatMap((field) => {
-    if (changes && field.name === "ifVersion" && row?.version !== undefined) return [[field.name, row.version]];
-    const current = changes && field.name !== "id" ? row?.[field.name] : undefined;
+    if (changesRow && field.name === "ifVersion" && row?.version !== undefined) return [[field.name, row.version]];
+    const current = changesRow && field.name !== "id" ? row?.[field.name] : undefined;
     if (current !== undefined && current !== null) return [[field.name, current]];
-    // Also its parts, such as the lines of an invoice: without them it is a poor example.
-    const parts = !changes && isListType(getNullableType(field.type)) && isInputObjectType(getNamedType(field.type));
-    return isRequiredInputField(field) || parts ? [[field.name, sample(schema, field.name, field.type, rows, subject)]] : [];
+    // An optional list of objects, such as the lines of an invoice, makes a more useful example.
+    const isObjectList = !changesRow && isListType(getNullableType(field.type)) && isInputObjectType(getNamedType(field.type));
+    return isRequiredInputField(field) || isObjectList ? [[field.name, sampleValue(schema, field.name, field.type, rows, subject)]] : [];
   });
   return Object.fromEntries(entries) as Record<string, unknown>;
 }
 
-/** Every type that the samples of an input refer to. */
-function needed(schema: GraphQLSchema, fields: Record<string, GraphQLInputField>, subject: string, seen = new Set<string>()): string[] {
+/** Returns every type to which the ID fields of an input refer. */
+function referencedTypes(
+  schema: GraphQLSchema,
+  fields: Record<string, GraphQLInputField>,
+  subject: string,
+  visited = new Set<string>(),
+): string[] {
   return Object.values(fields).flatMap((field) => {
-    const of = getNamedType(field.type);
-    if (of.name === "ID") return [referred(schema, field.name, subject) ?? []].flat();
-    if (!isInputObjectType(of) || seen.has(of.name)) return [];
-    return needed(schema, of.getFields(), subject, seen.add(of.name));
+    const fieldType = getNamedType(field.type);
+    if (fieldType.name === "ID") return [referencedType(schema, field.name, subject) ?? []].flat();
+    if (!isInputObjectType(fieldType) || visited.has(fieldType.name)) return [];
+    return referencedTypes(schema, fieldType.getFields(), subject, visited.add(fieldType.name));
   });
 }
 
-/** A filter that finds at least the row that it was made from. */
-function filterBy(filter: GraphQLNamedType, row: Record<string, unknown> | undefined): Record<string, unknown> {
+/** Returns a filter that matches at least the given row. */
+function sampleFilter(filter: GraphQLNamedType, row: Row | undefined): Record<string, unknown> {
   if (!isInputObjectType(filter)) return {};
   const fields = Object.values(filter.getFields());
   const operators = (field: GraphQLInputField) => {
-    const of = getNamedType(field.type);
-    return isInputObjectType(of) && of !== filter ? of.getFields() : undefined;
+    const fieldType = getNamedType(field.type);
+    return isInputObjectType(fieldType) && fieldType !== filter ? fieldType.getFields() : undefined;
   };
   for (const field of fields) {
-    const list = operators(field)?.in;
+    const inOperator = operators(field)?.in;
     const value = row?.[field.name];
-    if (list && value && isEnumType(getNamedType(list.type))) return { [field.name]: { in: [value] } };
+    if (inOperator && value && isEnumType(getNamedType(inOperator.type))) return { [field.name]: { in: [value] } };
   }
   for (const field of fields) {
     const value = row?.[field.name];
@@ -251,99 +268,106 @@ function filterBy(filter: GraphQLNamedType, row: Record<string, unknown> | undef
   return {};
 }
 
-function orderBy(type: GraphQLNamedType): unknown[] {
+function sampleOrder(type: GraphQLNamedType): unknown[] {
   if (!isInputObjectType(type)) return [];
   const { field } = type.getFields();
-  const by = field && getNamedType(field.type);
-  if (!by || !isEnumType(by)) return [];
-  const names = by.getValues().map(({ name }) => name);
+  const fieldEnum = field && getNamedType(field.type);
+  if (!fieldEnum || !isEnumType(fieldEnum)) return [];
+  const names = fieldEnum.getValues().map(({ name }) => name);
   const best = ["NAME", "TITLE", "OCCURRED_AT", "CREATED_AT"].find((name) => names.includes(name)) ?? names[0];
   return [{ field: best, direction: "ASC" }];
 }
 
-/** One by id, a page, a page with relations, and through `node`, for every type with rows. */
-function readsOf(field: AnyField): Example[] {
-  const of = getNamedType(field.type);
+/** The examples for a field of `Query` that returns a row by its ID, or a list of rows. */
+function queryExamples(field: OutputField): Example[] {
+  const type = getNamedType(field.type);
   const args = Object.fromEntries(field.args.map((arg) => [arg.name, arg]));
-  if (isRow(of) && args.id) {
-    const one = words(of.name);
-    const byId = (rows: Rows) => ({ id: idOf(of.name, rows) });
-    const needs = { [of.name]: undefined };
+  if (isRowType(type) && args.id) {
+    const noun = toWords(type.name);
+    const variables = (rows: SampleRows) => ({ id: sampleId(type.name, rows) });
+    const requiredRows = { [type.name]: undefined };
     return [
       {
-        title: `One ${one} by id`,
+        title: `One ${noun} by ID`,
         kind: "query",
-        document: pretty(`One ${one} by its id.`, `query ${of.name}ById($id: ID!) { ${field.name}(id: $id) { ${columns(of).join(" ")} } }`),
-        needs,
-        variables: byId,
+        document: formatDocument(
+          `One ${noun} by its ID.`,
+          `query ${type.name}ById($id: ID!) { ${field.name}(id: $id) { ${scalarSelections(type).join(" ")} } }`,
+        ),
+        requiredRows,
+        variables,
       },
       {
-        title: `A ${one} through node`,
+        title: `One ${noun} through node`,
         kind: "query",
-        document: pretty(
-          "Any object by its id, whatever its type.",
-          `query ${of.name}AsNode($id: ID!) { node(id: $id) { __typename id ... on ${of.name} { ${label(of)} } } }`,
+        document: formatDocument(
+          "Any row by its ID: `node` finds rows of every type.",
+          `query ${type.name}AsNode($id: ID!) { node(id: $id) { __typename id ... on ${type.name} { ${labelSelection(type)} } } }`,
         ),
-        needs,
-        variables: byId,
+        requiredRows,
+        variables,
       },
     ];
   }
-  const rows = rowsOf(of);
-  if (!rows || !args.first) return [];
-  const many = words(capital(field.name));
-  const extra = ["filter", "orderBy"].filter((name) => args[name]);
-  const declared = extra.map((name) => `, $${name}: ${String(args[name]!.type)}`).join("");
-  const passed = extra.map((name) => `, ${name}: $${name}`).join("");
+  const rowType = nodeType(type);
+  if (!rowType || !args.first) return [];
+  const nouns = toWords(capitalize(field.name));
+  const listArguments = ["filter", "orderBy"].filter((name) => args[name]);
+  const declared = listArguments.map((name) => `, $${name}: ${String(args[name]!.type)}`).join("");
+  const passed = listArguments.map((name) => `, ${name}: $${name}`).join("");
   return [
     {
-      title: `A page of ${many}, filtered and ordered`,
+      title: `A page of ${nouns}, filtered and ordered`,
       kind: "query",
-      document: pretty(
-        "A page. For the next one, put pageInfo.endCursor into $after.",
-        `query ${capital(field.name)}Page($first: Int = 10, $after: String${declared}) {
+      document: formatDocument(
+        "One page. For the next page, put pageInfo.endCursor into $after.",
+        `query ${capitalize(field.name)}Page($first: Int = 10, $after: String${declared}) {
           ${field.name}(first: $first, after: $after${passed}) {
-            totalCount nodes { ${columns(rows).join(" ")} } pageInfo { hasNextPage endCursor } } }`,
+            totalCount nodes { ${scalarSelections(rowType).join(" ")} } pageInfo { hasNextPage endCursor } } }`,
       ),
-      needs: { [rows.name]: undefined },
-      variables: (known) => ({
+      requiredRows: { [rowType.name]: undefined },
+      variables: (rows) => ({
         first: 10,
         after: null,
-        ...(args.filter && { filter: filterBy(getNamedType(args.filter.type), known[rows.name]) }),
-        ...(args.orderBy && { orderBy: orderBy(getNamedType(args.orderBy.type)) }),
+        ...(args.filter && { filter: sampleFilter(getNamedType(args.filter.type), rows[rowType.name]) }),
+        ...(args.orderBy && { orderBy: sampleOrder(getNamedType(args.orderBy.type)) }),
       }),
     },
     {
-      title: `${capital(many)} with everything they lead to`,
+      title: `${capitalize(nouns)} ${RELATIONS_TITLE}`,
       kind: "query",
-      document: pretty(
-        `A page of ${many} with their relations. However many rows: one statement for each relation.`,
-        `query ${capital(field.name)}WithRelations($first: Int = 5) {
-          ${field.name}(first: $first) { totalCount nodes { ${relations(rows)} } pageInfo { hasNextPage endCursor } } }`,
+      document: formatDocument(
+        `A page of ${nouns} with their relations. The number of rows does not matter: each relation takes one statement.`,
+        `query ${capitalize(field.name)}WithRelations($first: Int = 5) {
+          ${field.name}(first: $first) { totalCount nodes { ${relationsSelection(rowType)} } pageInfo { hasNextPage endCursor } } }`,
       ),
-      needs: {},
+      requiredRows: {},
       variables: () => ({ first: 5 }),
     },
   ];
 }
 
-/** Root fields without arguments: whoever asks, what all share. */
-function plain(field: AnyField): Example[] {
-  const of = getNamedType(field.type);
-  if (field.args.length || !isObjectType(of)) return [];
-  const selection = fieldsOf(of).flatMap((inner) => {
-    const type = getNamedType(inner.type);
-    if (needsArguments(inner) || isLeafType(type)) return needsArguments(inner) ? [] : [inner.name];
-    if (rowsOf(type)) return [];
-    return [`${inner.name} { ${isObjectType(type) && !isRow(type) ? payload(type) : label(type)} }`];
+/** The example for a field of `Query` without arguments, such as `viewer` and `currencies`. */
+function examplesWithoutArguments(field: OutputField): Example[] {
+  const type = getNamedType(field.type);
+  if (field.args.length || !isObjectType(type)) return [];
+  const selections = fieldsOf(type).flatMap((inner) => {
+    const innerType = getNamedType(inner.type);
+    if (requiresArguments(inner) || nodeType(innerType)) return [];
+    if (isLeafType(innerType)) return [inner.name];
+    const isValue = isObjectType(innerType) && !isRowType(innerType);
+    return [`${inner.name} { ${isValue ? payloadSelection(innerType) : labelSelection(innerType)} }`];
   });
-  const title = words(capital(field.name));
+  const title = capitalize(toWords(capitalize(field.name)));
   return [
     {
-      title: capital(title),
+      title,
       kind: "query",
-      document: pretty(firstSentence(field.description) ?? capital(title), `query ${capital(field.name)} { ${field.name} { ${selection.join(" ")} } }`),
-      needs: {},
+      document: formatDocument(
+        firstSentence(field.description) ?? title,
+        `query ${capitalize(field.name)} { ${field.name} { ${selections.join(" ")} } }`,
+      ),
+      requiredRows: {},
       variables: () => ({}),
     },
   ];
@@ -353,105 +377,110 @@ function firstSentence(description: string | null | undefined): string | undefin
   return description?.replaceAll(/\s+/g, " ").match(/^.*?[.;:](?= |$)/)?.[0]?.replace(/[;:]$/, ".");
 }
 
-/** The type that a mutation is about: the longest name of a type in its own name. */
-function subjectOf(field: AnyField, types: GraphQLObjectType[]): string | undefined {
-  const about = types.filter(({ name }) => field.name.includes(name));
-  return about.sort((a, b) => b.name.length - a.name.length)[0]?.name;
+/** Returns the row type that a mutation is about: the one with the longest name that the mutation's name contains. */
+function mutationSubject(field: OutputField, rowTypes: GraphQLObjectType[]): string | undefined {
+  const candidates = rowTypes.filter(({ name }) => field.name.includes(name));
+  return candidates.sort((a, b) => b.name.length - a.name.length)[0]?.name;
 }
 
-function mutation(schema: GraphQLSchema, field: AnyField, subject: string): Example {
+function mutationExample(schema: GraphQLSchema, field: OutputField, subject: string): Example {
   const declared = field.args.map((arg) => `$${arg.name}: ${String(arg.type)}`).join(", ");
   const passed = field.args.map((arg) => `${arg.name}: $${arg.name}`).join(", ");
-  const changes = !/^(create|import|invite|add)/.test(field.name);
-  const status = STATUS.find(([names]) => names.test(field.name))?.[1];
+  const changesRow = !/^(create|import|invite|add)/.test(field.name);
+  const requiredStatus = REQUIRED_STATUS.find(([mutations]) => mutations.test(field.name))?.[1];
   const types = field.args.flatMap((arg) => {
-    const of = getNamedType(arg.type);
-    return isInputObjectType(of) ? needed(schema, of.getFields(), subject) : [];
+    const argType = getNamedType(arg.type);
+    return isInputObjectType(argType) ? referencedTypes(schema, argType.getFields(), subject) : [];
   });
   return {
-    title: words(capital(field.name)).replace(/^./, (letter) => letter.toUpperCase()),
+    title: capitalize(toWords(capitalize(field.name))),
     kind: "mutation",
-    document: pretty(
+    document: formatDocument(
       firstSentence(field.description) ?? field.name,
-      `mutation ${capital(field.name)}(${declared}) { ${field.name}(${passed}) { ${payload(getNamedType(field.type))} } }`,
+      `mutation ${capitalize(field.name)}(${declared}) { ${field.name}(${passed}) { ${payloadSelection(getNamedType(field.type))} } }`,
     ),
-    needs: Object.fromEntries(
-      [...types, ...(changes ? [subject] : [])].map((type) => [type, status && field.name.includes(type) ? status : undefined]),
+    requiredRows: Object.fromEntries(
+      [...types, ...(changesRow ? [subject] : [])].map((type) => [type, field.name.includes(type) ? requiredStatus : undefined]),
     ),
     variables: (rows) =>
       Object.fromEntries(
         field.args.map((arg) => {
-          const of = getNamedType(arg.type);
-          const value = isInputObjectType(of)
-            ? skeleton(schema, of.getFields(), rows, subject, changes)
-            : sample(schema, arg.name, arg.type, rows, subject);
+          const argType = getNamedType(arg.type);
+          const value = isInputObjectType(argType)
+            ? sampleInput(schema, argType.getFields(), rows, subject, changesRow)
+            : sampleValue(schema, arg.name, arg.type, rows, subject);
           return [arg.name, value];
         }),
       ),
   };
 }
 
-/** Every example, by type; first of all the ones to start with. */
-export function examplesOf(schema: GraphQLSchema): Group[] {
+/** Generates all examples: first a group of the most useful ones, then a group for each row type. */
+export function createExamples(schema: GraphQLSchema): ExampleGroup[] {
   const queries = schema.getQueryType();
   if (!queries) return [];
-  const types = Object.values(schema.getTypeMap()).filter(isRow);
-  const groups = new Map<string, Example[]>();
-  const add = (name: string, examples: Example[]) => groups.set(name, [...(groups.get(name) ?? []), ...examples]);
+  const mutations = schema.getMutationType();
+  const rowTypes = Object.values(schema.getTypeMap()).filter(isRowType);
+  const byType = new Map<string, Example[]>();
+  const add = (type: string, examples: Example[]) => byType.set(type, [...(byType.get(type) ?? []), ...examples]);
 
   for (const field of fieldsOf(queries)) {
-    const of = getNamedType(field.type);
-    const about = rowsOf(of) ?? of;
-    if (isRow(about) && field.args.length) add(about.name, readsOf(field));
+    const type = getNamedType(field.type);
+    const rowType = nodeType(type) ?? type;
+    if (isRowType(rowType) && field.args.length) add(rowType.name, queryExamples(field));
   }
-  for (const field of fieldsOf(schema.getMutationType() ?? queries)) {
-    const subject = schema.getMutationType() && subjectOf(field, types);
-    if (subject) add(subject, [mutation(schema, field, subject)]);
+  for (const field of mutations ? fieldsOf(mutations) : []) {
+    const subject = mutationSubject(field, rowTypes);
+    if (subject) add(subject, [mutationExample(schema, field, subject)]);
   }
 
-  const byType = [...groups.keys()]
+  const groups = [...byType.keys()]
     .sort()
-    .map((name) => ({ name: capital(words(name)), examples: groups.get(name) ?? [] }));
-  const headline = groups.get(HEADLINE) ?? byType[0]?.examples ?? [];
-  const start = [
-    ...headline.filter(({ title }) => title.endsWith("lead to")),
-    ...fieldsOf(queries).flatMap(plain),
+    .map((type) => ({ name: capitalize(toWords(type)), examples: byType.get(type) ?? [] }));
+  const headline = byType.get(HEADLINE_TYPE) ?? groups[0]?.examples ?? [];
+  const first = [
+    ...headline.filter(({ title }) => title.endsWith(RELATIONS_TITLE)),
+    ...fieldsOf(queries).flatMap(examplesWithoutArguments),
   ];
-  return [{ name: "To start with", examples: start }, ...byType];
+  return [{ name: "Start here", examples: first }, ...groups];
 }
 
-/** Marks the rows that are in the wanted state, beside any others. */
-const FITTING = "_fitting";
+/** The suffix of the alias under which {@link sampleRowsQuery} asks for rows with the required status. */
+const WITH_STATUS = "_withStatus";
 
-/** The operation that finds the rows for an example, if it needs any. */
-export function rowsQuery(schema: GraphQLSchema, needs: Example["needs"]): string | undefined {
+/** Returns the operation that fetches the rows for an example, or undefined if it needs none. */
+export function sampleRowsQuery(schema: GraphQLSchema, requiredRows: RequiredRows): string | undefined {
   const queries = schema.getQueryType();
   const fields = queries ? fieldsOf(queries) : [];
-  const parts = Object.entries(needs).flatMap(([name, status]) => {
+  const selections = Object.entries(requiredRows).flatMap(([name, status]) => {
     const type = schema.getType(name);
     if (!type || !isObjectType(type)) return [];
-    const selection = fieldsOf(type).filter((field) => !needsArguments(field) && isLeafType(getNamedType(field.type)));
-    const leaves = selection.map(({ name }) => name).join(" ");
-    const list = fields.find((field) => rowsOf(getNamedType(field.type)) === type);
+    const leafFields = fieldsOf(type).filter((field) => !requiresArguments(field) && isLeafType(getNamedType(field.type)));
+    const leaves = leafFields.map(({ name }) => name).join(" ");
+    const list = fields.find((field) => nodeType(getNamedType(field.type)) === type);
     if (list) {
-      const any = `${name}: ${list.name}(first: 20) { nodes { ${leaves} } }`;
+      const anyStatus = `${name}: ${list.name}(first: 20) { nodes { ${leaves} } }`;
       const filter = `(first: 1, filter: { status: { eq: ${status} } })`;
-      return status ? [any, `${name}${FITTING}: ${list.name}${filter} { nodes { ${leaves} } }`] : [any];
+      return status ? [anyStatus, `${name}${WITH_STATUS}: ${list.name}${filter} { nodes { ${leaves} } }`] : [anyStatus];
     }
     const single = fields.find((field) => getNamedType(field.type) === type && !field.args.length);
     return single ? [`${name}: ${single.name} { ${leaves} }`] : [];
   });
-  return parts.length ? `query ExplorerRows { ${parts.join(" ")} }` : undefined;
+  return selections.length ? `query ExplorerRows { ${selections.join(" ")} }` : undefined;
 }
 
-/** The rows in the answer to {@link rowsQuery}: in the wanted state, and one's own, where there are such. */
-export function rowsIn(data: Record<string, unknown> | null | undefined): Rows {
-  const rows: Rows = {};
-  for (const [alias, found] of Object.entries(data ?? {})) {
-    if (!found) continue;
-    const nodes = (found as { nodes?: Record<string, unknown>[] }).nodes ?? [found as Record<string, unknown>];
+/**
+ * Picks a row of each type from the response to {@link sampleRowsQuery}: if possible one with the required status that
+ * the viewer can edit and delete.
+ */
+export function readSampleRows(data: Record<string, unknown> | null | undefined): SampleRows {
+  const rows: SampleRows = {};
+  for (const [alias, result] of Object.entries(data ?? {})) {
+    if (!result) continue;
+    const nodes = (result as { nodes?: Row[] }).nodes ?? [result as Row];
     const row = nodes.find((node) => node.viewerCanEdit && node.viewerCanDelete) ?? nodes[0];
-    if (row) rows[alias.replace(FITTING, "")] = row;
+    // The alias with the status comes later in the response, so its row replaces the other.
+    if (row) rows[alias.replace(WITH_STATUS, "")] = row;
   }
   return rows;
 }

@@ -1,88 +1,87 @@
-/** How GraphiQL reaches the API. */
+/** Sends GraphiQL's operations to the API. */
 
 import type { Fetcher } from "@graphiql/toolkit";
 import { buildSchema, introspectionFromSchema, Kind, parse, type ExecutionResult } from "graphql";
 
-import { offersTrace, reason, schemaText } from "./server";
-import { post, session } from "./session";
-import { readCost, runs, settings } from "./trace";
+import { errorMessage, fetchSdl, offersTrace } from "./server";
+import { sendOperation, session } from "./session";
+import { readTrace, runs, settings } from "./trace";
 
-/** An answer that the server did not give. */
-function ours(message: string): ExecutionResult {
+/** A result with an error of the explorer, not of the server. */
+function localError(message: string): ExecutionResult {
   return { errors: [{ message }] } as unknown as ExecutionResult;
 }
 
-/** From the text of the schema, so that schema and examples are there before there is a token. */
+/** Builds the introspection result from the SDL, so that the schema and the examples are available without a token. */
 async function introspect(): Promise<ExecutionResult> {
-  const schema = buildSchema(await schemaText());
+  const schema = buildSchema(await fetchSdl());
   return { data: introspectionFromSchema(schema, { inputValueDeprecation: true }) as unknown as Record<string, unknown> };
 }
 
 /**
- * The operation that is meant. GraphiQL reads names a moment after the text changed; whoever is faster
- * would be told that an operation of the last text is not there.
+ * Finds the operation to run. GraphiQL updates the operation name shortly after the document changes, so the name may
+ * belong to the previous document. A document with one operation therefore needs no matching name.
  */
-function operationOf(query: string, name: string | null | undefined) {
+function findOperation(query: string, name: string | null | undefined) {
   try {
     const operations = parse(query).definitions.filter((definition) => definition.kind === Kind.OPERATION_DEFINITION);
     return operations.find((operation) => operation.name?.value === name) ?? (operations.length === 1 ? operations[0] : undefined);
   } catch {
-    // The server says it better.
+    // The server reports syntax errors.
     return undefined;
   }
 }
 
-/** Whether a mutation reports user errors. */
-function isRefused(data: ExecutionResult["data"]) {
+function hasUserErrors(data: ExecutionResult["data"]) {
   const payloads = Object.values(data ?? {}) as ({ userErrors?: unknown[] } | null)[];
   return payloads.some((payload) => Boolean(payload?.userErrors?.length));
 }
 
-/** What is said instead of an answer for somebody who was left. */
-function left(mutates: boolean) {
-  const what = "Another tenant or user was picked before the answer came.";
-  return ours(mutates ? `${what} The mutation may have been done for the one before.` : `${what} Run it again.`);
+/** The result to show instead of a response for the previous user. */
+function userChangedError(isMutation: boolean) {
+  const message = "The tenant or user was changed before the response arrived.";
+  return localError(`${message} ${isMutation ? "The mutation may have run as the previous user." : "Run the operation again."}`);
 }
 
 export const fetcher: Fetcher = async ({ query, variables, operationName }, options) => {
   if (operationName === "IntrospectionQuery") return introspect();
-  const { era, held, viewer } = session.get();
-  const own = new Headers(options?.headers);
-  if (!held && !own.has("authorization")) {
-    return ours("Nobody is picked: choose a tenant and a user above, or paste a token, and run again.");
+  const { generation, credentials, viewer } = session.get();
+  const headers = new Headers(options?.headers);
+  if (!credentials && !headers.has("authorization")) {
+    return localError("Not signed in: choose a tenant and a user above, or paste a token, and run the operation again.");
   }
-  const operation = operationOf(query, operationName);
-  const mutates = operation?.operation === "mutation";
-  if (mutates && settings.get().dryRun && !own.has("prefer")) own.set("prefer", "tx=rollback");
-  if (offersTrace) own.set("palisade-trace", "1");
+  const operation = findOperation(query, operationName);
+  const isMutation = operation?.operation === "mutation";
+  if (isMutation && settings.get().dryRun && !headers.has("prefer")) headers.set("prefer", "tx=rollback");
+  if (offersTrace) headers.set("palisade-trace", "1");
 
   runs.set({ last: undefined });
-  const started = performance.now();
+  const startedAt = performance.now();
   try {
-    const wanted = operation ? operation.name?.value : operationName;
-    const { response, body } = await post({ query, variables, operationName: wanted }, own);
-    if (session.get().era !== era) return left(mutates);
-    const { extensions, ...answer } = body as ExecutionResult;
-    const { palisade, ...others } = extensions ?? {};
+    const currentName = operation ? operation.name?.value : operationName;
+    const { response, body } = await sendOperation({ query, variables, operationName: currentName }, headers);
+    if (session.get().generation !== generation) return userChangedError(isMutation);
+    const { extensions, ...result } = body as ExecutionResult;
+    const { palisade: trace, ...otherExtensions } = extensions ?? {};
     runs.set({
       last: {
-        name: operation?.name?.value ?? "an operation without a name",
-        kind: operation?.operation ?? "query",
-        viewer: viewer ? `${viewer.user} of ${viewer.tenant}` : "the bearer of the token",
+        name: operation?.name?.value ?? "without a name",
+        operationType: operation?.operation ?? "query",
+        viewer: viewer ? `${viewer.user} of ${viewer.tenant}` : "the user of the token",
         status: response.status,
-        elapsed: performance.now() - started,
-        failed: Boolean(answer.errors?.length),
-        refused: mutates && isRefused(answer.data),
+        elapsedMs: performance.now() - startedAt,
+        hasErrors: Boolean(result.errors?.length),
+        hasUserErrors: isMutation && hasUserErrors(result.data),
         dryRun: response.headers.get("preference-applied")?.includes("tx=rollback") ?? false,
         replayed: response.headers.get("idempotency-replayed") === "true",
-        ...readCost(palisade),
+        ...readTrace(trace),
       },
     });
-    // The cost has a panel of its own and would bury the answer.
-    return Object.keys(others).length ? { ...answer, extensions: others } : answer;
+    // The trace has its own panel; in the response it would hide the data.
+    return Object.keys(otherExtensions).length ? { ...result, extensions: otherExtensions } : result;
   } catch (error) {
-    if (session.get().era !== era) return left(mutates);
+    if (session.get().generation !== generation) return userChangedError(isMutation);
     runs.set({ last: undefined });
-    return ours(reason(error));
+    return localError(errorMessage(error));
   }
 };

@@ -6,11 +6,11 @@ import "./app.css";
 
 import { createRoot } from "react-dom/client";
 
+import { keepAccessible } from "./accessibility";
 import { App } from "./App";
-import { keepRepaired } from "./repairs";
-import { start } from "./session";
+import { startSession } from "./session";
 
 const root = document.getElementById("root")!;
-keepRepaired(root);
-void start();
+keepAccessible(root);
+void startSession();
 createRoot(root).render(<App />);

@@ -1,20 +1,19 @@
-/** What the server is asked besides GraphQL, and the plain words for what goes wrong. */
+/** Requests to the server other than GraphQL operations, and readable messages for their failures. */
 
-/** Somebody of a tenant, as the sign-in directory knows them. */
-export interface Person {
+/** A user of a tenant, as `/dev/people` lists them. */
+export interface User {
   email: string;
   role: string;
   status: string;
 }
 
-/** A tenant with those who may be entered as. */
+/** A tenant and its users, as `/dev/people` lists them. */
 export interface Tenant {
   name: string;
   slug: string;
-  people: Person[];
+  people: User[];
 }
 
-/** A token and when it ends. */
 export interface Token {
   token: string;
   expiresAt: string;
@@ -24,20 +23,17 @@ const offers = new Set(
   document.querySelector<HTMLMetaElement>('meta[name="palisade-offers"]')?.content.split(" ") ?? [],
 );
 
-/** Whether the server hands out tokens: `palisade dev` does. */
-export const offersPeople = offers.has("people");
-/** Whether the server says what an operation cost: `palisade dev` does. */
+/** Whether the server lists its users and creates tokens for them. Only `palisade dev` does. */
+export const offersUsers = offers.has("people");
+/** Whether the server reports the statements of an operation. Only `palisade dev` does. */
 export const offersTrace = offers.has("trace");
 
-/** Something that a person can read and act upon. */
-export class Trouble extends Error {}
-
-export function reason(error: unknown): string {
+export function errorMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** A request whose answer is JSON, whatever its status. */
-export async function askJson(path: string, init?: RequestInit): Promise<{ response: Response; body: unknown }> {
+/** Sends a request whose response is JSON, whatever its status. */
+export async function fetchJson(path: string, init?: RequestInit): Promise<{ response: Response; body: unknown }> {
   let response: Response;
   let text: string;
   try {
@@ -45,52 +41,54 @@ export async function askJson(path: string, init?: RequestInit): Promise<{ respo
     text = await response.text();
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new Trouble(`The server at ${location.origin} does not answer (${reason(error)}). Is it running?`);
+    throw new Error(`Cannot reach the server at ${location.origin} (${errorMessage(error)}). Is it running?`);
   }
   try {
     return { response, body: JSON.parse(text) };
   } catch {
-    const start = text.trim().slice(0, 300) || "nothing at all";
-    throw new Trouble(`The server answered ${response.status} and not JSON: ${start}`);
+    const start = text.trim().slice(0, 300);
+    const problem = start ? `a body that is not JSON: ${start}` : "an empty body";
+    throw new Error(`The server returned HTTP ${response.status} with ${problem}`);
   }
 }
 
-async function ask<T>(path: string, init?: RequestInit): Promise<T> {
-  const { response, body } = await askJson(path, init);
+async function fetchFromDev<T>(path: string, init?: RequestInit): Promise<T> {
+  const { response, body } = await fetchJson(path, init);
   if (!response.ok) {
-    const said = (body as { error?: string }).error;
-    throw new Trouble(said ?? `The server answered ${response.status}.`);
+    const { error } = body as { error?: string };
+    throw new Error(error ?? `The server returned HTTP ${response.status}.`);
   }
   return body as T;
 }
 
-/** Every tenant with its people. */
-export async function people(): Promise<Tenant[]> {
-  return (await ask<{ tenants: Tenant[] }>("/dev/people")).tenants;
+/** Returns every tenant with its users. */
+export async function fetchTenants(): Promise<Tenant[]> {
+  return (await fetchFromDev<{ tenants: Tenant[] }>("/dev/people")).tenants;
 }
 
-/** A new token for somebody. */
-export function mint(tenant: string, user: string): Promise<Token> {
-  return ask<Token>("/dev/token", {
+/** Creates a token for a user. `tenant` is the slug, `user` the email address. */
+export function createToken(tenant: string, user: string): Promise<Token> {
+  return fetchFromDev<Token>("/dev/token", {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ tenant, user }),
   });
 }
 
-let text: Promise<string> | undefined;
+let sdl: Promise<string> | undefined;
 
-/** The schema as text. It is public to whoever sees this page, so it needs no token. */
-export function schemaText(): Promise<string> {
-  text ??= fetch("/graphiql/schema.graphql").then(
+/** Returns the SDL of the schema. A server with an explorer serves it to everyone, so it needs no token. */
+export function fetchSdl(): Promise<string> {
+  sdl ??= fetch("/graphiql/schema.graphql").then(
     (response) => {
-      if (!response.ok) throw new Trouble(`The schema cannot be read: ${response.status}`);
+      if (!response.ok) throw new Error(`Cannot read the schema: HTTP ${response.status}`);
       return response.text();
     },
     (error: unknown) => {
-      throw new Trouble(`The schema cannot be read (${reason(error)}). Is the server running?`);
+      throw new Error(`Cannot read the schema (${errorMessage(error)}). Is the server running?`);
     },
   );
-  text.catch(() => (text = undefined));
-  return text;
+  // The next call tries again.
+  sdl.catch(() => (sdl = undefined));
+  return sdl;
 }

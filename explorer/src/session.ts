@@ -1,215 +1,221 @@
-/** As whom operations run: somebody picked from the directory, or whoever a pasted token is for. */
+/** The user who runs the operations: chosen in the picker, or identified by a pasted token. */
 
-import { askJson, mint, offersPeople, people, reason, type Tenant } from "./server";
-import { keep, recall, store } from "./store";
+import { createToken, errorMessage, fetchJson, fetchTenants, offersUsers, type Tenant } from "./server";
+import { createStore, loadItem, saveItem } from "./store";
 import { runs } from "./trace";
 
-/** Whom the picker names. */
+/** The user chosen in the picker. */
 export interface Choice {
+  /** The tenant's slug. */
   tenant: string;
+  /** The user's email address. */
   user: string;
 }
 
-/** Whom a token is for, as the API says. */
+/** The user of the token, as the API's `viewer` field reports them. */
 export interface Viewer {
+  /** The tenant's name. */
   tenant: string;
-  /** The name that no other tenant has. */
+  /** The tenant's slug. */
   slug: string;
+  /** The user's email address. */
   user: string;
   role: string;
 }
 
-interface Held {
+interface Credentials {
   token: string;
-  /** When it ends; unknown of a pasted one. */
+  /** Unknown for a token that was pasted or in the URL. */
   expiresAt?: string;
-  /** For whom it was made; nobody if it was pasted. */
+  /** The user whom the picker shows. Missing if the token was pasted, or if its user is not in the picker. */
   choice?: Choice;
 }
 
 interface Session {
   tenants: Tenant[];
-  held: Held | undefined;
+  credentials: Credentials | undefined;
   viewer: Viewer | undefined;
-  /** Why there is no token, or why it is of no use. */
-  trouble: string | undefined;
-  /** Counts the changes of identity: an answer belongs to the one under which it was asked for. */
-  era: number;
+  /** Why there is no token, or why the server rejected it. */
+  error: string | undefined;
+  /** Increases with each change of user. A response is shown only if this is the same as when it was requested. */
+  generation: number;
 }
 
-/** A token is replaced this long before it ends, in milliseconds. */
-const EARLY = 60_000;
-const VIEWER = "query ExplorerViewer { viewer { role tenant { name slug } user { email } } }";
+/** A token is replaced this many milliseconds before it expires. */
+const RENEWAL_MARGIN_MS = 60_000;
+const VIEWER_QUERY = "query ExplorerViewer { viewer { role tenant { name slug } user { email } } }";
 
-export const session = store<Session>({
+export const session = createStore<Session>({
   tenants: [],
-  held: recall<Held>(sessionStorage, "token"),
+  credentials: loadItem<Credentials>(sessionStorage, "token"),
   viewer: undefined,
-  trouble: undefined,
-  era: 0,
+  error: undefined,
+  generation: 0,
 });
 
-/** The running requests of the present identity. */
-let running = new AbortController();
-export const whileSame = () => running.signal;
+/** Aborts the requests of the current user when the user changes. */
+let requests = new AbortController();
 
-function become(held: Held | undefined, trouble?: string) {
-  running.abort();
-  running = new AbortController();
-  keep(sessionStorage, "token", held);
-  // What it says is of whoever was left.
+/** Changes the user. Without credentials, no user is signed in. */
+function changeUser(credentials?: Credentials) {
+  requests.abort();
+  requests = new AbortController();
+  saveItem(sessionStorage, "token", credentials);
+  // The last run belongs to the previous user.
   runs.set({ last: undefined });
-  session.set({ held, trouble, viewer: undefined, era: session.get().era + 1 });
+  session.set({ credentials, error: undefined, viewer: undefined, generation: session.get().generation + 1 });
 }
 
-/** Becomes whoever a token in the address is for, and says whether there is one. */
-function takeFromAddress() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (!given) return false;
-  // Out of the address, which people copy. The browser's history has kept it by then.
+/** Signs in with the token in the URL's fragment. Returns whether there is one. */
+function signInFromUrl(): boolean {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!token) return false;
+  // People copy URLs, so the token must not stay there. The browser's history already contains it.
   history.replaceState(null, "", location.pathname + location.search);
-  become({ token: given });
+  changeUser({ token });
   return true;
 }
 
-/** Reads the address, the directory and what the last visit left. */
-export async function start() {
-  // A second link may be opened in the same tab.
+/** Restores the session from the URL, the list of users and browser storage. */
+export async function startSession() {
+  // A second link with a token may be opened in the same tab.
   addEventListener("hashchange", () => {
-    if (takeFromAddress()) void identify().then(adopt);
+    if (signInFromUrl()) void loadViewer().then(selectViewerInPicker);
   });
-  const given = takeFromAddress();
-  if (offersPeople) {
+  const fromUrl = signInFromUrl();
+  if (offersUsers) {
     try {
-      session.set({ tenants: await people() });
+      session.set({ tenants: await fetchTenants() });
     } catch (error) {
-      session.set({ trouble: reason(error) });
+      session.set({ error: errorMessage(error) });
       return;
     }
   }
-  const held = session.get().held;
-  if (held && !held.choice) {
-    await identify();
-    if (given) adopt();
+  const { credentials } = session.get();
+  if (credentials && !credentials.choice) {
+    await loadViewer();
+    if (fromUrl) selectViewerInPicker();
     return;
   }
-  const wanted = held?.choice ?? recall<Choice>(localStorage, "choice");
-  const known = wanted && find(wanted);
-  const first = known ? wanted : firstChoice();
-  if (!first) return;
-  if (held && known) await identify();
-  else await pick(first);
+  const previous = credentials?.choice ?? loadItem<Choice>(localStorage, "choice");
+  const isValid = previous !== undefined && isSelectable(previous);
+  const choice = isValid ? previous : defaultChoice();
+  if (!choice) return;
+  if (credentials && isValid) await loadViewer();
+  else await signInAs(choice);
 }
 
-/** If the pasted token is for somebody of the directory, the picker shows them. */
-function adopt() {
-  const { viewer, tenants, held } = session.get();
+/** Selects the user of a token in the picker, if they are there. */
+function selectViewerInPicker() {
+  const { viewer, tenants, credentials } = session.get();
   const tenant = tenants.find((tenant) => tenant.slug === viewer?.slug);
-  if (!viewer || !tenant || !held) return;
+  if (!viewer || !tenant || !credentials) return;
   const choice = { tenant: tenant.slug, user: viewer.user };
-  if (!find(choice)) return;
-  keep(localStorage, "choice", choice);
-  const adopted = { ...held, choice };
-  keep(sessionStorage, "token", adopted);
-  session.set({ held: adopted });
+  if (!isSelectable(choice)) return;
+  saveItem(localStorage, "choice", choice);
+  const withChoice = { ...credentials, choice };
+  saveItem(sessionStorage, "token", withChoice);
+  session.set({ credentials: withChoice });
 }
 
-function find(choice: Choice) {
+function isSelectable(choice: Choice): boolean {
   const tenant = session.get().tenants.find((tenant) => tenant.slug === choice.tenant);
-  return tenant?.people.find((person) => person.email === choice.user && person.status === "ACTIVE");
+  return tenant?.people.some((user) => user.email === choice.user && user.status === "ACTIVE") ?? false;
 }
 
-function firstChoice(): Choice | undefined {
+function defaultChoice(): Choice | undefined {
   for (const tenant of session.get().tenants) {
-    const person = ableFirst(tenant);
-    if (person) return { tenant: tenant.slug, user: person.email };
+    const user = defaultUser(tenant);
+    if (user) return { tenant: tenant.slug, user: user.email };
   }
   return undefined;
 }
 
-/** Whoever may do the most; of a role if there is one. */
-export function ableFirst(tenant: Tenant, role?: string) {
-  const active = tenant.people.filter((person) => person.status === "ACTIVE");
-  return active.find((person) => person.role === role) ?? active.find((person) => person.role === "OWNER") ?? active[0];
+/** Returns the active user to select in a tenant: one with `role`, or else an owner, or else the first. */
+export function defaultUser(tenant: Tenant, role?: string) {
+  const active = tenant.people.filter((user) => user.status === "ACTIVE");
+  return active.find((user) => user.role === role) ?? active.find((user) => user.role === "OWNER") ?? active[0];
 }
 
-/** Becomes somebody of the directory. */
-export async function pick(choice: Choice) {
-  keep(localStorage, "choice", choice);
-  become(undefined);
-  const { era } = session.get();
+/** Signs in as a user of the picker. */
+export async function signInAs(choice: Choice) {
+  saveItem(localStorage, "choice", choice);
+  changeUser();
+  const { generation } = session.get();
   try {
-    const token = await mint(choice.tenant, choice.user);
-    if (session.get().era !== era) return;
-    become({ ...token, choice });
-    await identify();
+    const token = await createToken(choice.tenant, choice.user);
+    if (session.get().generation !== generation) return;
+    changeUser({ ...token, choice });
+    await loadViewer();
   } catch (error) {
-    if (session.get().era === era) session.set({ trouble: reason(error) });
+    if (session.get().generation === generation) session.set({ error: errorMessage(error) });
   }
 }
 
-/** Becomes whoever a token is for. */
-export async function paste(token: string) {
-  become({ token });
-  await identify();
+export async function signInWithToken(token: string) {
+  changeUser({ token });
+  await loadViewer();
 }
 
-/** Becomes nobody. */
-export function leave() {
-  become(undefined);
+export function signOut() {
+  changeUser();
 }
 
-/** Asks the API whom the token is for. */
-async function identify() {
-  const { era } = session.get();
+/** Asks the API whose token it is. */
+async function loadViewer() {
+  const { generation } = session.get();
   try {
-    const { body } = await post({ query: VIEWER });
-    if (session.get().era !== era) return;
-    const said = body as {
+    const { body } = await sendOperation({ query: VIEWER_QUERY });
+    if (session.get().generation !== generation) return;
+    const { data, errors } = body as {
       data?: { viewer?: { role: string; tenant?: { name: string; slug: string }; user?: { email: string } } };
       errors?: { message: string }[];
     };
-    const viewer = said.data?.viewer;
-    if (viewer) {
-      const { name = "?", slug = "" } = viewer.tenant ?? {};
-      const known = { tenant: name, slug, user: viewer.user?.email ?? "?", role: viewer.role };
-      session.set({ viewer: known, trouble: undefined });
+    if (data?.viewer) {
+      const { tenant, user, role } = data.viewer;
+      const viewer = { tenant: tenant?.name ?? "?", slug: tenant?.slug ?? "", user: user?.email ?? "?", role };
+      session.set({ viewer, error: undefined });
     } else {
-      const why = said.errors?.[0]?.message ?? "no reason given";
-      session.set({ trouble: `The server refuses the token: ${why}` });
+      session.set({ error: `The server rejected the token: ${errors?.[0]?.message ?? "it gave no reason"}` });
     }
   } catch (error) {
-    if (session.get().era === era) session.set({ trouble: reason(error) });
+    if (session.get().generation === generation) session.set({ error: errorMessage(error) });
   }
 }
 
-/** A token that is good for a while; a new one if the one at hand was minted here and is about to end. */
-async function bearer(renew: boolean): Promise<string | undefined> {
-  const { held, era } = session.get();
-  if (!held?.choice || !offersPeople) return held?.token;
-  const ends = held.expiresAt ? Date.parse(held.expiresAt) : Infinity;
-  if (!renew && ends - Date.now() > EARLY) return held.token;
-  const token = await mint(held.choice.tenant, held.choice.user);
-  if (session.get().era !== era) return undefined;
-  const renewed = { ...token, choice: held.choice };
-  keep(sessionStorage, "token", renewed);
-  session.set({ held: renewed });
+/**
+ * Returns the token to send. If the picker shows the user, the token is replaced first when it expires soon or `renew`
+ * is true. Returns undefined if the user changed in the meantime.
+ */
+async function currentToken(renew: boolean): Promise<string | undefined> {
+  const { credentials, generation } = session.get();
+  if (!credentials?.choice || !offersUsers) return credentials?.token;
+  const expiresAt = credentials.expiresAt ? Date.parse(credentials.expiresAt) : Infinity;
+  if (!renew && expiresAt - Date.now() > RENEWAL_MARGIN_MS) return credentials.token;
+  const token = await createToken(credentials.choice.tenant, credentials.choice.user);
+  if (session.get().generation !== generation) return undefined;
+  const renewed = { ...token, choice: credentials.choice };
+  saveItem(sessionStorage, "token", renewed);
+  session.set({ credentials: renewed });
   return renewed.token;
 }
 
-/** Sends one operation as the present identity. */
-export async function post(operation: object, own: HeadersInit = {}): Promise<{ response: Response; body: unknown }> {
+/** Sends a GraphQL operation as the current user. `extraHeaders` come from the headers editor. */
+export async function sendOperation(
+  operation: object,
+  extraHeaders: HeadersInit = {},
+): Promise<{ response: Response; body: unknown }> {
   const send = async (renew: boolean) => {
-    const headers = new Headers(own);
-    const signal = whileSame();
-    const token = await bearer(renew);
-    // Somebody else may have been picked while a token was made.
+    const headers = new Headers(extraHeaders);
+    const { signal } = requests;
+    const token = await currentToken(renew);
+    // The user may have changed while the token was created.
     signal.throwIfAborted();
-    // The picker's token wins, or the page would show one tenant and answer with another.
+    // Overrides a token in the headers editor. Otherwise the page could name one tenant and show rows of another.
     if (token) headers.set("authorization", `Bearer ${token}`);
     headers.set("content-type", "application/json");
     headers.set("accept", "application/graphql-response+json, application/json;q=0.9");
-    return askJson("/graphql", {
+    return fetchJson("/graphql", {
       method: "POST",
       headers,
       body: JSON.stringify(operation),
@@ -217,7 +223,8 @@ export async function post(operation: object, own: HeadersInit = {}): Promise<{ 
     });
   };
   const first = await send(false);
-  // A secret that changed since, as after a new data directory: nothing was executed, so ask again.
-  const renewable = first.response.status === 401 && offersPeople && session.get().held?.choice;
-  return renewable ? send(true) : first;
+  // The server's secret may have changed, for example with a new data directory. A request with status 401 ran
+  // nothing, so it is safe to repeat.
+  const canRenew = first.response.status === 401 && offersUsers && session.get().credentials?.choice;
+  return canRenew ? send(true) : first;
 }

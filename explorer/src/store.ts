@@ -1,13 +1,13 @@
 import { useSyncExternalStore } from "react";
 
-/** A value that components read and anybody may replace. */
+/** State that components share: they read it with {@link useStore} and change it with `set`. */
 export interface Store<T> {
   get(): T;
   set(change: Partial<T>): void;
   subscribe(listener: () => void): () => void;
 }
 
-export function store<T extends object>(initial: T): Store<T> {
+export function createStore<T extends object>(initial: T): Store<T> {
   let value = initial;
   const listeners = new Set<() => void>();
   return {
@@ -23,28 +23,28 @@ export function store<T extends object>(initial: T): Store<T> {
   };
 }
 
-export function useStore<T>(of: Store<T>): T {
-  return useSyncExternalStore(of.subscribe, of.get);
+export function useStore<T>(store: Store<T>): T {
+  return useSyncExternalStore(store.subscribe, store.get);
 }
 
-const PREFIX = "palisade:explorer:";
+const KEY_PREFIX = "palisade:explorer:";
 
-/** Reads what an earlier visit left; whatever cannot be read was never there. */
-export function recall<T>(where: Storage, name: string): T | undefined {
+/** Reads a value from browser storage. Returns undefined if it is missing or unreadable. */
+export function loadItem<T>(storage: Storage, name: string): T | undefined {
   try {
-    const kept = where.getItem(PREFIX + name);
-    return kept === null ? undefined : (JSON.parse(kept) as T);
+    const json = storage.getItem(KEY_PREFIX + name);
+    return json === null ? undefined : (JSON.parse(json) as T);
   } catch {
     return undefined;
   }
 }
 
-/** Leaves something for the next visit, or takes it away. */
-export function keep(where: Storage, name: string, value: unknown) {
+/** Writes a value to browser storage, or removes it if it is undefined. */
+export function saveItem(storage: Storage, name: string, value: unknown) {
   try {
-    if (value === undefined) where.removeItem(PREFIX + name);
-    else where.setItem(PREFIX + name, JSON.stringify(value));
+    if (value === undefined) storage.removeItem(KEY_PREFIX + name);
+    else storage.setItem(KEY_PREFIX + name, JSON.stringify(value));
   } catch {
-    // A full or forbidden storage makes the explorer forgetful, not useless.
+    // Storage may be full or blocked. The explorer works without it, but forgets the value on a reload.
   }
 }

@@ -1,17 +1,17 @@
 /**
- * Lets libraries write style sheets under a policy that forbids inline ones.
+ * Lets libraries write style sheets although the content security policy forbids inline ones.
  *
- * Monaco and Radix make `<style>` elements and put text into them, which `style-src 'self'` refuses,
- * and a nonce would need a page of its own for every visitor. So the text goes into a constructed
- * sheet, which no policy concerns, and the element stays empty. The empty element itself is in the
- * policy, by its hash, because Monaco adds rules to it one by one.
+ * Monaco and Radix create `<style>` elements and set their text, which `style-src 'self'` blocks. A nonce would need a
+ * different page for each request. Therefore this module puts the text into a constructed style sheet, to which the
+ * policy does not apply, and leaves the element empty. The policy allows an empty element by its hash, because Monaco
+ * adds rules to it one by one.
  *
- * Imported first, before any library runs.
+ * Import this module first: it must run before any library.
  */
 const sheets = new WeakMap<HTMLStyleElement, CSSStyleSheet>();
 const texts = new WeakMap<HTMLStyleElement, string>();
 
-function write(element: HTMLStyleElement, text: string) {
+function setText(element: HTMLStyleElement, text: string) {
   texts.set(element, text);
   let sheet = sheets.get(element);
   if (!sheet) {
@@ -22,10 +22,10 @@ function write(element: HTMLStyleElement, text: string) {
   sheet.replaceSync(text);
 }
 
-function forget(node: Node) {
+function removeSheet(node: Node) {
   const sheet = node instanceof HTMLStyleElement && sheets.get(node);
   if (sheet) {
-    document.adoptedStyleSheets = document.adoptedStyleSheets.filter((known) => known !== sheet);
+    document.adoptedStyleSheets = document.adoptedStyleSheets.filter((other) => other !== sheet);
     sheets.delete(node);
   }
 }
@@ -36,20 +36,20 @@ Object.defineProperty(HTMLStyleElement.prototype, "textContent", {
     return texts.get(this) ?? "";
   },
   set(this: HTMLStyleElement, text: string | null) {
-    write(this, text ?? "");
+    setText(this, text ?? "");
   },
 });
 
 HTMLStyleElement.prototype.appendChild = function <T extends Node>(this: HTMLStyleElement, node: T): T {
   if (node instanceof Text) {
-    write(this, (texts.get(this) ?? "") + node.data);
+    setText(this, (texts.get(this) ?? "") + node.data);
     return node;
   }
   return Node.prototype.appendChild.call(this, node) as T;
 };
 
 new MutationObserver((changes) => {
-  for (const change of changes) change.removedNodes.forEach(forget);
+  for (const change of changes) change.removedNodes.forEach(removeSheet);
 }).observe(document.head, { childList: true });
 
 export {};

@@ -1,6 +1,6 @@
-/** What the last operation cost, for the panel and the line below the answer. */
+/** The last operation and its trace (statements and round trips), for the SQL panel and the line below the response. */
 
-import { recall, store, keep } from "./store";
+import { createStore, loadItem, saveItem } from "./store";
 
 export interface Statement {
   sql: string;
@@ -8,44 +8,44 @@ export interface Statement {
   rows?: number;
 }
 
-/** One operation that was run. */
+/** One operation that ran. */
 export interface Run {
   name: string;
-  kind: string;
+  operationType: string;
   viewer: string;
   status: number;
-  /** From the request to the end of the answer, in milliseconds, as the browser saw it. */
-  elapsed: number;
-  failed: boolean;
-  /** A mutation that reports user errors, and has written nothing. */
-  refused: boolean;
+  /** From the request to the end of the response, measured in the browser. */
+  elapsedMs: number;
+  hasErrors: boolean;
+  /** Whether a mutation returned user errors, so that it wrote nothing. */
+  hasUserErrors: boolean;
   dryRun: boolean;
   replayed: boolean;
   roundTrips?: number;
   statements?: Statement[];
 }
 
-export const runs = store<{ last: Run | undefined }>({ last: undefined });
+export const runs = createStore<{ last: Run | undefined }>({ last: undefined });
 
-export const settings = store<{ dryRun: boolean }>({ dryRun: recall<boolean>(localStorage, "dry-run") ?? false });
+export const settings = createStore<{ dryRun: boolean }>({ dryRun: loadItem<boolean>(localStorage, "dry-run") ?? false });
 
 export function setDryRun(dryRun: boolean) {
-  keep(localStorage, "dry-run", dryRun);
+  saveItem(localStorage, "dry-run", dryRun);
   settings.set({ dryRun });
 }
 
-/** Reads `extensions.palisade`; statements are texts, or objects with a text. */
-export function readCost(cost: unknown): Pick<Run, "roundTrips" | "statements"> {
-  if (typeof cost !== "object" || cost === null) return {};
-  const { roundTrips, statements } = cost as { roundTrips?: number; statements?: (string | Statement)[] };
+/** Reads `extensions.palisade`. Each statement is a string or an object with a string `sql`. */
+export function readTrace(trace: unknown): Pick<Run, "roundTrips" | "statements"> {
+  if (typeof trace !== "object" || trace === null) return {};
+  const { roundTrips, statements } = trace as { roundTrips?: number; statements?: (string | Statement)[] };
   return {
     roundTrips,
     statements: statements?.map((statement) => (typeof statement === "string" ? { sql: statement } : statement)),
   };
 }
 
-/** Clauses on lines of their own. For reading only; what is copied is what was sent. */
-export function layOut(sql: string): string {
+/** Puts each clause on its own line. For display only: the copy button copies the SQL as it was sent. */
+export function formatSql(sql: string): string {
   if (sql.includes("\n")) return sql.trim();
   return sql.replaceAll(
     / (FROM|WHERE|ORDER BY|GROUP BY|LIMIT|RETURNING|VALUES|SET|(?:CROSS |INNER |LEFT )?JOIN) /gi,
@@ -53,10 +53,11 @@ export function layOut(sql: string): string {
   );
 }
 
-export function milliseconds(ms: number): string {
+export function formatMilliseconds(ms: number): string {
   return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
 }
 
-export function count(n: number, one: string): string {
-  return `${n} ${one}${n === 1 ? "" : "s"}`;
+/** `1 row`, `2 rows`. */
+export function formatCount(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }

@@ -1,4 +1,4 @@
 declare module "*?worker" {
-  const Made: new () => Worker;
-  export default Made;
+  const WorkerConstructor: new () => Worker;
+  export default WorkerConstructor;
 }

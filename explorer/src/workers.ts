@@ -1,4 +1,4 @@
-/** Monaco's workers, bundled: three files of ours, from nowhere else. */
+/** Monaco's workers, bundled, so that the page loads them from its own server. */
 import EditorWorker from "monaco-editor/esm/vs/editor/editor.worker.js?worker";
 import JsonWorker from "monaco-editor/esm/vs/language/json/json.worker.js?worker";
 import GraphQLWorker from "monaco-graphql/esm/graphql.worker.js?worker";

@@ -1,4 +1,4 @@
-/** What the tests share: a page that may reach nothing but its own server, and hands for GraphiQL. */
+/** Shared by the tests: a page object for the explorer, in a browser that can reach only the servers under test. */
 
 import { mkdirSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,28 +9,30 @@ import { test as base, expect, type Locator, type Page } from "@playwright/test"
 
 export { expect };
 
-function given(name: string): string {
+function variable(name: string): string {
   const value = process.env[name];
   if (!value) throw new Error(`${name} is not set: the global setup did not run`);
   return value;
 }
 
-/** `palisade dev`. */
-export const dev = () => given("EXPLORER_DEV");
-/** `palisade serve --explorer --introspection`, on the same database. */
-export const serve = () => given("EXPLORER_SERVE");
-export const tokenA = () => given("EXPLORER_TOKEN_A");
-export const tokenB = () => given("EXPLORER_TOKEN_B");
+/** The URL of `palisade dev`. */
+export const devUrl = () => variable("EXPLORER_DEV_URL");
+/** The URL of `palisade serve --explorer --introspection` on the same database. */
+export const serveUrl = () => variable("EXPLORER_SERVE_URL");
+/** A token of the owner of Acme. */
+export const tokenA = () => variable("EXPLORER_TOKEN_A");
+/** A token of the owner of Globex. */
+export const tokenB = () => variable("EXPLORER_TOKEN_B");
 
-/** Out of the tree, for somebody to look at. */
-export const SHOTS = process.env.EXPLORER_SCREENSHOTS ?? join(tmpdir(), "palisade-explorer-screenshots");
+/** The directory of the screenshots: they are for a person to look at, and no test reads them. */
+export const SCREENSHOTS_DIR = process.env.EXPLORER_SCREENSHOTS ?? join(tmpdir(), "palisade-explorer-screenshots");
 
 type EditorName = "operation" | "variables" | "request-headers" | "response";
 
-/** GraphiQL in a page. */
+/** The explorer in a page. */
 export class Explorer {
-  /** Errors that a test expects on the console. */
-  readonly expected: RegExp[] = [];
+  /** Console errors that a test expects. */
+  readonly expectedConsoleErrors: RegExp[] = [];
 
   readonly page: Page;
 
@@ -38,25 +40,25 @@ export class Explorer {
     this.page = page;
   }
 
-  async open(address = `${dev()}/graphiql`) {
-    await this.page.goto(address);
+  async open(url = `${devUrl()}/graphiql`) {
+    await this.page.goto(url);
     await expect(this.page.getByRole("button", { name: /^Execute query/ })).toBeVisible();
     await expect(this.page.locator(".graphiql-query-editor .view-line").first()).toBeVisible();
     await expect.poll(() => this.page.evaluate(() => document.fonts.status)).toBe("loaded");
   }
 
-  /** Opened, and somebody is picked. */
+  /** Opens the page and chooses a user of a tenant, by default the one that the page selects. */
   async openAs(tenant: string, user?: string) {
     await this.open();
-    await this.pick(tenant, user);
+    await this.chooseUser(tenant, user);
   }
 
-  async pick(tenant: string, user?: string) {
+  async chooseUser(tenant: string, user?: string) {
     await this.tenant.selectOption({ label: tenant });
-    await expect(this.who).toContainText(`${tenant}: `);
+    await expect(this.viewer).toContainText(`${tenant}: `);
     if (user) {
       await this.user.selectOption(user);
-      await expect(this.who).toContainText(`${tenant}: ${user}, `);
+      await expect(this.viewer).toContainText(`${tenant}: ${user}, `);
     }
   }
 
@@ -69,31 +71,31 @@ export class Explorer {
   get user() {
     return this.page.getByRole("combobox", { name: "User", exact: true });
   }
-  get who() {
-    return this.page.locator("#bar .who");
+  get viewer() {
+    return this.page.locator("#bar .viewer");
   }
   get lastRun() {
     return this.page.locator(".last-run");
   }
 
-  async show(plugin: string) {
-    const show = this.page.getByRole("button", { name: `Show ${plugin}`, exact: true }).and(this.page.locator(".graphiql-sidebar button"));
-    if (await show.count()) await show.click();
-    await expect(this.page.getByRole("button", { name: `Hide ${plugin}`, exact: true })).toBeVisible();
+  async showPanel(title: string) {
+    const button = this.page.getByRole("button", { name: `Show ${title}`, exact: true }).and(this.page.locator(".graphiql-sidebar button"));
+    if (await button.count()) await button.click();
+    await expect(this.page.getByRole("button", { name: `Hide ${title}`, exact: true })).toBeVisible();
   }
 
-  /** Opens an example in a tab of its own. */
-  async example(title: string) {
-    await this.show("Examples");
+  /** Opens an example, which creates a new tab. */
+  async openExample(title: string) {
+    await this.showPanel("Examples");
     await this.page.getByLabel("Find an example").fill(title);
     const tabs = await this.page.locator(".graphiql-tab").count();
     await this.page.locator(".example", { hasText: title }).first().click();
-    await expect(this.page.locator(".said")).toContainText("opened");
+    await expect(this.page.locator(".notice")).toContainText("opened");
     await expect(this.page.locator(".graphiql-tab")).toHaveCount(tabs + 1);
   }
 
-  /** The text of an editor, as its model has it: the view shows only some lines. */
-  async text(editor: EditorName): Promise<string> {
+  /** Returns the whole content of an editor. Its view contains only the visible lines. */
+  async content(editor: EditorName): Promise<string> {
     return this.page.evaluate((editor) => {
       const monaco = (globalThis as unknown as { __MONACO: typeof import("monaco-editor") }).__MONACO;
       const model = monaco.editor.getModels().find(({ uri }) => uri.path.includes(`${editor}.`));
@@ -101,7 +103,8 @@ export class Explorer {
     }, editor);
   }
 
-  async write(editor: EditorName, text: string) {
+  /** Replaces the content of an editor. */
+  async setContent(editor: EditorName, text: string) {
     await this.page.evaluate(
       ({ editor, text }) => {
         const monaco = (globalThis as unknown as { __MONACO: typeof import("monaco-editor") }).__MONACO;
@@ -111,59 +114,59 @@ export class Explorer {
     );
   }
 
-  /** Runs what is in the editor; answers what is shown. */
+  /** Runs the operation in the editor and returns the response that the page shows. */
   async run() {
     await this.page.getByRole("button", { name: /^Execute query/ }).click();
-    return this.answer();
+    return this.response();
   }
 
-  /** Any, because it has the shape of what was asked. */
-  async answer(): Promise<any> {
-    await expect.poll(() => this.text("response")).not.toBe("");
-    return JSON.parse(await this.text("response"));
+  /** Returns the response that the page shows. Its type depends on the operation, so it is `any`. */
+  async response(): Promise<any> {
+    await expect.poll(() => this.content("response")).not.toBe("");
+    return JSON.parse(await this.content("response"));
   }
 
-  /** No serious fault for those who cannot see the page, or not well. */
-  async isAccessible(what: string, within?: string) {
+  /** Fails the test if axe finds a serious violation in the page, or in the element `selector`. */
+  async expectAccessible(state: string, selector?: string) {
     const axe = new AxeBuilder({ page: this.page });
-    const { violations } = await (within ? axe.include(within) : axe).analyze();
-    const grave = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-    const told = grave.map(({ id, help, nodes }) => `${id}: ${help}\n${nodes.map(({ html, failureSummary }) => `    ${html.slice(0, 200)}\n      ${failureSummary}`).join("\n")}`);
-    expect.soft(told, what).toEqual([]);
+    const { violations } = await (selector ? axe.include(selector) : axe).analyze();
+    const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+    const report = serious.map(({ id, help, nodes }) => `${id}: ${help}\n${nodes.map(({ html, failureSummary }) => `    ${html.slice(0, 200)}\n      ${failureSummary}`).join("\n")}`);
+    expect.soft(report, state).toEqual([]);
   }
 
-  async shoot(name: string) {
-    mkdirSync(SHOTS, { recursive: true });
-    await this.page.screenshot({ path: join(SHOTS, `${name}.png`) });
+  async screenshot(name: string) {
+    mkdirSync(SCREENSHOTS_DIR, { recursive: true });
+    await this.page.screenshot({ path: join(SCREENSHOTS_DIR, `${name}.png`) });
   }
 }
 
 export const test = base.extend<{ explorer: Explorer }>({
   explorer: async ({ page }, use) => {
-    const own = new Set([new URL(dev()).origin, new URL(serve()).origin]);
-    const strangers: string[] = [];
-    const complaints: string[] = [];
+    const ownOrigins = new Set([new URL(devUrl()).origin, new URL(serveUrl()).origin]);
+    const foreignRequests: string[] = [];
+    const consoleErrors: string[] = [];
     await page.context().route(
-      (url) => !own.has(url.origin),
+      (url) => !ownOrigins.has(url.origin),
       (route) => {
-        strangers.push(route.request().url());
+        foreignRequests.push(route.request().url());
         return route.abort();
       },
     );
     page.on("console", (message) => {
-      if (message.type() === "error" || /Content.Security.Policy/i.test(message.text())) complaints.push(message.text());
+      if (message.type() === "error" || /Content.Security.Policy/i.test(message.text())) consoleErrors.push(message.text());
     });
-    page.on("pageerror", (error) => complaints.push(error.stack ?? String(error)));
+    page.on("pageerror", (error) => consoleErrors.push(error.stack ?? String(error)));
     const explorer = new Explorer(page);
     await use(explorer);
-    expect(strangers, "requests to other machines").toEqual([]);
-    const unexpected = complaints.filter((complaint) => !explorer.expected.some((known) => known.test(complaint)));
-    expect(unexpected, "errors on the console").toEqual([]);
+    expect(foreignRequests, "requests to other origins").toEqual([]);
+    const unexpected = consoleErrors.filter((error) => !explorer.expectedConsoleErrors.some((pattern) => pattern.test(error)));
+    expect(unexpected, "console errors").toEqual([]);
   },
 });
 
-/** Whether something is on the screen as a whole. */
-export async function fits(page: Page, what: Locator) {
-  const [box, size] = [await what.boundingBox(), page.viewportSize()];
-  expect(box && size && box.x >= 0 && box.x + box.width <= size.width + 1, String(what)).toBeTruthy();
+/** Fails the test if an element is not within the width of the window. */
+export async function expectFits(page: Page, element: Locator) {
+  const [box, size] = [await element.boundingBox(), page.viewportSize()];
+  expect(box && size && box.x >= 0 && box.x + box.width <= size.width + 1, String(element)).toBeTruthy();
 }

@@ -15,9 +15,9 @@ use crate::{
     auth::jwt::Tokens,
     config::{EmbeddedSettings, ServiceSettings},
     db::{
-        TenantDb,
+        ConnectError, TenantDb,
         admin_tx::AdminDb,
-        migrate::{self, RolePasswords},
+        migrate::{self, MigrateError, RolePasswords},
         sign_in::{DirectoryEntry, SignInDb},
     },
     demo::{self, Amounts},
@@ -91,10 +91,18 @@ impl DevHome {
             .await
             .map_err(Failure::failed)?;
         let url = self.url("postgres");
-        migrate::run(&url, &RolePasswords::default())
-            .await
-            .map_err(Failure::failed)?;
-        Ok(())
+        let migrated = migrate::run(&url, &RolePasswords::default()).await;
+        match migrated {
+            Ok(_) => Ok(()),
+            Err(MigrateError::Connect(ConnectError::BeforeFirstRelease)) => {
+                Err(Failure::Failed(format!(
+                    "the development database in {0} was created by a version of palisade before its first \
+                     release and cannot be upgraded: stop palisade, delete {0}, and start again",
+                    self.dir.display()
+                )))
+            }
+            Err(error) => Err(Failure::failed(error)),
+        }
     }
 
     /// The address of the database as a role.

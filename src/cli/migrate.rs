@@ -5,10 +5,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::Failure;
 use crate::db::migrate::{self, RolePasswords};
 
-/// What `palisade migrate` takes.
+/// The options of `palisade migrate`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The database, as a superuser (makes the roles, too) or as `palisade_owner`.
+    /// The database URL of a superuser, which also creates the roles, or of `palisade_owner`.
     #[arg(
         long,
         env = "PALISADE_OWNER_DATABASE_URL",
@@ -20,7 +20,7 @@ pub struct Options {
     passwords: RolePasswords,
 }
 
-/// Makes roles, rights and schema.
+/// Creates roles, rights and schema.
 pub async fn run(options: Options) -> Result<(), Failure> {
     let url = options
         .database_url

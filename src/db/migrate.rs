@@ -1,12 +1,12 @@
-//! Makes a database ready: roles, rights, migrations.
+//! Prepares a database: roles, rights, migrations.
 //!
-//! Roles belong to the cluster and not to a database, so they are made here and never in a migration.
-//! Run as a superuser it makes or repairs them; run as `palisade_owner` it only migrates.
+//! Roles belong to the cluster and not to a database, so they are created here and never in a migration.
+//! A superuser creates or repairs them; `palisade_owner` only migrates.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection,
-    migrate::{Migrate as _, Migrator},
+    migrate::{Migrate as _, MigrateError as SqlxMigrateError, Migration, Migrator},
 };
 
 use super::{ConnectError, connect_options, refuse_old_server, unreachable};
@@ -16,8 +16,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 /// The role that owns the schema.
 pub const OWNER: &str = "palisade_owner";
 
-/// Each role with its attributes and settings. The settings of the service's role bound what one
-/// request may hold: a statement 5 s, a lock wait 2 s, an idle transaction 10 s.
+/// Each role with its attributes and settings. The settings of the service's role limit one request: a
+/// statement to 5 s, a wait for a lock to 2 s, an idle transaction to 10 s.
 const ROLES: [(&str, &str, &[&str]); 4] = [
     (OWNER, "nobypassrls", &[]),
     (
@@ -37,7 +37,7 @@ const ROLES: [(&str, &str, &[&str]); 4] = [
     ("palisade_admin", "bypassrls", &["lock_timeout = '2s'"]),
 ];
 
-/// Passwords to give to the roles; a role without one keeps what it has.
+/// Passwords to set for the roles. A role without one keeps its password.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct RolePasswords {
     /// Password to set for `palisade_owner`.
@@ -86,26 +86,26 @@ impl RolePasswords {
     }
 }
 
-/// Why a database could not be made ready. Each is one line.
+/// The reason why a database could not be prepared. Each message is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The database cannot be used at all.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The login may neither make roles nor act as the owner.
+    /// The login may neither create roles nor act as the owner.
     #[error(
-        "the role {0} can make neither roles nor the schema: run `palisade migrate` as a superuser or as {OWNER}"
+        "the role {0} can create neither roles nor the schema: run `palisade migrate` as a superuser or as {OWNER}"
     )]
     Powerless(String),
-    /// The owner cannot make roles.
+    /// The owner cannot create roles.
     #[error(
-        "the role {0} is missing, and {OWNER} cannot make it: run `palisade migrate` once as a superuser"
+        "the role {0} is missing, and {OWNER} cannot create it: run `palisade migrate` once as a superuser"
     )]
     RoleMissing(String),
-    /// A migration failed or does not fit what was applied before.
+    /// A migration failed or does not match those applied before.
     #[error("{0}")]
     Migration(String),
-    /// The server refused a statement of the bootstrap.
+    /// The server rejected a statement of the preparation.
     #[error("cannot prepare the database: {0}")]
     Refused(String),
 }
@@ -119,18 +119,29 @@ impl From<sqlx::Error> for MigrateError {
     }
 }
 
-/// What [`run`] found and did.
+impl From<SqlxMigrateError> for MigrateError {
+    fn from(error: SqlxMigrateError) -> Self {
+        explain(&error)
+    }
+}
+
+/// The result of [`run`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Migrated {
-    /// Migrations that were applied now.
+    /// The number of migrations that this run applied.
     pub applied: usize,
-    /// Migrations that the database has.
+    /// The number of migrations that the database has.
     pub total: usize,
 }
 
-/// Makes roles and rights if the login may, then applies what is missing.
+/// The versions of the migrations of this binary, in ascending order.
+pub(super) fn versions() -> impl DoubleEndedIterator<Item = i64> {
+    MIGRATIONS.iter().map(|migration| migration.version)
+}
+
+/// Creates roles and rights if the login may, then applies the missing migrations.
 ///
-/// Safe to run again and at the same time: an advisory lock lets one run after the other.
+/// Running it again or several times at once is safe: an advisory lock serializes the runs.
 pub async fn run(url: &str, passwords: &RolePasswords) -> Result<Migrated, MigrateError> {
     let options = connect_options(url)?;
     let mut connection = options
@@ -138,12 +149,12 @@ pub async fn run(url: &str, passwords: &RolePasswords) -> Result<Migrated, Migra
         .await
         .map_err(|error| unreachable(&options, &error))?;
     let migrated = prepare(&mut connection, passwords).await;
-    // The answer counts, not how the goodbye went.
+    // The result is known: an error on close does not matter.
     connection.close().await.ok();
     migrated
 }
 
-/// Makes a database of this name in the cluster, unless it is there. Takes a superuser's address.
+/// Creates a database of this name in the cluster unless it exists. Takes the URL of a superuser.
 pub async fn create_database(url: &str, name: &'static str) -> Result<(), MigrateError> {
     let options = connect_options(url)?;
     let mut connection = options
@@ -154,7 +165,7 @@ pub async fn create_database(url: &str, name: &'static str) -> Result<(), Migrat
     match connection.execute(AssertSqlSafe(create)).await {
         Ok(_) => Ok(()),
         Err(error) => {
-            // It exists (42P04), or another run made it this very moment (23505).
+            // It exists (42P04), or another run created it at the same time (23505).
             let code = error
                 .as_database_error()
                 .and_then(sqlx::error::DatabaseError::code);
@@ -195,19 +206,137 @@ async fn prepare(
     }
 
     connection.execute("set lock_timeout = '30s'").await?;
-    // The migrator takes the same lock once more. What it takes too late for is its own table, and
-    // the count of what was applied before. Closing the connection gives it back.
-    connection.lock().await.map_err(|error| explain(&error))?;
-    let before = applied(connection).await?;
-    MIGRATIONS
-        .run(&mut *connection)
-        .await
-        .map_err(|error| explain(&error))?;
-    let total = applied(connection).await?;
-    Ok(Migrated {
-        applied: total - before,
-        total,
-    })
+    let on_citus = sqlx::query_scalar!(
+        r#"select exists (select from pg_extension where extname = 'citus') as "on_citus!""#
+    );
+    if on_citus.fetch_one(&mut *connection).await? {
+        for setting in CITUS_SETTINGS {
+            connection.execute(setting).await?;
+        }
+    }
+    // Closing the connection releases the lock.
+    connection.lock().await?;
+    apply_missing(connection).await
+}
+
+/// Without these settings Citus rejects triggers on distributed tables, and a change of a table that follows
+/// its distribution in the same transaction.
+const CITUS_SETTINGS: [&str; 2] = [
+    "set citus.enable_unsafe_triggers = on",
+    "set citus.multi_shard_modify_mode = 'sequential'",
+];
+
+/// Applies the migrations that the database does not have, after comparing those that it has.
+///
+/// sqlx's own runner sends a file as one message. Citus forwards the whole message to its workers, which accept
+/// only one statement at a time.
+async fn apply_missing(connection: &mut PgConnection) -> Result<Migrated, MigrateError> {
+    connection
+        .ensure_migrations_table(&MIGRATIONS.table_name)
+        .await?;
+    let applied = connection
+        .list_applied_migrations(&MIGRATIONS.table_name)
+        .await?;
+    let found: Vec<i64> = applied.iter().map(|migration| migration.version).collect();
+    if is_before_first_release(&found) {
+        return Err(ConnectError::BeforeFirstRelease.into());
+    }
+    for migration in applied {
+        let known = MIGRATIONS.iter().find(|m| m.version == migration.version);
+        match known {
+            None => return Err(SqlxMigrateError::VersionMissing(migration.version).into()),
+            Some(known) if known.checksum != migration.checksum => {
+                return Err(SqlxMigrateError::VersionMismatch(migration.version).into());
+            }
+            Some(_) => {}
+        }
+    }
+    let missing = MIGRATIONS.iter().filter(|m| !found.contains(&m.version));
+    let mut migrated = Migrated {
+        applied: 0,
+        total: found.len(),
+    };
+    for migration in missing {
+        apply(connection, migration).await?;
+        migrated.applied += 1;
+        migrated.total += 1;
+    }
+    Ok(migrated)
+}
+
+/// Whether these are the versions of a database that was created before the first release. Its migrations
+/// were numbered from 1 and have been replaced.
+fn is_before_first_release(found: &[i64]) -> bool {
+    let first = versions().next();
+    found.iter().any(|version| Some(*version) < first)
+}
+
+/// Applies one migration in a transaction, unless its first line is `-- no-transaction`.
+async fn apply(connection: &mut PgConnection, migration: &Migration) -> Result<(), MigrateError> {
+    if migration.no_tx {
+        return execute(connection, migration).await;
+    }
+    let mut transaction = connection.begin().await?;
+    execute(&mut transaction, migration).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Executes the statements of a migration and records it.
+async fn execute(connection: &mut PgConnection, migration: &Migration) -> Result<(), MigrateError> {
+    for statement in statements(migration.sql.as_str()) {
+        connection
+            .execute(AssertSqlSafe(statement.to_owned()))
+            .await
+            .map_err(|error| SqlxMigrateError::ExecuteMigration(error, migration.version))?;
+    }
+    // sqlx's name for recording a migration without running it.
+    Ok(connection.skip(&MIGRATIONS.table_name, migration).await?)
+}
+
+/// Splits a file into its statements. Knows comments, quoted strings and names, and dollar quotes; not
+/// `E'…\'…'` strings or bodies in `begin atomic`, which migrations do not use.
+fn statements(sql: &str) -> Vec<&str> {
+    let bytes = sql.as_bytes();
+    // The position after the next `end` at or after `from`.
+    let after = |end: &str, from: usize| {
+        sql[from..]
+            .find(end)
+            .map_or(sql.len(), |at| from + at + end.len())
+    };
+    let (mut found, mut start, mut at, mut is_empty) = (Vec::new(), 0, 0, true);
+    while at < bytes.len() {
+        let (next, is_code) = match bytes[at] {
+            b'-' if sql[at..].starts_with("--") => (after("\n", at), false),
+            b'/' if sql[at..].starts_with("/*") => (after("*/", at), false),
+            b'\'' => (after("'", at + 1), true),
+            b'"' => (after("\"", at + 1), true),
+            b'$' => match dollar_quote(&sql[at..]) {
+                Some(quote) => (after(quote, at + quote.len()), true),
+                None => (at + 1, true),
+            },
+            b';' => {
+                found.push(sql[start..at].trim());
+                (start, is_empty) = (at + 1, true);
+                (at + 1, false)
+            }
+            byte => (at + 1, !byte.is_ascii_whitespace()),
+        };
+        is_empty &= !is_code;
+        at = next;
+    }
+    if !is_empty {
+        found.push(sql[start..].trim());
+    }
+    found
+}
+
+/// The opening quote, such as `$$` or `$body$`, that a string starts with.
+fn dollar_quote(sql: &str) -> Option<&str> {
+    let length = sql[1..].find('$')? + 2;
+    let tag = &sql[1..length - 1];
+    let is_tag = tag.chars().all(|c| c.is_alphanumeric() || c == '_')
+        && !tag.starts_with(|c: char| c.is_ascii_digit());
+    is_tag.then_some(&sql[..length])
 }
 
 async fn make_roles(
@@ -215,10 +344,10 @@ async fn make_roles(
     passwords: &RolePasswords,
 ) -> Result<(), MigrateError> {
     for (role, attributes, settings) in ROLES {
-        // Attributes are set again each time, so that a role that was widened by hand is narrowed.
+        // Each run sets the attributes again, which revokes what was granted by hand.
         let create = format!("create role {role} login");
         if let Err(error) = connection.execute(AssertSqlSafe(create)).await {
-            // It exists (42710), or another run made it this very moment (23505).
+            // It exists (42710), or another run created it at the same time (23505).
             let code = error
                 .as_database_error()
                 .and_then(sqlx::error::DatabaseError::code);
@@ -235,7 +364,7 @@ async fn make_roles(
                 .map(|setting| format!("alter role {role} set {setting}")),
         );
         if let Some(password) = passwords.of(role) {
-            // ALTER ROLE takes no parameters: Postgres itself quotes the literal.
+            // ALTER ROLE takes no parameters, so PostgreSQL quotes the literal.
             let quoted = sqlx::query_scalar!(
                 r#"select format('alter role %I password %L', $1::text, $2::text) as "sql!""#,
                 role,
@@ -250,10 +379,11 @@ async fn make_roles(
     Ok(())
 }
 
-/// Roles belong to the cluster, so two runs in two of its databases, which no lock of a database keeps
-/// apart, may change the same role at once: Postgres lets one fail, with XX000 "tuple concurrently
-/// updated" or with 23505 for a setting that was new. The statements are the same, so doing it again
-/// is right.
+/// Runs a statement again if another run changed the same role at the same time.
+///
+/// Roles belong to the cluster, and an advisory lock only to a database, so two runs in two databases may
+/// collide. PostgreSQL then reports XX000 "tuple concurrently updated", or 23505 for a new setting. Both
+/// runs execute the same statements, so a repetition is safe.
 async fn repeat_if_concurrent(
     connection: &mut PgConnection,
     statement: String,
@@ -268,8 +398,8 @@ async fn repeat_if_concurrent(
     Ok(())
 }
 
-/// Rights on what exists before the first migration. No right comes by default: each table's
-/// migration grants its own.
+/// Rights on what exists before the first migration. Nothing is granted by default: the migration of each
+/// table grants the rights on it.
 const RIGHTS: &str = r"
 do $$
 declare
@@ -282,7 +412,7 @@ begin
     revoke all on schema public from public;
     grant usage, create on schema public to palisade_owner;
     grant usage on schema public to palisade_app, palisade_auth, palisade_admin;
-    -- Large objects know no row level security.
+    -- Row level security does not cover large objects.
     for routine in
         select oid::regprocedure from pg_proc
          where pronamespace = 'pg_catalog'::regnamespace
@@ -309,22 +439,9 @@ async fn require_roles(connection: &mut PgConnection) -> Result<(), MigrateError
     }
 }
 
-/// How many migrations the database has; none if it never saw one.
-async fn applied(connection: &mut PgConnection) -> Result<usize, MigrateError> {
-    connection
-        .ensure_migrations_table(&MIGRATIONS.table_name)
-        .await
-        .map_err(|error| explain(&error))?;
-    let applied = connection
-        .list_applied_migrations(&MIGRATIONS.table_name)
-        .await
-        .map_err(|error| explain(&error))?;
-    Ok(applied.len())
-}
-
-/// One line that names the migration and what is wrong with it.
-fn explain(error: &sqlx::migrate::MigrateError) -> MigrateError {
-    use sqlx::migrate::MigrateError as Cause;
+/// One line that names the migration and its error.
+fn explain(error: &SqlxMigrateError) -> MigrateError {
+    use SqlxMigrateError as Cause;
 
     let name = |version: i64| {
         let description = MIGRATIONS
@@ -332,7 +449,7 @@ fn explain(error: &sqlx::migrate::MigrateError) -> MigrateError {
             .find(|m| m.version == version)
             .map(|m| &*m.description);
         format!(
-            "migration {version:04} ({})",
+            "migration {version} ({})",
             description.unwrap_or("unknown to this binary")
         )
     };
@@ -351,10 +468,69 @@ fn explain(error: &sqlx::migrate::MigrateError) -> MigrateError {
             )
         }
         Cause::VersionMissing(version) => format!(
-            "the database has migration {version:04}, which this binary does not know: use a newer one"
+            "the database has migration {version}, which this binary does not contain: use a newer binary"
         ),
-        Cause::Dirty(version) => format!("{} was left half applied", name(*version)),
         Cause::Execute(error) => format!("cannot migrate: {}", of_server(error)),
         other => format!("cannot migrate: {other}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_split_into_its_statements() {
+        for (sql, expected) in [
+            ("", vec![]),
+            ("-- nothing; at all\n  ", vec![]),
+            ("a;b", vec!["a", "b"]),
+            ("a;\n-- c; d\nb;\n", vec!["a", "-- c; d\nb"]),
+            ("/* a; */ b;", vec!["/* a; */ b"]),
+            ("a ';' 'it''s;' \";\"; b", vec!["a ';' 'it''s;' \";\"", "b"]),
+            ("$$ a; 'b $$; c", vec!["$$ a; 'b $$", "c"]),
+            ("$x$ $$; $y$; $x$ ä; b", vec!["$x$ $$; $y$; $x$ ä", "b"]),
+            ("a $1; b $2", vec!["a $1", "b $2"]),
+        ] {
+            assert_eq!(statements(sql), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn every_statement_of_the_migrations_begins_with_a_keyword_and_adds_at_most_one_constraint() {
+        let keywords = [
+            "alter", "comment", "create", "grant", "insert", "revoke", "select",
+        ];
+        for migration in MIGRATIONS.iter() {
+            let statements = statements(migration.sql.as_str());
+            assert!(!statements.is_empty(), "{}", migration.version);
+            for statement in statements {
+                let code = statement
+                    .lines()
+                    .find(|line| !line.is_empty() && !line.starts_with("--"));
+                let first = code.and_then(|line| line.split(' ').next());
+                assert!(
+                    first.is_some_and(|first| keywords.contains(&first)),
+                    "{}: {statement}",
+                    migration.version
+                );
+                // Citus rejects two in one statement.
+                let constraints = statement.matches("add constraint").count();
+                assert!(
+                    constraints <= 1 || statement.starts_with("create function"),
+                    "{}: {statement}",
+                    migration.version
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn versions_are_timestamps_in_ascending_order() {
+        let versions: Vec<i64> = versions().collect();
+        assert!(versions.is_sorted());
+        for version in versions {
+            assert_eq!(version.to_string().len(), 14, "{version}");
+        }
+    }
 }

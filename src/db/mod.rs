@@ -20,7 +20,7 @@ pub mod write;
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    ConnectOptions, PgPool,
+    ConnectOptions, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -33,18 +33,18 @@ pub use tenant_tx::{
 /// The oldest server that is supported: policies need `security_invoker` views and 15's fixes.
 pub const OLDEST_SERVER: i32 = 15;
 
-/// Why the database cannot be used. Each is one line that says what to do.
+/// The reason why the database cannot be used. Each message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The address is not one of PostgreSQL.
+    /// The URL is not a PostgreSQL URL.
     #[error("the database address is not a PostgreSQL URL: {0}")]
     Address(String),
-    /// Nobody answers, or not as a database.
+    /// There is no response, or it does not come from a database.
     #[error("cannot reach the database at {place}: {reason}")]
     Unreachable {
         /// Host and port or socket; never the password.
         place: String,
-        /// What the driver says.
+        /// The driver's error.
         reason: String,
     },
     /// The server is older than [`OLDEST_SERVER`].
@@ -55,11 +55,13 @@ pub enum ConnectError {
     },
     /// The role bypasses row level security by being a superuser.
     #[error(
-        "the role {0} is a superuser, whom row level security never binds: connect as palisade_app"
+        "the role {0} is a superuser, which row level security never binds: connect as palisade_app"
     )]
     Superuser(String),
     /// The role has BYPASSRLS.
-    #[error("the role {0} has BYPASSRLS: connect as palisade_app, which has not")]
+    #[error(
+        "the role {0} has BYPASSRLS: connect as palisade_app, which does not bypass row level security"
+    )]
     BypassRls(String),
     /// The role could switch row level security off.
     #[error(
@@ -71,21 +73,52 @@ pub enum ConnectError {
         /// One of its tables.
         table: String,
     },
-    /// The role could become one that bypasses.
+    /// The role could become one that bypasses row level security.
     #[error(
-        "the role {role} is a member of {group}, which {reason}: connect as palisade_app, a member of nothing"
+        "the role {role} is a member of {group}, which {reason}: connect as palisade_app, which is not a member of any role"
     )]
     Member {
         /// The role.
         role: String,
         /// The role that it could become.
         group: String,
-        /// What that role may do.
+        /// The reason why that role is dangerous.
         reason: String,
     },
-    /// The schema is not there.
+    /// The schema does not exist.
     #[error("the database has no palisade schema: run `palisade migrate` first")]
     NotMigrated,
+    /// The schema cannot be upgraded.
+    #[error(
+        "the database was created by a version of palisade before its first release and cannot be upgraded: \
+         start over with an empty database"
+    )]
+    BeforeFirstRelease,
+    /// The schema lacks a migration of this binary.
+    #[error(
+        "the schema has version {found}, this binary needs {needed} (migration {missing} is missing): run `palisade migrate`"
+    )]
+    SchemaTooOld {
+        /// The newest migration of the database; 0 if it has none.
+        found: i64,
+        /// The newest migration of this binary.
+        needed: i64,
+        /// The first migration that the database lacks.
+        missing: i64,
+    },
+    /// A migration that this binary does not contain broke compatibility with it.
+    #[error(
+        "the schema has version {found}, which needs a binary with migration {oldest_binary}; this one has {known}: \
+         use a newer palisade"
+    )]
+    SchemaTooNew {
+        /// The newest migration of the database.
+        found: i64,
+        /// The migration that a binary must contain.
+        oldest_binary: i64,
+        /// The newest migration of this binary.
+        known: i64,
+    },
 }
 
 /// The settings of the connection pool.
@@ -114,23 +147,26 @@ impl Default for PoolSettings {
 #[derive(Clone, Debug)]
 pub struct TenantDb {
     pool: PgPool,
-    /// For cancelling, when every connection of the pool is busy. Runs no tenant's SQL.
+    /// Cancels statements and checks the schema while every connection of the pool is busy. Never runs a
+    /// tenant's SQL.
     side: PgPool,
     records_statements: bool,
 }
 
 impl TenantDb {
-    /// Connects, and refuses a role that could see past row level security.
+    /// Connects. Fails if row level security does not bind the role or the schema does not fit this binary.
     pub async fn connect(url: &str, settings: PoolSettings) -> Result<Self, ConnectError> {
         let options = connect_options(url)?;
         let pool = pool(options.clone(), settings.size, settings.acquire_timeout);
-        refuse_bypassing_role(&pool, &options).await?;
+        check_at_start(&options).await?;
         let side = pool_of_side_connections(options);
-        Ok(Self {
+        let db = Self {
             pool,
             side,
             records_statements: false,
-        })
+        };
+        db.check_schema().await?;
+        Ok(db)
     }
 
     /// Keeps every statement's text for [`TenantTx::cost`]. For development and tests.
@@ -140,12 +176,16 @@ impl TenantDb {
         self
     }
 
-    /// Whether the database answers now. Asks outside of any tenant.
-    pub async fn is_ready(&self) -> bool {
-        sqlx::query_scalar!(r#"select true as "ready!""#)
-            .fetch_one(&self.side)
-            .await
-            .is_ok()
+    /// Checks that the database responds and that its schema fits this binary. Returns the version of the
+    /// schema. Takes one round trip, outside of any tenant.
+    pub async fn check_schema(&self) -> Result<i64, ConnectError> {
+        let schema = sqlx::query!(
+            r#"select app.schema_versions() as "versions!", app.oldest_binary() as "oldest_binary!""#
+        )
+        .fetch_one(&self.side)
+        .await
+        .map_err(|error| unreachable(&self.side.connect_options(), &error))?;
+        compare_versions(&schema.versions, schema.oldest_binary)
     }
 
     /// Closes every connection, after the transactions that still run.
@@ -161,7 +201,7 @@ fn pool(options: PgConnectOptions, size: u32, acquire_timeout: Duration) -> PgPo
         .acquire_timeout(acquire_timeout)
         .idle_timeout(Duration::from_mins(10))
         .max_lifetime(Duration::from_mins(30))
-        // Opening a transaction finds a dead connection just as well, without a round trip.
+        // The statement that opens a transaction detects a dead connection, without one more round trip.
         .test_before_acquire(false)
         .connect_lazy_with(options)
 }
@@ -174,7 +214,7 @@ fn pool_of_side_connections(options: PgConnectOptions) -> PgPool {
     )
 }
 
-/// Parses an address without ever repeating its password.
+/// Parses a URL. An error never contains its password.
 fn connect_options(url: &str) -> Result<PgConnectOptions, ConnectError> {
     let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
     if !matches!(scheme, "postgres" | "postgresql") {
@@ -212,7 +252,7 @@ fn unreachable(options: &PgConnectOptions, error: &sqlx::Error) -> ConnectError 
     }
 }
 
-/// Judges a server by its `server_version_num`, such as 150018.
+/// Rejects a server by its `server_version_num`, such as 150018.
 fn refuse_old_server(number: i32, text: String) -> Result<(), ConnectError> {
     if number / 10_000 < OLDEST_SERVER {
         return Err(ConnectError::TooOld { found: text });
@@ -220,30 +260,62 @@ fn refuse_old_server(number: i32, text: String) -> Result<(), ConnectError> {
     Ok(())
 }
 
-/// The four ways past row level security, each looked up on the live connection. `session_user` is
-/// the role that logged in, to which RESET ROLE would return.
-async fn refuse_bypassing_role(
-    pool: &PgPool,
-    options: &PgConnectOptions,
-) -> Result<(), ConnectError> {
+/// Compares the migrations of a database with those of this binary. Returns the newest of the database.
+fn compare_versions(found: &[i64], oldest_binary: i64) -> Result<i64, ConnectError> {
+    let newest_found = found.last().copied().unwrap_or_default();
+    let newest_known = migrate::versions().next_back().unwrap_or_default();
+    if let Some(missing) = migrate::versions().find(|version| !found.contains(version)) {
+        return Err(ConnectError::SchemaTooOld {
+            found: newest_found,
+            needed: newest_known,
+            missing,
+        });
+    }
+    if migrate::versions().all(|version| version != oldest_binary) {
+        return Err(ConnectError::SchemaTooNew {
+            found: newest_found,
+            oldest_binary,
+            known: newest_known,
+        });
+    }
+    Ok(newest_found)
+}
+
+/// Checks the server, the role and the existence of the schema.
+async fn check_at_start(options: &PgConnectOptions) -> Result<(), ConnectError> {
     // A connection of its own, so that the error is the server's and not the pool's time limit.
     let mut connection = options
         .connect()
         .await
         .map_err(|error| unreachable(options, &error))?;
-    let failed = |error: sqlx::Error| unreachable(options, &error);
+    check_server_version(&mut connection, options).await?;
+    let role = check_login_role(&mut connection, options).await?;
+    check_memberships(&mut connection, options, role).await?;
+    check_migrated(&mut connection, options).await
+}
 
+async fn check_server_version(
+    connection: &mut PgConnection,
+    options: &PgConnectOptions,
+) -> Result<(), ConnectError> {
     let version = sqlx::query!(
         r#"
         select current_setting('server_version_num')::integer as "number!",
                current_setting('server_version') as "text!"
         "#
     )
-    .fetch_one(&mut connection)
+    .fetch_one(connection)
     .await
-    .map_err(failed)?;
-    refuse_old_server(version.number, version.text)?;
+    .map_err(|error| unreachable(options, &error))?;
+    refuse_old_server(version.number, version.text)
+}
 
+/// Checks that row level security binds the role that logged in and returns its name. `session_user` is the
+/// role to which RESET ROLE would return.
+async fn check_login_role(
+    connection: &mut PgConnection,
+    options: &PgConnectOptions,
+) -> Result<String, ConnectError> {
     let role = sqlx::query!(
         r#"
         select rolname::text as "name!", rolsuper as "is_superuser!", rolbypassrls as "bypasses!"
@@ -251,17 +323,25 @@ async fn refuse_bypassing_role(
         where rolname = session_user
         "#
     )
-    .fetch_one(&mut connection)
+    .fetch_one(connection)
     .await
-    .map_err(failed)?;
+    .map_err(|error| unreachable(options, &error))?;
     if role.is_superuser {
         return Err(ConnectError::Superuser(role.name));
     }
     if role.bypasses {
         return Err(ConnectError::BypassRls(role.name));
     }
+    Ok(role.name)
+}
 
-    // Every role whose rights the login has or may take on, with what makes it dangerous.
+/// Checks that the role owns no table and cannot become a role that bypasses row level security.
+async fn check_memberships(
+    connection: &mut PgConnection,
+    options: &PgConnectOptions,
+    role: String,
+) -> Result<(), ConnectError> {
+    // Every role whose rights the login has or may assume, with the reason why that is dangerous.
     let danger = sqlx::query!(
         r#"
         select r.rolname::text as "name!",
@@ -290,37 +370,41 @@ async fn refuse_bypassing_role(
         limit 1
         "#
     )
-    .fetch_optional(&mut connection)
+    .fetch_optional(connection)
     .await
-    .map_err(failed)?;
-    match danger {
-        Some(found) if found.is_itself => {
-            let table = found.table.unwrap_or_default();
-            return Err(ConnectError::Owner {
-                role: role.name,
-                table,
-            });
-        }
-        Some(found) => {
-            let reason = found.reason;
-            return Err(ConnectError::Member {
-                role: role.name,
-                group: found.name,
-                reason,
-            });
-        }
-        None => {}
-    }
+    .map_err(|error| unreachable(options, &error))?;
+    Err(match danger {
+        None => return Ok(()),
+        Some(found) if found.is_itself => ConnectError::Owner {
+            role,
+            table: found.table.unwrap_or_default(),
+        },
+        Some(found) => ConnectError::Member {
+            role,
+            group: found.name,
+            reason: found.reason,
+        },
+    })
+}
 
-    let migrated =
-        sqlx::query_scalar!(r#"select to_regclass('public.tenants') is not null as "migrated!""#)
-            .fetch_one(pool)
-            .await
-            .map_err(failed)?;
-    if migrated {
-        Ok(())
-    } else {
-        Err(ConnectError::NotMigrated)
+/// Checks that a schema of this palisade exists. [`TenantDb::check_schema`] checks its version.
+async fn check_migrated(
+    connection: &mut PgConnection,
+    options: &PgConnectOptions,
+) -> Result<(), ConnectError> {
+    let schema = sqlx::query!(
+        r#"
+        select to_regclass('public.tenants') is not null as "exists!",
+               to_regprocedure('app.schema_versions()') is not null as "has_versions!"
+        "#
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(|error| unreachable(options, &error))?;
+    match (schema.exists, schema.has_versions) {
+        (false, _) => Err(ConnectError::NotMigrated),
+        (true, false) => Err(ConnectError::BeforeFirstRelease),
+        (true, true) => Ok(()),
     }
 }
 

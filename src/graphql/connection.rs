@@ -91,9 +91,10 @@ impl<F: OrderField> InputType for Order<F> {
         let mut fields = Fields::<Self>::parse(value)?;
         Ok(Self {
             field: fields.take("field")?,
-            direction: match fields.contains("direction") {
-                true => fields.take("direction")?,
-                false => Direction::default(),
+            direction: if fields.contains("direction") {
+                fields.take("direction")?
+            } else {
+                Direction::default()
             },
         })
     }

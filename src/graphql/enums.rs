@@ -17,11 +17,13 @@ pub trait StoredEnum: EnumType {
     }
 
     /// The value that is stored as a string.
+    #[must_use]
     fn from_stored(stored: &str) -> Option<Self> {
         Self::known().find(|value| value.as_str() == stored)
     }
 
     /// Every value but [`StoredEnum::UNKNOWN`].
+    #[must_use]
     fn known() -> impl Iterator<Item = Self> {
         let values = Self::items().iter().map(|item| item.value);
         values.filter(|value| Some(*value) != Self::UNKNOWN)

@@ -1,4 +1,6 @@
-//! The health checks of the process and of its database.
+//! The health checks: whether the process is alive, and whether it can serve requests.
+
+use std::fmt::Display;
 
 use axum::{
     extract::State,
@@ -7,18 +9,23 @@ use axum::{
 };
 
 use super::Service;
+use crate::db::ConnectError;
 
-/// `/health/live`: the process runs.
+/// `/health/live`: the process is alive.
 pub async fn live() -> &'static str {
     "live\n"
 }
 
-/// `/health/ready`: the database responds.
+/// `/health/ready`: the database responds and its schema fits this binary.
 pub async fn ready(State(service): State<Service>) -> Response {
-    if service.db.is_ready().await {
-        "ready\n".into_response()
-    } else {
-        let message = "the database does not respond\n";
-        (StatusCode::SERVICE_UNAVAILABLE, message).into_response()
+    match service.db.check_schema().await {
+        Ok(version) => format!("ready, schema version {version}\n").into_response(),
+        // Without the reason, which names the host.
+        Err(ConnectError::Unreachable { .. }) => unavailable("the database does not respond"),
+        Err(error) => unavailable(error),
     }
+}
+
+fn unavailable(reason: impl Display) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
 }

@@ -20,14 +20,14 @@ def bearer(token):
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-class Service:
-    """A client for a token, or for nobody. Every document is checked against the schema first."""
+class ScenarioClient:
+    """A client that sends a token, or none. It validates every document against the schema first."""
 
     def __init__(self, token=None):
         self.token = token
         self.client = Client(schema=SCHEMA, transport=RequestsHTTPTransport(url=URL))
 
-    def ask(self, operation, variables=None, headers=None):
+    def execute(self, operation, variables=None, headers=None):
         request = GraphQLRequest(DOCUMENT, variable_values=variables, operation_name=f"Scenario{operation}")
         return self.client.execute(request, extra_args={"headers": bearer(self.token) | (headers or {})})
 
@@ -36,88 +36,88 @@ def codes(payload):
     return [error["code"] for error in payload["userErrors"]]
 
 
-def equal(left, right):
-    assert left == right, f"{left!r} is not {right!r}"
+def assert_equal(actual, expected):
+    assert actual == expected, f"expected {expected!r}, got {actual!r}"
 
 
-def refused(ask, code):
+def assert_error(execute, code):
     try:
-        ask()
+        execute()
     except TransportQueryError as error:
-        equal([one["extensions"]["code"] for one in error.errors], [code])
+        assert_equal([each["extensions"]["code"] for each in error.errors], [code])
     else:
-        raise AssertionError(f"no {code}")
+        raise AssertionError(f"expected the error {code}, got none")
 
 
 def scenario():
-    service = Service(os.environ["PALISADE_TOKEN_A"])
+    client = ScenarioClient(os.environ["PALISADE_TOKEN_A"])
 
-    # Without a token, and with one that proves nothing.
+    # Without a token and with an invalid token.
     for token in None, "not.a.token":
-        refused(lambda: Service(token).ask("ViewerQuery"), "UNAUTHENTICATED")
+        assert_error(lambda: ScenarioClient(token).execute("ViewerQuery"), "UNAUTHENTICATED")
 
-    answer = service.ask("ViewerQuery")
-    viewer = answer["viewer"]
-    equal([viewer["role"], viewer["tenant"]["slug"], viewer["user"]["email"]], ["OWNER", "acme", "olivia@acme.example"])
-    organization = answer["organizations"]["nodes"][0]["id"]
+    data = client.execute("ViewerQuery")
+    viewer = data["viewer"]
+    assert_equal([viewer["role"], viewer["tenant"]["slug"], viewer["user"]["email"]], ["OWNER", "acme", "olivia@acme.example"])
+    organization = data["organizations"]["nodes"][0]["id"]
 
-    # Every page: each row once, cursors that fit, invoices in it.
-    seen, invoices, after = [], 0, None
+    # All pages: each row appears once, the cursors match, the invoices are nested in their projects.
+    ids, invoices, after = [], 0, None
     while True:
-        page = service.ask("ProjectsQuery", {"first": 7, "after": after})["projects"]
+        page = client.execute("ProjectsQuery", {"first": 7, "after": after})["projects"]
         edges, info = page["edges"], page["pageInfo"]
-        equal([info["startCursor"], info["endCursor"]], [edges[0]["cursor"], edges[-1]["cursor"]])
-        equal(info["hasPreviousPage"], after is not None)
+        assert_equal([info["startCursor"], info["endCursor"]], [edges[0]["cursor"], edges[-1]["cursor"]])
+        assert_equal(info["hasPreviousPage"], after is not None)
         for edge in edges:
-            seen.append(edge["node"]["id"])
+            ids.append(edge["node"]["id"])
             for invoice in edge["node"]["invoices"]["nodes"]:
-                equal(invoice["number"] is None, invoice["status"] == "DRAFT")
+                assert_equal(invoice["number"] is None, invoice["status"] == "DRAFT")
                 assert re.fullmatch(r"\d+\.\d\d", invoice["total"]["amount"])
-                equal(invoice["total"]["currencyCode"], "EUR")
+                assert_equal(invoice["total"]["currencyCode"], "EUR")
                 invoices += 1
-        equal(info["hasNextPage"], len(seen) < page["totalCount"])
+        assert_equal(info["hasNextPage"], len(ids) < page["totalCount"])
         if not info["hasNextPage"]:
             break
         after = info["endCursor"]
-    equal(len(set(seen)), len(seen))
-    assert len(seen) > 7 and invoices > 0
+    assert_equal(len(set(ids)), len(ids))
+    assert len(ids) > 7 and invoices > 0
 
-    # Created once, however often it is sent with the same key.
-    title = f"Made by {NAME}"
-    made = {"input": {"name": title, "organizationId": organization, "dueOn": "2030-02-28"}}
+    # Two requests with the same idempotency key create one project.
+    name = f"Created by {NAME}"
+    creation = {"input": {"name": name, "organizationId": organization, "dueOn": "2030-02-28"}}
     key = {"Idempotency-Key": f"scenario {NAME}"}
-    payload = service.ask("CreateMutation", made, key)["createProject"]
-    equal(codes(payload), [])
+    payload = client.execute("CreateMutation", creation, key)["createProject"]
+    assert_equal(codes(payload), [])
     project = payload["project"]
-    equal([project["name"], project["version"], project["description"], project["dueOn"]], [title, 1, None, "2030-02-28"])
-    id = project["id"]
-    equal(service.ask("CreateMutation", made, key)["createProject"]["project"]["id"], id)
-    found = service.ask("ProjectsQuery", {"first": 7, "filter": {"name": {"eq": title}}})["projects"]
-    equal([edge["node"]["id"] for edge in found["edges"]], [id])
+    assert_equal([project["name"], project["version"], project["description"], project["dueOn"]], [name, 1, None, "2030-02-28"])
+    project_id = project["id"]
+    assert_equal(client.execute("CreateMutation", creation, key)["createProject"]["project"]["id"], project_id)
+    found = client.execute("ProjectsQuery", {"first": 7, "filter": {"name": {"eq": name}}})["projects"]
+    assert_equal([edge["node"]["id"] for edge in found["edges"]], [project_id])
 
-    # By its id: for its tenant, and for no other.
-    equal(service.ask("NodeQuery", {"id": id})["node"]["name"], title)
-    equal(Service(os.environ["PALISADE_TOKEN_B"]).ask("NodeQuery", {"id": id})["node"], None)
+    # By its ID, the project is visible to its own tenant only.
+    assert_equal(client.execute("NodeQuery", {"id": project_id})["node"]["name"], name)
+    assert_equal(ScenarioClient(os.environ["PALISADE_TOKEN_B"]).execute("NodeQuery", {"id": project_id})["node"], None)
 
-    # A change of the version that was seen; the same once more is a conflict, and shows what is there.
-    change = {"id": id, "ifVersion": 1, "description": "Changed"}
-    payload = service.ask("UpdateMutation", {"input": change})["updateProject"]
-    equal([codes(payload), payload["project"]["version"]], [[], 2])
-    payload = service.ask("UpdateMutation", {"input": change | {"description": "Late"}})["updateProject"]
-    equal([codes(payload), payload["project"]["description"]], [["CONFLICT"], "Changed"])
+    # An update of the current version succeeds. Repeated, it is a conflict and returns the current row.
+    change = {"id": project_id, "ifVersion": 1, "description": "Changed"}
+    payload = client.execute("UpdateMutation", {"input": change})["updateProject"]
+    assert_equal([codes(payload), payload["project"]["version"]], [[], 2])
+    payload = client.execute("UpdateMutation", {"input": change | {"description": "Late"}})["updateProject"]
+    assert_equal([codes(payload), payload["project"]["description"]], [["CONFLICT"], "Changed"])
 
-    # A refusal names its field and writes nothing.
-    payload = service.ask("UpdateMutation", {"input": {"id": id, "name": ""}})["updateProject"]
-    equal([payload["project"], payload["userErrors"][0]["field"]], [None, ["input", "name"]])
-    equal(codes(payload), ["REQUIRED"])
+    # A user error names its field, and the mutation writes nothing.
+    payload = client.execute("UpdateMutation", {"input": {"id": project_id, "name": ""}})["updateProject"]
+    assert_equal([payload["project"], payload["userErrors"][0]["field"]], [None, ["input", "name"]])
+    assert_equal(codes(payload), ["REQUIRED"])
 
-    # A variable that cannot be used is an error of the request.
-    refused(lambda: service.ask("NodeQuery", {"id": "nonsense"}), "BAD_USER_INPUT")
+    # An invalid variable is an error of the request, not a user error.
+    assert_error(lambda: client.execute("NodeQuery", {"id": "nonsense"}), "BAD_USER_INPUT")
 
-    payload = service.ask("DeleteMutation", {"input": {"id": id, "ifVersion": 2}})["deleteProject"]
-    equal([codes(payload), payload["project"]["id"]], [[], id])
-    equal(service.ask("NodeQuery", {"id": id})["node"], None)
-    equal(codes(service.ask("DeleteMutation", {"input": {"id": id}})["deleteProject"]), ["NOT_FOUND"])
+    payload = client.execute("DeleteMutation", {"input": {"id": project_id, "ifVersion": 2}})["deleteProject"]
+    assert_equal([codes(payload), payload["project"]["id"]], [[], project_id])
+    assert_equal(client.execute("NodeQuery", {"id": project_id})["node"], None)
+    assert_equal(codes(client.execute("DeleteMutation", {"input": {"id": project_id}})["deleteProject"]), ["NOT_FOUND"])
 
 
 scenario()

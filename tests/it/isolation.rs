@@ -42,10 +42,16 @@ const ACROSS_TENANTS: [(&str, &str); 2] = [
 const SHARED_TARGETS: [&str; 3] = ["currencies", "identities", "tenants"];
 
 /// Functions that run with their owner's rights at a role's call.
-const DEFINERS: [(&str, &str); 1] = [(
-    "app.seal_audit_log() for palisade_app",
-    "seals what the context's tenant has written; takes no argument, answers a number",
-)];
+const DEFINERS: [(&str, &str); 2] = [
+    (
+        "app.schema_versions() for palisade_app",
+        "returns the versions of the migrations; takes no argument",
+    ),
+    (
+        "app.seal_audit_log() for palisade_app",
+        "seals what the tenant of the context has written; takes no argument, returns a number",
+    ),
+];
 
 /// What has to be of a role before its view of the rows proves anything.
 async fn assert_is_bound(connection: &mut PgConnection) {
@@ -434,7 +440,8 @@ async fn no_role_has_a_right_that_row_level_security_does_not_cover() {
          where p.prosecdef and has_function_privilege(r, p.oid, 'execute')
          union all
          select p.oid::regprocedure::text || ' has no search_path' from pg_proc p
-         where p.prosecdef and not coalesce(p.proconfig::text ~ 'search_path=', false)",
+         where p.prosecdef and not coalesce(p.proconfig::text ~ 'search_path=', false)
+         order by 1",
     )
     .await;
     let allowed: Vec<&str> = DEFINERS.iter().map(|(name, _)| *name).collect();
@@ -575,7 +582,10 @@ async fn the_catalogue_is_as_reviewed() {
                  select 4, conname::text, format('%s: %s', conname, pg_get_constraintdef(oid))
                  from pg_constraint where conrelid = $1 and contype in ('p', 'u', 'x', 'f')
                  union all
-                 select 5, tgname::text, format('trigger %s: %s%s', tgname, tgfoid::regprocedure,
+                 select 5, tgname::text, format('trigger %s: %s%s%s', tgname, tgfoid::regprocedure,
+                     -- The arguments, each of which ends with a zero byte.
+                     case when tgnargs > 0 then E'\\n    with ' || replace(
+                         left(encode(tgargs, 'escape'), -4), '\\000', ', ') end,
                      case tgenabled when 'O' then '' else ' NOT ENABLED' end)
                  from pg_trigger where tgrelid = $1 and not tgisinternal
              ) lines (kind, name, line) order by kind, name",

@@ -33,6 +33,7 @@ mod nullability;
 mod over_http;
 mod pages;
 mod plans;
+mod protect;
 mod reads;
 mod refusals;
 mod replay;

@@ -1,4 +1,4 @@
-// Compares schema.graphql with the last release's; fails on what breaks clients without warning.
+// Compares schema.graphql with the schema of the last release. Fails if a change breaks clients without a deprecation.
 import { readFileSync } from "node:fs";
 
 import { buildSchema } from "graphql";
@@ -8,20 +8,20 @@ import { lint } from "./lint.mjs";
 
 const read = (path) => readFileSync(new URL(path, import.meta.url), "utf8");
 const released = buildSchema(read("released.graphql"));
-const present = buildSchema(read("../../schema.graphql"));
+const current = buildSchema(read("../../schema.graphql"));
 
-const all = await changes(released, present);
-const of = (level) => all.filter((change) => change.level === level);
+const allChanges = await changes(released, current);
+const withLevel = (level) => allChanges.filter((change) => change.level === level);
 for (const level of ["BREAKING", "DANGEROUS"])
-  for (const { name, message } of of(level)) console.log(`${level.toLowerCase()} ${name}: ${message}`);
+  for (const { name, message } of withLevel(level)) console.log(`${level.toLowerCase()} ${name}: ${message}`);
 
-const wrong = [
-  ...lint(present),
-  ...(await violations(released, present, JSON.parse(read("accepted.json")), read("../../CHANGELOG.md"))),
+const errors = [
+  ...lint(current),
+  ...(await violations(released, current, JSON.parse(read("accepted.json")), read("../../CHANGELOG.md"))),
 ];
-for (const one of wrong) console.error(`REFUSED ${one}`);
+for (const error of errors) console.error(`ERROR ${error}`);
 console.log(
-  `since the last release: ${of("BREAKING").length} breaking, ${of("DANGEROUS").length} dangerous, ` +
-    `${of("NON_BREAKING").length} other changes; ${wrong.length} refused`,
+  `since the last release: ${withLevel("BREAKING").length} breaking, ${withLevel("DANGEROUS").length} dangerous, ` +
+    `${withLevel("NON_BREAKING").length} other changes; ${errors.length} errors`,
 );
-process.exitCode = wrong.length ? 1 : 0;
+process.exitCode = errors.length ? 1 : 0;

@@ -1,83 +1,89 @@
-// The schema as a contract: what changed since the last release, and whether that was allowed.
+// The schema is a contract: this module finds the changes since the last release and checks that they are allowed.
 import { diff } from "@graphql-inspector/core";
 import { getNamedType, isEnumType, isInputObjectType, isInterfaceType, isObjectType, isUnionType } from "graphql";
 
-/** The elements of a schema by their coordinates: `Project`, `Project.owner`, `Query.project.id`, `ProjectStatus.ACTIVE`. */
+/** Maps coordinates to the elements of a schema: `Project`, `Project.owner`, `Query.project.id`, `ProjectStatus.ACTIVE`. */
 export function elements(schema) {
-  const found = new Map();
+  const byCoordinate = new Map();
   for (const type of Object.values(schema.getTypeMap())) {
     if (type.name.startsWith("__")) continue;
-    found.set(type.name, type);
+    byCoordinate.set(type.name, type);
     const members = isEnumType(type) ? type.getValues() : type.getFields ? Object.values(type.getFields()) : [];
     for (const member of members) {
-      found.set(`${type.name}.${member.name}`, member);
-      for (const arg of member.args ?? []) found.set(`${type.name}.${member.name}.${arg.name}`, arg);
+      byCoordinate.set(`${type.name}.${member.name}`, member);
+      for (const arg of member.args ?? []) byCoordinate.set(`${type.name}.${member.name}.${arg.name}`, arg);
     }
   }
-  return found;
+  return byCoordinate;
 }
 
-/** The types that an operation reaches without an element that is deprecated. */
-function reached(schema) {
-  const found = new Set();
+/** Returns the names of the types that an operation can reach without using a deprecated element. */
+function reachableTypes(schema) {
+  const names = new Set();
   const visit = (type) => {
-    if (!type || found.has(type.name)) return;
-    found.add(type.name);
+    if (!type || names.has(type.name)) return;
+    names.add(type.name);
     if (isUnionType(type) || isInterfaceType(type)) schema.getPossibleTypes(type).forEach(visit);
     if (isObjectType(type) || isInterfaceType(type)) type.getInterfaces().forEach(visit);
     if (!isObjectType(type) && !isInterfaceType(type) && !isInputObjectType(type)) return;
     for (const field of Object.values(type.getFields())) {
       if (field.deprecationReason != null) continue;
-      for (const one of [field, ...(field.args ?? [])])
-        if (one.deprecationReason == null) visit(getNamedType(one.type));
+      for (const element of [field, ...(field.args ?? [])])
+        if (element.deprecationReason == null) visit(getNamedType(element.type));
     }
   };
   [schema.getQueryType(), schema.getMutationType(), schema.getSubscriptionType()].forEach(visit);
-  return found;
+  return names;
 }
 
-/** Inspector takes each use of a directive for a danger. This one promises as much as a type does. */
-const PROMISES = {
+/**
+ * The levels of changes of `@semanticNonNull`. Clients rely on it as on a non-null type, but GraphQL Inspector reports
+ * every change of a directive as dangerous.
+ */
+const SEMANTIC_NON_NULL_LEVELS = {
   DIRECTIVE_USAGE_FIELD_DEFINITION_ADDED: "NON_BREAKING",
   DIRECTIVE_USAGE_FIELD_DEFINITION_REMOVED: "BREAKING",
 };
 
-/** Each change since the release: its name (`FIELD_REMOVED Project.owner`), level, message and coordinate. */
-export async function changes(released, present) {
-  const named = (await diff(released, present)).map((change) => {
+/** Returns the changes since the release. The name of a change is, for example, `FIELD_REMOVED Project.owner`. */
+export async function changes(released, current) {
+  const all = (await diff(released, current)).map((change) => {
     const member = change.meta?.removedUnionMemberTypeName ?? change.meta?.removedInterfaceName;
-    const at = member ? `${change.path}.${member}` : change.path;
-    const promised = at.endsWith(".@semanticNonNull") && PROMISES[change.type];
-    return { name: `${change.type} ${at}`, at, level: promised || change.criticality.level, type: change.type, message: change.message };
+    const coordinate = member ? `${change.path}.${member}` : change.path;
+    const ownLevel = coordinate.endsWith(".@semanticNonNull") && SEMANTIC_NON_NULL_LEVELS[change.type];
+    const level = ownLevel || change.criticality.level;
+    return { name: `${change.type} ${coordinate}`, coordinate, level, type: change.type, message: change.message };
   });
-  return named.sort((a, b) => a.name.localeCompare(b.name));
+  return all.sort((a, b) => a.name.localeCompare(b.name));
 }
 
 /**
- * Why the present schema may not be released. A change that breaks clients needs what was announced, as a deprecation
- * in the last release, or an entry in accepted.json with a reason; and either way a line in the changelog.
+ * Returns the reasons why the current schema must not be released. A breaking change requires a deprecation in the last
+ * release, or an entry with a reason in accepted.json. In both cases the changelog must mention it.
  */
-export async function violations(released, present, accepted, changelog) {
-  const before = elements(released);
-  const stillNeeded = reached(released);
+export async function violations(released, current, accepted, changelog) {
+  const releasedElements = elements(released);
+  const supportedTypes = reachableTypes(released);
   const unreleased = changelog.split(/^## /m).find((part) => part.startsWith("[Unreleased]")) ?? "";
-  const told = (at) => unreleased.includes(`\`${at}\``);
-  const all = await changes(released, present);
-  const found = [];
-  for (const { name, at, level, type, message } of all) {
+  const isInChangelog = (coordinate) => unreleased.includes(`\`${coordinate}\``);
+  const all = await changes(released, current);
+  const reasons = [];
+  for (const { name, coordinate, level, type, message } of all) {
     if (level === "BREAKING") {
-      const announced =
-        type === "TYPE_REMOVED" ? !stillNeeded.has(at) : /_REMOVED$/.test(type) && before.get(at)?.deprecationReason != null;
-      const entry = accepted.find((one) => one.change === name);
-      if (!announced && !entry?.reason) found.push(`${name}: ${message}. It was not deprecated in the last release.`);
-      if (!told(at)) found.push(`${name}: the changelog does not mention \`${at}\`.`);
+      const wasDeprecated =
+        type === "TYPE_REMOVED"
+          ? !supportedTypes.has(coordinate)
+          : /_REMOVED$/.test(type) && releasedElements.get(coordinate)?.deprecationReason != null;
+      const entry = accepted.find(({ change }) => change === name);
+      if (!wasDeprecated && !entry?.reason) reasons.push(`${name}: ${message}. It was not deprecated in the last release.`);
+      if (!isInChangelog(coordinate)) reasons.push(`${name}: the changelog does not mention \`${coordinate}\`.`);
     }
     if (/_DEPRECATION_ADDED$/.test(type)) {
-      const element = at.replace(/\.@deprecated$/, "");
-      if (!told(element)) found.push(`${name}: the changelog does not mention \`${element}\`.`);
+      const element = coordinate.replace(/\.@deprecated$/, "");
+      if (!isInChangelog(element)) reasons.push(`${name}: the changelog does not mention \`${element}\`.`);
     }
   }
   for (const { change } of accepted)
-    if (!all.some((one) => one.name === change)) found.push(`${change}: accepted, but there is no such change.`);
-  return found;
+    if (!all.some(({ name }) => name === change)) reasons.push(`${change}: is in accepted.json, but there is no such change.`);
+  return reasons;
 }

@@ -1,4 +1,4 @@
-// The check itself: a contract that nothing can break would prove nothing.
+// Tests that the checks of the schema find each kind of violation.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -10,11 +10,11 @@ import { lint } from "./lint.mjs";
 
 const sdl = parse(readFileSync(new URL("../../schema.graphql", import.meta.url), "utf8"));
 
-/** The schema with some elements changed: `{ "Project.name": change }`. What a change makes null is gone. */
-function edited(edits = {}) {
+/** Returns the schema after edits: `{ "Project.name": edit }`. An edit that returns null removes its element. */
+function schemaWith(edits = {}) {
   const path = [];
-  const todo = new Set(Object.keys(edits));
-  const changed = visit(sdl, {
+  const pending = new Set(Object.keys(edits));
+  const editedSdl = visit(sdl, {
     enter(node) {
       if (!node.kind.endsWith("Definition") || !node.name) return undefined;
       path.push(node.name.value);
@@ -22,22 +22,22 @@ function edited(edits = {}) {
     },
     leave(node) {
       if (!node.kind.endsWith("Definition") || !node.name) return undefined;
-      const at = path.join(".");
+      const coordinate = path.join(".");
       path.pop();
-      return todo.delete(at) ? edits[at](node) : undefined;
+      return pending.delete(coordinate) ? edits[coordinate](node) : undefined;
     },
   });
-  assert.deepEqual([...todo], []);
-  return buildASTSchema(changed);
+  assert.deepEqual([...pending], []);
+  return buildASTSchema(editedSdl);
 }
 
-const gone = () => null;
-const ofType = (type) => (node) => ({ ...node, type: parseType(type) });
-const renamed = (name) => (node) => ({ ...node, name: { kind: "Name", value: name } });
-const undescribed = (node) => ({ ...node, description: undefined });
-const undirected = (node) => ({ ...node, directives: [] });
-const noInterfaces = (node) => ({ ...node, interfaces: [] });
-const plus = (field) => (node) => ({
+const remove = () => null;
+const setType = (type) => (node) => ({ ...node, type: parseType(type) });
+const rename = (name) => (node) => ({ ...node, name: { kind: "Name", value: name } });
+const removeDescription = (node) => ({ ...node, description: undefined });
+const removeDirectives = (node) => ({ ...node, directives: [] });
+const removeInterfaces = (node) => ({ ...node, interfaces: [] });
+const addInputField = (field) => (node) => ({
   ...node,
   fields: [...node.fields, ...parse(`input I { ${field} }`).definitions[0].fields],
 });
@@ -46,94 +46,102 @@ const deprecate = (reason) => (node) => ({
   directives: parse(`type T { f: Int @deprecated(reason: ${JSON.stringify(reason)}) }`).definitions[0].fields[0].directives,
 });
 
-const schema = edited();
-const told = (...at) => `# Changelog\n\n## [Unreleased]\n\n${at.map((one) => `- \`${one}\``).join("\n")}\n\n## [0.1.0]\n`;
-const deprecated = edited({ "Project.name": deprecate("Use `Project.id`.") });
-const removed = edited({ "Project.name": gone });
+const schema = schemaWith();
+/** Returns a changelog that mentions these coordinates. */
+const changelogWith = (...coordinates) => {
+  const lines = coordinates.map((coordinate) => `- \`${coordinate}\``).join("\n");
+  return `# Changelog\n\n## [Unreleased]\n\n${lines}\n\n## [0.1.0]\n`;
+};
+const withDeprecation = schemaWith({ "Project.name": deprecate("Use `Project.id`.") });
+const withRemoval = schemaWith({ "Project.name": remove });
 
-test("the schema is no change of itself", async () => {
+test("an unchanged schema has no changes and no violations", async () => {
   assert.deepEqual(await changes(schema, schema), []);
-  assert.deepEqual(await violations(schema, schema, [], told()), []);
+  assert.deepEqual(await violations(schema, schema, [], changelogWith()), []);
   assert.deepEqual(lint(schema), []);
 });
 
-for (const [what, name, edits] of [
-  ["a field is gone", "FIELD_REMOVED Project.name", { "Project.name": gone }],
-  ["a field may be null", "FIELD_TYPE_CHANGED Project.name", { "Project.name": ofType("String") }],
+for (const [description, name, edits] of [
+  ["a field is removed", "FIELD_REMOVED Project.name", { "Project.name": remove }],
+  ["a field becomes nullable", "FIELD_TYPE_CHANGED Project.name", { "Project.name": setType("String") }],
   [
-    "a field may be null without an error",
+    "a field loses @semanticNonNull",
     "DIRECTIVE_USAGE_FIELD_DEFINITION_REMOVED Project.owner.@semanticNonNull",
-    { "Project.owner": undirected },
+    { "Project.owner": removeDirectives },
   ],
-  ["a value is gone", "ENUM_VALUE_REMOVED ProjectStatus.ON_HOLD", { "ProjectStatus.ON_HOLD": gone }],
+  ["an enum value is removed", "ENUM_VALUE_REMOVED ProjectStatus.ON_HOLD", { "ProjectStatus.ON_HOLD": remove }],
   [
-    "a type left a union",
+    "a type is removed from a union",
     "UNION_MEMBER_REMOVED AuditActor.SystemActor",
     { AuditActor: (node) => ({ ...node, types: node.types.filter((type) => type.name.value !== "SystemActor") }) },
   ],
-  ["an input wants more", "INPUT_FIELD_ADDED DeleteProjectInput.why", { DeleteProjectInput: plus('"Why." why: String!') }],
-  ["a type is no Node", "OBJECT_TYPE_INTERFACE_REMOVED Product.Node", { Product: noInterfaces }],
-  ["an argument is gone", "FIELD_ARGUMENT_REMOVED Query.projects.filter", { "Query.projects.filter": gone }],
-  ["an argument must be given", "FIELD_ARGUMENT_TYPE_CHANGED Query.projects.first", { "Query.projects.first": ofType("Int!") }],
+  [
+    "an input gets a required field",
+    "INPUT_FIELD_ADDED DeleteProjectInput.reason",
+    { DeleteProjectInput: addInputField('"The reason." reason: String!') },
+  ],
+  ["a type no longer implements Node", "OBJECT_TYPE_INTERFACE_REMOVED Product.Node", { Product: removeInterfaces }],
+  ["an argument is removed", "FIELD_ARGUMENT_REMOVED Query.projects.filter", { "Query.projects.filter": remove }],
+  ["an argument becomes required", "FIELD_ARGUMENT_TYPE_CHANGED Query.projects.first", { "Query.projects.first": setType("Int!") }],
 ]) {
-  test(`breaking: ${what}`, async () => {
-    const present = edited(edits);
-    const breaking = (await changes(schema, present)).filter((change) => change.level === "BREAKING");
+  test(`breaking change: ${description}`, async () => {
+    const current = schemaWith(edits);
+    const breaking = (await changes(schema, current)).filter((change) => change.level === "BREAKING");
     assert.deepEqual(breaking.map((change) => change.name), [name]);
-    const at = name.split(" ")[1];
-    const [first, second, ...rest] = await violations(schema, present, [], told());
+    const coordinate = name.split(" ")[1];
+    const [first, second, ...rest] = await violations(schema, current, [], changelogWith());
     assert.match(first, /not deprecated in the last release/);
     assert.match(second, /changelog/);
     assert.deepEqual(rest, []);
-    // A reason allows it, if the changelog says it too.
+    // An entry with a reason allows the change if the changelog mentions it.
     const accepted = [{ change: name, reason: "because" }];
-    assert.equal((await violations(schema, present, accepted, told())).length, 1);
-    assert.deepEqual(await violations(schema, present, accepted, told(at)), []);
-    assert.equal((await violations(schema, present, [{ change: name, reason: "" }], told(at))).length, 1);
+    assert.equal((await violations(schema, current, accepted, changelogWith())).length, 1);
+    assert.deepEqual(await violations(schema, current, accepted, changelogWith(coordinate)), []);
+    assert.equal((await violations(schema, current, [{ change: name, reason: "" }], changelogWith(coordinate))).length, 1);
   });
 }
 
-test("what was deprecated in the last release may go, and its types with it", async () => {
-  assert.deepEqual(await violations(deprecated, removed, [], told("Project.name")), []);
-  assert.equal((await violations(deprecated, removed, [], told())).length, 1);
+test("a field that the last release deprecated may be removed together with its types", async () => {
+  assert.deepEqual(await violations(withDeprecation, withRemoval, [], changelogWith("Project.name")), []);
+  assert.equal((await violations(withDeprecation, withRemoval, [], changelogWith())).length, 1);
 
-  // A type may go when nothing but deprecated fields led to it.
+  // A type may be removed if it was reachable only through deprecated fields.
   const mutation = "Mutation.deleteProjects";
   const types = ["DeleteProjectsInput", "DeleteProjectsPayload", "DeleteProjectsResult"];
-  const announced = edited({ [mutation]: deprecate("Use `Mutation.deleteProject`.") });
-  const without = edited(Object.fromEntries([mutation, ...types].map((at) => [at, gone])));
-  assert.deepEqual(await violations(announced, without, [], told(mutation, ...types)), []);
-  // Without the warning, all of it is refused.
-  const refused = await violations(schema, without, [], told(mutation, ...types));
-  assert.deepEqual(refused.map((one) => one.split(":")[0].split(" ")[1]), ["Mutation.deleteProjects", ...types]);
+  const before = schemaWith({ [mutation]: deprecate("Use `Mutation.deleteProject`.") });
+  const after = schemaWith(Object.fromEntries([mutation, ...types].map((coordinate) => [coordinate, remove])));
+  assert.deepEqual(await violations(before, after, [], changelogWith(mutation, ...types)), []);
+  // Without the deprecation, each removal is a violation.
+  const found = await violations(schema, after, [], changelogWith(mutation, ...types));
+  assert.deepEqual(found.map((violation) => violation.split(":")[0].split(" ")[1]), ["Mutation.deleteProjects", ...types]);
 });
 
-test("a deprecation is told in the changelog and names a replacement that is there", async () => {
-  assert.deepEqual(await violations(schema, deprecated, [], told("Project.name")), []);
-  assert.match((await violations(schema, deprecated, [], told())).join(), /does not mention `Project.name`/);
-  assert.deepEqual(lint(deprecated), []);
-  const wrong = (reason) => lint(edited({ "Project.name": deprecate(reason) }));
-  assert.match(wrong("Old.").join(), /names no replacement/);
-  assert.match(wrong("Use `Project.title`.").join(), /names no replacement/);
-  assert.match(wrong("Use `Project.name`.").join(), /names no replacement/);
-  assert.deepEqual(wrong("No replacement: nobody used it."), []);
+test("a deprecation must be in the changelog and name a replacement that exists", async () => {
+  assert.deepEqual(await violations(schema, withDeprecation, [], changelogWith("Project.name")), []);
+  assert.match((await violations(schema, withDeprecation, [], changelogWith())).join(), /does not mention `Project.name`/);
+  assert.deepEqual(lint(withDeprecation), []);
+  const errorsFor = (reason) => lint(schemaWith({ "Project.name": deprecate(reason) }));
+  assert.match(errorsFor("Old.").join(), /names no replacement/);
+  assert.match(errorsFor("Use `Project.title`.").join(), /names no replacement/);
+  assert.match(errorsFor("Use `Project.name`.").join(), /names no replacement/);
+  assert.deepEqual(errorsFor("No replacement: no client used it."), []);
 });
 
-test("an entry for a change that is not there is refused", async () => {
-  assert.match((await violations(schema, schema, [{ change: "FIELD_REMOVED X.y", reason: "r" }], told())).join(), /no such change/);
+test("an entry in accepted.json without a matching change is a violation", async () => {
+  assert.match((await violations(schema, schema, [{ change: "FIELD_REMOVED X.y", reason: "r" }], changelogWith())).join(), /no such change/);
 });
 
-for (const [rule, edits] of [
-  ["Project.name: has no description", { "Project.name": undescribed }],
-  ["Query.node.id: has no description", { "Query.node.id": undescribed }],
-  ["ProjectStatus.ACTIVE: has no description", { "ProjectStatus.ACTIVE": undescribed }],
-  ["Product: has an id and is no Node", { Product: noInterfaces }],
-  ["Query.nodes: is not nodes(ids: [ID!]!): [Node]!", { "Query.nodes": ofType("[Node!]!") }],
-  ["ProjectEdge.cursor: is not String!", { "ProjectEdge.cursor": ofType("Int!") }],
-  ["PageInfo.hasNextPage: is not Boolean!", { "PageInfo.hasNextPage": ofType("Boolean") }],
-  ["Query.projects.last: is not Int", { "Query.projects.last": ofType("String") }],
-  ["Mutation.updateProject: its payload has no userErrors", { "UpdateProjectPayload.userErrors": renamed("problems") }],
-  ["Mutation.updateProject: has not one input", { "Mutation.updateProject.input": renamed("project") }],
+for (const [error, edits] of [
+  ["Project.name: has no description", { "Project.name": removeDescription }],
+  ["Query.node.id: has no description", { "Query.node.id": removeDescription }],
+  ["ProjectStatus.ACTIVE: has no description", { "ProjectStatus.ACTIVE": removeDescription }],
+  ["Product: has an id, but does not implement Node", { Product: removeInterfaces }],
+  ["Query.nodes: is not nodes(ids: [ID!]!): [Node]!", { "Query.nodes": setType("[Node!]!") }],
+  ["ProjectEdge.cursor: is not String!", { "ProjectEdge.cursor": setType("Int!") }],
+  ["PageInfo.hasNextPage: is not Boolean!", { "PageInfo.hasNextPage": setType("Boolean") }],
+  ["Query.projects.last: is not Int", { "Query.projects.last": setType("String") }],
+  ["Mutation.updateProject: its payload has no userErrors", { "UpdateProjectPayload.userErrors": rename("problems") }],
+  ['Mutation.updateProject: does not have exactly one argument "input"', { "Mutation.updateProject.input": rename("project") }],
 ]) {
-  test(`lint: ${rule}`, () => assert.deepEqual(lint(edited(edits)), [rule]));
+  test(`lint error: ${error}`, () => assert.deepEqual(lint(schemaWith(edits)), [error]));
 }

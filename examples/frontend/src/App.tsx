@@ -1,11 +1,11 @@
 import { useState } from "react";
 import { type Client, Provider } from "urql";
 
-import { clientFor, type Session } from "./session";
+import { createClient, type Session } from "./session";
 import { SignIn } from "./SignIn";
 import { Workspace } from "./Workspace";
 
-/** Two tenants side by side. The panes share this code and nothing else. */
+/** Two tenants side by side. The panes share this code, but no data. */
 export function App() {
   return (
     <>
@@ -20,19 +20,19 @@ export function App() {
   );
 }
 
-/** One session at a time: no client without one, a new one for each. */
+/** One half of the page. It has a client while a user is signed in, and a new client for each session. */
 function Pane({ name }: { name: string }) {
   const [client, setClient] = useState<Client>();
   const [notice, setNotice] = useState("");
 
   function signIn(session: Session) {
-    const made = clientFor(session, () => {
-      // A late answer to an earlier session must not end this one.
-      setClient((present) => (present === made ? undefined : present));
-      setNotice("This token is not valid, or no longer. Sign in again.");
+    const newClient = createClient(session, () => {
+      // A late response to an earlier session must not end the current session.
+      setClient((current) => (current === newClient ? undefined : current));
+      setNotice("The token is invalid or has expired. Sign in again.");
     });
     setNotice("");
-    setClient(made);
+    setClient(newClient);
   }
 
   return (

@@ -1,10 +1,10 @@
 import { useId, useRef, useState } from "react";
 import { type CombinedError, useMutation, useQuery } from "urql";
 
-import { Field, noRefusals, Problems, refusals } from "./fields";
+import { ErrorMessages, Field, formErrors, noFormErrors } from "./form";
 import { graphql } from "./gql";
 import type { CreateProjectInput } from "./gql/graphql";
-import { Problem } from "./Problem";
+import { RequestError } from "./RequestError";
 
 const Organizations = graphql(`
   query Organizations {
@@ -24,31 +24,32 @@ const NewProject = graphql(`
         id
       }
       userErrors {
-        ...Refusal
+        ...FormError
       }
     }
   }
 `);
 
 export function CreateProject({ onDone }: { onDone: () => void }) {
-  const [{ data: organizations, error: unlisted }] = useQuery({ query: Organizations });
+  const [{ data: organizations, error: organizationsError }] = useQuery({ query: Organizations });
   const [name, setName] = useState("");
   const [organizationId, setOrganizationId] = useState("");
-  const [refused, setRefused] = useState(noRefusals);
-  const [problem, setProblem] = useState<CombinedError>();
+  const [errors, setErrors] = useState(noFormErrors);
+  const [createError, setCreateError] = useState<CombinedError>();
   const [{ fetching }, create] = useMutation(NewProject);
-  const { keyFor, forget } = useIdempotencyKey();
+  const { keyFor, clearKey } = useIdempotencyKey();
+  const requestError = createError ?? organizationsError;
   const id = useId();
 
   async function submit() {
     const input: CreateProjectInput = { name, organizationId };
     const key = keyFor(input);
     const { data, error } = await create({ input }, { fetchOptions: { headers: { "idempotency-key": key } } });
-    setProblem(error);
+    setCreateError(error);
     if (!data) return;
-    forget();
+    clearKey();
     const { userErrors } = data.createProject;
-    setRefused(refusals(userErrors, ["name", "organizationId"]));
+    setErrors(formErrors(userErrors, ["name", "organizationId"]));
     if (userErrors.length === 0) onDone();
   }
 
@@ -61,14 +62,14 @@ export function CreateProject({ onDone }: { onDone: () => void }) {
         void submit();
       }}
     >
-      <Problems messages={refused.other} />
-      {(problem ?? unlisted) && <Problem error={(problem ?? unlisted)!} />}
-      <Field id={`${id}-name`} label="Name" problems={refused.of("name")}>
+      <ErrorMessages messages={errors.other} />
+      {requestError && <RequestError error={requestError} />}
+      <Field id={`${id}-name`} label="Name" errors={errors.forField("name")}>
         {(attributes) => (
           <input {...attributes} value={name} onChange={(event) => setName(event.target.value)} />
         )}
       </Field>
-      <Field id={`${id}-organization`} label="Organization" problems={refused.of("organizationId")}>
+      <Field id={`${id}-organization`} label="Organization" errors={errors.forField("organizationId")}>
         {(attributes) => (
           <select
             {...attributes}
@@ -87,7 +88,7 @@ export function CreateProject({ onDone }: { onDone: () => void }) {
       </Field>
       <div className="buttons">
         <button type="submit" disabled={fetching}>
-          {problem ? "Try again" : "Create"}
+          {createError ? "Try again" : "Create"}
         </button>
         <button type="button" onClick={onDone}>
           Cancel
@@ -98,21 +99,21 @@ export function CreateProject({ onDone }: { onDone: () => void }) {
 }
 
 /**
- * A key for each thing to be done, not for each attempt: whoever hears nothing and sends the same again
- * sends the same key, and the service does it once. Another input is another thing, and so is the same
- * after an answer: the service would only repeat that, and what it refused then it may allow now.
+ * Provides the idempotency key. A repeated request sends the same key, so the service runs the mutation only once.
+ * Another input gets a new key. After a response, the same input gets a new key, too: with the old key, the service
+ * would return the old result again, even if it would accept the input now.
  */
 function useIdempotencyKey() {
-  const nothing = { input: "", key: "" };
-  const last = useRef(nothing);
+  const none = { input: "", key: "" };
+  const last = useRef(none);
   return {
     keyFor(input: unknown): string {
-      const text = JSON.stringify(input);
-      if (last.current.input !== text) last.current = { input: text, key: crypto.randomUUID() };
+      const json = JSON.stringify(input);
+      if (last.current.input !== json) last.current = { input: json, key: crypto.randomUUID() };
       return last.current.key;
     },
-    forget() {
-      last.current = nothing;
+    clearKey() {
+      last.current = none;
     },
   };
 }

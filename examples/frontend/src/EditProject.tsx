@@ -1,10 +1,10 @@
 import { useId, useState } from "react";
 import { type CombinedError, useMutation } from "urql";
 
-import { Field, noRefusals, Problems, refusals } from "./fields";
+import { ErrorMessages, Field, formErrors, noFormErrors } from "./form";
 import { type FragmentType, graphql, unmask } from "./gql";
 import type { ProjectDraftFragment, ProjectStatus } from "./gql/graphql";
-import { Problem } from "./Problem";
+import { RequestError } from "./RequestError";
 import { StatusOptions } from "./StatusOptions";
 
 const ProjectDraft = graphql(`
@@ -25,19 +25,19 @@ const UpdateProject = graphql(`
       }
       userErrors {
         code
-        ...Refusal
+        ...FormError
       }
     }
   }
 `);
 
-/** Edits a project, and only the version of it that the user has seen. */
+/** The form that edits a project. It saves only if the project has not changed since the user saw it. */
 export function EditProject(props: { project: FragmentType<typeof ProjectDraft>; onDone: () => void }) {
-  // Kept from when the form opened: the list may be fetched anew behind it.
+  // The project as it was when the form opened. The list may be refetched while the form is open.
   const [draft, setDraft] = useState(unmask(ProjectDraft, props.project));
   const [theirs, setTheirs] = useState<ProjectDraftFragment>();
-  const [refused, setRefused] = useState(noRefusals);
-  const [problem, setProblem] = useState<CombinedError>();
+  const [errors, setErrors] = useState(noFormErrors);
+  const [requestError, setRequestError] = useState<CombinedError>();
   const [{ fetching }, update] = useMutation(UpdateProject);
   const id = useId();
 
@@ -48,17 +48,17 @@ export function EditProject(props: { project: FragmentType<typeof ProjectDraft>;
       ifVersion,
       name,
       description: description || null,
-      // An archived project stays so until `unarchiveProject`: what is left out stays as it is.
+      // Only `unarchiveProject` changes the status of an archived project. A field that is left out does not change.
       ...(status !== "ARCHIVED" && { status }),
     };
     const { data, error } = await update({ input });
-    setProblem(error);
+    setRequestError(error);
     if (!data) return;
     const { project, userErrors } = data.updateProject;
-    const present = unmask(ProjectDraft, project);
-    const conflict = userErrors.some((one) => one.code === "CONFLICT");
-    setTheirs(conflict && present ? present : undefined);
-    setRefused(conflict ? noRefusals : refusals(userErrors, ["name", "description", "status"]));
+    const current = unmask(ProjectDraft, project);
+    const isConflict = userErrors.some(({ code }) => code === "CONFLICT");
+    setTheirs(isConflict && current ? current : undefined);
+    setErrors(isConflict ? noFormErrors : formErrors(userErrors, ["name", "description", "status"]));
     if (userErrors.length === 0) props.onDone();
   }
 
@@ -70,9 +70,9 @@ export function EditProject(props: { project: FragmentType<typeof ProjectDraft>;
         void save(draft.version);
       }}
     >
-      <Problems messages={refused.other} />
-      {problem && <Problem error={problem} />}
-      <Field id={`${id}-name`} label="Name" problems={refused.of("name")}>
+      <ErrorMessages messages={errors.other} />
+      {requestError && <RequestError error={requestError} />}
+      <Field id={`${id}-name`} label="Name" errors={errors.forField("name")}>
         {(attributes) => (
           <input
             {...attributes}
@@ -81,7 +81,7 @@ export function EditProject(props: { project: FragmentType<typeof ProjectDraft>;
           />
         )}
       </Field>
-      <Field id={`${id}-description`} label="Description" problems={refused.of("description")}>
+      <Field id={`${id}-description`} label="Description" errors={errors.forField("description")}>
         {(attributes) => (
           <textarea
             {...attributes}
@@ -90,7 +90,7 @@ export function EditProject(props: { project: FragmentType<typeof ProjectDraft>;
           />
         )}
       </Field>
-      <Field id={`${id}-status`} label="Status" problems={refused.of("status")}>
+      <Field id={`${id}-status`} label="Status" errors={errors.forField("status")}>
         {(attributes) => (
           <select
             {...attributes}
@@ -98,7 +98,7 @@ export function EditProject(props: { project: FragmentType<typeof ProjectDraft>;
             disabled={draft.status === "ARCHIVED"}
             onChange={(event) => setDraft({ ...draft, status: event.target.value as ProjectStatus })}
           >
-            <StatusOptions archived={draft.status === "ARCHIVED"} />
+            <StatusOptions withArchived={draft.status === "ARCHIVED"} />
           </select>
         )}
       </Field>
@@ -106,7 +106,7 @@ export function EditProject(props: { project: FragmentType<typeof ProjectDraft>;
         <Conflict
           mine={draft}
           theirs={theirs}
-          onTake={() => {
+          onUseTheirs={() => {
             setDraft(theirs);
             setTheirs(undefined);
           }}
@@ -126,11 +126,11 @@ export function EditProject(props: { project: FragmentType<typeof ProjectDraft>;
   );
 }
 
-/** Somebody else was faster: both versions, and which of them shall stand. */
+/** Shows both versions after a conflict and lets the user choose one. */
 function Conflict(props: {
   mine: ProjectDraftFragment;
   theirs: ProjectDraftFragment;
-  onTake: () => void;
+  onUseTheirs: () => void;
   onOverwrite: () => void;
 }) {
   const rows = [
@@ -140,7 +140,7 @@ function Conflict(props: {
   ] as const;
   return (
     <div role="alert" className="conflict">
-      <p>Somebody changed this project after you opened it. Nothing of yours is saved yet.</p>
+      <p>This project was changed after you opened it. Your changes are not saved yet.</p>
       <table>
         <thead>
           <tr>
@@ -160,8 +160,8 @@ function Conflict(props: {
         </tbody>
       </table>
       <div className="buttons">
-        <button type="button" onClick={props.onTake}>
-          Take theirs
+        <button type="button" onClick={props.onUseTheirs}>
+          Use theirs
         </button>
         <button type="button" onClick={props.onOverwrite}>
           Overwrite with yours

@@ -4,7 +4,7 @@ import { EditProject } from "./EditProject";
 import { type FragmentType, graphql, unmask } from "./gql";
 import type { Permission } from "./gql/graphql";
 
-/** What the user of this session may do. It only spares them vain attempts: the service decides. */
+/** What the user may do. The app hides buttons that would fail; the service checks every request. */
 export const Permissions = createContext<readonly Permission[]>([]);
 
 const ProjectCard = graphql(`
@@ -49,7 +49,7 @@ const ProjectCard = graphql(`
   }
 `);
 
-/** A project with its latest invoices and what happened to it. */
+/** A project with its latest invoices and changes. */
 export function Project(props: { project: FragmentType<typeof ProjectCard> }) {
   const project = unmask(ProjectCard, props.project);
   const permissions = useContext(Permissions);
@@ -72,7 +72,7 @@ export function Project(props: { project: FragmentType<typeof ProjectCard> }) {
       ) : (
         project.description && <p>{project.description}</p>
       )}
-      <p className="quiet">Owner: {project.owner?.displayName ?? project.owner?.email ?? "nobody you can see"}</p>
+      <p className="quiet">Owner: {project.owner?.displayName ?? project.owner?.email ?? "not visible to you"}</p>
       <details>
         <summary>Invoices and history</summary>
         <h4>Latest invoices</h4>
@@ -92,7 +92,7 @@ export function Project(props: { project: FragmentType<typeof ProjectCard> }) {
                   {/* A draft has no number yet. */}
                   <td>{invoice.number ?? "–"}</td>
                   <td>{invoice.status}</td>
-                  {/* An amount is text with the currency's digits; a number would round it. */}
+                  {/* The amount is a string, because a number could lose digits. */}
                   <td>
                     {invoice.total.amount} {invoice.total.currencyCode}
                   </td>
@@ -103,7 +103,7 @@ export function Project(props: { project: FragmentType<typeof ProjectCard> }) {
         )}
         <h4>History</h4>
         {!permissions.includes("READ_AUDIT_LOG") && (
-          <p className="quiet">Only owners and admins see the history. For you the list is empty, whatever happened.</p>
+          <p className="quiet">Only owners and admins can read the history. For you, the list is always empty.</p>
         )}
         <ol className="history">
           {changes.map((change) => (
@@ -121,6 +121,6 @@ export function Project(props: { project: FragmentType<typeof ProjectCard> }) {
 type Actor = { __typename: "User"; email: string } | { __typename: "SystemActor"; name: string };
 
 function actorName(actor: Actor | null | undefined): string {
-  if (!actor) return "somebody who is gone";
+  if (!actor) return "a deleted user";
   return actor.__typename === "User" ? actor.email : actor.name;
 }

@@ -3,10 +3,10 @@ import { useQuery } from "urql";
 
 import { graphql } from "./gql";
 import type { ProjectFilter, ProjectOrder } from "./gql/graphql";
-import { Problem } from "./Problem";
 import { Project } from "./Project";
+import { RequestError } from "./RequestError";
 
-/** Which projects, in which order. */
+/** The filter and the sort order of the list. */
 export type View = { filter: ProjectFilter; orderBy: ProjectOrder[] };
 
 const ProjectsPage = graphql(`
@@ -25,23 +25,23 @@ const ProjectsPage = graphql(`
   }
 `);
 
-/** The list, a page at a time. */
+/** The list of projects, which grows by one page at a time. */
 export function Projects({ view }: { view: View }) {
   return <Page key={JSON.stringify(view)} view={view} after={null} />;
 }
 
 /**
- * One page, and below it the next once somebody asked for it. The next page begins at the cursor where
- * this one ends *now*: when a change fetches the pages anew, no row is lost or shown twice in between.
+ * One page, and below it the next page once the user clicked "Load more". The next page always starts at the current
+ * end cursor of this page, so no row is missing or shown twice after the pages are refetched.
  */
 function Page({ view, after }: { view: View; after: string | null }) {
-  const [more, setMore] = useState(false);
-  const [{ data, error, fetching }, ask] = useQuery({
+  const [showNext, setShowNext] = useState(false);
+  const [{ data, error, fetching }, refetch] = useQuery({
     query: ProjectsPage,
-    // The count costs a statement of its own, so only the first page asks for it.
+    // Only the first page requests the count, because it takes an extra SQL statement.
     variables: { ...view, after, count: after === null },
   });
-  if (error) return <Problem error={error} onRetry={() => ask({ requestPolicy: "network-only" })} />;
+  if (error) return <RequestError error={error} onRetry={() => refetch({ requestPolicy: "network-only" })} />;
   if (!data) return <p role="status">{fetching ? "Loading…" : ""}</p>;
   const { nodes, pageInfo, totalCount } = data.projects;
   return (
@@ -53,10 +53,10 @@ function Page({ view, after }: { view: View; after: string | null }) {
         ))}
       </ul>
       {pageInfo.hasNextPage &&
-        (more ? (
+        (showNext ? (
           <Page view={view} after={pageInfo.endCursor ?? null} />
         ) : (
-          <button onClick={() => setMore(true)}>Load more</button>
+          <button onClick={() => setShowNext(true)}>Load more</button>
         ))}
     </>
   );

@@ -1,22 +1,22 @@
 import { useEffect, useId, useState } from "react";
 
-import { type DevTenant, devTenants, devToken } from "./dev";
+import { type DevTenant, createDevToken, fetchDevTenants } from "./dev";
 import type { Session } from "./session";
 
-/** A demo user by one click where the service offers that, and a pasted token everywhere. */
+/** Signs in with a token, or, if the service is `palisade dev`, by a click on a demo user. */
 export function SignIn({ notice, onSignIn }: { notice: string; onSignIn: (session: Session) => void }) {
   const [tenants, setTenants] = useState<DevTenant[]>([]);
-  const [problem, setProblem] = useState("");
+  const [error, setError] = useState("");
   const id = useId();
 
   useEffect(() => {
-    let gone = false;
-    devTenants().then(
-      (found) => gone || setTenants(found),
-      () => gone || setProblem("The service does not answer."),
+    let isUnmounted = false;
+    fetchDevTenants().then(
+      (found) => isUnmounted || setTenants(found),
+      () => isUnmounted || setError("Cannot reach the service."),
     );
     return () => {
-      gone = true;
+      isUnmounted = true;
     };
   }, []);
 
@@ -24,22 +24,22 @@ export function SignIn({ notice, onSignIn }: { notice: string; onSignIn: (sessio
     <div className="card">
       <h2>Sign in</h2>
       {notice && <p role="status">{notice}</p>}
-      {problem && (
-        <p role="alert" className="problem">
-          {problem}
+      {error && (
+        <p role="alert" className="error">
+          {error}
         </p>
       )}
       {tenants.map((tenant) => (
         <div key={tenant.slug} role="group" aria-label={tenant.name}>
           <h3>{tenant.name}</h3>
-          <ul className="people">
+          <ul className="users">
             {tenant.people.filter((user) => user.status === "ACTIVE").map((user) => (
               <li key={user.email}>
                 <button
                   onClick={() =>
-                    devToken(tenant.slug, user.email).then(
+                    createDevToken(tenant.slug, user.email).then(
                       (token) => onSignIn({ token }),
-                      (error: unknown) => setProblem(String(error)),
+                      (reason: unknown) => setError(String(reason)),
                     )
                   }
                 >

@@ -1,7 +1,7 @@
 import type { ProjectStatus } from "./gql/graphql";
 
-/** Every status, for people. A status that the schema gains fails to compile until it has a name. */
-const names: Record<ProjectStatus, string> = {
+/** The label of each status. If the schema gets a new status, this does not compile until it has a label. */
+const labels: Record<ProjectStatus, string> = {
   PLANNED: "Planned",
   ACTIVE: "Active",
   ON_HOLD: "On hold",
@@ -9,13 +9,13 @@ const names: Record<ProjectStatus, string> = {
   ARCHIVED: "Archived",
 };
 
-/** The options of a `select`. Archiving has a mutation of its own, so forms leave it out. */
-export function StatusOptions({ archived }: { archived: boolean }) {
-  return Object.entries(names)
-    .filter(([status]) => archived || status !== "ARCHIVED")
-    .map(([status, name]) => (
+/** The options of a `select`. Forms leave out `ARCHIVED`, because a separate mutation archives a project. */
+export function StatusOptions({ withArchived }: { withArchived: boolean }) {
+  return Object.entries(labels)
+    .filter(([status]) => withArchived || status !== "ARCHIVED")
+    .map(([status, label]) => (
       <option key={status} value={status}>
-        {name}
+        {label}
       </option>
     ));
 }

@@ -4,9 +4,9 @@ import { useQuery } from "urql";
 import { CreateProject } from "./CreateProject";
 import { graphql } from "./gql";
 import type { ProjectOrderField, ProjectStatus } from "./gql/graphql";
-import { Problem } from "./Problem";
 import { Permissions } from "./Project";
 import { Projects, type View } from "./Projects";
+import { RequestError } from "./RequestError";
 import { StatusOptions } from "./StatusOptions";
 
 const Viewer = graphql(`
@@ -26,17 +26,17 @@ const Viewer = graphql(`
   }
 `);
 
-/** Everything of one session. No component below knows which tenant it shows. */
+/** The page of one session. The components in it do not know which tenant they show. */
 export function Workspace({ onSignOut }: { onSignOut: () => void }) {
   const [{ data, error }] = useQuery({ query: Viewer });
   const [view, setView] = useState<View>(toView("", "", "CREATED_AT"));
   const [creating, setCreating] = useState(false);
-  if (error) return <Problem error={error} />;
+  if (error) return <RequestError error={error} />;
   if (!data) return <p role="status">Loading…</p>;
   const { viewer } = data;
   return (
     <Permissions value={viewer.permissions}>
-      <header className="who">
+      <header className="viewer">
         <h2>{viewer.tenant?.name}</h2>
         <span>
           {viewer.user?.email}, {viewer.role}
@@ -55,7 +55,7 @@ export function Workspace({ onSignOut }: { onSignOut: () => void }) {
   );
 }
 
-/** What the form asks for, as the API's filter and order. A part that is left out filters nothing. */
+/** Translates the search form into the API's filter and sort order. A part that is left out filters nothing. */
 function toView(status: ProjectStatus | "", name: string, order: ProjectOrderField): View {
   return {
     filter: {
@@ -74,8 +74,8 @@ function Search({ onView }: { onView: (view: View) => void }) {
         onSubmit={(event) => {
           event.preventDefault();
           const form = new FormData(event.currentTarget);
-          const text = (name: string) => String(form.get(name) ?? "");
-          onView(toView(text("status") as ProjectStatus | "", text("name"), text("order") as ProjectOrderField));
+          const value = (name: string) => String(form.get(name) ?? "");
+          onView(toView(value("status") as ProjectStatus | "", value("name"), value("order") as ProjectOrderField));
         }}
       >
         <label>
@@ -85,7 +85,7 @@ function Search({ onView }: { onView: (view: View) => void }) {
           Status{" "}
           <select name="status">
             <option value="">Any</option>
-            <StatusOptions archived />
+            <StatusOptions withArchived />
           </select>
         </label>
         <label>

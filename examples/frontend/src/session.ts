@@ -1,23 +1,23 @@
 import { cacheExchange, Client, fetchExchange, mapExchange } from "urql";
 
-/** Who asks: a token, which names one user of one tenant. Lives in memory only. */
+/** A token, which identifies one user of one tenant. It is kept only in memory. */
 export type Session = { token: string };
 
 /**
- * The client of one session. Its cache knows nothing of tenants, and need not: another session is
- * another client, and a session that ends takes its client and every cached row with it.
+ * Creates the client of one session. The cache does not distinguish tenants, so each session needs its own client:
+ * when the session ends, the client is dropped together with its cached rows.
  */
-export function clientFor(session: Session, onExpired: () => void): Client {
+export function createClient(session: Session, onUnauthenticated: () => void): Client {
   return new Client({
     url: "/graphql",
-    // By default urql sends short queries by GET, with the variables in the address, which logs keep.
+    // By default, urql sends short queries by GET, with the variables in the URL. URLs end up in logs.
     preferGetMethod: false,
     exchanges: [
       cacheExchange,
       mapExchange({
         onError(error) {
-          const codes = error.graphQLErrors.map((one) => one.extensions.code);
-          if (codes.includes("UNAUTHENTICATED")) onExpired();
+          const codes = error.graphQLErrors.map(({ extensions }) => extensions.code);
+          if (codes.includes("UNAUTHENTICATED")) onUnauthenticated();
         },
       }),
       fetchExchange,

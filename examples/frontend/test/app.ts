@@ -3,33 +3,34 @@ import { execFileSync } from "node:child_process";
 import { test as base, expect, type Locator, type Page } from "@playwright/test";
 import { preview } from "vite";
 
-/** The tests run inside `tests/with-service`, which sets these. */
+/** Reads an environment variable that `tests/with-service` sets. */
 function variable(name: string): string {
   const value = process.env[name];
   if (!value) throw new Error(`${name} is not set: run the tests with \`npm test\``);
   return value;
 }
 
-export const service = new URL(variable("PALISADE_GRAPHQL_URL"));
+export const graphqlUrl = new URL(variable("PALISADE_GRAPHQL_URL"));
 
 const tokens = new Map<string, string>();
 
-/** A token for a demo user, such as `olivia@acme.example` of Acme. */
+/** Creates a token for a demo user. `token("acme", "olivia")` is for `olivia@acme.example`. */
 export function token(tenant: string, user: string): string {
   const email = `${user}@${tenant}.example`;
-  const known = tokens.get(email);
-  if (known) return known;
-  const made = execFileSync(variable("PALISADE"), ["token", "--tenant", tenant, "--user", email]);
-  tokens.set(email, made.toString().trim());
-  return tokens.get(email)!;
+  const cached = tokens.get(email);
+  if (cached) return cached;
+  const output = execFileSync(variable("PALISADE"), ["token", "--tenant", tenant, "--user", email]);
+  const created = output.toString().trim();
+  tokens.set(email, created);
+  return created;
 }
 
-/** Another client of the same service: what the app shows is compared with it, and it edits in between. */
+/** Sends an operation to the service without the app, to check what the app shows or to edit a row meanwhile. */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
-export async function ask(as: string, query: string, variables: object = {}): Promise<any> {
-  const response = await fetch(service, {
+export async function execute(token: string, query: string, variables: object = {}): Promise<any> {
+  const response = await fetch(graphqlUrl, {
     method: "POST",
-    headers: { "content-type": "application/json", authorization: `Bearer ${as}` },
+    headers: { "content-type": "application/json", authorization: `Bearer ${token}` },
     body: JSON.stringify({ query, variables }),
   });
   const body = (await response.json()) as { data: unknown; errors?: unknown };
@@ -37,31 +38,31 @@ export async function ask(as: string, query: string, variables: object = {}): Pr
   return body.data;
 }
 
-/** A new project of the tenant, so that no test disturbs another's rows. */
-export async function project(as: string, name: string): Promise<{ id: string }> {
-  const { organizations } = await ask(as, "{ organizations(first: 1) { nodes { id } } }");
-  const { createProject } = await ask(
-    as,
+/** Creates a project, so that each test has its own row. */
+export async function createProject(token: string, name: string): Promise<{ id: string }> {
+  const { organizations } = await execute(token, "{ organizations(first: 1) { nodes { id } } }");
+  const data = await execute(
+    token,
     "mutation ($input: CreateProjectInput!) { createProject(input: $input) { project { id } userErrors { message } } }",
-    { input: { name, organizationId: organizations.nodes[0].id, description: "As it was." } },
+    { input: { name, organizationId: organizations.nodes[0].id, description: "Original description." } },
   );
-  return createProject.project;
+  return data.createProject.project;
 }
 
-/** What somebody else does to it meanwhile. */
-export async function rename(as: string, id: string, name: string): Promise<void> {
-  const { updateProject } = await ask(
-    as,
+/** Renames a project, as another client would. */
+export async function renameProject(token: string, id: string, name: string): Promise<void> {
+  const { updateProject } = await execute(
+    token,
     "mutation ($input: UpdateProjectInput!) { updateProject(input: $input) { userErrors { message } } }",
     { input: { id, name } },
   );
   expect(updateProject.userErrors).toEqual([]);
 }
 
-/** The names of all projects, as the API lists them. */
-export async function names(as: string, orderBy: object[] = [], filter: object = {}): Promise<string[]> {
-  const data = await ask(
-    as,
+/** Returns the names of the projects in the order in which the API lists them. */
+export async function projectNames(token: string, orderBy: object[] = [], filter: object = {}): Promise<string[]> {
+  const data = await execute(
+    token,
     `query ($orderBy: [ProjectOrder!], $filter: ProjectFilter) {
        projects(first: 100, orderBy: $orderBy, filter: $filter) { nodes { name } } }`,
     { orderBy, filter },
@@ -69,6 +70,7 @@ export async function names(as: string, orderBy: object[] = [], filter: object =
   return data.projects.nodes.map((node: { name: string }) => node.name);
 }
 
+/** One half of the page. */
 export class Pane {
   constructor(
     readonly page: Page,
@@ -76,19 +78,19 @@ export class Pane {
   ) {}
 
   async signIn(tenant: string, user = "olivia"): Promise<string> {
-    const made = token(tenant, user);
-    await this.root.getByLabel("Token").fill(made);
+    const userToken = token(tenant, user);
+    await this.root.getByLabel("Token").fill(userToken);
     await this.root.getByRole("button", { name: "Sign in" }).click();
     await expect(this.root.getByRole("heading", { level: 2, name: new RegExp(tenant, "i") })).toBeVisible();
     await expect(this.count).toBeVisible();
-    return made;
+    return userToken;
   }
 
   get count(): Locator {
     return this.root.getByText(/^\d+ projects$/);
   }
 
-  /** The projects' names, from top to bottom. */
+  /** The names of the projects from top to bottom. */
   get titles(): Locator {
     return this.root.locator("li.card > header h3");
   }
@@ -104,8 +106,8 @@ export class Pane {
     await this.root.getByRole("button", { name: "Apply" }).click();
   }
 
-  /** Opens the form of a project, which the search then shows alone. */
-  async edit(name: string): Promise<Locator> {
+  /** Searches for a project and opens its form. */
+  async openEditForm(name: string): Promise<Locator> {
     await this.search({ name });
     await this.root.getByRole("button", { name: `Edit ${name}` }).click();
     return this.root.getByRole("form", { name: "Edit project" });
@@ -125,18 +127,18 @@ export const test = base.extend<Fixtures, { app: string }>({
     { scope: "worker" },
   ],
   page: async ({ page, app }, use) => {
-    const wrong: string[] = [];
-    page.on("pageerror", (error) => wrong.push(`${error}`));
+    const problems: string[] = [];
+    page.on("pageerror", (error) => problems.push(`${error}`));
     await page.route(
       (url) => url.hostname !== "127.0.0.1",
       (route) => {
-        wrong.push(`asked for ${route.request().url()}`);
+        problems.push(`request to ${route.request().url()}`);
         return route.abort();
       },
     );
     await page.goto(app);
     await use(page);
-    expect(wrong).toEqual([]);
+    expect(problems).toEqual([]);
   },
   left: ({ page }, use) => use(new Pane(page, page.getByRole("region", { name: "Left" }))),
   right: ({ page }, use) => use(new Pane(page, page.getByRole("region", { name: "Right" }))),

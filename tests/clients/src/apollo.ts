@@ -18,11 +18,11 @@ const apollo = (url: string, token?: string) =>
 export const connect: Connect = (url, token) => {
   const client = apollo(url, token);
   return {
-    async ask(document, variables, headers) {
+    async execute(document, variables, headers) {
       const [operation] = document.definitions;
-      const mutation = operation?.kind === Kind.OPERATION_DEFINITION && operation.operation === "mutation";
+      const isMutation = operation?.kind === Kind.OPERATION_DEFINITION && operation.operation === "mutation";
       try {
-        const { data } = mutation
+        const { data } = isMutation
           ? await client.mutate({ mutation: document, variables, context: { headers } } as never)
           : await client.query({ query: document, variables, context: { headers }, fetchPolicy: "no-cache" } as never);
         return { data: data as never, codes: [] };
@@ -34,13 +34,13 @@ export const connect: Connect = (url, token) => {
   };
 };
 
-/** Apollo's own way: pages that its cache joins, and a write that shows in every query by its id. */
-export async function own(url: string, token: string): Promise<void> {
+/** Tests what only Apollo does: its cache joins pages, and updates a row by its ID in every query. */
+export async function testOwnFeatures(url: string, token: string): Promise<void> {
   const client = apollo(url, token);
-  const first = { query: ScenarioProjectsQueryDocument, variables: { first: 10 } };
-  const rows = () => client.readQuery(first)?.projects.edges ?? [];
-  const list = client.watchQuery(first);
-  const watched = list.subscribe(() => {});
+  const firstPage = { query: ScenarioProjectsQueryDocument, variables: { first: 10 } };
+  const rows = () => client.readQuery(firstPage)?.projects.edges ?? [];
+  const list = client.watchQuery(firstPage);
+  const subscription = list.subscribe(() => {});
   let projects = (await list.refetch()).data?.projects;
   while (projects?.pageInfo.hasNextPage) {
     const { data } = await list.fetchMore({ variables: { after: projects.pageInfo.endCursor } });
@@ -48,10 +48,10 @@ export async function own(url: string, token: string): Promise<void> {
   }
   assert.equal(rows().length, projects?.totalCount);
   const { id, name } = rows()[0]!.node;
-  for (const changed of [`${name}, seen twice`, name]) {
-    await client.mutate({ mutation: ScenarioUpdateMutationDocument, variables: { input: { id, name: changed } } });
-    assert.equal(rows()[0]!.node.name, changed);
+  for (const newName of [`${name}, renamed`, name]) {
+    await client.mutate({ mutation: ScenarioUpdateMutationDocument, variables: { input: { id, name: newName } } });
+    assert.equal(rows()[0]!.node.name, newName);
   }
-  watched.unsubscribe();
+  subscription.unsubscribe();
   client.stop();
 }

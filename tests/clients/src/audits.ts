@@ -1,14 +1,14 @@
-// The audits of graphql-http: does the service speak GraphQL over HTTP as its specification says?
+// Runs the audits of graphql-http, which check that the service follows the specification "GraphQL over HTTP".
 import { serverAudits } from "graphql-http";
 
 import { bearer } from "./client";
 
 const { PALISADE_GRAPHQL_URL: url, PALISADE_TOKEN_A: token } = process.env;
-if (!url || !token) throw new Error("run tests/clients/run");
+if (!url || !token) throw new Error("start the audits with tests/clients/run");
 
 const audits = serverAudits({
   url,
-  // The audits know nothing of tokens.
+  // The audits send no token, so add one.
   fetchFn: (input: string, init: RequestInit = {}) =>
     fetch(input, { ...init, headers: { ...(init.headers as Record<string, string>), ...bearer(token) } }),
 });

@@ -1,10 +1,10 @@
-// No library at all: the typed documents of GraphQL Code Generator, and fetch.
+// Without a client library: the typed documents of GraphQL Code Generator, and fetch.
 import { print } from "graphql";
 
 import { bearer, codesOf, type Connect } from "./client";
 
 export const connect: Connect = (url, token) => ({
-  async ask(document, variables, headers) {
+  async execute(document, variables, headers) {
     const response = await fetch(url, {
       method: "POST",
       headers: {

@@ -5,7 +5,7 @@ import { bearer, codesOf, type Connect } from "./client";
 export const connect: Connect = (url, token) => {
   const client = new GraphQLClient(url, { headers: bearer(token) });
   return {
-    async ask(document, variables, headers) {
+    async execute(document, variables, headers) {
       try {
         const data = await client.request({ document, variables, requestHeaders: headers } as never);
         return { data: data as never, codes: [] };

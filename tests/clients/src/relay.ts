@@ -40,7 +40,7 @@ const artifacts: Record<string, GraphQLTaggedNode> = {
   ScenarioViewerQuery: viewerQuery,
 };
 
-const relay = (url: string, token?: string) =>
+const createEnvironment = (url: string, token?: string) =>
   new Environment({
     store: new Store(new RecordSource()),
     network: Network.create(async (request, variables, config) => {
@@ -58,28 +58,28 @@ const relay = (url: string, token?: string) =>
     }),
   });
 
-/** What is read from the store. An error beside data stands at the field that it nulled; the types lag behind. */
-type Read = { data: unknown; fieldErrors?: { error: unknown }[] | null };
+/** The result of `lookup`. Relay reports an error at the field that it set to null. `@types/relay-runtime` lacks this. */
+type LookupResult = { data: unknown; fieldErrors?: { error: unknown }[] | null };
 
-/** What the compiler made of an operation, by its name. */
+/** Returns the artifact that the Relay compiler generated for an operation. */
 function artifactOf(document: { definitions: readonly { name?: { value: string } }[] }): GraphQLTaggedNode {
   return artifacts[document.definitions[0]?.name?.value ?? ""]!;
 }
 
 export const connect: Connect = (url, token) => {
-  const environment = relay(url, token);
+  const environment = createEnvironment(url, token);
   return {
-    async ask(document, variables, headers) {
+    async execute(document, variables, headers) {
       const node = artifactOf(document as never);
       try {
-        // Below `fetchQuery` and `commitMutation`, neither of which hands on a header.
+        // `fetchQuery` and `commitMutation` cannot pass headers, so call the environment directly.
         const operation = createOperationDescriptor(getRequest(node), variables, { metadata: { headers }, force: true });
         const run =
           operation.request.node.params.operationKind === "mutation"
             ? environment.executeMutation({ operation })
             : environment.execute({ operation });
         await run.toPromise();
-        const { data, fieldErrors } = environment.lookup(operation.fragment) as Read;
+        const { data, fieldErrors } = environment.lookup(operation.fragment) as LookupResult;
         return { data: data as never, codes: codesOf(fieldErrors?.map((one) => one.error)) };
       } catch (error) {
         const { source } = error as { source?: { errors?: unknown } };
@@ -90,13 +90,13 @@ export const connect: Connect = (url, token) => {
   };
 };
 
-/** Relay's own way: a connection that grows in the store, rows fetched anew by `node`, edges put in and taken out. */
-export async function own(url: string, token: string): Promise<void> {
-  const environment = relay(url, token);
-  const fetched = async (node: GraphQLTaggedNode, variables: Record<string, unknown>) => {
+/** Tests what only Relay does: connections that grow in the store, refetching with `node`, adding and removing edges. */
+export async function testOwnFeatures(url: string, token: string): Promise<void> {
+  const environment = createEnvironment(url, token);
+  const fetchAndRead = async (node: GraphQLTaggedNode, variables: Record<string, unknown>) => {
     const operation = createOperationDescriptor(getRequest(node), variables);
     await fetchQuery(environment, node, variables).toPromise();
-    // Nothing of it may be collected while the test looks at it.
+    // Prevent garbage collection while the test reads the data.
     environment.retain(operation);
     return environment.lookup(operation.fragment).data as Record<string, unknown>;
   };
@@ -108,23 +108,23 @@ export async function own(url: string, token: string): Promise<void> {
     return data as any;
   };
 
-  const root = await fetched(listQuery, {});
+  const root = await fetchAndRead(listQuery, {});
   let list = read(listFragment, root).projects;
   assert.equal(list.edges.length, 5);
-  const [total] = [(await fetched(projectsQuery, { first: 1 })).projects as { totalCount: number }];
+  const { totalCount } = (await fetchAndRead(projectsQuery, { first: 1 })).projects as { totalCount: number };
   while (list.pageInfo.hasNextPage) {
-    await fetched(pageQuery, { count: 10, cursor: list.pageInfo.endCursor });
+    await fetchAndRead(pageQuery, { count: 10, cursor: list.pageInfo.endCursor });
     list = read(listFragment, root).projects;
   }
   const ids = list.edges.map((edge: { node: { id: string } }) => edge.node.id);
-  assert.equal(new Set(ids).size, total.totalCount);
-  assert.equal(ids.length, total.totalCount);
+  assert.equal(new Set(ids).size, totalCount);
+  assert.equal(ids.length, totalCount);
 
-  // A row by its id, with more of its own list.
-  const again = await fetched(projectQuery, { id: ids[0], count: 3 });
-  const row: Store_project$data = read(rowFragment, again.node);
+  // Refetches a row by its ID, with more rows of its own list.
+  const refetched = await fetchAndRead(projectQuery, { id: ids[0], count: 3 });
+  const row: Store_project$data = read(rowFragment, refetched.node);
   assert.equal(row.id, ids[0]);
-  // `@semanticNonNull` in the schema: the compiler takes the owner for non-null, or this does not compile.
+  // This line compiles only if the Relay compiler treats the owner as non-null, because of `@semanticNonNull`.
   assert.match(row.owner.email, /@/);
   assert.ok(row.invoices.edges.length > 0);
 
@@ -138,13 +138,13 @@ export async function own(url: string, token: string): Promise<void> {
         onError: reject,
       }),
     );
-  const viewer = await fetched(viewerQuery, {});
+  const viewer = await fetchAndRead(viewerQuery, {});
   const [organization] = (viewer.organizations as { nodes: { id: string }[] }).nodes;
-  await commit(storeCreate, { name: "Relay's own", organizationId: organization!.id });
+  await commit(storeCreate, { name: "Created by Relay", organizationId: organization!.id });
   const [first] = read(listFragment, root).projects.edges;
-  assert.equal(read(rowFragment, first.node).name, "Relay's own");
+  assert.equal(read(rowFragment, first.node).name, "Created by Relay");
 
-  const backwards = await fetched(backwardsQuery, { last: 3, before: null });
+  const backwards = await fetchAndRead(backwardsQuery, { last: 3, before: null });
   assert.equal((backwards.auditLogs as { edges: unknown[] }).edges.length, 3);
 
   await commit(storeDelete, { id: first.node.id });

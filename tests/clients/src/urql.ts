@@ -3,7 +3,7 @@ import { Kind } from "graphql";
 
 import { bearer, codesOf, type Connect } from "./client";
 
-// By default urql sends short queries by GET and all else by POST, so this is the test of both.
+// By default, urql sends short queries by GET and everything else by POST, so this client tests both.
 export const connect: Connect = (url, token) => {
   const client = new Client({
     url,
@@ -11,12 +11,12 @@ export const connect: Connect = (url, token) => {
     fetchOptions: { headers: bearer(token) },
   });
   return {
-    async ask(document, variables, headers) {
+    async execute(document, variables, headers) {
       const [operation] = document.definitions;
-      const mutation = operation?.kind === Kind.OPERATION_DEFINITION && operation.operation === "mutation";
-      // The options of a request replace the client's.
+      const isMutation = operation?.kind === Kind.OPERATION_DEFINITION && operation.operation === "mutation";
+      // The options of a request replace the options of the client, so they repeat the token.
       const context = headers && { fetchOptions: { headers: { ...bearer(token), ...headers } } };
-      const { data, error } = mutation
+      const { data, error } = isMutation
         ? await client.mutation(document, variables, context)
         : await client.query(document, variables, { ...context, requestPolicy: "network-only" });
       if (error?.networkError) throw error.networkError;

@@ -1,7 +1,5 @@
 //! Who creates seals, when, and over which rows.
 
-use std::path::Path;
-
 use futures_util::future::join_all;
 use macro_rules_attribute::apply;
 use palisade::{
@@ -11,16 +9,13 @@ use palisade::{
     ids::EntityId as _,
 };
 use serde_json::{Value, json};
-use sqlx::{Connection as _, Executor as _, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{SEALS, findings, one, seal, verify, write};
 use crate::{
     cli::{end_of, palisade},
-    harness::{
-        Tenant, TestApp, attempt, create_database, eventually, insert_copy, palisade_test,
-        tenant_tables,
-    },
+    harness::{Tenant, TestApp, attempt, eventually, insert_copy, palisade_test, tenant_tables},
 };
 
 #[apply(palisade_test)]
@@ -302,79 +297,6 @@ async fn the_sealer_tries_again_after_a_failure() {
     })
     .await;
     drop(sealer);
-}
-
-/// The migrations before this number.
-fn migrations(before: &str) -> Vec<String> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
-    let mut names: Vec<_> = std::fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    names.sort();
-    let is_before = |path: &Path| path.file_name().unwrap().to_str().unwrap() < before;
-    names
-        .iter()
-        .filter(|path| is_before(path))
-        .map(|path| std::fs::read_to_string(path).unwrap())
-        .collect()
-}
-
-#[apply(palisade_test)]
-async fn rows_from_before_the_migration_are_hashed_and_wait_for_their_seal(app: &'static TestApp) {
-    let database = format!("palisade_test_{}", Uuid::now_v7().simple());
-    let mut postgres = app.connect("postgres").await;
-    create_database(&mut postgres, &database).await;
-    let mut owner = PgConnection::connect(&app.server.url("postgres", &database))
-        .await
-        .unwrap();
-    let rights = format!(
-        "grant create on database {database} to palisade_owner;
-         grant usage, create on schema public to palisade_owner;
-         grant usage on schema public to palisade_app, palisade_auth, palisade_admin;
-         set role palisade_owner"
-    );
-    attempt(&mut owner, rights).await.unwrap();
-    for migration in migrations("0009") {
-        attempt(&mut owner, migration).await.unwrap();
-    }
-    let tenants = [Uuid::now_v7(), Uuid::now_v7()];
-    let mut admin = PgConnection::connect(&app.server.url("palisade_admin", &database))
-        .await
-        .unwrap();
-    for tenant in tenants {
-        let sql = format!(
-            "set app.tenant_id = '{tenant}';
-             insert into tenants (id, slug, name) values ('{tenant}', 'tenant-{}', 'Tenant');
-             update tenants set name = 'Renamed' where id = '{tenant}'",
-            tenant.simple()
-        );
-        attempt(&mut admin, sql).await.unwrap();
-    }
-    let migration = migrations("0010").pop().unwrap();
-    let both = format!("begin; {migration}; commit");
-    owner.execute(sqlx::AssertSqlSafe(both)).await.unwrap();
-
-    let mut superuser = PgConnection::connect(&app.server.url("postgres", &database))
-        .await
-        .unwrap();
-    let counts: Value = one(
-        &mut superuser,
-        "select jsonb_build_array(count(*), count(u.id), count(*) filter (where a.hash = app.audit_row_hash(a)),
-             (select count(*) from pg_policy where polname = 'seal'))
-         from audit_logs a left join audit_unsealed u on u.tenant_id = a.tenant_id and u.id = a.id",
-    )
-    .await;
-    assert_eq!(counts, json!([4, 4, 4, 0]));
-    let mut service = PgConnection::connect(&app.server.url("palisade_app", &database))
-        .await
-        .unwrap();
-    for tenant in tenants {
-        attempt(&mut service, format!("set app.tenant_id = '{tenant}'"))
-            .await
-            .unwrap();
-        assert_eq!(seal(&mut service).await, Some(2));
-    }
 }
 
 #[apply(palisade_test)]

@@ -53,7 +53,7 @@ async fn the_owner_migrates_what_a_superuser_prepared_and_nobody_else_does() {
         assert_eq!(
             ended.line(1),
             format!(
-                "the role {role} can make neither roles nor the schema: run `palisade migrate` \
+                "the role {role} can create neither roles nor the schema: run `palisade migrate` \
                  as a superuser or as palisade_owner"
             )
         );
@@ -83,7 +83,7 @@ async fn migrating_narrows_a_role_that_was_widened() {
     let refused = end_of(serve_command(&app)).await;
     assert_eq!(
         refused.line(1),
-        "the role palisade_app has BYPASSRLS: connect as palisade_app, which has not"
+        "the role palisade_app has BYPASSRLS: connect as palisade_app, which does not bypass row level security"
     );
     run_command(&["migrate", "--database-url", &url]).await.ok();
     let narrowed: bool = sqlx::query_scalar(
@@ -105,10 +105,15 @@ async fn migrating_narrows_a_role_that_was_widened() {
 async fn a_migration_that_does_not_fit_is_named_in_one_line() {
     let database = Database::migrated().await;
     database
-        .execute("update _sqlx_migrations set checksum = '\\x00' where version = 3")
+        .execute("update _sqlx_migrations set checksum = '\\x00' where version = 20261121000300")
         .await;
     let ended = database.migrate("postgres").await;
-    assert!(ended.line(1).starts_with("migration 0003 ("), "{ended:?}");
+    assert!(
+        ended
+            .line(1)
+            .starts_with("migration 20261121000300 (audit seals)"),
+        "{ended:?}"
+    );
     assert!(
         ended
             .line(1)
@@ -120,13 +125,13 @@ async fn a_migration_that_does_not_fit_is_named_in_one_line() {
     database
         .execute(
             "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
-             values (9999, 'of the future', true, '\\x00', 0)",
+             values (99991231000000, 'of the future', true, '\\x00', 0)",
         )
         .await;
     let ended = database.migrate("postgres").await;
     assert_eq!(
         ended.line(1),
-        "the database has migration 9999, which this binary does not know: use a newer one"
+        "the database has migration 99991231000000, which this binary does not contain: use a newer binary"
     );
     database.drop().await;
 

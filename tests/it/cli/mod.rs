@@ -8,6 +8,7 @@ mod schema;
 mod serve;
 mod settings;
 mod token;
+mod versions;
 
 use std::{
     ffi::OsStr,

@@ -38,7 +38,7 @@ async fn serve_refuses_every_role_that_row_level_security_does_not_bind() {
     for (role, reason) in [
         (
             "postgres".to_owned(),
-            "is a superuser, whom row level security never binds".to_owned(),
+            "is a superuser, which row level security never binds".to_owned(),
         ),
         (bypass.clone(), "has BYPASSRLS".to_owned()),
         (

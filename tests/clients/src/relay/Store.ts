@@ -1,5 +1,5 @@
-// Documents for the Relay compiler, which finds them by their tag. Nothing imports this file: without a
-// plugin the tag does nothing, and relay.ts uses what the compiler makes of it.
+// Documents for the Relay compiler, which finds them by the tag `graphql`. No file imports this one: relay.ts imports
+// the artifacts that the compiler generates, and without a Babel plugin the tag has no effect.
 import { graphql } from "relay-runtime";
 
 export const query = graphql`
@@ -8,7 +8,7 @@ export const query = graphql`
   }
 `;
 
-// A list that grows page by page in the store, and a query to get the next page.
+// A connection that grows page by page in the store, and the query for its next page.
 export const list = graphql`
   fragment Store_projects on Query
   @argumentDefinitions(count: { type: "Int", defaultValue: 5 }, cursor: { type: "String" })
@@ -24,7 +24,7 @@ export const list = graphql`
   }
 `;
 
-// A row with a list of its own, fetched anew through `node`.
+// A row with a nested list. It can be refetched through `node`.
 export const row = graphql`
   fragment Store_project on Project
   @argumentDefinitions(count: { type: "Int", defaultValue: 2 }, cursor: { type: "String" })
@@ -70,7 +70,7 @@ export const backwards = graphql`
   }
 `;
 
-// Mutations that change the lists in the store by what they answer.
+// Mutations whose responses add a row to the connections in the store, or remove one.
 export const create = graphql`
   mutation StoreCreateMutation($input: CreateProjectInput!, $connections: [ID!]!) {
     createProject(input: $input) {

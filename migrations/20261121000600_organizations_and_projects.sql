@@ -1,4 +1,4 @@
--- Organizations are the clients, departments or subsidiaries inside a tenant; projects are the work for them.
+-- Organizations are the clients, departments or subsidiaries of a tenant; projects are the work for them.
 
 create table organizations (
     tenant_id  uuid        not null default app.tenant_id(),
@@ -16,7 +16,7 @@ create table organizations (
     constraint organizations_status_known check (status in ('ACTIVE', 'ARCHIVED'))
 );
 
-select app.protect('organizations');
+select app.protect('organizations', subject => 'organization');
 select app.writable_by('organizations', 'OWNER', 'ADMIN', 'MEMBER', 'BILLING');
 alter table organizations
     add constraint organizations_tenant_fkey foreign key (tenant_id) references tenants (id);
@@ -34,6 +34,7 @@ create table projects (
     description     text,
     -- text, not an enum: enum comparison is not leakproof, so RLS would keep it out of an index.
     status          text        not null default 'PLANNED',
+    archived_from   text,
     due_on          date,
     version         integer     not null default 1,
     created_at      timestamptz not null default now(),
@@ -41,14 +42,18 @@ create table projects (
     constraint projects_pkey primary key (tenant_id, id),
     constraint projects_name_length check (length(name) between 1 and 120),
     constraint projects_description_length check (length(description) <= 10000),
-    constraint projects_status_known check (status in ('PLANNED', 'ACTIVE', 'ON_HOLD', 'COMPLETED', 'ARCHIVED'))
+    constraint projects_status_known check (status in ('PLANNED', 'ACTIVE', 'ON_HOLD', 'COMPLETED', 'ARCHIVED')),
+    constraint projects_archived_from_known check (archived_from in ('PLANNED', 'ACTIVE', 'ON_HOLD', 'COMPLETED')),
+    constraint projects_archived_from_archived check (archived_from is null or status = 'ARCHIVED')
 );
+comment on column projects.archived_from is 'The status that an archived project returns to.';
 
-select app.protect('projects');
+select app.protect('projects', subject => 'project', project => 'id');
 select app.writable_by('projects', 'OWNER', 'ADMIN', 'MEMBER', 'BILLING');
 alter table projects
     add constraint projects_organization_fkey foreign key (tenant_id, organization_id)
-        references organizations (tenant_id, id),
+        references organizations (tenant_id, id);
+alter table projects
     add constraint projects_owner_fkey foreign key (tenant_id, owner_id) references users (tenant_id, id);
 
 -- Serve Query.projects: newest first, by name, and newest of one status.

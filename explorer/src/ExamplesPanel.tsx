@@ -1,60 +1,60 @@
-/** The panel of generated operations. */
+/** The panel of example operations. */
 
 import { useGraphiQL, useGraphiQLActions, type GraphiQLPlugin } from "@graphiql/react";
 import type { GraphQLSchema } from "graphql";
 import { useMemo, useState } from "react";
 
-import { examplesOf, rowsIn, rowsQuery, type Example, type Rows } from "./examples";
-import { reason } from "./server";
-import { post, session } from "./session";
+import { createExamples, readSampleRows, sampleRowsQuery, type Example, type SampleRows } from "./examples";
+import { errorMessage } from "./server";
+import { sendOperation, session } from "./session";
 import { useStore } from "./store";
 
-/** Rows of the picked tenant for the variables. Without them the example still opens. */
-async function find(schema: GraphQLSchema, example: Example): Promise<Rows> {
-  const query = rowsQuery(schema, example.needs);
-  if (!query || !session.get().held) return {};
-  const { body } = await post({ query });
-  const answer = body as { data?: Record<string, unknown>; errors?: { message: string }[] };
-  if (!answer.data) throw new Error(answer.errors?.[0]?.message ?? "no rows");
-  return rowsIn(answer.data);
+/** Fetches rows of the current tenant, whose values go into the example's variables. */
+async function fetchSampleRows(schema: GraphQLSchema, example: Example): Promise<SampleRows> {
+  const query = sampleRowsQuery(schema, example.requiredRows);
+  if (!query || !session.get().credentials) return {};
+  const { body } = await sendOperation({ query });
+  const { data, errors } = body as { data?: Record<string, unknown>; errors?: { message: string }[] };
+  if (!data) throw new Error(errors?.[0]?.message ?? "no rows");
+  return readSampleRows(data);
 }
 
-function Examples() {
+function ExamplesPanel() {
   const schema = useGraphiQL((state) => state.schema);
   const queryEditor = useGraphiQL((state) => state.queryEditor);
   const variableEditor = useGraphiQL((state) => state.variableEditor);
   const headerEditor = useGraphiQL((state) => state.headerEditor);
   const { addTab } = useGraphiQLActions();
-  const { viewer, held } = useStore(session);
+  const { viewer, credentials } = useStore(session);
   const [search, setSearch] = useState("");
-  const [said, say] = useState("");
-  const groups = useMemo(() => (schema ? examplesOf(schema) : []), [schema]);
+  const [notice, setNotice] = useState("");
+  const groups = useMemo(() => (schema ? createExamples(schema) : []), [schema]);
 
   async function open(example: Example) {
     if (!schema) return;
-    let rows: Rows = {};
-    let note = `${example.title}: opened in a new tab.`;
+    let rows: SampleRows = {};
+    let result = `${example.title}: opened in a new tab.`;
     try {
-      rows = await find(schema, example);
+      rows = await fetchSampleRows(schema, example);
     } catch (error) {
-      note = `${example.title}: opened without real ids (${reason(error)}).`;
+      result = `${example.title}: opened without real IDs (${errorMessage(error)}).`;
     }
     const headers = headerEditor?.getValue() ?? "";
     addTab();
     queryEditor?.setValue(example.document);
     const variables = example.variables(rows);
     variableEditor?.setValue(Object.keys(variables).length ? JSON.stringify(variables, null, 2) : "");
-    // What somebody set for one operation they want for the next, too.
+    // A new tab has no headers: copy those of the previous tab.
     headerEditor?.setValue(headers);
     queryEditor?.focus();
-    say(note);
+    setNotice(result);
   }
 
-  const word = search.trim().toLowerCase();
-  const shown = groups
+  const searchTerm = search.trim().toLowerCase();
+  const matchingGroups = groups
     .map(({ name, examples }) => ({
       name,
-      examples: examples.filter(({ title }) => !word || `${name} ${title}`.toLowerCase().includes(word)),
+      examples: examples.filter(({ title }) => !searchTerm || `${name} ${title}`.toLowerCase().includes(searchTerm)),
     }))
     .filter(({ examples }) => examples.length);
 
@@ -63,22 +63,22 @@ function Examples() {
       <h2>Examples</h2>
       <p className="quiet">
         {viewer
-          ? `Each opens in a tab of its own, with ids of ${viewer.tenant}.`
-          : held
-            ? "Each opens in a tab of its own."
-            : "Pick a tenant or paste a token, and they come with real ids."}
+          ? `Each example opens in a new tab, with IDs of ${viewer.tenant}.`
+          : credentials
+            ? "Each example opens in a new tab."
+            : "Choose a tenant or paste a token to get examples with real IDs."}
       </p>
       <label className="field">
         <span>Find an example</span>
         <input type="search" value={search} onChange={(event) => setSearch(event.target.value)} placeholder="project, delete, node …" />
       </label>
-      <p role="status" className="quiet said">
-        {said}
+      <p role="status" className="quiet notice">
+        {notice}
       </p>
-      {!schema && <p>Reading the schema …</p>}
-      {schema && !shown.length && <p>No example is called that.</p>}
-      {shown.map(({ name, examples }, index) => (
-        <details key={`${name} ${word && "found"}`} open={index < 1 || word !== ""}>
+      {!schema && <p>Loading the schema …</p>}
+      {schema && !matchingGroups.length && <p>No example matches.</p>}
+      {matchingGroups.map(({ name, examples }, index) => (
+        <details key={`${name} ${searchTerm && "found"}`} open={index < 1 || searchTerm !== ""}>
           <summary>
             {name} <span className="quiet">{examples.length}</span>
           </summary>
@@ -106,4 +106,4 @@ function Icon() {
   );
 }
 
-export const EXAMPLES: GraphiQLPlugin = { title: "Examples", icon: Icon, content: Examples };
+export const EXAMPLES_PANEL: GraphiQLPlugin = { title: "Examples", icon: Icon, content: ExamplesPanel };

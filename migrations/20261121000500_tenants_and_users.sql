@@ -1,4 +1,4 @@
--- Tenants, the people in them, and the directory by which somebody signs in.
+-- Tenants, the people in them, and the directory that sign-in reads.
 
 create table tenants (
     id         uuid        not null,
@@ -10,24 +10,23 @@ create table tenants (
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     constraint tenants_pkey primary key (id),
-    -- The only unique that spans tenants: a slug is an address that its owner chose in public.
-    constraint tenants_slug_key unique (slug),
     constraint tenants_slug_form check (slug ~ '^[a-z0-9]([a-z0-9-]{1,61}[a-z0-9])$'),
     constraint tenants_name_length check (length(name) between 1 and 120),
     constraint tenants_status_known check (status in ('PROVISIONING', 'ACTIVE', 'SUSPENDED', 'DELETING'))
 );
+-- The only unique constraint across tenants: a slug is part of a URL that its owner chose in public.
+select app.unique_across_tenants('tenants', 'slug');
 
--- A tenant is its own row: `id` plays the part that `tenant_id` plays everywhere else.
-select app.protect('tenants', tenant_column => 'id');
--- Tenants are made and ended by the admin plane.
+-- A tenant owns its own row: `id` is what `tenant_id` is everywhere else.
+select app.protect('tenants', subject => 'tenant', tenant_column => 'id');
+-- Only the admin plane creates and deletes tenants.
 revoke insert, delete on tenants from palisade_app;
-create policy update_by_role on tenants as restrictive for update
-    using ((select app.role()) = any ('{OWNER,ADMIN}'::text[]));
--- Sign-in finds a tenant by its slug: the directory entry, nothing of what the tenant owns.
+select app.restrict('tenants', 'update_by_role', 'update', app.has_role('OWNER', 'ADMIN'));
+-- Sign-in finds a tenant by its slug. It reads the directory entry and nothing that the tenant owns.
 create policy directory on tenants for select to palisade_auth using (true);
 grant select (id, slug, name, status) on tenants to palisade_auth;
 
--- A person who can sign in, whatever the tenants. Of no tenant, so no tenant's role may see it.
+-- A person who can sign in, independent of tenants. No role of a tenant may read it.
 create table identities (
     id         uuid        not null,
     email      text        not null,
@@ -38,12 +37,13 @@ create table identities (
     constraint identities_email_key unique (email),
     constraint identities_email_folded check (email = lower(email) and length(email) between 3 and 254)
 );
+select app.replicate('identities');
 alter table identities enable row level security;
 alter table identities force row level security;
 create policy sign_in on identities for all to palisade_auth using (true) with check (true);
 grant select, insert, update on identities to palisade_auth;
 grant select, insert, update, delete on identities to palisade_admin;
-create trigger touch before update on identities for each row execute function app.touch();
+select app.count_versions('identities');
 
 -- A person in one tenant.
 create table users (
@@ -64,31 +64,34 @@ create table users (
     constraint users_role_known check (role in ('OWNER', 'ADMIN', 'MEMBER', 'BILLING', 'VIEWER')),
     constraint users_status_known check (status in ('INVITED', 'ACTIVE', 'DEACTIVATED'))
 );
+comment on column users.identity_id is 'The person who signs in as this user; null until then.';
 
-select app.protect('users');
+-- The identity is the same in every tenant, so an audit entry would show two tenants that they share a person.
+select app.protect('users', subject => 'user', unrecorded => '{identity_id}');
 alter table users
-    add constraint users_tenant_fkey foreign key (tenant_id) references tenants (id),
+    add constraint users_tenant_fkey foreign key (tenant_id) references tenants (id);
+alter table users
     add constraint users_identity_fkey foreign key (identity_id) references identities (id);
 
--- Owners are made and unmade by owners alone: otherwise an admin could become one.
-create policy insert_by_role on users as restrictive for insert
-    with check ((select app.role()) = 'OWNER' or ((select app.role()) = 'ADMIN' and role <> 'OWNER'));
--- Everybody edits themselves; what is not theirs to change about themselves stands in guard_standing.
-create policy update_by_role on users as restrictive for update
-    using ((select app.role()) = any ('{OWNER,ADMIN}'::text[]) or id = (select app.user_id()));
-create policy delete_by_role on users as restrictive for delete
-    using ((select app.role()) = 'OWNER' or ((select app.role()) = 'ADMIN' and role <> 'OWNER'));
+-- Only owners create and delete owners: otherwise an admin could become one.
+select app.restrict('users', command || '_by_role', command,
+                    format('%s or (%s and role <> ''OWNER'')', app.has_role('OWNER'), app.has_role('ADMIN')))
+  from unnest('{insert,delete}'::text[]) as command;
+-- Every user may edit their own row, except for the columns of app.guard_standing.
+select app.restrict('users', 'update_by_role', 'update',
+                    format('%s or %s', app.has_role('OWNER', 'ADMIN'), app.is_own('id')));
 
--- A policy cannot compare the new row with the old one, so this rule is a trigger: only an OWNER or
--- ADMIN changes somebody's role, standing, address or sign-in, their own included, and only an OWNER
--- that of an owner.
+-- Only an owner or admin changes the role, status, email address or identity of a user, and only an owner
+-- those of an owner. A policy cannot compare the new row with the old one, so this rule is a trigger.
 create function app.guard_standing() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
     if current_user = 'palisade_app' and coalesce(app.role(), '') <> 'OWNER'
        and (coalesce(app.role(), '') <> 'ADMIN' or 'OWNER' in (old.role, new.role)) then
-        raise insufficient_privilege using message = 'this role may not change that of the user';
+        raise insufficient_privilege using message =
+            'only an owner or admin may change the role, status, email or identity of a user, '
+            'and only an owner those of an owner';
     end if;
     return new;
 end $$;
@@ -97,12 +100,59 @@ create trigger guard_standing before update on users for each row
           is distinct from (new.role, new.status, new.email, new.identity_id))
     execute function app.guard_standing();
 
+-- Sign-in alone sets the identity of a user. Otherwise a tenant could add any person who has an identity
+-- to itself.
+create function app.guard_identity() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if current_user = 'palisade_app' then
+        raise insufficient_privilege using message = 'palisade_app may not set the identity of a user';
+    end if;
+    return new;
+end $$;
+create trigger guard_identity before insert on users for each row
+    when (new.identity_id is not null)
+    execute function app.guard_identity();
+create trigger guard_identity_change before update on users for each row
+    when (new.identity_id is distinct from old.identity_id)
+    execute function app.guard_identity();
+
+-- A tenant always has an active owner. A change of role or status or a deletion that would remove the last
+-- one fails, unless the tenant itself is being deleted.
+--
+-- If two owners demoted each other at the same time, each transaction would still see the other owner, so
+-- they take a lock. A statement in a volatile function sees what was committed while it waited.
+create function app.keep_an_owner() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_advisory_xact_lock(hashtextextended('palisade owners ' || old.tenant_id, 0));
+    if not exists (
+        select from public.users u
+         where u.tenant_id = old.tenant_id and u.id <> old.id
+           and u.role = 'OWNER' and u.status = 'ACTIVE')
+       and exists (
+        select from public.tenants t where t.id = old.tenant_id and t.status <> 'DELETING') then
+        raise check_violation using constraint = 'users_last_owner',
+            message = 'a tenant must have at least one active owner';
+    end if;
+    return coalesce(new, old);
+end $$;
+create trigger keep_an_owner before update on users for each row
+    when (old.role = 'OWNER' and old.status = 'ACTIVE' and (new.role, new.status) <> ('OWNER', 'ACTIVE'))
+    execute function app.keep_an_owner();
+create trigger keep_an_owner_on_delete before delete on users for each row
+    when (old.role = 'OWNER' and old.status = 'ACTIVE')
+    execute function app.keep_an_owner();
+
 -- Serves Query.users and Tenant.users.
 create index users_created_at_idx on users (tenant_id, created_at desc, id desc);
+-- Serves the deletion of an identity, which looks for its users.
 create index users_identity_idx on users (tenant_id, identity_id);
 
--- Which tenants somebody may enter: the sign-in's copy of users.role and users.status, so that sign-in
--- needs no tenant's rows. Kept by the trigger below; nobody writes it by hand.
+-- The tenants that a person may enter: sign-in's copy of users.role and users.status, so that it needs no
+-- access to users. Only app.keep_membership() writes it.
 create table memberships (
     tenant_id   uuid        not null default app.tenant_id(),
     id          uuid        not null,
@@ -117,18 +167,22 @@ create table memberships (
 );
 comment on column memberships.id is 'The id of the user whose membership this is.';
 
+-- Not audited: the entry of the user contains the change.
 select app.protect('memberships', audited => false);
 revoke insert, update, delete on memberships from palisade_app, palisade_admin;
 alter table memberships
     add constraint memberships_user_fkey foreign key (tenant_id, id)
-        references users (tenant_id, id) on delete cascade,
+        references users (tenant_id, id) on delete cascade;
+alter table memberships
     add constraint memberships_identity_fkey foreign key (identity_id) references identities (id);
 create policy directory on memberships for select to palisade_auth using (true);
 grant select on memberships to palisade_auth;
 
--- Serves sign-in and Viewer.memberships, which ask across tenants.
+-- Serves sign-in and Viewer.memberships. The only index that does not begin with the tenant: palisade_auth
+-- looks up one person across tenants. It is not unique, so it reveals nothing to a tenant.
 create index memberships_of_identity_idx on memberships (identity_id, tenant_id);
 
+-- It runs as its owner because no other role may write memberships.
 create function app.keep_membership() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -146,4 +200,4 @@ end $$;
 create trigger keep_membership after insert or update of identity_id, role, status on users
     for each row execute function app.keep_membership();
 
-revoke execute on function app.guard_standing(), app.keep_membership() from public;
+select app.revoke_functions_from_public();

@@ -9,10 +9,6 @@ create table currencies (
     constraint currencies_minor_digits_range check (minor_digits between 0 and 4)
 );
 
-select app.share('currencies');
-
--- Forced row level security binds the owner too, so the rows need a policy for as long as this migration.
-create policy seed on currencies for insert with check (true);
 insert into currencies (code, name, minor_digits) values
     ('AED', 'UAE dirham', 2), ('ARS', 'Argentine peso', 2), ('AUD', 'Australian dollar', 2),
     ('BHD', 'Bahraini dinar', 3), ('BRL', 'Brazilian real', 2), ('CAD', 'Canadian dollar', 2),
@@ -30,4 +26,5 @@ insert into currencies (code, name, minor_digits) values
     ('SGD', 'Singapore dollar', 2), ('THB', 'Thai baht', 2), ('TND', 'Tunisian dinar', 3),
     ('TRY', 'Turkish lira', 2), ('TWD', 'New Taiwan dollar', 2), ('UAH', 'Ukrainian hryvnia', 2),
     ('USD', 'United States dollar', 2), ('VND', 'Vietnamese đồng', 0), ('ZAR', 'South African rand', 2);
-drop policy seed on currencies;
+
+select app.share('currencies');

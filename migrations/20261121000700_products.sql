@@ -1,0 +1,32 @@
+-- What a tenant sells. Money is an integer of minor units and its currency: comparison of numeric is not
+-- leakproof, so RLS would keep it out of an index, and an amount means nothing without its currency.
+create table products (
+    tenant_id   uuid        not null default app.tenant_id(),
+    id          uuid        not null,
+    asin        text        not null,
+    title       text,
+    price_minor bigint,
+    currency    text,
+    status      text        not null default 'ACTIVE',
+    version     integer     not null default 1,
+    created_at  timestamptz not null default now(),
+    updated_at  timestamptz not null default now(),
+    constraint products_pkey primary key (tenant_id, id),
+    constraint products_asin_key unique (tenant_id, asin),
+    constraint products_asin_form check (asin ~ '^[A-Z0-9]{10}$'),
+    constraint products_title_length check (length(title) between 1 and 300),
+    constraint products_price_positive check (price_minor >= 0),
+    constraint products_price_has_currency check ((price_minor is null) = (currency is null)),
+    constraint products_status_known check (status in ('ACTIVE', 'ARCHIVED'))
+);
+comment on column products.asin is 'The Amazon Standard Identification Number.';
+
+select app.protect('products', subject => 'product');
+select app.writable_by('products', 'OWNER', 'ADMIN', 'MEMBER', 'BILLING');
+alter table products
+    add constraint products_tenant_fkey foreign key (tenant_id) references tenants (id);
+alter table products
+    add constraint products_currency_fkey foreign key (currency) references currencies (code);
+
+-- Serves Query.products, newest first.
+create index products_created_at_idx on products (tenant_id, created_at desc, id desc);
