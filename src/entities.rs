@@ -14,21 +14,21 @@ macro_rules! entities {
     ($then:ident) => {
         $then! {
             audited {
-                /// A tenant.
+                /// A tenant of the service.
                 Tenant: TenantId = "ten" in "tenants" of tenants;
-                /// A user.
+                /// A user of the tenant.
                 User: UserId = "usr" in "users" of users;
-                /// An organization.
+                /// An organization of the tenant.
                 Organization: OrganizationId = "org" in "organizations" of organizations;
-                /// A project.
+                /// A project of the tenant.
                 Project: ProjectId = "prj" in "projects" of projects;
-                /// A product.
+                /// A product of the tenant.
                 Product: ProductId = "prd" in "products" of products;
-                /// An invoice.
+                /// An invoice of the tenant.
                 Invoice: InvoiceId = "inv" in "invoices" of invoices;
-                /// A line item of an invoice.
+                /// A line of an invoice.
                 InvoiceLineItem: InvoiceLineItemId = "ili" in "invoice_line_items" of invoices;
-                /// A comment.
+                /// A comment on a project, an invoice or a product.
                 Comment: CommentId = "com" in "comments" of comments;
             }
             unaudited {

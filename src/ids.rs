@@ -1,4 +1,4 @@
-//! Typed ids: a UUID inside, `prj_…` outside, and never one where another is meant.
+//! Typed IDs: a UUID in the database, `prj_…` in the API. The type system keeps IDs of different entities apart.
 
 use std::{fmt, str::FromStr};
 
@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use crate::entities::entities;
 
-/// An id of one kind of row.
+/// The ID of a row of one entity.
 pub trait EntityId:
     Copy + Eq + Ord + std::hash::Hash + fmt::Debug + fmt::Display + Send + Sync + From<Uuid> + 'static
 {
-    /// What stands before the underscore, three letters, unique among all kinds.
+    /// The prefix before the underscore: three letters, unique among all entities.
     const PREFIX: &'static str;
     /// The GraphQL type of the row, for messages.
     const TYPE: &'static str;
@@ -21,16 +21,16 @@ pub trait EntityId:
     fn uuid(self) -> Uuid;
 }
 
-/// Why a text is not an id of the expected kind. The message is for clients.
+/// The error for a string that is not an ID of the expected entity. Its message is for clients.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected the id of a {expected}, like {prefix}_ and 32 hexadecimal digits")]
+#[error("expected an ID of the type {expected}: {prefix}_ and 32 hexadecimal digits")]
 pub struct InvalidId {
     expected: &'static str,
     prefix: &'static str,
 }
 
-/// Reads `<prefix>_<32 lower-case hex digits>`. One id has one spelling, so that caches and
-/// comparisons on the client's side can trust the text.
+/// Parses `<prefix>_<32 lower-case hex digits>`. An ID has only one spelling, so that clients can compare IDs as
+/// strings.
 fn parse<I: EntityId>(text: &str) -> Result<I, InvalidId> {
     let invalid = InvalidId {
         expected: I::TYPE,
@@ -44,7 +44,7 @@ fn parse<I: EntityId>(text: &str) -> Result<I, InvalidId> {
     Uuid::try_parse(digits).map(I::from).map_err(|_| invalid)
 }
 
-/// Makes an id type the GraphQL scalar `ID`, in inputs and in outputs.
+/// Makes an ID type the GraphQL scalar `ID`, in inputs and in outputs.
 macro_rules! id_scalar {
     ($id:ident) => {
         impl async_graphql::InputType for $id {
@@ -104,13 +104,13 @@ macro_rules! ids {
     };
     (@each $($(#[$doc:meta])* $row:ident: $name:ident = $prefix:literal in $table:literal of $slice:ident;)+) => {
         $(
-            #[doc = concat!("The id of a row of `", $table, "`: `", $prefix, "_…` outside.")]
+            #[doc = concat!("The ID of a row of `", $table, "`: `", $prefix, "_…` in the API.")]
             #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
             #[sqlx(transparent)]
             pub struct $name(Uuid);
 
             impl $name {
-                /// A new id, of the present millisecond (UUID version 7), so that ids sort by creation.
+                /// A new ID with the current time in milliseconds (UUID version 7), so that IDs sort by creation.
                 #[must_use]
                 pub fn generate() -> Self {
                     Self(Uuid::now_v7())
@@ -159,13 +159,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_reads_back_from_its_text() {
+    fn an_id_parses_from_its_string() {
         let id = ProjectId::generate();
         assert_eq!(id.to_string().parse(), Ok(id));
     }
 
     #[test]
-    fn every_other_spelling_is_refused() {
+    fn every_other_spelling_is_rejected() {
         let id = ProjectId::generate();
         let digits = id.uuid().simple().to_string();
         for wrong in [
@@ -185,7 +185,7 @@ mod tests {
         ] {
             assert!(
                 wrong.parse::<ProjectId>().is_err(),
-                "{wrong:?} was read as an id"
+                "{wrong:?} was parsed as an ID"
             );
         }
     }

@@ -1,10 +1,10 @@
-//! Palisade: a GraphQL service for software that many companies share, isolated by PostgreSQL's row
-//! level security.
+//! Palisade: a multi-tenant GraphQL service, isolated by the row level security of PostgreSQL.
 //!
-//! A GraphQL operation is one tenant transaction: opened lazily in one round trip, seen through row
-//! level security, batched by dataloaders, and ended exactly once. `docs/architecture.md` tells how.
+//! Each GraphQL operation runs in one tenant transaction. The transaction starts before the first
+//! statement, in one round trip, and ends exactly once. Row level security restricts it to the rows of
+//! the tenant. Data loaders batch its reads. `docs/architecture.md` has the details.
 
-// The compiler checks the futures of the root types through all entities, one level for each.
+// Each entity nests the futures of the merged root types once more; the default limit is 128.
 #![recursion_limit = "256"]
 
 pub mod api;

@@ -1,9 +1,9 @@
-//! The `palisade` command. Everything is in the library, so that tests can use it too.
+//! The `palisade` command. Its code is in the library, so that tests can use it too.
 
 use std::process::ExitCode;
 
-// One request makes thousands of small allocations: with this allocator the service answers half as
-// many requests again as with glibc's (docs/performance.md).
+// A request does thousands of small allocations. With this allocator the service handles 1.5 times as
+// many requests as with glibc's (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

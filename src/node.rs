@@ -1,4 +1,4 @@
-//! Any entity: the interface `Node`.
+//! The interface `Node`: an object of any type.
 
 use async_graphql::Context;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ macro_rules! node {
         unaudited { $($(#[$doc_:meta])* $row_:ident: $id_:ident = $prefix_:literal in $table_:literal of $slice_:ident;)+ }
     ) => {
         abstract_type! {
-            /// An object with an id. The id is unique among all types.
+            /// An object with an ID that is unique across all types.
             interface Node {
                 $($row(crate::$slice::$row),)+
                 $($row_(crate::$slice_::$row_),)+
@@ -25,7 +25,7 @@ macro_rules! node {
         }
 
         impl Node {
-            /// The row with an id of any type. Errors: the string is not an id.
+            /// The row with an ID of any type. Errors: the string is not an ID.
             pub async fn load(ctx: &Context<'_>, id: &str) -> Result<Option<Self>> {
                 $(
                     if let Ok(id) = id.parse::<ids::$id>() {
@@ -37,7 +37,7 @@ macro_rules! node {
                         return Ok(ctx.load(id).await?.map(Self::$row_));
                     }
                 )+
-                Err(Error::invalid("id", "not an id of this API"))
+                Err(Error::invalid("id", "must be an ID of this API"))
             }
 
             /// The row that an audit entry names; `None` if its type is unknown.
@@ -54,8 +54,8 @@ macro_rules! node {
                 }
             }
 
-            /// The id, as the API writes it, of the row that an audit entry names. Of an unknown type,
-            /// the UUID alone.
+            /// The ID of the row that an audit entry names, in the form that the API uses. For an unknown type, the
+            /// UUID alone.
             #[must_use]
             pub fn subject_id(subject: AuditSubjectType, uuid: Uuid) -> String {
                 match subject {

@@ -213,7 +213,7 @@ impl Api {
                 run += 1;
                 // Whoever lost to others each time would lose to them for as long as they come.
                 if run == MAX_RUNS {
-                    info.operation.run_alone();
+                    info.operation.make_exclusive();
                 }
             }
         };

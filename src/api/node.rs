@@ -8,38 +8,53 @@ use crate::{
     node::Node,
 };
 
-/// Most ids of one `nodes`.
+/// The most IDs of one `nodes`.
 const MAX_IDS: usize = 100;
 
-/// The root queries for ids of any type.
+/// The root queries for objects of any type.
 #[derive(Debug, Default)]
 pub struct NodeQueries;
 
 #[async_graphql::Object]
 impl NodeQueries {
-    /// The object with an id; null if there is none, or the caller may not see it.
+    /// The object with this ID, of any type. Null if the tenant has no such object, or, with the error FORBIDDEN,
+    /// if the caller's role may not read objects of its type.
     async fn node(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "An id of any type.")] id: ID,
+        #[graphql(desc = "The ID of an object of any type.")] id: ID,
     ) -> Result<Option<Node>> {
         Node::load(ctx, &id).await
     }
 
-    /// The objects with these ids, in their order; null where there is none, or the caller may not
-    /// see it.
+    /// The objects with these IDs, in the same order. An item is null if the tenant has no such object, or, with
+    /// the error FORBIDDEN, if the caller's role may not read objects of its type.
     async fn nodes(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Ids of any types; at most 100.")] ids: Vec<ID>,
+        #[graphql(desc = "The IDs of objects of any types; at most 100.")] ids: Vec<ID>,
     ) -> Result<Vec<Option<Node>>> {
         if ids.len() > MAX_IDS {
-            return Err(Error::invalid("ids", format!("at most {MAX_IDS} ids")));
+            return Err(Error::invalid(
+                "ids",
+                format!("must have at most {MAX_IDS} IDs"),
+            ));
         }
         // All are waited for, also if one fails: see `Fields::poll`.
-        join_all(ids.iter().map(|id| Node::load(ctx, id)))
-            .await
+        let nodes = join_all(ids.iter().map(|id| Node::load(ctx, id))).await;
+        let list = ctx.with_selection_set(&ctx.item.node.selection_set);
+        let nodes = nodes
             .into_iter()
-            .collect()
+            .enumerate()
+            .map(|(index, node)| match node {
+                Err(Error::Forbidden) => {
+                    let error = async_graphql::Error::from(Error::Forbidden);
+                    let error = error.into_server_error(ctx.item.pos);
+                    ctx.add_error(list.with_index(index).set_error_path(error));
+                    Ok(None)
+                }
+                node => node,
+            });
+        nodes.collect()
     }
 }

@@ -1,4 +1,4 @@
-//! What the tenant may still fetch, as the API tells it.
+//! The query `rateLimit`: the tenant's budget of rows.
 
 use std::time::Duration;
 
@@ -6,21 +6,23 @@ use async_graphql::{Context, SimpleObject};
 
 use crate::graphql::object::Object;
 
-/// What the tenant may fetch, in rows. The `RateLimit` headers of each answer say the same.
+/// The tenant's budget: the number of rows that its operations may fetch. The values are those while the
+/// operation runs. The `RateLimit` headers of the response have the values after its end.
 #[derive(Clone, Copy, Debug, SimpleObject)]
 pub struct RateLimit {
-    /// Rows in a minute, and most rows at once.
+    /// The number of rows per minute, and the most rows that the budget can hold.
     pub limit: i32,
-    /// Rows that are left. This operation has paid its cost by now, and gets back what it does not fetch.
+    /// The number of rows that are left. The `cost` of this operation is already deducted.
     pub remaining: i32,
-    /// Rows that this operation was reckoned to fetch, and has paid. What it fetches beyond it pays at its end.
+    /// The estimated number of rows of this operation, charged at its start. At its end, the service settles the
+    /// difference to the actual number.
     pub cost: i32,
-    /// Seconds until all of the limit is left again, if nobody in the tenant asks for more.
+    /// The number of seconds until the budget is full again, if the tenant fetches nothing meanwhile.
     pub resets_in_seconds: i32,
 }
 
 impl RateLimit {
-    /// From rows, and the time until the limit is whole. More than 2^31 - 1 rows are told as so many.
+    /// From numbers of rows and the time until the budget is full. Numbers saturate at 2^31 - 1.
     #[must_use]
     pub fn new(limit: u64, remaining: u64, cost: u64, full_in: Duration) -> Self {
         let int = |number: u64| i32::try_from(number).unwrap_or(i32::MAX);
@@ -39,7 +41,7 @@ pub struct RateLimitQueries;
 
 #[async_graphql::Object]
 impl RateLimitQueries {
-    /// What the tenant may still fetch; null if the service sets no limit.
+    /// The tenant's budget of rows. Null if the service sets no budget.
     async fn rate_limit(&self, ctx: &Context<'_>) -> Option<Object<RateLimit>> {
         ctx.data_opt::<RateLimit>().map(|limit| (*limit).into())
     }

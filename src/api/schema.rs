@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     currencies::CurrencyQueries,
-    db::page::{DEFAULT_PAGE, MAX_PAGE},
+    db::page::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE},
     entities::entities,
     graphql::relations::{RootMutations, RootQueries},
     viewer::ViewerQueries,
@@ -56,11 +56,11 @@ pub(super) fn builder() -> SchemaBuilder<Query, Mutation, EmptySubscription> {
         .disable_suggestions()
         // The libraries' own words speak of their types.
         .override_output_type_description::<DateTime<Utc>>(
-            "A moment as text in RFC 3339. Answers are in UTC, to the microsecond: `2026-11-21T09:30:00.123456+00:00`. An \
-             input may have any offset.",
+            "A date and time in RFC 3339 format. The service returns UTC with microseconds, such as \
+             `2026-11-21T09:30:00.123456+00:00`, and accepts any offset.",
         )
         .override_output_type_description::<Uuid>(
-            "A UUID as 36 characters of text: `018f9a52-7c41-7d1e-9c53-1f0b6f1d2a33`.",
+            "A UUID with 36 characters, such as `018f9a52-7c41-7d1e-9c53-1f0b6f1d2a33`.",
         )
 }
 
@@ -99,8 +99,8 @@ fn batch_list(registry: &Registry, field: &MetaField) -> Option<String> {
 pub fn shape() -> Shape {
     let registry = registry();
     let mut shape = Shape {
-        default_page: u64::from(DEFAULT_PAGE),
-        max_page: u64::from(MAX_PAGE),
+        default_page: u64::from(DEFAULT_PAGE_SIZE),
+        max_page: u64::from(MAX_PAGE_SIZE),
         ..Shape::default()
     };
     for named in registry.types.values() {

@@ -13,8 +13,8 @@ use crate::{
     audit::sealing::Sealer,
     auth::Principal,
     db::{
-        Operation, OperationName, Purpose, TenantDb, TenantTx, Traced,
-        idempotency::{Claim, Claimed},
+        Operation, OperationName, Purpose, TenantDb, TenantTx, TracedStatement,
+        idempotency::{Claim, ClaimOutcome},
         load::Loaders,
     },
     error::{Error, Result},
@@ -62,13 +62,13 @@ impl Extension for TenantTransaction {
         next: NextExecute<'_>,
     ) -> Response {
         let info = ctx.data_unchecked::<OperationInfo>();
-        let tx = TenantTx::new(
+        let tx = TenantTx::with_operation_name(
             ctx.data_unchecked::<TenantDb>().clone(),
             ctx.data_unchecked::<Principal>().context(),
             info.purpose,
             Arc::clone(&info.operation),
-        )
-        .named(operation_name.and_then(OperationName::new));
+            operation_name.and_then(OperationName::new),
+        );
 
         let run = async || {
             let mut data = Data::default();
@@ -93,7 +93,7 @@ impl Extension for TenantTransaction {
         response.extensions.insert("cost".to_owned(), rows);
         if info.traced {
             let statements = cost.statements.into_iter().map(|statement| {
-                let Traced {
+                let TracedStatement {
                     sql,
                     duration,
                     rows,
@@ -120,11 +120,11 @@ async fn write(
 ) -> Response {
     // A dry run changes nothing, so it needs no protection from being repeated.
     let claim = info.claim.as_ref().filter(|_| !info.dry_run);
-    let mut claimed_in = 0;
+    let mut claimed_generation = 0;
     if let Some(claim) = claim {
         match claim.claim(tx).await {
-            Ok(Claimed::Now) => claimed_in = tx.openings().await,
-            Ok(Claimed::Answered(answer)) => return replay(&answer),
+            Ok(ClaimOutcome::New) => claimed_generation = tx.generation().await,
+            Ok(ClaimOutcome::Repeated(answer)) => return replay(&answer),
             Err(error) => return errors::refused(error),
         }
     }
@@ -136,7 +136,7 @@ async fn write(
     let ended = match claim {
         _ if info.dry_run => tx.check_field().await.map(|()| None),
         None => tx.commit().await.map(|()| None),
-        Some(claim) => keep(claim, tx, claimed_in, &response).await,
+        Some(claim) => keep(claim, tx, claimed_generation, &response).await,
     };
     match ended {
         Ok(None) if info.dry_run => {
@@ -153,12 +153,12 @@ async fn write(
 async fn keep(
     claim: &Claim,
     tx: &TenantTx,
-    claimed_in: u32,
+    claimed_generation: u32,
     response: &Response,
 ) -> Result<Option<Vec<u8>>> {
     let answer = serde_json::to_vec(&response.data)
         .map_err(|error| Error::Internal(format!("an answer is no JSON: {error}").into()))?;
-    claim.commit(tx, claimed_in, &answer).await
+    claim.commit(tx, claimed_generation, &answer).await
 }
 
 /// The first answer to a request, once more.

@@ -1,10 +1,10 @@
-//! The audit log: what happened to a tenant's rows. Triggers write it; this only reads, seals what they wrote, and
-//! checks the seals.
+//! The audit log: the changes of a tenant's rows. Database triggers write it. This module reads it, seals it
+//! and verifies the seals.
 
 pub mod sealing;
 pub mod verifying;
 
-use async_graphql::{Context, Enum, Json, SimpleObject};
+use async_graphql::{Context, Enum, ID, Json, SimpleObject};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -37,12 +37,12 @@ macro_rules! subject_types {
         audited { $($(#[$doc:meta])* $row:ident: $id:ident = $prefix:literal in $table:literal of $slice:ident;)+ }
         unaudited { $($rest:tt)* }
     ) => {
-        /// The type of the row that changed.
+        /// The type of a changed object.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum)]
         pub enum AuditSubjectType {
             $($(#[$doc])* $row,)+
-            /// A type that this version of the service does not know: of a newer version, or one that
-            /// was removed.
+            /// A type that this version of the service does not know. A newer version added it, or an earlier
+            /// version had it.
             Unknown,
         }
 
@@ -74,34 +74,34 @@ impl<'r> sqlx::Decode<'r, Postgres> for AuditSubjectType {
     }
 }
 
-/// One change of one row.
+/// An entry of the audit log: one change of one object.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct AuditLog {
-    /// The id.
+    /// The ID of the entry.
     pub id: AuditLogId,
-    /// When the transaction that changed the row began.
+    /// The time of the change: the start of its transaction.
     pub occurred_at: DateTime<Utc>,
-    /// What was done, as `project.updated`: the type of the row and created, updated or deleted.
+    /// The action, such as `project.updated`: the type of the object, and `created`, `updated` or `deleted`.
     pub action: String,
     #[graphql(skip)]
     actor_id: Option<UserId>,
-    /// The type of the row that changed.
+    /// The type of the changed object.
     pub subject_type: AuditSubjectType,
     #[graphql(skip)]
     subject_id: Uuid,
     #[graphql(skip)]
     project_id: Option<ProjectId>,
-    // Read when asked for: most lists of the audit log only say who did what.
+    // Parsed only if the client selects it: most lists of the audit log do not.
     #[graphql(skip)]
     changes: sqlx::types::Json<Box<RawValue>>,
-    /// The name of the operation that did it, if it had one.
+    /// The name of the GraphQL operation that made the change; null if it had no name.
     pub operation_name: Option<String>,
-    /// The id of the request that did it.
+    /// The ID of the HTTP request that made the change; null if no request did.
     pub request_id: Option<Uuid>,
 }
 
-/// A changed field as the trigger stores it.
+/// A changed column as the trigger stores it.
 #[derive(Debug, Deserialize)]
 struct Change {
     field: String,
@@ -109,26 +109,26 @@ struct Change {
     after: Option<serde_json::Value>,
 }
 
-/// The change of one field.
+/// The change of one column.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct AuditChange {
-    /// The column that changed.
+    /// The name of the column in the database.
     pub field: String,
-    /// What it held before; null if the row was new.
+    /// The value before the change. Null if the object was created, or if the column was null.
     pub before: Option<Json<serde_json::Value>>,
-    /// What it held afterwards; null if the row was deleted.
+    /// The value after the change. Null if the object was deleted, or if the column was set to null.
     pub after: Option<Json<serde_json::Value>>,
 }
 
-/// The service itself, where no user acted.
+/// The actor of a change that no user made: the service itself, or an operator.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct SystemActor {
-    /// The part of the service that acted.
+    /// The name of the service: always `palisade`.
     pub name: String,
 }
 
 abstract_type! {
-    /// Who changed a row.
+    /// The actor of a change: a user, or the system.
     union AuditActor { User(User), System(SystemActor) }
 }
 
@@ -147,22 +147,23 @@ entity!(AuditLog {
 
 listed! {
     AuditLog {
+        readable by [Owner, Admin]
         filter AuditLogFilter {
-            /// By id.
+            /// Filters by ID.
             id: IdFilter<AuditLogId>,
-            /// By the time of the change.
+            /// Filters by the time of the change.
             occurred_at: DateTimeFilter,
-            /// By what was done.
+            /// Filters by action, such as `project.updated`.
             action: StringFilter,
-            /// By the user who did it.
+            /// Filters by the user who made the change.
             actor_id: IdFilter<UserId>,
-            /// By the type of the row that changed.
+            /// Filters by the type of the changed object.
             subject_type: EnumFilter<AuditSubjectType>,
-            /// By the project that the row belongs to.
+            /// Filters by the project to which the changed object belongs.
             project_id: IdFilter<ProjectId>,
         }
         order AuditLogOrderField {
-            /// By the time of the change.
+            /// Sort by the time of the change.
             OccurredAt => occurred_at: DateTime<Utc>,
         }
         default OccurredAt Desc
@@ -172,45 +173,60 @@ listed! {
 relations! {
     AuditLog {
         one {
-            /// The project that the row belongs to; null if there is none, or it is gone.
+            /// The project to which the changed object belongs; null if it belongs to none, or if the project was
+            /// deleted.
             project: Project = project_id,
         }
-        fields {
-            /// Who did it; null if the user is gone.
-            async fn actor(&self, ctx: &Context<'_>) -> Result<Option<AuditActor>> {
-                if let Some(id) = self.actor_id {
-                    return Ok(ctx.load(id).await?.map(AuditActor::User));
-                }
-                let system = SystemActor { name: "palisade".to_owned() };
-                Ok(Some(AuditActor::System(system.into())))
-            }
-
-            /// The id of the row that changed.
-            async fn subject_id(&self) -> async_graphql::ID {
-                Node::subject_id(self.subject_type, self.subject_id).into()
-            }
-
-            /// The row as it is now; null if it is gone.
-            async fn subject(&self, ctx: &Context<'_>) -> Result<Option<Node>> {
-                Node::load_subject(ctx, self.subject_type, self.subject_id).await
-            }
-
-            /// The fields that changed, by name.
-            #[expect(clippy::unused_async, reason = "async-graphql takes no other fields")]
-            async fn changes(&self) -> Result<Objects<AuditChange>> {
-                let changes: Vec<Change> = serde_json::from_str(self.changes.get()).map_err(|error| {
-                    Error::Internal(format!("audit_logs.changes of {}: {error}", self.id).into())
-                })?;
-                let changes = changes.into_iter().map(|change| {
-                    Object::from(AuditChange {
-                        field: change.field,
-                        before: change.before.map(Json),
-                        after: change.after.map(Json),
-                    })
-                });
-                Ok(changes.collect())
-            }
+        loaded {
+            /// The actor: who made the change. Null if the user no longer exists.
+            actor: Option<AuditActor> = load_actor,
+            /// The changed object as it is now; null if it was deleted.
+            subject: Option<Node> = load_subject,
+            /// The changed columns, sorted by name.
+            changes: Objects<AuditChange> = load_changes,
         }
+        computed {
+            /// The ID of the changed object.
+            subject_id: ID = compute_subject_id,
+        }
+    }
+}
+
+impl AuditLog {
+    async fn load_actor(&self, ctx: &Context<'_>) -> Result<Option<AuditActor>> {
+        if let Some(id) = self.actor_id {
+            return Ok(ctx.load(id).await?.map(AuditActor::User));
+        }
+        let system = SystemActor {
+            name: "palisade".to_owned(),
+        };
+        Ok(Some(AuditActor::System(system.into())))
+    }
+
+    async fn load_subject(&self, ctx: &Context<'_>) -> Result<Option<Node>> {
+        Node::load_subject(ctx, self.subject_type, self.subject_id).await
+    }
+
+    #[expect(
+        clippy::unused_async,
+        reason = "`relations!` awaits fields that can fail"
+    )]
+    async fn load_changes(&self, _: &Context<'_>) -> Result<Objects<AuditChange>> {
+        let changes: Vec<Change> = serde_json::from_str(self.changes.get()).map_err(|error| {
+            Error::Internal(format!("audit_logs.changes of {}: {error}", self.id).into())
+        })?;
+        let changes = changes.into_iter().map(|change| {
+            Object::from(AuditChange {
+                field: change.field,
+                before: change.before.map(Json),
+                after: change.after.map(Json),
+            })
+        });
+        Ok(changes.collect())
+    }
+
+    fn compute_subject_id(&self, _: &Context<'_>) -> ID {
+        Node::subject_id(self.subject_type, self.subject_id).into()
     }
 }
 
@@ -220,9 +236,11 @@ impl RootMutations for AuditLog {
 
 roots! {
     AuditLogQueries: AuditLog {
-        /// One entry of the audit log; null if there is none with this id. For owners and admins.
+        /// The entry of the audit log with this ID; null if the tenant has no such entry. Only owners and admins
+        /// may read it; for other roles the field is null with the error FORBIDDEN.
         audit_log(AuditLogId)
-        /// What happened in the tenant, newest first unless ordered otherwise. Empty for all but owners and admins.
+        /// The changes of all objects of the tenant, newest first by default. Only owners and admins may read
+        /// them; for other roles the field is null with the error FORBIDDEN.
         audit_logs
     }
 }

@@ -11,7 +11,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sqlx::{Row as _, postgres::PgArguments};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -19,7 +18,10 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    db::{Operation, Purpose, Statement, TenantContext, TenantDb, TenantTx},
+    db::{
+        Operation, Purpose, TenantContext, TenantDb, TenantTx,
+        audit_seal::{FULL_SEAL, seal_audit_log},
+    },
     error::{Code, Result},
     ids::TenantId,
 };
@@ -32,12 +34,10 @@ const RETRY: Duration = Duration::from_secs(10);
 const LAST: Duration = Duration::from_secs(1);
 /// Most tenants that are kept in mind. The rows of one more are sealed after its next write.
 const MOST: usize = 100_000;
-/// As many rows as one seal takes: if it took fewer, there were no more.
-const FULL: i32 = 5_000;
 
 /// What [`seal`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sealed {
+pub struct SealOutcome {
     /// The rows that were sealed.
     pub rows: u64,
     /// Whether another sealer is at this tenant, which may have begun too early to see every row.
@@ -46,21 +46,21 @@ pub struct Sealed {
 
 /// Seals what a tenant has written and is not sealed yet, as many seals as it takes, each in a
 /// transaction of its own.
-pub async fn seal(db: &TenantDb, tenant: TenantId) -> Result<Sealed> {
+pub async fn seal(db: &TenantDb, tenant: TenantId) -> Result<SealOutcome> {
     let context = TenantContext {
         tenant,
         user: None,
         role: None,
     };
-    let mut sealed = Sealed::default();
+    let mut sealed = SealOutcome::default();
     loop {
         let operation = Operation::new(Uuid::now_v7());
         let tx = TenantTx::new(db.clone(), context, Purpose::Write, operation);
-        match seal_once(&tx).await {
+        match seal_audit_log(&tx).await {
             Ok(Some(rows)) => {
                 tx.commit().await?;
                 sealed.rows += u64::from(rows.unsigned_abs());
-                if rows < FULL {
+                if rows < FULL_SEAL {
                     return Ok(sealed);
                 }
             }
@@ -77,18 +77,12 @@ pub async fn seal(db: &TenantDb, tenant: TenantId) -> Result<Sealed> {
     }
 }
 
-async fn seal_once(tx: &TenantTx) -> Result<Option<i32>> {
-    let statement = Statement::fixed("select app.seal_audit_log()", PgArguments::default());
-    let row = tx.fetch_optional(statement).await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
-}
-
 /// Notes who has written, and seals it in the background. Cheap to clone.
 #[derive(Clone)]
 pub struct Sealer(Arc<Handle>);
 
 struct Handle {
-    noted: Arc<Noted>,
+    noted: Arc<PendingTenants>,
     /// Dropped with the last clone, which ends the task like [`Sealer::finish`] does.
     stop: watch::Sender<()>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -98,7 +92,7 @@ impl Sealer {
     /// Starts the one task that seals.
     #[must_use]
     pub fn start(db: TenantDb) -> Self {
-        let noted = Arc::new(Noted::default());
+        let noted = Arc::new(PendingTenants::default());
         let (stop, stopped) = watch::channel(());
         let task = tokio::spawn(work(db, Arc::clone(&noted), stopped));
         Self(Arc::new(Handle {
@@ -134,12 +128,12 @@ impl fmt::Debug for Sealer {
 
 /// Tenants whose rows wait for a seal.
 #[derive(Default)]
-struct Noted {
+struct PendingTenants {
     tenants: Mutex<HashSet<TenantId>>,
     any: Notify,
 }
 
-impl Noted {
+impl PendingTenants {
     fn add(&self, tenant: TenantId) {
         let mut tenants = self.tenants.lock();
         if tenants.len() < MOST {
@@ -159,7 +153,7 @@ impl Noted {
     }
 }
 
-async fn work(db: TenantDb, noted: Arc<Noted>, mut stop: watch::Receiver<()>) {
+async fn work(db: TenantDb, noted: Arc<PendingTenants>, mut stop: watch::Receiver<()>) {
     let mut failing = HashMap::new();
     loop {
         tokio::select! {
@@ -179,7 +173,11 @@ async fn work(db: TenantDb, noted: Arc<Noted>, mut stop: watch::Receiver<()>) {
 /// Seals for every tenant that was noted, and notes those again that must wait. Answers how long to wait
 /// for the next round. Each tenant that fails waits by itself, and the first failure of its series is
 /// logged; `failing` holds when the next attempt is due.
-async fn round(db: &TenantDb, noted: &Noted, failing: &mut HashMap<TenantId, Instant>) -> Duration {
+async fn round(
+    db: &TenantDb,
+    noted: &PendingTenants,
+    failing: &mut HashMap<TenantId, Instant>,
+) -> Duration {
     let mut tenants = noted.take().into_iter();
     while let Some(tenant) = tenants.next() {
         if failing

@@ -5,7 +5,7 @@ use std::{fmt, pin::pin, str::FromStr};
 use futures_util::TryStreamExt as _;
 
 use crate::{
-    db::audit_snapshot::{AuditSnapshot, Fault, Lost, Row, Seal},
+    db::audit_snapshot::{AuditRow, AuditSeal, AuditSnapshot, Fault, MissingRow},
     error::Result,
     ids::AuditLogId,
 };
@@ -112,7 +112,7 @@ pub async fn verify(
     };
 
     let mut missing_head = noted_head;
-    let mut last: Option<Seal> = None;
+    let mut last: Option<AuditSeal> = None;
     {
         let mut seals = pin!(log.seals());
         while let Some(seal) = seals.try_next().await? {
@@ -134,14 +134,14 @@ pub async fn verify(
         }
     }
 
-    let mut gone = pin!(log.lost());
+    let mut gone = pin!(log.missing_rows());
     while let Some(row) = gone.try_next().await? {
         summary.findings += found(Some(removed(row)));
     }
     Ok(summary)
 }
 
-fn broken(seal: &Seal, last: Option<&Seal>) -> Option<Finding> {
+fn broken(seal: &AuditSeal, last: Option<&AuditSeal>) -> Option<Finding> {
     let expected = last.map_or(1, |last| last.number.saturating_add(1));
     let why = if seal.number != expected {
         format!(
@@ -160,7 +160,7 @@ fn broken(seal: &Seal, last: Option<&Seal>) -> Option<Finding> {
     Some(Finding::SealBroken(seal.number, why))
 }
 
-fn faulty(row: Row) -> Option<Finding> {
+fn faulty(row: AuditRow) -> Option<Finding> {
     let seal = row.seal.unwrap_or_default();
     Some(match row.fault? {
         Fault::Content => {
@@ -187,7 +187,7 @@ fn faulty(row: Row) -> Option<Finding> {
     })
 }
 
-fn removed(row: Lost) -> Finding {
+fn removed(row: MissingRow) -> Finding {
     let why = match row.seal {
         Some(seal) => format!("seal {seal} holds it"),
         None => "it was announced for the next seal".to_owned(),

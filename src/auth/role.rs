@@ -10,11 +10,11 @@ pub enum UserRole {
     Owner,
     /// Full access, except to owners: an admin cannot create, change or deactivate them.
     Admin,
-    /// Creates and changes organizations, projects, products and comments.
+    /// Creates, changes and deletes organizations, projects, products and their own comments.
     Member,
     /// Like `MEMBER`, and also creates and changes invoices.
     Billing,
-    /// Read-only access.
+    /// Read-only access to everything except the audit log.
     Viewer,
 }
 
@@ -36,7 +36,7 @@ impl UserRole {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum UserStatus {
-    /// Invited, but has not signed in yet.
+    /// Created by `inviteUser`. Cannot sign in.
     Invited,
     /// Can sign in.
     Active,

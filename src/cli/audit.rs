@@ -10,29 +10,28 @@ use crate::{
     },
     config::EmbeddedSettings,
     db::admin_tx::AdminDb,
-    error::Error,
     ids::TenantId,
 };
 
-/// What can be done with an audit log.
+/// The commands for audit logs.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// Find what was changed, removed or inserted in a tenant's audit log.
+    /// Report the rows of a tenant's audit log that were changed, deleted or inserted after the fact.
     Verify(Verify),
-    /// Seal what is not sealed yet, as the service does by itself after each write.
+    /// Seal the rows that are not sealed yet. The service also does this itself after each write.
     Seal(Seal),
 }
 
-/// What `palisade audit verify` takes.
+/// The options of `palisade audit verify`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Verify {
     /// The tenant's slug.
     #[arg(long, value_name = "SLUG")]
     tenant: String,
-    /// A head that an earlier run printed and that was kept elsewhere: a seal must still have it.
+    /// A head that an earlier run printed. Verification fails if no seal has this hash any more.
     #[arg(long, value_name = "HASH")]
     expect_head: Option<SealHash>,
-    /// The database as `palisade_admin`, who reads without being bound [default: that of `dev`].
+    /// URL of the database for the role `palisade_admin`, which reads all tenants [default: the database of `dev`].
     #[arg(
         long,
         env = "PALISADE_ADMIN_DATABASE_URL",
@@ -44,17 +43,17 @@ pub struct Verify {
     embedded: EmbeddedSettings,
 }
 
-/// What `palisade audit seal` takes.
+/// The options of `palisade audit seal`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Seal {
-    /// The tenant's slug [default: every tenant].
+    /// The tenant's slug [default: all tenants].
     #[arg(long, value_name = "SLUG")]
     tenant: Option<String>,
     #[command(flatten)]
     databases: Databases,
 }
 
-/// Checks or seals.
+/// Verifies or seals.
 pub async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Verify(options) => verify(options).await,
@@ -62,7 +61,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Prints one line for each finding, then what the log consists of.
+/// Prints one line for each finding, and a summary of the log.
 async fn verify(options: Verify) -> Result<(), Failure> {
     let (url, home) = if let Some(url) = options.admin_database_url {
         (url, None)
@@ -70,20 +69,19 @@ async fn verify(options: Verify) -> Result<(), Failure> {
         let home = DevHome::open(&options.embedded).await?;
         (home.url("palisade_admin").into(), Some(home))
     };
-    let verified = async {
+    let result = async {
         let mut admin = AdminDb::connect(url.expose_secret())
             .await
             .map_err(Failure::failed)?;
         let tenant = find(&mut admin, &options.tenant).await?;
-        let mut log = admin.audit_snapshot(tenant).await.map_err(told)?;
-        verifying::verify(&mut log, options.expect_head, |finding| {
+        let mut log = admin.audit_snapshot(tenant).await?;
+        let summary = verifying::verify(&mut log, options.expect_head, |finding| {
             println!("{finding}");
-        })
-        .await
-        .map_err(told)
+        });
+        Ok(summary.await?)
     }
     .await;
-    let summary = DevHome::end(home, verified).await?;
+    let summary = DevHome::close_after(home, result).await?;
     println!("{summary}");
     match summary.findings {
         0 => Ok(()),
@@ -101,27 +99,20 @@ async fn seal(options: Seal) -> Result<(), Failure> {
         .with(async |db, admin| {
             let tenants = match &slug {
                 Some(slug) => vec![find(admin, slug).await?],
-                None => admin.tenants().await.map_err(told)?,
+                None => admin.tenants().await?,
             };
             let mut rows = 0;
             for tenant in &tenants {
-                // What another sealer is at needs none.
-                rows += sealing::seal(db, *tenant).await.map_err(told)?.rows;
+                rows += sealing::seal(db, *tenant).await?.rows;
             }
             Ok((rows, tenants.len()))
         })
         .await?;
-    println!("{rows} rows sealed, of {tenants} tenants");
+    println!("rows sealed: {rows}, tenants: {tenants}");
     Ok(())
 }
 
 async fn find(admin: &mut AdminDb, slug: &str) -> Result<TenantId, Failure> {
-    let found = admin.tenant(slug).await.map_err(told)?;
-    found.ok_or_else(|| Failure::Failed(format!("there is no tenant {slug}")))
-}
-
-/// An operator reads the cause, too.
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
-fn told(error: Error) -> Failure {
-    Failure::failed(error.detail())
+    let tenant = admin.tenant(slug).await?;
+    tenant.ok_or_else(|| Failure::Failed(format!("there is no tenant with the slug {slug}")))
 }

@@ -1,4 +1,4 @@
-//! The database of the commands that write what belongs to tenants.
+//! The database of the commands that write data of tenants.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -8,10 +8,10 @@ use crate::{
     db::{PoolSettings, TenantDb, admin_tx::AdminDb},
 };
 
-/// One database as two roles: both addresses are given, or it is that of `dev`.
+/// The URLs of one database for two roles. Without both URLs, the commands use the database of `dev`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Databases {
-    /// The database as `palisade_app`, who writes in a tenant [default: that of `dev`].
+    /// URL of the database for the role `palisade_app`, which writes the rows [default: the database of `dev`].
     #[arg(
         long,
         env = "PALISADE_APP_DATABASE_URL",
@@ -20,7 +20,7 @@ pub struct Databases {
         requires = "admin_database_url"
     )]
     app_database_url: Option<SecretString>,
-    /// The database as `palisade_admin`, who knows the tenants [default: that of `dev`].
+    /// URL of the database for the role `palisade_admin`, which lists and creates tenants [default: the database of `dev`].
     #[arg(
         long,
         env = "PALISADE_ADMIN_DATABASE_URL",
@@ -34,7 +34,7 @@ pub struct Databases {
 }
 
 impl Databases {
-    /// Opens them for some work, and closes them whatever becomes of it.
+    /// Connects as both roles, does the work, and closes the connections, also after a failure.
     pub async fn with<T>(
         self,
         work: impl AsyncFnOnce(&TenantDb, &mut AdminDb) -> Result<T, Failure>,
@@ -50,18 +50,18 @@ impl Databases {
                     Some(home),
                 )
             };
-        let done = async {
+        let result = async {
             let mut admin = AdminDb::connect(admin.expose_secret())
                 .await
                 .map_err(Failure::failed)?;
             let db = TenantDb::connect(app.expose_secret(), PoolSettings::default())
                 .await
                 .map_err(Failure::failed)?;
-            let done = work(&db, &mut admin).await;
+            let result = work(&db, &mut admin).await;
             db.close().await;
-            done
+            result
         }
         .await;
-        DevHome::end(home, done).await
+        DevHome::close_after(home, result).await
     }
 }

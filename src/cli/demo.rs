@@ -3,7 +3,7 @@
 use super::{Failure, databases::Databases};
 use crate::demo::{self, Amounts};
 
-/// What `palisade demo` takes.
+/// The options of `palisade demo`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
@@ -12,19 +12,16 @@ pub struct Options {
     databases: Databases,
 }
 
-/// Fills in the tenants that are not there yet.
+/// Creates the demo tenants that do not exist yet.
 pub async fn run(options: Options) -> Result<(), Failure> {
     let amounts = options.amounts;
-    let made = options
+    let created = options
         .databases
-        .with(async |db, admin| {
-            let made = demo::fill(db, admin, amounts, true).await;
-            made.map_err(|error| Failure::failed(error.detail()))
-        })
+        .with(async |db, admin| Ok(demo::create_tenants(db, admin, amounts, true).await?))
         .await?;
     println!(
-        "{made} tenants made, {} were there already",
-        amounts.tenants - made
+        "tenants created: {created}, already present: {}",
+        amounts.tenants - created
     );
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write as _,
+    net::SocketAddr,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -26,7 +27,7 @@ use crate::{
     ids::EntityId as _,
 };
 
-/// What `palisade dev` takes.
+/// The options of `palisade dev`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
@@ -35,19 +36,19 @@ pub struct Options {
     service: ServiceSettings,
 }
 
-/// The database of the private cluster.
+/// The name of the database in the private cluster.
 const DATABASE: &str = "palisade";
-/// How long the printed tokens live.
-const TOKEN_LIFE: TimeDelta = TimeDelta::days(7);
+/// The lifetime of the printed tokens.
+const TOKEN_LIFETIME: TimeDelta = TimeDelta::days(7);
 
-/// The directory of `dev` with its running database.
+/// The data directory of `dev`, with its running database.
 pub struct DevHome {
     dir: PathBuf,
     server: Embedded,
 }
 
 impl DevHome {
-    /// Starts the private cluster or attaches to it, and brings its schema up to date.
+    /// Starts the private server or attaches to it, and brings the schema of its database up to date.
     pub async fn open(settings: &EmbeddedSettings) -> Result<Self, Failure> {
         let dir = match &settings.data_dir {
             Some(dir) => std::path::absolute(dir).map_err(|error| {
@@ -71,19 +72,22 @@ impl DevHome {
         let home = Self { dir, server };
         match home.prepare().await {
             Ok(()) => Ok(home),
-            Err(failure) => Self::end(Some(home), Err(failure)).await,
+            Err(failure) => Self::close_after(Some(home), Err(failure)).await,
         }
     }
 
-    /// Closes it, if there is one, after some work. What went wrong first is told.
-    pub async fn end<T>(home: Option<Self>, done: Result<T, Failure>) -> Result<T, Failure> {
+    /// Closes the home, if there is one, and returns the first failure: of the work, else of closing.
+    pub async fn close_after<T>(
+        home: Option<Self>,
+        result: Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let closed = match home {
             Some(home) => home.close().await,
             None => Ok(()),
         };
-        let done = done?;
+        let value = result?;
         closed?;
-        Ok(done)
+        Ok(value)
     }
 
     async fn prepare(&self) -> Result<(), Failure> {
@@ -105,22 +109,22 @@ impl DevHome {
         }
     }
 
-    /// The address of the database as a role.
+    /// The URL of the database for a role.
     #[must_use]
     pub fn url(&self, role: &str) -> String {
         self.server.url(role, DATABASE)
     }
 
-    /// The secret of dev's tokens, made when first asked for.
+    /// The secret that signs the tokens of `dev`. Creates it at the first call.
     pub fn secret(&self) -> Result<String, Failure> {
         let path = self.dir.join("jwt.secret");
         let failed = |error: std::io::Error| {
             Failure::Failed(format!(
-                "cannot keep the token secret in {}: {error}",
+                "cannot store the token secret in {}: {error}",
                 path.display()
             ))
         };
-        // Made under another name first: a second service that starts now must not read half of it.
+        // Written under another name and linked, so that another process never reads half of the file.
         let draft = self
             .dir
             .join(format!("jwt.secret.{}", Uuid::new_v4().simple()));
@@ -139,7 +143,7 @@ impl DevHome {
         }
     }
 
-    /// Ends the cluster, if it was started here.
+    /// Stops the server if this process started it.
     pub async fn close(self) -> Result<(), Failure> {
         self.server.stop().await.map_err(Failure::failed)
     }
@@ -148,9 +152,9 @@ impl DevHome {
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(options: Options) -> Result<(), Failure> {
     if std::env::var_os("DATABASE_URL").is_some() {
-        println!("DATABASE_URL is set; dev does not use it. `palisade serve` does.");
+        println!("DATABASE_URL is set, but `palisade dev` does not use it. `palisade serve` does.");
     }
-    // First what fails fastest: a taken port must not start a database.
+    // The fastest check first: if the port is taken, no database is started.
     let listener = http::listen(options.service.listen)
         .await
         .map_err(Failure::failed)?;
@@ -176,7 +180,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     served
 }
 
-/// Fills the database and says where everything is.
+/// Creates the demo tenants, writes `dev.env` and prints the URLs and tokens.
 async fn prepare(
     home: &DevHome,
     mut settings: ServiceSettings,
@@ -195,21 +199,18 @@ async fn prepare(
     let mut admin = AdminDb::connect(&home.url("palisade_admin"))
         .await
         .map_err(Failure::failed)?;
-    demo::fill(&db, &mut admin, Amounts::default(), false)
-        .await
-        .map_err(|error| Failure::failed(error.detail()))?;
+    demo::create_tenants(&db, &mut admin, Amounts::default(), false).await?;
     let directory = SignInDb::connect(&home.url("palisade_auth"))
         .await
         .map_err(Failure::failed)?;
 
-    let mut entrances = Vec::new();
+    let mut logins = Vec::new();
     for (slug, email) in demo::owners(Amounts::default().tenants) {
-        let found = directory.find(&slug, &email).await;
-        if let Some(entry) = found.map_err(|error| Failure::failed(error.detail()))? {
+        if let Some(entry) = directory.find(&slug, &email).await? {
             let token = tokens
-                .issue(entry.tenant, entry.user, TOKEN_LIFE)
+                .issue(entry.tenant, entry.user, TOKEN_LIFETIME)
                 .map_err(Failure::failed)?;
-            entrances.push(Entrance {
+            logins.push(Login {
                 entry,
                 email,
                 token,
@@ -219,29 +220,29 @@ async fn prepare(
     let secret = settings.tokens.jwt_secret.as_ref();
     let secret = secret.map(SecretString::expose_secret).unwrap_or_default();
     let env_file = home.dir.join("dev.env");
-    write_env(&env_file, home, address, secret, &entrances)?;
-    greet(home, address, &env_file, &entrances);
+    write_env(&env_file, home, address, secret, &logins)?;
+    print_summary(home, address, &env_file, &logins);
 
     let features = Features {
         introspection: true,
         explorer: true,
         development: true,
-        // Who else can reach the port must not get in without a token.
+        // The user picker gives out tokens without a login, so other machines must not reach it.
         people: http::is_loopback_address(address.ip()),
     };
     Service::new(db, Some(directory), tokens, &settings, features).map_err(Failure::usage)
 }
 
-/// A tenant that somebody can enter, with the token for it.
-struct Entrance {
+/// A user of a demo tenant, with a token.
+struct Login {
     entry: DirectoryEntry,
     email: String,
     token: String,
 }
 
-fn greet(home: &DevHome, address: std::net::SocketAddr, env_file: &Path, entrances: &[Entrance]) {
+fn print_summary(home: &DevHome, address: SocketAddr, env_file: &Path, logins: &[Login]) {
     let server = &home.server;
-    let started = if server.attached() {
+    let started = if server.is_attached() {
         "attached to the server of another process"
     } else {
         "started"
@@ -251,17 +252,17 @@ fn greet(home: &DevHome, address: std::net::SocketAddr, env_file: &Path, entranc
         server.version(),
         server.origin()
     );
-    println!("data        {}", server.data_dir().display());
+    println!("data        {}", server.cluster_dir().display());
     println!(
         "psql        psql -h {} -U palisade_app -d {DATABASE}",
         server.socket_dir().display()
     );
     println!("settings    {}", env_file.display());
-    for Entrance {
+    for Login {
         entry,
         email,
         token,
-    } in entrances
+    } in logins
     {
         println!();
         println!(
@@ -279,13 +280,13 @@ fn greet(home: &DevHome, address: std::net::SocketAddr, env_file: &Path, entranc
     std::io::stdout().flush().ok();
 }
 
-/// Writes what a shell or a test needs to know, to be sourced.
+/// Writes the URLs, tokens and the secret as environment variables, for a shell to source.
 fn write_env(
     path: &Path,
     home: &DevHome,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     secret: &str,
-    entrances: &[Entrance],
+    logins: &[Login],
 ) -> Result<(), Failure> {
     let mut lines = vec![
         (
@@ -302,7 +303,7 @@ fn write_env(
         let name = format!("PALISADE_{}_DATABASE_URL", role.to_uppercase());
         lines.push((name, home.url(&format!("palisade_{role}"))));
     }
-    for (letter, Entrance { entry, token, .. }) in ('A'..='Z').zip(entrances) {
+    for (letter, Login { entry, token, .. }) in ('A'..='Z').zip(logins) {
         lines.push((
             format!("PALISADE_TENANT_{letter}"),
             entry.tenant.uuid().to_string(),
@@ -313,20 +314,20 @@ fn write_env(
     let lines = lines
         .iter()
         .map(|(name, value)| format!("export {name}={}\n", quoted(value)));
-    let text = lines.collect::<Vec<_>>().concat();
+    let script = lines.collect::<Vec<_>>().concat();
 
     let draft = path.with_extension(format!("env.{}", Uuid::new_v4().simple()));
-    write_private(&draft, &text)
+    write_private(&draft, &script)
         .and_then(|()| std::fs::rename(&draft, path))
         .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
 }
 
-/// Writes a new file that nobody else can read.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+/// Creates a file that only its owner can read.
+fn write_private(path: &Path, content: &str) -> std::io::Result<()> {
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    file.write_all(text.as_bytes())
+    file.write_all(content.as_bytes())
 }

@@ -1,5 +1,5 @@
-//! The commands, one file each. An error is one line on standard error and the exit code 1, or 2 for
-//! a command line or setting that cannot be used.
+//! The commands, one file each. A command that fails prints one line on standard error. The exit code
+//! is 2 for an invalid command line or setting, and 1 for any other failure.
 
 pub mod audit;
 pub mod databases;
@@ -10,16 +10,21 @@ pub mod schema;
 pub mod serve;
 pub mod token;
 
-use std::process::ExitCode;
+use std::{
+    env,
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-/// A GraphQL service for software that many companies share: each sees its own rows, and PostgreSQL's
-/// row level security sees to it.
+use crate::error::Error;
+
+/// A multi-tenant GraphQL service. Row level security of PostgreSQL isolates the tenants.
 ///
-/// Without a command it does what `palisade dev` does. Every flag can be given as the environment
-/// variable that stands beside it.
+/// Without a command, `palisade` runs `palisade dev`. Where the help of an option names an environment
+/// variable, the variable sets the option; the command line has precedence.
 #[derive(Debug, Parser)]
 #[command(name = "palisade", version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -31,47 +36,54 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start everything for development: a private PostgreSQL, demo tenants, the API, the explorer.
+    /// Start everything for development: a private PostgreSQL, demo tenants, the API and the explorer.
     Dev(Box<dev::Options>),
-    /// Serve the API from a database that was prepared with `migrate`.
+    /// Serve the API with a database that `migrate` has prepared.
     Serve(Box<serve::Options>),
-    /// Make the database's roles and bring its schema up to date.
+    /// Create the roles and bring the schema of the database up to date.
     Migrate(migrate::Options),
-    /// Fill in demo tenants: the same data for the same numbers.
+    /// Create demo tenants: the same options always create the same data.
     Demo(demo::Options),
-    /// Check or seal a tenant's audit log.
+    /// Verify or seal the audit log of a tenant.
     #[command(subcommand)]
     Audit(audit::Command),
-    /// Print a token for a user of a tenant.
+    /// Issue and print an access token for a user of a tenant.
     Token(token::Options),
-    /// Print the API's schema.
+    /// Print the GraphQL schema.
     Schema,
 }
 
-/// Why a command ended without success.
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// A setting cannot be used: exit code 2.
+    /// An invalid setting: exit code 2.
     #[error("{0}")]
     Usage(String),
-    /// Something went wrong: exit code 1.
+    /// Any other failure: exit code 1.
     #[error("{0}")]
     Failed(String),
 }
 
+/// An operator may read the cause of an error, which clients of the API do not receive.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::failed(error.detail())
+    }
+}
+
 impl Failure {
-    /// A failure with the text of an error.
+    /// A failure with the message of an error.
     pub fn failed(error: impl std::fmt::Display) -> Self {
         Self::Failed(error.to_string())
     }
 
-    /// A setting that cannot be used, with the text of an error.
+    /// An invalid setting, with the message of an error.
     pub fn usage(error: impl std::fmt::Display) -> Self {
         Self::Usage(error.to_string())
     }
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command of the process's command line.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -85,7 +97,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::failed(format!("cannot start: {error}"))),
     };
-    let done = runtime.block_on(async {
+    let result = runtime.block_on(async {
         match cli.command {
             None => dev::run(cli.dev).await,
             Some(Command::Dev(options)) => dev::run(*options).await,
@@ -97,9 +109,9 @@ pub fn main() -> ExitCode {
             Some(Command::Schema) => schema::run(),
         }
     });
-    // Whatever still runs in the background holds nothing that must be finished.
+    // No background task has work that must be completed.
     runtime.shutdown_background();
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),
     }
@@ -114,24 +126,28 @@ fn report(failure: &Failure) -> ExitCode {
     }
 }
 
-/// What is logged unless `PALISADE_LOG` says otherwise. Postgres' notices tell nothing but that what
-/// exists was not made again.
-const LOG: &str = "info,sqlx::postgres::notice=warn";
+/// The default of `PALISADE_LOG`. Notices of PostgreSQL are hidden: they only report skipped
+/// `if not exists` statements.
+const DEFAULT_LOG_FILTER: &str = "info,sqlx::postgres::notice=warn";
 
-/// The log goes to standard error. `PALISADE_LOG` takes directives such as `info,palisade=debug`;
-/// `PALISADE_LOG_FORMAT` is `text`, or `json` for one object a line.
+/// Starts the log on standard error. `PALISADE_LOG` has directives such as `info,palisade=debug`.
+/// `PALISADE_LOG_FORMAT` is `text` (the default) or `json`, which writes one object per line.
+///
+/// Text has colors only on a terminal, and only if `NO_COLOR` is not set: in a file they are noise.
 fn start_log() -> Result<(), Failure> {
-    let directives = std::env::var("PALISADE_LOG").unwrap_or_else(|_| LOG.to_owned());
+    let directives = env::var("PALISADE_LOG").unwrap_or_else(|_| DEFAULT_LOG_FILTER.to_owned());
     let filter = EnvFilter::try_new(&directives)
         .map_err(|error| Failure::Usage(format!("PALISADE_LOG: {error}")))?;
+    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match std::env::var("PALISADE_LOG_FORMAT").as_deref() {
+        .with_ansi(io::stderr().is_terminal() && !no_color)
+        .with_writer(io::stderr);
+    match env::var("PALISADE_LOG_FORMAT").as_deref() {
         Ok("json") => log.json().init(),
         Ok("" | "text") | Err(_) => log.with_target(false).init(),
         Ok(other) => {
-            let message = format!("PALISADE_LOG_FORMAT is text or json, not {other}");
+            let message = format!("PALISADE_LOG_FORMAT must be text or json, not {other}");
             return Err(Failure::Usage(message));
         }
     }

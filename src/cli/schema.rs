@@ -2,7 +2,7 @@
 
 use super::Failure;
 
-/// Prints the API's schema, as `schema.graphql` holds it.
+/// Prints the GraphQL schema. `schema.graphql` has the same content.
 pub fn run() -> Result<(), Failure> {
     print!("{}", crate::api::sdl());
     Ok(())

@@ -10,10 +10,10 @@ use crate::{
     http::{self, Features, Service},
 };
 
-/// What `palisade serve` takes.
+/// The options of `palisade serve`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The database as `palisade_app` [default: `DATABASE_URL`].
+    /// URL of the database for the role `palisade_app` [default: `DATABASE_URL`].
     #[arg(
         long,
         env = "PALISADE_APP_DATABASE_URL",
@@ -21,7 +21,7 @@ pub struct Options {
         value_name = "URL"
     )]
     database_url: Option<SecretString>,
-    /// The database as `palisade_auth`; without it `viewer.memberships` knows the present tenant only.
+    /// URL of the database for the role `palisade_auth`. Without it, `viewer.memberships` lists only the current tenant.
     #[arg(
         long,
         env = "PALISADE_AUTH_DATABASE_URL",
@@ -29,10 +29,10 @@ pub struct Options {
         value_name = "URL"
     )]
     auth_database_url: Option<SecretString>,
-    /// Answer questions about the schema.
+    /// Allow introspection queries.
     #[arg(long, env = "PALISADE_INTROSPECTION")]
     introspection: bool,
-    /// Serve the explorer at /graphiql. It needs introspection.
+    /// Serve the explorer at /graphiql. It requires --introspection.
     #[arg(long, env = "PALISADE_EXPLORER", requires = "introspection")]
     explorer: bool,
     #[command(flatten)]
@@ -56,11 +56,11 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         .map_err(Failure::failed)?;
     let db = TenantDb::connect(url.expose_secret(), settings.pool)
         .await
-        .map_err(refused)?;
+        .map_err(connect_failure)?;
     let directory = match options.auth_database_url {
         Some(url) => {
             let connected = SignInDb::connect(url.expose_secret()).await;
-            Some(connected.map_err(refused)?)
+            Some(connected.map_err(connect_failure)?)
         }
         None => None,
     };
@@ -80,7 +80,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         .map_err(Failure::failed)
 }
 
-fn refused(error: ConnectError) -> Failure {
+fn connect_failure(error: ConnectError) -> Failure {
     match error {
         ConnectError::Address(_) => Failure::usage(error),
         error => Failure::failed(error),

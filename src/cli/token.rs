@@ -13,20 +13,20 @@ use crate::{
     duration,
 };
 
-/// What `palisade token` takes.
+/// The options of `palisade token`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// The tenant's slug.
     #[arg(long, env = "PALISADE_TOKEN_TENANT", value_name = "SLUG")]
     tenant: String,
-    /// The user's address.
+    /// The user's email address.
     #[arg(long, env = "PALISADE_TOKEN_USER", value_name = "EMAIL")]
     user: String,
     /// The lifetime of the token, at most 31d.
     #[arg(long, env = "PALISADE_TOKEN_EXPIRES", default_value = "12h", value_name = "DURATION",
           value_parser = duration::between("1s", "31d"))]
     expires: Duration,
-    /// The database as `palisade_auth` [default: that of `dev`].
+    /// URL of the database for the role `palisade_auth` [default: the database of `dev`].
     #[arg(
         long,
         env = "PALISADE_AUTH_DATABASE_URL",
@@ -40,7 +40,7 @@ pub struct Options {
     tokens: TokenSettings,
 }
 
-/// Prints the token alone on the last line of standard output.
+/// Prints the token as the last line of standard output.
 pub async fn run(mut options: Options) -> Result<(), Failure> {
     let home = match (&options.auth_database_url, &options.tokens.jwt_secret) {
         (Some(_), Some(_)) => None,
@@ -59,20 +59,18 @@ pub async fn run(mut options: Options) -> Result<(), Failure> {
         let directory = SignInDb::connect(url.expose_secret())
             .await
             .map_err(Failure::failed)?;
-        let found = directory.find(&options.tenant, &options.user).await;
-        let entry = found
-            .map_err(|error| Failure::failed(error.detail()))?
-            .ok_or_else(|| {
-                Failure::Failed(format!(
-                    "no active user {} in an active tenant {}",
-                    options.user, options.tenant
-                ))
-            })?;
+        let entry = directory.find(&options.tenant, &options.user).await?;
+        let entry = entry.ok_or_else(|| {
+            Failure::Failed(format!(
+                "there is no active user {} in an active tenant {}",
+                options.user, options.tenant
+            ))
+        })?;
         tokens
             .issue(entry.tenant, entry.user, lifetime)
             .map_err(Failure::failed)
     }
     .await;
-    println!("{}", DevHome::end(home, token).await?);
+    println!("{}", DevHome::close_after(home, token).await?);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Comments: what people say about a project, an invoice or a product.
+//! Comments on projects, invoices and products.
 
 mod mutations;
 
@@ -24,11 +24,11 @@ use crate::{
     users::User,
 };
 
-/// What somebody says about a project, an invoice or a product.
+/// A comment on a project, an invoice or a product.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct Comment {
-    /// The id.
+    /// The ID of the comment.
     pub id: CommentId,
     #[graphql(skip)]
     author_id: UserId,
@@ -38,13 +38,13 @@ pub struct Comment {
     invoice_id: Option<InvoiceId>,
     #[graphql(skip)]
     product_id: Option<ProductId>,
-    /// What is said, as plain text; 1 to 10,000 characters.
+    /// The content of the comment, as plain text; 1 to 10,000 characters.
     pub body: String,
-    /// Counts the changes of this row, from 1.
+    /// The version of the comment: 1 at first, one more after each change.
     pub version: i32,
-    /// When the row was made.
+    /// The time at which the comment was created.
     pub created_at: DateTime<Utc>,
-    /// When the row last changed.
+    /// The time at which the comment was last changed. Equals `createdAt` if it never was.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -61,34 +61,34 @@ entity!(Comment {
 });
 
 abstract_type! {
-    /// What a comment is about.
+    /// The object on which a comment was written.
     union CommentSubject { Project(Project), Invoice(Invoice), Product(Product) }
 }
 
 listed! {
     Comment {
         filter CommentFilter {
-            /// By id.
+            /// Filters by ID.
             id: IdFilter<CommentId>,
-            /// By the user who wrote it.
+            /// Filters by the author of the comment.
             author_id: IdFilter<UserId>,
-            /// By the project that it is about.
+            /// Filters by project: only comments on the project itself.
             project_id: IdFilter<ProjectId>,
-            /// By the invoice that it is about.
+            /// Filters by invoice: only comments on the invoice.
             invoice_id: IdFilter<InvoiceId>,
-            /// By the product that it is about.
+            /// Filters by product: only comments on the product.
             product_id: IdFilter<ProductId>,
-            /// By what is said.
+            /// Filters by the content of the comment.
             body: StringFilter,
-            /// By the time of creation.
+            /// Filters by the time of creation.
             created_at: DateTimeFilter,
-            /// By the time of the last change.
+            /// Filters by the time of the last change.
             updated_at: DateTimeFilter,
         }
         order CommentOrderField {
-            /// By the time of creation.
+            /// Sort by the time of creation.
             CreatedAt => created_at: DateTime<Utc>,
-            /// By the time of the last change.
+            /// Sort by the time of the last change.
             UpdatedAt => updated_at: DateTime<Utc>,
         }
         default CreatedAt Desc
@@ -98,50 +98,59 @@ listed! {
 relations! {
     Comment {
         one {
-            /// Who wrote it.
+            /// The author: the user who wrote the comment.
             #[graphql(directive = semantic_non_null::apply(None))]
             author: User = author_id,
         }
         many {
-            /// What happened to the comment, newest first unless ordered otherwise. Empty for all but owners and admins.
+            /// The changes of the comment itself, newest first by default. Only owners and admins may read them;
+            /// for other roles the field is null with the error FORBIDDEN.
             audit_logs: AuditLog = subject_id,
         }
-        fields {
-            /// What it is about.
+        loaded {
+            /// The project, invoice or product on which the comment was written.
             #[graphql(directive = semantic_non_null::apply(None))]
-            async fn subject(&self, ctx: &Context<'_>) -> Result<Option<CommentSubject>> {
-                Ok(match (self.project_id, self.invoice_id, self.product_id) {
-                    (Some(id), _, _) => ctx.load(id).await?.map(CommentSubject::Project),
-                    (_, Some(id), _) => ctx.load(id).await?.map(CommentSubject::Invoice),
-                    (_, _, id) => ctx.load(id).await?.map(CommentSubject::Product),
-                })
-            }
+            subject: Option<CommentSubject> = load_subject,
+        }
+        computed {
+            /// Whether the caller may change the comment. Only its author may do so, unless they are a viewer.
+            viewer_can_edit: bool = compute_viewer_can_edit,
+            /// Whether the caller may delete the comment. Owners, admins and its author may do so, but no viewer.
+            viewer_can_delete: bool = compute_viewer_can_delete,
+        }
+    }
+}
 
-            /// Whether the caller may edit it. The database decides by the same rule: its author,
-            /// unless they may only read.
-            async fn viewer_can_edit(&self, ctx: &Context<'_>) -> bool {
-                let viewer = ctx.principal();
-                viewer.user == self.author_id && viewer.role != UserRole::Viewer
-            }
+impl Comment {
+    async fn load_subject(&self, ctx: &Context<'_>) -> Result<Option<CommentSubject>> {
+        Ok(match (self.project_id, self.invoice_id, self.product_id) {
+            (Some(id), _, _) => ctx.load(id).await?.map(CommentSubject::Project),
+            (_, Some(id), _) => ctx.load(id).await?.map(CommentSubject::Invoice),
+            (_, _, id) => ctx.load(id).await?.map(CommentSubject::Product),
+        })
+    }
 
-            /// Whether the caller may delete it. The database decides by the same rule: its author,
-            /// unless they may only read, and every owner and admin.
-            async fn viewer_can_delete(&self, ctx: &Context<'_>) -> bool {
-                match ctx.principal().role {
-                    UserRole::Owner | UserRole::Admin => true,
-                    UserRole::Member | UserRole::Billing => ctx.principal().user == self.author_id,
-                    UserRole::Viewer => false,
-                }
-            }
+    /// The policy for updates has the same rule.
+    fn compute_viewer_can_edit(&self, ctx: &Context<'_>) -> bool {
+        let viewer = ctx.principal();
+        viewer.user == self.author_id && viewer.role != UserRole::Viewer
+    }
+
+    /// The policy for deletions has the same rule.
+    fn compute_viewer_can_delete(&self, ctx: &Context<'_>) -> bool {
+        match ctx.principal().role {
+            UserRole::Owner | UserRole::Admin => true,
+            UserRole::Member | UserRole::Billing => ctx.principal().user == self.author_id,
+            UserRole::Viewer => false,
         }
     }
 }
 
 roots! {
     CommentQueries: Comment {
-        /// One comment; null if there is none with this id.
+        /// The comment with this ID; null if the tenant has no such comment.
         comment(CommentId)
-        /// The comments of the tenant, newest first unless ordered otherwise.
+        /// The comments of the tenant, newest first by default.
         comments
     }
 }

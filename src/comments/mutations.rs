@@ -1,4 +1,4 @@
-//! What changes comments. Whose they are decides the database.
+//! The mutations of comments. The database decides who may change a comment.
 
 use async_graphql::{Context, ID, InputObject};
 
@@ -6,82 +6,84 @@ use super::Comment;
 use crate::{
     db::{
         TenantTx,
-        write::{Insert, Update, Writable, Written, delete_one},
+        write::{ConstraintRule, Insert, Update, Writable, WriteResult, delete_one},
     },
     error::Result,
     graphql::{
+        checks::Checks,
         context::ContextExt as _,
         mutation::{Write as _, payload, targets},
         object::Object,
         relations::RootMutations,
     },
     ids::{CommentId, EntityId as _, InvoiceId, ProductId, ProjectId, UserId},
-    user_error::{Checks, Rule, UserErrorCode},
+    user_error::UserErrorCode,
 };
 
-/// Most characters of a comment.
-const BODY: usize = 10_000;
+/// The most characters of a comment.
+const MAX_BODY_LENGTH: usize = 10_000;
 
 impl Writable for Comment {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "comments_project_fkey",
             UserErrorCode::NotFound,
             "subjectId",
             "Project not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "comments_invoice_fkey",
             UserErrorCode::NotFound,
             "subjectId",
             "Invoice not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "comments_product_fkey",
             UserErrorCode::NotFound,
             "subjectId",
             "Product not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "comments_body_length",
             UserErrorCode::Invalid,
             "body",
-            "has 1 to 10000 characters",
+            "must have 1 to 10000 characters",
         ),
     ];
 }
 
-/// What is said, and about what.
+/// The input of the `createComment` mutation.
 #[derive(Debug, InputObject)]
 pub struct CreateCommentInput {
-    /// The id of the project, invoice or product that it is about.
+    /// The ID of the project, invoice or product to comment on.
     pub subject_id: ID,
-    /// What is said, as plain text; 1 to 10,000 characters.
+    /// The content of the comment, as plain text; 1 to 10,000 characters.
     pub body: String,
 }
 
-/// What is to be said instead.
+/// The input of the `updateComment` mutation.
 #[derive(Debug, InputObject)]
 pub struct UpdateCommentInput {
-    /// The comment's id.
+    /// The ID of the comment.
     pub id: CommentId,
-    /// Only if it still has this version; otherwise CONFLICT.
+    /// The version that the client last read. If the comment has changed since, nothing is written and the error
+    /// CONFLICT is returned.
     pub if_version: Option<i32>,
-    /// What is said, as plain text; 1 to 10,000 characters.
+    /// The content of the comment, as plain text; 1 to 10,000 characters.
     pub body: String,
 }
 
 targets! {
-    /// The comment to delete.
+    /// The input of the `deleteComment` mutation.
     DeleteCommentInput(CommentId)
 }
 
 payload! {
-    /// What came of `createComment`.
+    /// The payload of the `createComment` mutation.
     CreateCommentPayload { comment: Comment }
-    /// What came of `updateComment`.
+    /// The payload of the `updateComment` mutation.
     UpdateCommentPayload { comment: Comment }
-    /// What came of `deleteComment`: the comment as it was.
+    /// The payload of the `deleteComment` mutation.
     DeleteCommentPayload { comment: Comment }
 }
 
@@ -95,37 +97,37 @@ impl RootMutations for Comment {
 
 #[async_graphql::Object]
 impl CommentMutations {
-    /// Comments on a project, invoice or product, in the caller's name. For all but viewers.
+    /// Creates a comment on a project, an invoice or a product. The caller becomes its author. Every role except viewer may do so.
     async fn create_comment(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The comment.")] input: CreateCommentInput,
+        #[graphql(desc = "The comment to create.")] input: CreateCommentInput,
     ) -> Result<Object<CreateCommentPayload>> {
         let author = ctx.principal().user;
         ctx.write(create(ctx.tx(), input, author)).await
     }
 
-    /// Changes a comment. For its author alone.
+    /// Updates a comment. Only its author may do so, unless they are a viewer.
     async fn update_comment(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which comment, and what it shall say.")] input: UpdateCommentInput,
+        #[graphql(desc = "The comment and its new content.")] input: UpdateCommentInput,
     ) -> Result<Object<UpdateCommentPayload>> {
         ctx.write(update(ctx.tx(), input)).await
     }
 
-    /// Deletes a comment. For its author, owners and admins.
+    /// Deletes a comment. Owners, admins and its author may do so, but no viewer.
     async fn delete_comment(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which comment.")] input: DeleteCommentInput,
+        #[graphql(desc = "The comment to delete.")] input: DeleteCommentInput,
     ) -> Result<Object<DeleteCommentPayload>> {
         ctx.write(delete_one(ctx.tx(), input.id, input.if_version))
             .await
     }
 }
 
-async fn create(tx: &TenantTx, input: CreateCommentInput, author: UserId) -> Written<Comment> {
+async fn create(tx: &TenantTx, input: CreateCommentInput, author: UserId) -> WriteResult<Comment> {
     let id = &input.subject_id;
     let subject = id
         .parse()
@@ -134,15 +136,15 @@ async fn create(tx: &TenantTx, input: CreateCommentInput, author: UserId) -> Wri
         .or_else(|_| id.parse().map(|id: ProductId| ("product_id", id.uuid())))
         .ok();
     let mut checks = Checks::new();
-    checks.text("body", &input.body, BODY);
-    let message = "is not the id of a project, an invoice or a product";
+    checks.text("body", &input.body, MAX_BODY_LENGTH);
+    let message = "must be the ID of a project, an invoice or a product";
     checks.require(
         subject.is_some(),
         UserErrorCode::Invalid,
         "subjectId",
         message,
     );
-    checks.done()?;
+    checks.finish()?;
     let mut insert = Insert::<Comment>::new(CommentId::generate())
         .set("author_id", author.uuid())
         .set("body", input.body);
@@ -152,10 +154,10 @@ async fn create(tx: &TenantTx, input: CreateCommentInput, author: UserId) -> Wri
     insert.run(tx).await
 }
 
-async fn update(tx: &TenantTx, input: UpdateCommentInput) -> Written<Comment> {
+async fn update(tx: &TenantTx, input: UpdateCommentInput) -> WriteResult<Comment> {
     let mut checks = Checks::new();
-    checks.text("body", &input.body, BODY);
-    checks.done()?;
+    checks.text("body", &input.body, MAX_BODY_LENGTH);
+    checks.finish()?;
     Update::<Comment>::new(input.id, input.if_version)
         .set("body", input.body)
         .run(tx)

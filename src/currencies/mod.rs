@@ -3,20 +3,25 @@
 use async_graphql::{Context, SimpleObject};
 
 use crate::{
-    db::shared,
+    db::shared::{self, SharedRow},
     error::Result,
     graphql::{context::ContextExt as _, object::Objects, scalars::CurrencyCode},
 };
 
-/// A currency (ISO 4217).
+/// A currency of ISO 4217.
 #[derive(Clone, Debug, SimpleObject, sqlx::FromRow)]
 pub struct Currency {
-    /// The code.
+    /// The three-letter ISO 4217 code.
     pub code: CurrencyCode,
-    /// The name in English.
+    /// The English name of the currency.
     pub name: String,
-    /// Digits after the decimal point.
+    /// The number of decimal places of an amount.
     pub minor_digits: i32,
+}
+
+impl SharedRow for Currency {
+    const TABLE: &'static str = "currencies";
+    const COLUMNS: &'static [&'static str] = &["code", "name", "minor_digits"];
 }
 
 /// The root queries of this slice.
@@ -25,8 +30,11 @@ pub struct CurrencyQueries;
 
 #[async_graphql::Object]
 impl CurrencyQueries {
-    /// Every currency that amounts can have, by code.
+    /// The supported currencies, sorted by code.
     async fn currencies(&self, ctx: &Context<'_>) -> Result<Objects<Currency>> {
-        Ok(shared::currencies(ctx.tx()).await?.into_iter().collect())
+        Ok(shared::all::<Currency>(ctx.tx())
+            .await?
+            .into_iter()
+            .collect())
     }
 }

@@ -1,6 +1,7 @@
-//! The bypassing role: sees every tenant, and is reached from the admin plane alone.
+//! The admin plane: the role that bypasses row level security and sees every tenant.
 //!
-//! Nothing that serves requests can name [`AdminDb`]: the commands that an operator runs make it.
+//! The one rule: **no code that serves requests uses [`AdminDb`].** Only the commands of an operator
+//! create it.
 
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use uuid::Uuid;
@@ -15,36 +16,36 @@ use crate::{
 /// One connection as `palisade_admin`.
 pub struct AdminDb(PgConnection);
 
-/// A tenant to be made, with the person who owns it.
+/// A new tenant.
 #[derive(Clone, Debug)]
 pub struct NewTenant {
-    /// The tenant.
+    /// The id of the tenant.
     pub id: TenantId,
-    /// Its name in addresses: 3 to 63 lower-case letters, digits and hyphens.
+    /// The URL slug: 3 to 63 lower-case letters, digits and hyphens.
     pub slug: String,
-    /// Its name for people.
+    /// The display name.
     pub name: String,
-    /// What it pays for.
+    /// The subscription plan.
     pub plan: String,
 }
 
-/// Somebody who can sign in to a tenant.
+/// A new user who can sign in to the tenant.
 #[derive(Clone, Debug)]
 pub struct NewMember {
-    /// The user in the tenant.
+    /// The id of the user in the tenant.
     pub user: crate::ids::UserId,
-    /// The person; the same one may be a member of many tenants.
+    /// The identity of the person, who can be a user of several tenants.
     pub identity: Uuid,
-    /// The address, in lower case.
+    /// The email address, in lower case.
     pub email: String,
-    /// The name for people.
+    /// The display name.
     pub display_name: String,
-    /// What the member may do.
+    /// The role in the tenant.
     pub role: UserRole,
 }
 
 impl AdminDb {
-    /// Connects as the bypassing role.
+    /// Connects as the role that bypasses row level security.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let options = connect_options(url)?;
         options
@@ -54,7 +55,7 @@ impl AdminDb {
             .map_err(|error| unreachable(&options, &error))
     }
 
-    /// The tenant with a slug, if there is one.
+    /// Returns the tenant with this slug, if it exists.
     pub async fn tenant(&mut self, slug: &str) -> Result<Option<TenantId>> {
         let id = sqlx::query_scalar!(
             r#"select id as "id: TenantId" from tenants where slug = $1"#,
@@ -63,35 +64,35 @@ impl AdminDb {
         Ok(id.fetch_optional(&mut self.0).await?)
     }
 
-    /// Every tenant, by slug.
+    /// Returns every tenant, by slug.
     pub async fn tenants(&mut self) -> Result<Vec<TenantId>> {
         let ids = sqlx::query_scalar!(r#"select id as "id: TenantId" from tenants order by slug"#);
         Ok(ids.fetch_all(&mut self.0).await?)
     }
 
-    /// The audit log of a tenant as it is now, whatever is written while it is read.
+    /// Begins a snapshot of a tenant's audit log. Later writes do not change it.
     pub async fn audit_snapshot(&mut self, tenant: TenantId) -> Result<AuditSnapshot<'_>> {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         let tx = self.0.begin_with(begin).await?;
         Ok(AuditSnapshot { tx, tenant })
     }
 
-    /// Makes a tenant with its first members. Answers `false`, and changes nothing, if the slug is
-    /// taken.
+    /// Creates a tenant with its first members. Returns `false`, and changes nothing, if the slug is
+    /// already used.
     pub async fn create_tenant(
         &mut self,
         tenant: &NewTenant,
         members: &[NewMember],
     ) -> Result<bool> {
         let mut tx = self.0.begin().await?;
-        // Also here changes are recorded for the tenant, which takes its context.
+        // The audit triggers record these changes too, and need the tenant's context.
         sqlx::query!(
             r#"select set_config('app.tenant_id', $1, true) as "set!""#,
             tenant.id.uuid().to_string(),
         )
         .fetch_one(&mut *tx)
         .await?;
-        let made = sqlx::query!(
+        let inserted = sqlx::query!(
             r#"
             insert into tenants (id, slug, name, plan) values ($1, $2, $3, $4)
             on conflict (slug) do nothing
@@ -103,7 +104,7 @@ impl AdminDb {
         )
         .execute(&mut *tx)
         .await?;
-        if made.rows_affected() == 0 {
+        if inserted.rows_affected() == 0 {
             tx.rollback().await?;
             return Ok(false);
         }

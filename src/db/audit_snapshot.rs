@@ -1,7 +1,7 @@
-//! One tenant's audit log with its seals, as `palisade_admin` sees them at one moment.
+//! One tenant's audit log with its seals, in one snapshot of `palisade_admin`.
 //!
-//! The hashes are worked out in these statements and not by the functions of the database, which
-//! whoever can change the log could change too.
+//! The one rule: **no function of the database computes a hash here.** These statements compute the
+//! hashes themselves, because a person who can change the log could also change those functions.
 
 use futures_util::{Stream, TryStreamExt as _};
 use sqlx::{Postgres, Transaction};
@@ -11,72 +11,72 @@ use crate::{
     ids::{AuditLogId, EntityId as _, TenantId},
 };
 
-/// A transaction that only reads, and sees the log as it was when it began.
+/// A read-only transaction, which sees the log as it was when the transaction began.
 pub struct AuditSnapshot<'c> {
     pub(super) tx: Transaction<'c, Postgres>,
     pub(super) tenant: TenantId,
 }
 
-/// A seal, and what there is of it.
+/// A seal, with what the database contains of it.
 #[derive(Clone, Debug)]
-pub struct Seal {
-    /// From 1.
+pub struct AuditSeal {
+    /// The number of the seal, from 1.
     pub number: i32,
-    /// The hash of the seal before it.
+    /// The hash of the previous seal.
     pub previous_hash: Option<Vec<u8>>,
-    /// Its hash.
+    /// The stored hash.
     pub hash: Vec<u8>,
-    /// What its hash should be.
+    /// The computed hash, to which the stored one must be equal.
     pub computed_hash: Vec<u8>,
-    /// How many rows it says that it holds.
+    /// The number of rows that the seal states.
     pub rows: i32,
-    /// How many it holds.
+    /// The number of rows that it contains.
     pub entries: i64,
 }
 
 /// A row of the log.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub struct AuditRow {
     /// The id.
     pub id: AuditLogId,
-    /// The seal that holds it.
+    /// The seal that contains the row; `None` if the row is not sealed.
     pub seal: Option<i32>,
-    /// What is wrong with it.
+    /// The fault of the row; `None` if it has none.
     pub fault: Option<Fault>,
 }
 
-/// What is wrong with a row.
+/// The fault of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum Fault {
-    /// Sealed, and its content is not that of its hash.
+    /// The row is sealed, and its content does not match its hash.
     Content,
-    /// Sealed, and its hash is not the one that was sealed.
+    /// The row is sealed, and its hash is not the one in the seal.
     Hash,
-    /// Sealed, although it was too old for its seal.
+    /// The row is sealed, although it was too old for its seal.
     SealedLate,
-    /// Not sealed, and its content is not that of its hash.
+    /// The row is not sealed, and its content does not match its hash.
     Forged,
-    /// Not sealed, and no trigger announced it.
+    /// The row is not sealed, and no trigger announced it.
     Unannounced,
-    /// Not sealed, and too old for a seal that is still to come.
+    /// The row is not sealed, and too old for a future seal.
     Late,
 }
 
-/// A row that is gone.
+/// A row that was removed.
 #[derive(Clone, Copy, Debug)]
-pub struct Lost {
+pub struct MissingRow {
     /// The id.
     pub id: AuditLogId,
-    /// The seal that holds it, if one does.
+    /// The seal that contains the row; `None` if the row was not sealed.
     pub seal: Option<i32>,
 }
 
 impl AuditSnapshot<'_> {
-    /// Every seal, by number.
-    pub fn seals(&mut self) -> impl Stream<Item = Result<Seal>> {
+    /// Returns every seal, by number.
+    pub fn seals(&mut self) -> impl Stream<Item = Result<AuditSeal>> {
         sqlx::query_as!(
-            Seal,
+            AuditSeal,
             r#"
             select s.number, s.previous_hash, s.hash, s.rows, e.rows as "entries!",
                    -- app.audit_seal_hash
@@ -100,10 +100,10 @@ impl AuditSnapshot<'_> {
         .map_err(Error::from)
     }
 
-    /// Every row, by id.
-    pub fn rows(&mut self) -> impl Stream<Item = Result<Row>> {
+    /// Returns every row, by id.
+    pub fn rows(&mut self) -> impl Stream<Item = Result<AuditRow>> {
         sqlx::query_as!(
-            Row,
+            AuditRow,
             r#"
             select a.id as "id: AuditLogId", e.seal_number as "seal?",
                    case
@@ -117,7 +117,7 @@ impl AuditSnapshot<'_> {
                        when a.occurred_at <= before.latest - interval '1 day' then 'late'
                    end as "fault: Fault"
             from public.audit_logs a
-            -- Limited, so that each is looked up by its key: in a log of any size nothing is read twice.
+            -- The limits make each a lookup by key: in a log of any size, no row is read twice.
             left join lateral (
                 select e.seal_number, e.hash
                 from public.audit_seal_entries e
@@ -154,10 +154,10 @@ impl AuditSnapshot<'_> {
         .map_err(Error::from)
     }
 
-    /// Every row that was sealed or announced and is not there.
-    pub fn lost(&mut self) -> impl Stream<Item = Result<Lost>> {
+    /// Returns every row that was sealed or announced and does not exist.
+    pub fn missing_rows(&mut self) -> impl Stream<Item = Result<MissingRow>> {
         sqlx::query_as!(
-            Lost,
+            MissingRow,
             r#"
             select known.id as "id!: AuditLogId", known.seal_number as "seal?"
             from (
@@ -166,7 +166,7 @@ impl AuditSnapshot<'_> {
                 select u.id, null from public.audit_unsealed u where u.tenant_id = $1
             ) known
             where not exists (
-                select from public.audit_logs a where a.tenant_id = $1 and a.id = known.id)
+                select 1 from public.audit_logs a where a.tenant_id = $1 and a.id = known.id)
             order by known.seal_number, known.id
             "#,
             self.tenant.uuid(),

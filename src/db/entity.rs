@@ -1,37 +1,40 @@
-//! What the database layer must know of a row's type: its table, its columns, its id.
+//! Entities: the table, the columns and the id of a row type.
+//!
+//! The one rule: **columns are read by position.** [`Entity::COLUMNS`] and [`Entity::read`] have the same
+//! order, because one macro writes both.
 
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use crate::ids::EntityId;
 
-/// A row of one table, as every slice declares it with `entity!`.
+/// A row type with its table. Every slice declares its own with `entity!`.
 pub trait Entity: Clone + Send + Sync + Sized + 'static {
-    /// The type of its id.
+    /// The type of the id.
     type Id: EntityId;
     /// The table, as the list of entities names it.
     const TABLE: &'static str = <Self::Id as EntityId>::TABLE;
-    /// The columns that [`Entity::read`] expects, in its order.
+    /// The columns that [`Entity::read`] expects, in this order.
     const COLUMNS: &'static [&'static str];
-    /// The column that holds the tenant; only the tenants' own table calls it otherwise.
+    /// The column with the tenant's id. Only the table of the tenants has another name for it.
     const TENANT_COLUMN: &'static str = "tenant_id";
 
-    /// The id.
+    /// The id of the row.
     fn id(&self) -> Self::Id;
 
     /// Reads a row whose first columns are [`Entity::COLUMNS`].
     fn read(row: &PgRow) -> sqlx::Result<Self>;
 }
 
-/// The parent's id of a row that was read as somebody's child: it stands behind the row's columns.
+/// The id of the parent of a row in a list under parents: the column after the row's own.
 pub(super) fn parent_of<E: Entity>(row: &PgRow) -> sqlx::Result<Uuid> {
     sqlx::Row::try_get(row, E::COLUMNS.len())
 }
 
-/// Connects a struct with its table: `entity!(Project { id: ProjectId, name, … })`.
+/// Declares the columns of a struct: `entity!(Project { id: ProjectId, name, … })`.
 ///
-/// The names are those of the columns and of the struct's fields alike, so the compiler finds a
-/// column that is missing on either side of the struct. Decoding goes by position.
+/// The columns and the fields of the struct have the same names, so the compiler finds a column without
+/// a field and a field without a column.
 macro_rules! entity {
     ($type:ident $(, tenant in $tenant:literal)? { id: $id:ty $(, $column:ident)* $(,)? }) => {
         impl $crate::db::entity::Entity for $type {

@@ -1,44 +1,43 @@
-//! Idempotency keys: a repeated request gets the first answer, and its changes are made once.
+//! Idempotency keys: a repeated request returns the first response and makes its changes once.
 //!
-//! The key is claimed in the transaction of the changes, so a second request with it waits for the
-//! first to end. The answer is stored in the message that commits: the claim is the one extra round
-//! trip of a request with a key.
+//! The one rule: **a key is claimed in the transaction of its changes.** A second request with the key
+//! waits for the first to end. The response is stored in the message that commits, so the claim is the
+//! only extra round trip of a request with a key.
 
 use sha2::{Digest as _, Sha256};
-use sqlx::{Arguments as _, Row as _, postgres::PgArguments};
 use uuid::Uuid;
 
-use super::{Statement, TenantTx};
+use super::{TenantTx, statement::Statement};
 use crate::{
     error::{Error, Result},
     ids::{EntityId as _, UserId},
 };
 
-/// How long an answer is kept, in hours.
-pub const KEPT_HOURS: u32 = 24;
+/// How long a response is kept, in hours.
+pub const KEY_RETENTION_HOURS: u32 = 24;
 
-/// A client's key, for one request.
+/// A client's key for one request.
 #[derive(Clone, Debug)]
 pub struct Claim {
     id: Uuid,
     request: [u8; 32],
 }
 
-/// What became of a claim.
+/// The result of a claim.
 #[derive(Debug)]
-pub enum Claimed {
-    /// The key is new: the request is to be done.
-    Now,
-    /// The request was done before, and this was its answer.
-    Answered(Vec<u8>),
+pub enum ClaimOutcome {
+    /// The key is new: the request must be executed.
+    New,
+    /// The request was executed before; this is its response.
+    Repeated(Vec<u8>),
 }
 
 impl Claim {
     /// The key of a user for a whole request or, with a field, for one of its root fields. `parts` are
-    /// what makes the request: the same key with other parts is refused.
+    /// the contents of the request: the same key with other contents is rejected.
     #[must_use]
     pub fn new(user: UserId, field: Option<&str>, key: &str, parts: &[&[u8]]) -> Self {
-        // A name with its length before each part, so that no two lists of parts read the same.
+        // The length precedes each part, so that different lists of parts give different bytes.
         let mut name = Vec::new();
         for part in [field.unwrap_or_default(), key] {
             name.extend((part.len() as u64).to_be_bytes());
@@ -55,95 +54,98 @@ impl Claim {
         }
     }
 
-    /// Claims the key. Waits for another request that has claimed it and not yet ended.
+    /// Claims the key. Waits while another open transaction has claimed it.
     ///
-    /// Removes some of the user's keys that have had their day on the way.
-    pub async fn claim(&self, tx: &TenantTx) -> Result<Claimed> {
-        let claim = "
-            with old as materialized (
-                -- By itself: a sub-select that locks may be run anew for each row, and then its limit
-                -- is none.
-                select id from idempotency_keys
-                where tenant_id = $1 and user_id = app.user_id() and id <> $2
-                  and created_at < now() - make_interval(hours => $4)
-                order by created_at limit 10
-                for update skip locked),
-            removed as (
-                delete from idempotency_keys
-                where tenant_id = $1 and id in (select id from old))
-            insert into idempotency_keys as known (tenant_id, id, request)
-            values ($1, $2, $3)
-            on conflict (tenant_id, id) do update set
-                request = case when known.created_at < now() - make_interval(hours => $4)
-                    then excluded.request else known.request end,
-                answer = case when known.created_at < now() - make_interval(hours => $4)
-                    then null else known.answer end,
-                created_at = case when known.created_at < now() - make_interval(hours => $4)
-                    then now() else known.created_at end
-            returning request = $3, answer";
-        let mut arguments = PgArguments::default();
-        let hours = i32::try_from(KEPT_HOURS).unwrap_or(i32::MAX);
-        arguments
-            .add(tx.tenant_uuid())
-            .and_then(|()| arguments.add(self.id))
-            .and_then(|()| arguments.add(self.request))
-            .and_then(|()| arguments.add(hours))
-            .map_err(|error| Error::Internal(format!("cannot encode a claim: {error}").into()))?;
-        let row = tx
-            .fetch_optional(Statement::fixed(claim, arguments))
-            .await?;
-        let row = row.ok_or_else(|| Error::Internal("a claim answered no row".into()))?;
-        if !row.try_get::<bool, _>(0)? {
+    /// Also deletes up to ten of the user's expired keys.
+    pub async fn claim(&self, tx: &TenantTx) -> Result<ClaimOutcome> {
+        let hours = i32::try_from(KEY_RETENTION_HOURS).unwrap_or(i32::MAX);
+        // `expired` is materialized, because a subquery that locks rows may run again for each row, and
+        // its limit would have no effect. The age of a key is a difference of timestamps, because Citus
+        // accepts only immutable functions in DO UPDATE, and now() is none.
+        let claim = || {
+            sqlx::query!(
+                r#"
+                with expired as materialized (
+                    select id from idempotency_keys
+                    where tenant_id = $1 and user_id = app.user_id() and id <> $2
+                      and created_at < now() - make_interval(hours => $4)
+                    order by created_at limit 10
+                    for update skip locked),
+                deleted as (
+                    delete from idempotency_keys
+                    where tenant_id = $1 and id in (select id from expired))
+                insert into idempotency_keys as known (tenant_id, id, request)
+                values ($1, $2, $3)
+                on conflict (tenant_id, id) do update set
+                    request = case
+                        when excluded.created_at - known.created_at > make_interval(hours => $4)
+                        then excluded.request else known.request end,
+                    answer = case
+                        when excluded.created_at - known.created_at > make_interval(hours => $4)
+                        then null else known.answer end,
+                    created_at = case
+                        when excluded.created_at - known.created_at > make_interval(hours => $4)
+                        then excluded.created_at else known.created_at end
+                returning request = $3 as "is_same_request!", answer as response
+                "#,
+                tx.tenant_uuid(),
+                self.id,
+                &self.request[..],
+                hours,
+            )
+        };
+        let claim = tx.fetch_optional_checked(claim).await?;
+        let claim = claim.ok_or_else(|| Error::Internal("a claim returned no row".into()))?;
+        if !claim.is_same_request {
             return Err(Error::IdempotencyMismatch);
         }
-        Ok(match row.try_get::<Option<Vec<u8>>, _>(1)? {
-            Some(answer) => Claimed::Answered(answer),
-            None => Claimed::Now,
+        Ok(match claim.response {
+            Some(response) => ClaimOutcome::Repeated(response),
+            None => ClaimOutcome::New,
         })
     }
 
-    /// Stores the answer, in a statement of its own: for a key of one field.
-    pub async fn keep(&self, tx: &TenantTx, answer: &[u8]) -> Result<()> {
-        let keep = "update idempotency_keys set answer = $3 where tenant_id = $1 and id = $2";
-        let mut arguments = PgArguments::default();
-        arguments
-            .add(tx.tenant_uuid())
-            .and_then(|()| arguments.add(self.id))
-            .and_then(|()| arguments.add(answer))
-            .map_err(|error| Error::Internal(format!("cannot encode an answer: {error}").into()))?;
-        match tx.execute(Statement::fixed(keep, arguments)).await? {
+    /// Stores the response in a statement of its own: for a key of one root field.
+    pub async fn store_response(&self, tx: &TenantTx, response: &[u8]) -> Result<()> {
+        let store = sqlx::query!(
+            "update idempotency_keys set answer = $3 where tenant_id = $1 and id = $2",
+            tx.tenant_uuid(),
+            self.id,
+            response,
+        );
+        match tx.execute(Statement::checked(store)?).await? {
             1 => Ok(()),
             rows => Err(Error::Internal(
-                format!("{rows} claims for an answer").into(),
+                format!("{rows} claims for one response").into(),
             )),
         }
     }
 
-    /// Commits the changes of the whole request together with its answer.
+    /// Commits the changes of the whole request together with its response.
     ///
-    /// `opening` is what [`TenantTx::openings`] said when the key was claimed. A request that was
-    /// refused ended the transaction of its claim, so the key is claimed again: if another request has
-    /// taken it meanwhile, nothing is committed and that one's answer is returned.
+    /// `claimed_generation` is the [`TenantTx::generation`] in which the key was claimed. If a root field
+    /// was rejected since, the transaction of the claim has ended, and the key is claimed again. If another
+    /// request has claimed it meanwhile, nothing is committed and the response of that request is returned.
     pub(crate) async fn commit(
         &self,
         tx: &TenantTx,
-        opening: u32,
-        answer: &[u8],
+        claimed_generation: u32,
+        response: &[u8],
     ) -> Result<Option<Vec<u8>>> {
-        if tx.openings().await != opening
-            && let Claimed::Answered(first) = self.claim(tx).await?
+        if tx.generation().await != claimed_generation
+            && let ClaimOutcome::Repeated(first) = self.claim(tx).await?
         {
             tx.rollback().await;
             return Ok(Some(first));
         }
-        // UUIDs and hexadecimal digits: nothing in this text is the client's.
-        let keep = format!(
+        // UUIDs and hexadecimal digits: no part of this text comes from the client.
+        let store = format!(
             "UPDATE idempotency_keys SET answer = '\\x{}' WHERE tenant_id = '{}' AND id = '{}'",
-            base16ct::lower::encode_string(answer),
+            base16ct::lower::encode_string(response),
             tx.tenant_uuid(),
             self.id
         );
-        tx.commit_after(Some(keep)).await?;
+        tx.commit_with(Some(store)).await?;
         Ok(None)
     }
 }

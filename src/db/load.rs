@@ -1,8 +1,9 @@
 //! Loaders: the keys of one level of a query become one statement.
 //!
-//! A key knows how to load itself, so there is nothing to register. The engine is the `dataloader`
-//! crate: it waits by yielding, never by a timer, and runs inside the operation's own task, so a
-//! batch is complete when it starts: every resolver of a level was polled once before.
+//! The one rule: **the number of statements does not depend on the number of rows.** A key knows how to
+//! load itself, so there is no registry. The engine is the `dataloader` crate. It waits by yielding,
+//! never by a timer, and runs inside the operation's own task. So a batch is complete when it starts:
+//! every resolver of the level was polled before.
 
 use std::{
     any::{Any, TypeId},
@@ -17,29 +18,25 @@ use dataloader::{BatchFn, cached};
 use sea_query::{Expr, ExprTrait as _, Query};
 use uuid::Uuid;
 
-use super::{
-    TenantTx,
-    entity::Entity,
-    page::{self, statement},
-};
+use super::{TenantTx, entity::Entity, filter, statement::Statement};
 use crate::{
     error::{Error, Result},
     ids::EntityId,
 };
 
-/// A loader key. `load` runs one statement for all keys of a level.
-pub trait Batch: Clone + Debug + Eq + Hash + Send + Sync + 'static {
-    /// What a key stands for.
+/// A key of a loader. `load` runs one statement for all keys of a level.
+pub trait LoadKey: Clone + Debug + Eq + Hash + Send + Sync + 'static {
+    /// The value that belongs to a key.
     type Value: Clone + Send + Sync + 'static;
 
-    /// Loads all keys. One that is left out has no value.
+    /// Loads all keys. A key that is missing in the result has no value.
     fn load(
         tx: &TenantTx,
         keys: &[Self],
     ) -> impl Future<Output = Result<HashMap<Self, Self::Value>>> + Send;
 }
 
-/// "The row with this id."
+/// The key of the row with this id.
 #[derive(Debug)]
 pub struct ById<E: Entity>(pub E::Id);
 
@@ -63,7 +60,7 @@ impl<E: Entity> Hash for ById<E> {
     }
 }
 
-impl<E: Entity + Debug> Batch for ById<E> {
+impl<E: Entity + Debug> LoadKey for ById<E> {
     type Value = Arc<E>;
 
     async fn load(tx: &TenantTx, keys: &[Self]) -> Result<HashMap<Self, Arc<E>>> {
@@ -72,9 +69,9 @@ impl<E: Entity + Debug> Batch for ById<E> {
             .columns(E::COLUMNS.iter().copied())
             .from(E::TABLE)
             .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
-            .and_where(page::any("id", page::Value::Uuids(ids)))
+            .and_where(filter::any("id", filter::Value::Uuids(ids)))
             .to_owned();
-        let rows = tx.fetch_all(statement(&query)).await?;
+        let rows = tx.fetch_all(Statement::build(&query)).await?;
         rows.iter()
             .map(|row| {
                 let entity = E::read(row)?;
@@ -84,19 +81,19 @@ impl<E: Entity + Debug> Batch for ById<E> {
     }
 }
 
-/// What a loader hands out: errors travel in the value, and a missing key is `None`.
-type Loaded<K> = Result<Option<<K as Batch>::Value>, Arc<Error>>;
+/// The result of a load. Errors are values, and a missing key is `None`.
+type LoadResult<K> = Result<Option<<K as LoadKey>::Value>, Arc<Error>>;
 
-/// Runs the batches of one kind of key.
-struct Batches<K> {
+/// Loads the batches of one type of key.
+struct BatchLoader<K> {
     tx: TenantTx,
     key: PhantomData<fn() -> K>,
 }
 
-impl<K: Batch> BatchFn<K, Loaded<K>> for Batches<K> {
-    async fn load(&mut self, keys: &[K]) -> HashMap<K, Loaded<K>> {
-        // Boxed, because every field that loads holds this future inside its own: unboxed, each of
-        // them would be moved with room for the building of a statement.
+impl<K: LoadKey> BatchFn<K, LoadResult<K>> for BatchLoader<K> {
+    async fn load(&mut self, keys: &[K]) -> HashMap<K, LoadResult<K>> {
+        // Boxed, because the future of every field that loads contains this one. Unboxed, each of them
+        // would have the size of the code that builds a statement.
         match Box::pin(K::load(&self.tx, keys)).await {
             Ok(mut found) => keys
                 .iter()
@@ -112,20 +109,20 @@ impl<K: Batch> BatchFn<K, Loaded<K>> for Batches<K> {
     }
 }
 
-type Loader<K> = cached::Loader<K, Loaded<K>, Batches<K>>;
+type Loader<K> = cached::Loader<K, LoadResult<K>, BatchLoader<K>>;
 
-/// How often a load lets the other resolvers of its level go first. One round suffices for
-/// resolvers that start to load at once; the second is for those that wait for something first.
-const YIELDS: usize = 2;
+/// How often a load yields to the other resolvers of its level. One yield is enough for resolvers that
+/// load immediately; the second is for those that first wait for something else.
+const YIELD_COUNT: usize = 2;
 
-/// The loaders of one operation, each made when its kind of key is first asked for.
+/// The loaders of one operation. Each is created when a key of its type is first loaded.
 pub struct Loaders {
     tx: TenantTx,
     by_key: parking_lot::Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
 }
 
 impl Loaders {
-    /// Loaders that share an operation's transaction.
+    /// Loaders for the transaction of an operation.
     #[must_use]
     pub fn new(tx: TenantTx) -> Self {
         Self {
@@ -134,43 +131,43 @@ impl Loaders {
         }
     }
 
-    /// The transaction.
+    /// The operation's transaction.
     #[must_use]
     pub fn tx(&self) -> &TenantTx {
         &self.tx
     }
 
-    /// Forgets what was loaded: a mutation may have changed it.
+    /// Drops every loaded value, because a mutation may have changed it.
     pub fn clear(&self) {
         self.by_key.lock().clear();
     }
 
-    /// Loads one key together with all others of its kind that are asked for meanwhile, at most
-    /// once in an operation.
-    pub async fn load<K: Batch>(&self, key: K) -> Result<Option<K::Value>> {
-        let loader = self.of::<K>();
-        // Tokio makes a task wait after some 128 locks of one turn: keys beyond them would miss the
-        // batch that they belong to.
+    /// Loads a key, together with all others of its type that the same level loads. A key is loaded at
+    /// most once per operation.
+    pub async fn load<K: LoadKey>(&self, key: K) -> Result<Option<K::Value>> {
+        let loader = self.loader::<K>();
+        // Tokio suspends a task after about 128 lock operations in one poll. Later keys would miss their
+        // batch.
         Ok(tokio::task::unconstrained(loader.load(key)).await?)
     }
 
-    fn of<K: Batch>(&self) -> Loader<K> {
+    fn loader<K: LoadKey>(&self) -> Loader<K> {
         let mut by_key = self.by_key.lock();
         let loader = by_key.entry(TypeId::of::<K>()).or_insert_with(|| {
-            let batches = Batches::<K> {
+            let batches = BatchLoader::<K> {
                 tx: self.tx.clone(),
                 key: PhantomData,
             };
             let loader: Loader<K> = cached::Loader::new(batches)
-                .with_yield_count(YIELDS)
-                // What an operation may load is bounded by its cost, and a split batch would make
-                // its round trips depend on the number of rows.
+                .with_yield_count(YIELD_COUNT)
+                // The cost of an operation limits its rows. If batches were split, the number of round
+                // trips would depend on the number of rows.
                 .with_max_batch_size(usize::MAX);
             Box::new(loader)
         });
         loader
             .downcast_ref::<Loader<K>>()
-            .expect("BUG: a loader of another key")
+            .expect("BUG: a loader of another type of key")
             .clone()
     }
 }

@@ -127,7 +127,7 @@ impl From<SqlxMigrateError> for MigrateError {
 
 /// The result of [`run`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Migrated {
+pub struct MigrationSummary {
     /// The number of migrations that this run applied.
     pub applied: usize,
     /// The number of migrations that the database has.
@@ -142,7 +142,7 @@ pub(super) fn versions() -> impl DoubleEndedIterator<Item = i64> {
 /// Creates roles and rights if the login may, then applies the missing migrations.
 ///
 /// Running it again or several times at once is safe: an advisory lock serializes the runs.
-pub async fn run(url: &str, passwords: &RolePasswords) -> Result<Migrated, MigrateError> {
+pub async fn run(url: &str, passwords: &RolePasswords) -> Result<MigrationSummary, MigrateError> {
     let options = connect_options(url)?;
     let mut connection = options
         .connect()
@@ -181,7 +181,7 @@ pub async fn create_database(url: &str, name: &'static str) -> Result<(), Migrat
 async fn prepare(
     connection: &mut PgConnection,
     passwords: &RolePasswords,
-) -> Result<Migrated, MigrateError> {
+) -> Result<MigrationSummary, MigrateError> {
     let login = sqlx::query!(
         r#"
         select rolname::text as "name!",
@@ -230,7 +230,7 @@ const CITUS_SETTINGS: [&str; 2] = [
 ///
 /// sqlx's own runner sends a file as one message. Citus forwards the whole message to its workers, which accept
 /// only one statement at a time.
-async fn apply_missing(connection: &mut PgConnection) -> Result<Migrated, MigrateError> {
+async fn apply_missing(connection: &mut PgConnection) -> Result<MigrationSummary, MigrateError> {
     connection
         .ensure_migrations_table(&MIGRATIONS.table_name)
         .await?;
@@ -252,7 +252,7 @@ async fn apply_missing(connection: &mut PgConnection) -> Result<Migrated, Migrat
         }
     }
     let missing = MIGRATIONS.iter().filter(|m| !found.contains(&m.version));
-    let mut migrated = Migrated {
+    let mut migrated = MigrationSummary {
         applied: 0,
         total: found.len(),
     };

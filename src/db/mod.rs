@@ -1,21 +1,29 @@
-//! The only place that knows pools, transactions and SQL building.
+//! Pools, transactions and SQL building.
 //!
-//! Row level security is the wall; the `tenant_id = $n` that this module adds to every statement is
-//! the address. Neither is ever written anywhere else.
+//! The one rule: **every statement names its tenant.** The policies of row level security decide which
+//! rows are visible. In addition, this module adds `tenant_id = $n` to every statement that it builds.
+//! No other module contains a tenant predicate or an SQL text.
 
 pub mod admin_tx;
+pub mod archive;
+pub mod audit_seal;
 pub mod audit_snapshot;
 pub mod bulk;
 pub mod entity;
+pub mod filter;
 pub mod idempotency;
+mod lease;
 pub mod load;
 pub mod membership;
 pub mod migrate;
+mod operation;
 pub mod page;
 pub mod shared;
 pub mod sign_in;
+mod statement;
 pub mod tenant_tx;
 pub mod write;
+pub mod write_error;
 
 use std::{str::FromStr, time::Duration};
 
@@ -24,14 +32,11 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::duration;
+use crate::{duration, embedded::OLDEST_MAJOR_VERSION};
 
-pub use tenant_tx::{
-    Operation, OperationName, Purpose, Statement, TenantContext, TenantTx, Traced,
-};
-
-/// The oldest server that is supported: policies need `security_invoker` views and 15's fixes.
-pub const OLDEST_SERVER: i32 = 15;
+pub use operation::{Operation, OperationName};
+pub use statement::TracedStatement;
+pub use tenant_tx::{Purpose, TenantContext, TenantTx};
 
 /// The reason why the database cannot be used. Each message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -40,15 +45,15 @@ pub enum ConnectError {
     #[error("the database address is not a PostgreSQL URL: {0}")]
     Address(String),
     /// There is no response, or it does not come from a database.
-    #[error("cannot reach the database at {place}: {reason}")]
+    #[error("cannot reach the database at {location}: {reason}")]
     Unreachable {
         /// Host and port or socket; never the password.
-        place: String,
+        location: String,
         /// The driver's error.
         reason: String,
     },
-    /// The server is older than [`OLDEST_SERVER`].
-    #[error("PostgreSQL {found} is too old: palisade needs {OLDEST_SERVER} or newer")]
+    /// The server is older than [`OLDEST_MAJOR_VERSION`].
+    #[error("PostgreSQL {found} is too old: palisade needs {OLDEST_MAJOR_VERSION} or newer")]
     TooOld {
         /// The version that the server reports.
         found: String,
@@ -121,7 +126,7 @@ pub enum ConnectError {
     },
 }
 
-/// The settings of the connection pool.
+/// The size of a connection pool, and how long an operation waits for a connection.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct PoolSettings {
     /// The number of database connections; 2 to 4 for each core of the database server.
@@ -169,7 +174,7 @@ impl TenantDb {
         Ok(db)
     }
 
-    /// Keeps every statement's text for [`TenantTx::cost`]. For development and tests.
+    /// Records the text of every statement for [`TenantTx::cost`]. For development and tests.
     #[must_use]
     pub fn recording_statements(mut self) -> Self {
         self.records_statements = true;
@@ -188,7 +193,7 @@ impl TenantDb {
         compare_versions(&schema.versions, schema.oldest_binary)
     }
 
-    /// Closes every connection, after the transactions that still run.
+    /// Closes every connection, after the running transactions have ended.
     pub async fn close(&self) {
         self.pool.close().await;
         self.side.close().await;
@@ -232,7 +237,7 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, ConnectError> {
 }
 
 /// Host and port, or the socket; for messages.
-fn place(options: &PgConnectOptions) -> String {
+fn location(options: &PgConnectOptions) -> String {
     match options.get_socket() {
         Some(socket) => socket.display().to_string(),
         None => format!("{}:{}", options.get_host(), options.get_port()),
@@ -247,14 +252,14 @@ fn unreachable(options: &PgConnectOptions, error: &sqlx::Error) -> ConnectError 
         other => other.to_string(),
     };
     ConnectError::Unreachable {
-        place: place(options),
+        location: location(options),
         reason,
     }
 }
 
 /// Rejects a server by its `server_version_num`, such as 150018.
 fn refuse_old_server(number: i32, text: String) -> Result<(), ConnectError> {
-    if number / 10_000 < OLDEST_SERVER {
+    if number / 10_000 < OLDEST_MAJOR_VERSION {
         return Err(ConnectError::TooOld { found: text });
     }
     Ok(())

@@ -1,7 +1,7 @@
-//! Lists: filter, order, keyset pages and counts, for one parent or for all parents of a level.
+//! Lists: filters, sort orders, keyset pages and counts, for one parent or for all parents of a level.
 //!
-//! A page is found by the position of its last row, never by an offset. A list under parents is one
-//! statement however many parents there are: `unnest(parents)` joined laterally with a page each.
+//! The one rule: **a list is one statement, and a page starts at a position, never at an offset.** The
+//! list of several parents is `unnest(parents)` with a lateral join of one page each.
 
 use std::{
     collections::HashMap,
@@ -11,271 +11,83 @@ use std::{
     sync::Arc,
 };
 
-use chrono::{DateTime, NaiveDate, Utc};
 use sea_query::{
-    Alias, ArrayType, Asterisk, Cond, Expr, ExprTrait as _, Func, JoinType, NullOrdering, Order,
-    PostgresQueryBuilder, Query, SelectStatement, extension::postgres::PgFunc,
+    Alias, Asterisk, Cond, Expr, ExprTrait as _, Func, JoinType, NullOrdering, Order, Query,
+    SelectStatement,
 };
-use sea_query_sqlx::SqlxBinder;
-use sqlx::{IntoArguments as _, Row as _, postgres::PgRow};
+use sqlx::{Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    Statement, TenantTx,
+    TenantTx,
     entity::{Entity, parent_of},
-    load::Batch,
+    filter::{Filter, Kind, Value},
+    load::LoadKey,
+    statement::Statement,
 };
-use crate::{error::Result, ids::EntityId};
+use crate::{auth::role::UserRole, error::Result, ids::EntityId};
 
-/// Rows of a page when the client names no size.
-pub const DEFAULT_PAGE: u32 = 20;
-/// Most rows of a page.
-pub const MAX_PAGE: u32 = 100;
-/// Counting stops here, so that a count costs no more than a large page.
-pub const COUNT_CAP: u32 = 10_000;
+/// The number of rows of a page if the client gives no size.
+pub const DEFAULT_PAGE_SIZE: u32 = 20;
+/// The maximal number of rows of a page.
+pub const MAX_PAGE_SIZE: u32 = 100;
+/// The number at which counting stops, so that a count costs no more than a large page.
+pub const MAX_COUNT: u32 = 10_000;
 
-/// A row that can stand in a list: the values by which it may be ordered.
-pub trait Keyed: Entity + Debug {
-    /// The value of a column that an order names; `None` for null.
-    fn key(&self, column: &'static str) -> Option<Value>;
+/// A row type that can be in a list, with the values by which it can be sorted.
+pub trait Sortable: Entity + Debug {
+    /// The roles that may read rows of this type; `None` if every role may. The policies of the database decide;
+    /// a test compares the two.
+    const READABLE_BY: Option<&'static [UserRole]> = None;
+
+    /// The value of a column of the sort order; `None` for null.
+    fn sort_value(&self, column: &'static str) -> Option<Value>;
 }
 
-/// A value in a condition or a cursor. Only types whose comparison is leakproof are here, because
-/// under row level security no other comparison can use an index.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Value {
-    /// `uuid`
-    Uuid(Uuid),
-    /// `text`
-    Text(String),
-    /// `integer`
-    Int(i32),
-    /// `boolean`
-    Bool(bool),
-    /// `timestamptz`
-    Time(DateTime<Utc>),
-    /// `date`
-    Date(NaiveDate),
-    /// `uuid[]`
-    Uuids(Vec<Uuid>),
-    /// `text[]`
-    Texts(Vec<String>),
-    /// `integer[]`
-    Ints(Vec<i32>),
-}
-
-/// The type of an ordered column, against which a cursor is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(
-    missing_docs,
-    reason = "each is the variant of Value with the same name"
-)]
-pub enum Kind {
-    Uuid,
-    Text,
-    Int,
-    Bool,
-    Time,
-    Date,
-}
-
-impl Value {
-    fn into_expr(self) -> Expr {
-        fn array<T: Into<sea_query::Value>>(of: ArrayType, items: Vec<T>) -> Expr {
-            let items = items.into_iter().map(Into::into).collect();
-            Expr::val(sea_query::Value::Array(of, Some(Box::new(items))))
-        }
-        match self {
-            Self::Uuid(value) => Expr::val(value),
-            Self::Text(value) => Expr::val(value),
-            Self::Int(value) => Expr::val(value),
-            Self::Bool(value) => Expr::val(value),
-            Self::Time(value) => Expr::val(value),
-            Self::Date(value) => Expr::val(value),
-            Self::Uuids(values) => array(ArrayType::Uuid, values),
-            Self::Texts(values) => array(ArrayType::String, values),
-            Self::Ints(values) => array(ArrayType::Int, values),
-        }
-    }
-}
-
-/// A Rust type that is stored as one ordered or filtered column.
-pub trait Column {
-    /// The type in the database.
-    const KIND: Kind;
-    /// Whether it can be null.
-    const NULLABLE: bool = false;
-
-    /// The value; `None` for null.
-    fn value(&self) -> Option<Value>;
-}
-
-macro_rules! columns {
-    ($($type:ty = $kind:ident),+) => {
-        $(impl Column for $type {
-            const KIND: Kind = Kind::$kind;
-
-            fn value(&self) -> Option<Value> {
-                Some(Value::$kind(self.clone()))
-            }
-        })+
-    };
-}
-columns!(Uuid = Uuid, String = Text, i32 = Int, bool = Bool, DateTime<Utc> = Time, NaiveDate = Date);
-
-impl<I: EntityId> Column for I {
-    const KIND: Kind = Kind::Uuid;
-
-    fn value(&self) -> Option<Value> {
-        Some(Value::Uuid(self.uuid()))
-    }
-}
-
-impl<T: Column> Column for Option<T> {
-    const KIND: Kind = T::KIND;
-    const NULLABLE: bool = true;
-
-    fn value(&self) -> Option<Value> {
-        self.as_ref().and_then(T::value)
-    }
-}
-
-/// Which rows, as a tree. Two-valued: a comparison with null is false, and `Not` of it is true.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Filter {
-    /// Every part holds; no part at all holds always.
-    All(Vec<Filter>),
-    /// One part holds; no part at all never holds.
-    Any(Vec<Filter>),
-    /// The part does not hold.
-    Not(Box<Filter>),
-    /// A column compares with a value.
-    Is(&'static str, Comparison, Value),
-    /// A column is one of the values.
-    In(&'static str, Value),
-    /// A column is null (`true`) or not (`false`).
-    Null(&'static str, bool),
-}
-
-/// How a column compares with a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Comparison {
-    /// The same value.
-    Eq,
-    /// Another value, or null.
-    Ne,
-    /// Less, earlier.
-    Lt,
-    /// At most.
-    Lte,
-    /// Greater, later.
-    Gt,
-    /// At least.
-    Gte,
-    /// Text that begins with it, case and all; uses an index.
-    StartsWith,
-    /// Text that holds it, ignoring case; reads the tenant's whole part of the table.
-    Contains,
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Self::All(Vec::new())
-    }
-}
-
-impl Filter {
-    pub(super) fn condition(&self) -> Cond {
-        match self {
-            Self::All(parts) => parts
-                .iter()
-                .fold(Cond::all(), |all, part| all.add(part.condition())),
-            Self::Any(parts) if parts.is_empty() => Cond::all().add(Expr::cust("false")),
-            Self::Any(parts) => parts
-                .iter()
-                .fold(Cond::any(), |any, part| any.add(part.condition())),
-            // `not null` is null in SQL, so the part is made two-valued first.
-            Self::Not(part) => {
-                let holds = Func::coalesce([Expr::from(part.condition()), Expr::cust("false")]);
-                Cond::all().add(Expr::from(holds).not())
-            }
-            Self::Is(column, comparison, value) => {
-                Cond::all().add(comparison.expr(column, value.clone().into_expr()))
-            }
-            Self::In(column, values) => Cond::all().add(any(column, values.clone())),
-            Self::Null(column, true) => Cond::all().add(Expr::col(*column).is_null()),
-            Self::Null(column, false) => Cond::all().add(Expr::col(*column).is_not_null()),
-        }
-    }
-}
-
-impl Comparison {
-    fn expr(self, column: &'static str, value: Expr) -> Expr {
-        let column = Expr::col(column);
-        match self {
-            Self::Eq => column.eq(value),
-            Self::Ne => Expr::cust_with_exprs("$1 is distinct from $2", [column, value]),
-            Self::Lt => column.lt(value),
-            Self::Lte => column.lte(value),
-            Self::Gt => column.gt(value),
-            Self::Gte => column.gte(value),
-            Self::StartsWith => PgFunc::starts_with(column, value).into(),
-            Self::Contains => {
-                Expr::cust_with_exprs("strpos(lower($1), lower($2)) > 0", [column, value])
-            }
-        }
-    }
-}
-
-/// `column = any($n)`: one placeholder however many values, so the text of the statement is constant.
-pub(super) fn any(column: &'static str, values: Value) -> Expr {
-    Expr::col(column).eq(PgFunc::any(values.into_expr()))
-}
-
-/// One term of an order.
+/// One term of a sort order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Term {
     /// The column.
     pub column: &'static str,
-    /// Its type.
+    /// The type of the column.
     pub kind: Kind,
-    /// Whether it can be null; null sorts as greater than everything, as in Postgres.
+    /// Whether the column can be null. Null is greater than every value, as in PostgreSQL.
     pub nullable: bool,
-    /// From great to small.
+    /// Whether the greatest value comes first.
     pub descending: bool,
 }
 
-/// Where a row stands in an order: its value for each term; `None` for null.
+/// The position of a row in a sort order: its value for each term; `None` for null.
 pub type Position = Vec<Option<Value>>;
 
-/// A list with its filter, order and page: everything but the parent.
+/// A list with its filter, sort order and page. It does not contain the parent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct List {
-    /// The column by which rows belong to a parent; `None` for a list under no parent.
-    pub scope: Option<&'static str>,
-    /// Which rows.
+    /// The column that refers to the parent; `None` for a list without parents.
+    pub parent_column: Option<&'static str>,
+    /// The condition on the rows.
     pub filter: Filter,
-    /// In which order. The last term is the id, so that no two rows are equal.
+    /// The sort order. Its last term is the id, so no two rows are equal.
     pub order: Vec<Term>,
-    /// Only rows behind this position.
+    /// Only rows after this position.
     pub after: Option<Position>,
-    /// Only rows in front of this position.
+    /// Only rows before this position.
     pub before: Option<Position>,
-    /// Most rows; at most [`MAX_PAGE`].
+    /// The maximal number of rows; at most [`MAX_PAGE_SIZE`].
     pub size: u32,
-    /// The last rows instead of the first.
+    /// Whether the page contains the last rows instead of the first.
     pub from_end: bool,
 }
 
 impl List {
-    /// Rows of one tenant and, in a lateral join, of the parent beside it.
+    /// The rows of the tenant and, in a lateral join, of the joined parent.
     fn rows<E: Entity>(&self, tx: &TenantTx) -> SelectStatement {
         let mut query = Query::select();
         query
             .from(E::TABLE)
             .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()));
-        if let Some(scope) = self.scope {
-            query.and_where(Expr::col(scope).equals((PARENT, PARENT)));
+        if let Some(column) = self.parent_column {
+            query.and_where(Expr::col(column).equals((PARENT, PARENT)));
         }
         query.cond_where(self.filter.condition());
         query
@@ -285,10 +97,10 @@ impl List {
         let mut query = self.rows::<E>(tx);
         query.columns(E::COLUMNS.iter().copied());
         if let Some(position) = &self.after {
-            query.cond_where(behind(&self.order, position, false));
+            query.cond_where(after_position(&self.order, position, false));
         }
         if let Some(position) = &self.before {
-            query.cond_where(behind(&self.order, position, true));
+            query.cond_where(after_position(&self.order, position, true));
         }
         for term in &self.order {
             let descending = term.descending != self.from_end;
@@ -304,14 +116,14 @@ impl List {
                 query.order_by(term.column, order);
             }
         }
-        // One row more than asked for: it answers whether there is another page.
+        // One row more than requested: it shows whether there is another page.
         query.limit(u64::from(self.size) + 1);
         query
     }
 
     fn count<E: Entity>(&self, tx: &TenantTx) -> SelectStatement {
         let mut rows = self.rows::<E>(tx);
-        rows.expr(Expr::cust("1")).limit(u64::from(COUNT_CAP) + 1);
+        rows.expr(Expr::cust("1")).limit(u64::from(MAX_COUNT) + 1);
         let mut query = Query::select();
         query
             .expr_as(Func::count(Expr::col(Asterisk)), Alias::new("n"))
@@ -339,12 +151,13 @@ impl List {
     }
 }
 
-/// The rows behind a position of an order, or in front of it.
+/// The rows after a position in a sort order or, if `reverse`, those before it.
 ///
-/// If all terms point the same way and none is nullable this is one row comparison, which Postgres
-/// takes as an index condition. Otherwise it is spelled out: equal in the terms before, behind in this.
-fn behind(order: &[Term], position: &Position, in_front: bool) -> Cond {
-    let descends = |term: &Term| term.descending != in_front;
+/// If all terms have the same direction and no column is nullable, this is one row comparison, which
+/// PostgreSQL uses as an index condition. Otherwise there is one case per term: the row equals the
+/// position in all earlier terms and comes after it in this term.
+fn after_position(order: &[Term], position: &Position, reverse: bool) -> Cond {
+    let descends = |term: &Term| term.descending != reverse;
     let Some(first) = order.first() else {
         return Cond::all();
     };
@@ -367,7 +180,7 @@ fn behind(order: &[Term], position: &Position, in_front: bool) -> Cond {
     for (term, value) in order.iter().zip(position) {
         let column = || Expr::col(term.column);
         let value = value.clone().map(Value::into_expr);
-        let beyond = match (descends(term), value.clone()) {
+        let after = match (descends(term), value.clone()) {
             (true, Some(value)) => Some(Cond::all().add(column().lt(value))),
             (true, None) => Some(Cond::all().add(column().is_not_null())),
             (false, Some(value)) if term.nullable => {
@@ -376,8 +189,8 @@ fn behind(order: &[Term], position: &Position, in_front: bool) -> Cond {
             (false, Some(value)) => Some(Cond::all().add(column().gt(value))),
             (false, None) => None,
         };
-        if let Some(beyond) = beyond {
-            cases = cases.add(Cond::all().add(equal.clone()).add(beyond));
+        if let Some(after) = after {
+            cases = cases.add(Cond::all().add(equal.clone()).add(after));
         }
         equal = equal.add(match value {
             Some(value) => column().eq(value),
@@ -392,26 +205,26 @@ fn behind(order: &[Term], position: &Position, in_front: bool) -> Cond {
 pub struct Page<E> {
     /// The rows, in the order of the list.
     pub rows: Vec<Arc<E>>,
-    /// Whether rows follow. Of a page from the end: whether `before` was given.
+    /// Whether rows follow. For a page from the end: whether `before` was given.
     pub has_next: bool,
-    /// Whether rows precede. Of a page from the start: whether `after` was given.
+    /// Whether rows precede. For a page from the start: whether `after` was given.
     pub has_previous: bool,
 }
 
-/// "That list, of this parent."
-pub struct Of<E> {
-    /// The parent's id; `None` for a list under no parent.
+/// The key of a page: a list, and the parent whose rows it contains.
+pub struct PageOf<E> {
+    /// The parent's id; `None` for a list without parents.
     pub parent: Option<Uuid>,
     /// The list.
     pub list: Arc<List>,
     row: PhantomData<fn() -> E>,
 }
 
-/// "How many rows that list has, of this parent": up to [`COUNT_CAP`] and one.
-pub struct CountOf<E>(pub Of<E>);
+/// The key of a count: the number of rows of a list under a parent, up to [`MAX_COUNT`] + 1.
+pub struct CountOf<E>(pub PageOf<E>);
 
-impl<E> Of<E> {
-    /// The list of a parent.
+impl<E> PageOf<E> {
+    /// The key of a list under a parent.
     #[must_use]
     pub fn new(parent: Option<Uuid>, list: Arc<List>) -> Self {
         Self {
@@ -422,32 +235,32 @@ impl<E> Of<E> {
     }
 }
 
-impl<E> Clone for Of<E> {
+impl<E> Clone for PageOf<E> {
     fn clone(&self) -> Self {
         Self::new(self.parent, Arc::clone(&self.list))
     }
 }
 
-impl<E> Debug for Of<E> {
+impl<E> Debug for PageOf<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Of")
+        f.debug_struct("PageOf")
             .field("parent", &self.parent)
             .field("list", &self.list)
             .finish()
     }
 }
 
-impl<E> PartialEq for Of<E> {
+impl<E> PartialEq for PageOf<E> {
     fn eq(&self, other: &Self) -> bool {
         self.parent == other.parent && self.list == other.list
     }
 }
 
-impl<E> Eq for Of<E> {}
+impl<E> Eq for PageOf<E> {}
 
-impl<E> Hash for Of<E> {
-    /// By parent alone: within one level most keys share their list, and hashing a filter for
-    /// each parent would cost more than the few collisions of aliased lists.
+impl<E> Hash for PageOf<E> {
+    /// Hashes the parent alone. Within a level most keys have the same list. Hashing its filter for each
+    /// parent would cost more than the few collisions of aliased lists.
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.parent.hash(state);
     }
@@ -479,18 +292,18 @@ impl<E> Hash for CountOf<E> {
     }
 }
 
-impl<E: Keyed> Batch for Of<E> {
+impl<E: Sortable> LoadKey for PageOf<E> {
     type Value = Arc<Page<E>>;
 
     async fn load(tx: &TenantTx, keys: &[Self]) -> Result<HashMap<Self, Arc<Page<E>>>> {
         let mut pages = HashMap::with_capacity(keys.len());
         for (list, parents) in by_list(keys) {
             let query = list.page::<E>(tx);
-            let mut rows = if list.scope.is_some() {
-                let query = beside_parents(query, E::COLUMNS, &parents);
-                group::<E>(&tx.fetch_all(statement(&query)).await?)?
+            let mut rows = if list.parent_column.is_some() {
+                let query = join_parents(query, E::COLUMNS, &parents);
+                group_by_parent::<E>(&tx.fetch_all(Statement::build(&query)).await?)?
             } else {
-                let rows = tx.fetch_all(statement(&query)).await?;
+                let rows = tx.fetch_all(Statement::build(&query)).await?;
                 let rows = rows.iter().map(|row| E::read(row).map(Arc::new));
                 HashMap::from([(None, rows.collect::<sqlx::Result<Vec<_>>>()?)])
             };
@@ -506,27 +319,27 @@ impl<E: Keyed> Batch for Of<E> {
     }
 }
 
-impl<E: Keyed> Batch for CountOf<E> {
+impl<E: Sortable> LoadKey for CountOf<E> {
     type Value = u32;
 
     async fn load(tx: &TenantTx, keys: &[Self]) -> Result<HashMap<Self, u32>> {
         let mut counts = HashMap::with_capacity(keys.len());
-        let keys: Vec<Of<E>> = keys.iter().map(|key| key.0.clone()).collect();
+        let keys: Vec<PageOf<E>> = keys.iter().map(|key| key.0.clone()).collect();
         for (list, parents) in by_list(&keys) {
             let query = list.count::<E>(tx);
-            let query = if list.scope.is_some() {
-                beside_parents(query, &["n"], &parents)
+            let query = if list.parent_column.is_some() {
+                join_parents(query, &["n"], &parents)
             } else {
                 query
             };
-            for row in tx.fetch_all(statement(&query)).await? {
+            for row in tx.fetch_all(Statement::build(&query)).await? {
                 let count: i64 = row.try_get(0)?;
-                let parent = if list.scope.is_some() {
+                let parent = if list.parent_column.is_some() {
                     Some(row.try_get(1)?)
                 } else {
                     None
                 };
-                let key = Of::new(parent, Arc::clone(&list));
+                let key = PageOf::new(parent, Arc::clone(&list));
                 counts.insert(Self(key), u32::try_from(count).unwrap_or(u32::MAX));
             }
         }
@@ -534,8 +347,9 @@ impl<E: Keyed> Batch for CountOf<E> {
     }
 }
 
-/// The keys' parents by list: one group unless the client aliased the field with other arguments.
-fn by_list<E>(keys: &[Of<E>]) -> Vec<(Arc<List>, Vec<Option<Uuid>>)> {
+/// Groups the parents of the keys by list. There is one group unless the client aliased the field with
+/// other arguments.
+fn by_list<E>(keys: &[PageOf<E>]) -> Vec<(Arc<List>, Vec<Option<Uuid>>)> {
     let mut groups: Vec<(Arc<List>, Vec<Option<Uuid>>)> = Vec::with_capacity(1);
     for key in keys {
         match groups.iter_mut().find(|(list, _)| *list == key.list) {
@@ -546,13 +360,13 @@ fn by_list<E>(keys: &[Of<E>]) -> Vec<(Arc<List>, Vec<Option<Uuid>>)> {
     groups
 }
 
-/// The name of the relation, and thereby of the column, that holds the parents' ids.
+/// The alias of the unnested ids of the parents, and thereby the name of their column.
 const PARENT: &str = "parent";
 
 /// `select row.…, parent from unnest($1) as parent join lateral (…) as row on true`
 ///
-/// A lateral join can only be a nested loop, so the rows of a parent keep the order of the inner page.
-fn beside_parents(
+/// PostgreSQL runs a lateral join as a nested loop, so the rows of a parent keep the order of their page.
+fn join_parents(
     inner: SelectStatement,
     columns: &[&'static str],
     parents: &[Option<Uuid>],
@@ -567,7 +381,7 @@ fn beside_parents(
     query
 }
 
-fn group<E: Entity>(rows: &[PgRow]) -> Result<HashMap<Option<Uuid>, Vec<Arc<E>>>> {
+fn group_by_parent<E: Entity>(rows: &[PgRow]) -> Result<HashMap<Option<Uuid>, Vec<Arc<E>>>> {
     let mut groups: HashMap<Option<Uuid>, Vec<Arc<E>>> = HashMap::new();
     for row in rows {
         groups
@@ -578,19 +392,13 @@ fn group<E: Entity>(rows: &[PgRow]) -> Result<HashMap<Option<Uuid>, Vec<Arc<E>>>
     Ok(groups)
 }
 
-/// The statement of a query: names and placeholders in the text, every value an argument.
-pub(super) fn statement(query: &impl SqlxBinder) -> Statement {
-    let (text, values) = query.build_sqlx(PostgresQueryBuilder);
-    Statement::built(text, values.into_arguments())
-}
-
-/// The position of a row in an order.
-pub fn position<E: Keyed>(order: &[Term], row: &E) -> Position {
+/// The position of a row in a sort order.
+pub fn position<E: Sortable>(order: &[Term], row: &E) -> Position {
     order
         .iter()
         .map(|term| match term.column {
             "id" => Some(Value::Uuid(row.id().uuid())),
-            column => row.key(column),
+            column => row.sort_value(column),
         })
         .collect()
 }

@@ -1,21 +1,35 @@
-//! Reads of the tables that all tenants share.
+//! Rows of the tables that all tenants share.
+//!
+//! The one rule: **these tables have no tenant.** Their statements are the only ones that this module
+//! builds without one.
 
-use sqlx::FromRow as _;
+use sea_query::Query;
+use sqlx::{FromRow, postgres::PgRow};
 
-use super::{Statement, TenantTx};
-use crate::{currencies::Currency, error::Result};
+use super::{TenantTx, statement::Statement};
+use crate::error::Result;
 
-/// Every currency, by code: some fifty rows, so it has no pages.
-pub async fn currencies(tx: &TenantTx) -> Result<Vec<Currency>> {
-    let all = "select code, name, minor_digits from currencies order by code limit 1000";
-    let rows = tx
-        .fetch_all(Statement::fixed(
-            all,
-            sqlx::postgres::PgArguments::default(),
-        ))
-        .await?;
-    Ok(rows
-        .iter()
-        .map(Currency::from_row)
-        .collect::<sqlx::Result<_>>()?)
+/// A row of a table that all tenants read and none writes.
+pub trait SharedRow: for<'r> FromRow<'r, PgRow> {
+    /// The table.
+    const TABLE: &'static str;
+    /// The columns. The rows are sorted by the first one.
+    const COLUMNS: &'static [&'static str];
+}
+
+/// The number of rows that [`all`] returns at most: a shared table is small, so it has no pages.
+const MAX_ROWS: u64 = 1_000;
+
+/// Returns every row of a shared table.
+pub async fn all<R: SharedRow>(tx: &TenantTx) -> Result<Vec<R>> {
+    let mut query = Query::select();
+    query
+        .columns(R::COLUMNS.iter().copied())
+        .from(R::TABLE)
+        .limit(MAX_ROWS);
+    if let Some(key) = R::COLUMNS.first() {
+        query.order_by(*key, sea_query::Order::Asc);
+    }
+    let rows = tx.fetch_all(Statement::build(&query)).await?;
+    Ok(rows.iter().map(R::from_row).collect::<sqlx::Result<_>>()?)
 }

@@ -1,4 +1,7 @@
-//! The directory of people and tenants, as `palisade_auth` sees it: nothing of what a tenant owns.
+//! Sign-in: the directory of people and tenants that `palisade_auth` reads.
+//!
+//! The one rule: **sign-in reads no row that a tenant owns.** The directory contains tenants, identities
+//! and memberships only.
 
 use sqlx::PgPool;
 
@@ -13,38 +16,38 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct SignInDb(PgPool);
 
-/// A tenant that somebody may enter, and as whom.
+/// A tenant that a person may enter, with the user who they are there.
 #[derive(Clone, Debug)]
 pub struct DirectoryEntry {
-    /// The tenant.
+    /// The id of the tenant.
     pub tenant: TenantId,
-    /// Its name in addresses.
+    /// The tenant's URL slug.
     pub tenant_slug: String,
-    /// Its name for people.
+    /// The tenant's display name.
     pub tenant_name: String,
-    /// Who the person is in this tenant.
+    /// The id of the person's user in this tenant.
     pub user: UserId,
     /// The role in this tenant.
     pub role: UserRole,
 }
 
-/// Somebody of a tenant, whether or not they may enter it.
+/// A user of a tenant, active or not.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// The tenant's name in addresses.
+    /// The tenant's URL slug.
     pub tenant_slug: String,
-    /// The tenant's name for people.
+    /// The tenant's display name.
     pub tenant_name: String,
-    /// The address.
+    /// The email address.
     pub email: String,
     /// The role in this tenant.
     pub role: UserRole,
-    /// Whether they may enter.
+    /// The status; only active users may enter.
     pub status: UserStatus,
 }
 
 impl SignInDb {
-    /// Connects, and asks once to see that the directory is readable.
+    /// Connects, and checks with one statement that the directory is readable.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let options = connect_options(url)?;
         let settings = PoolSettings {
@@ -52,18 +55,20 @@ impl SignInDb {
             ..PoolSettings::default()
         };
         let pool = pool(options.clone(), settings.size, settings.acquire_timeout);
-        sqlx::query_scalar!(r#"select exists (select from memberships) as "any!""#)
+        sqlx::query_scalar!(r#"select exists (select 1 from memberships) as "any!""#)
             .fetch_one(&pool)
             .await
             .map_err(|error| unreachable(&options, &error))?;
         Ok(Self(pool))
     }
 
-    /// The active member of an active tenant with this address, if there is one.
+    /// Returns the active user of an active tenant with this email address, if there is one.
     pub async fn find(&self, tenant_slug: &str, email: &str) -> Result<Option<DirectoryEntry>> {
-        let entry = sqlx::query!(
+        let entry = sqlx::query_as!(
+            DirectoryEntry,
             r#"
-            select t.id, t.slug, t.name, m.id as user_id, m.role as "role: UserRole"
+            select t.id as "tenant: TenantId", t.slug as tenant_slug, t.name as tenant_name,
+                   m.id as "user: UserId", m.role as "role: UserRole"
             from tenants t
             join memberships m on m.tenant_id = t.id
             join identities i on i.id = m.identity_id
@@ -75,22 +80,18 @@ impl SignInDb {
         )
         .fetch_optional(&self.0)
         .await?;
-        Ok(entry.map(|entry| DirectoryEntry {
-            tenant: entry.id.into(),
-            tenant_slug: entry.slug,
-            tenant_name: entry.name,
-            user: entry.user_id.into(),
-            role: entry.role,
-        }))
+        Ok(entry)
     }
 
-    /// Every active tenant that the person behind a user may enter, by name.
+    /// Returns every active tenant that a user's person may enter, by name.
     pub async fn memberships(&self, tenant: TenantId, user: UserId) -> Result<Vec<DirectoryEntry>> {
         use crate::ids::EntityId as _;
 
-        let entries = sqlx::query!(
+        let entries = sqlx::query_as!(
+            DirectoryEntry,
             r#"
-            select t.id, t.slug, t.name, m.id as user_id, m.role as "role: UserRole"
+            select t.id as "tenant: TenantId", t.slug as tenant_slug, t.name as tenant_name,
+                   m.id as "user: UserId", m.role as "role: UserRole"
             from memberships mine
             join memberships m on m.identity_id = mine.identity_id
             join tenants t on t.id = m.tenant_id
@@ -104,21 +105,16 @@ impl SignInDb {
         )
         .fetch_all(&self.0)
         .await?;
-        let entries = entries.into_iter().map(|entry| DirectoryEntry {
-            tenant: entry.id.into(),
-            tenant_slug: entry.slug,
-            tenant_name: entry.name,
-            user: entry.user_id.into(),
-            role: entry.role,
-        });
-        Ok(entries.collect())
+        Ok(entries)
     }
 
-    /// The people of the active tenants, by tenant and address: of at most 100 tenants at most 100 each.
+    /// Returns the users of the active tenants, by tenant and email address: at most 100 users of each of
+    /// at most 100 tenants.
     pub async fn people(&self) -> Result<Vec<Member>> {
-        let members = sqlx::query!(
+        let members = sqlx::query_as!(
+            Member,
             r#"
-            select t.slug, t.name, m.email, m.role as "role: UserRole", m.status as "status: UserStatus"
+            select t.slug as tenant_slug, t.name as tenant_name, m.email, m.role as "role: UserRole", m.status as "status: UserStatus"
             from (
                 select id, slug, name from tenants where status = 'ACTIVE' order by name, id limit 100
             ) t
@@ -135,13 +131,6 @@ impl SignInDb {
         )
         .fetch_all(&self.0)
         .await?;
-        let members = members.into_iter().map(|member| Member {
-            tenant_slug: member.slug,
-            tenant_name: member.name,
-            email: member.email,
-            role: member.role,
-            status: member.status,
-        });
-        Ok(members.collect())
+        Ok(members)
     }
 }

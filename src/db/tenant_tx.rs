@@ -1,267 +1,127 @@
-//! The tenant transaction: the only way in which a request reaches the database.
+//! The tenant transaction: the only way from a request to the database.
 //!
-//! One operation, one transaction, one tenant. It opens at the first statement, in one round trip,
-//! and ends exactly once. A connection goes back to the pool only with its transaction ended:
-//! whatever is dropped, cut or broken in between closes the connection instead.
+//! The one rule: **one operation, one transaction, one tenant.** The transaction opens with its first
+//! statement, in one round trip, and ends exactly once. If a future is dropped or a connection breaks
+//! in between, the lease closes the connection, and the server rolls back.
 
 use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use sqlx::{
-    AssertSqlSafe, PgConnection, Postgres, SqlSafeStr,
-    pool::PoolConnection,
-    postgres::{PgArguments, PgQueryResult, PgRow, PgTransactionManager},
+    AssertSqlSafe, Execute as _, PgConnection, Postgres, SqlSafeStr,
+    postgres::{PgArguments, PgQueryResult, PgRow},
+    query::Map,
 };
-// sqlx exposes this trait only here. `pool.begin()` will not do: a future dropped in the middle of
-// it gives the connection back with the transaction open.
-use sqlx_core::transaction::TransactionManager as _;
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
-use super::TenantDb;
+use super::{
+    Operation, OperationName, TenantDb,
+    lease::Lease,
+    statement::{Statement, TracedStatement},
+};
 use crate::{
     auth::role::UserRole,
     error::{Error, Result},
     ids::{EntityId, TenantId, UserId},
 };
 
-/// Who a transaction acts for. Every part is of a parsed type, because it is written into SQL text.
+/// The tenant, user and role that a transaction acts for. Each field has a parsed type, because it
+/// becomes part of an SQL text.
 #[derive(Clone, Copy, Debug)]
 pub struct TenantContext {
     /// The tenant whose rows are visible.
     pub tenant: TenantId,
     /// The acting user; `None` for the service itself.
     pub user: Option<UserId>,
-    /// The user's role in the tenant, which the restrictive policies read; `None` may write nothing.
+    /// The user's role in the tenant, which the restrictive policies check. `None` may write nothing.
     pub role: Option<UserRole>,
 }
 
-/// What a transaction is for.
+/// The purpose of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A query: one snapshot, and not even a defect can write.
+    /// A query: one snapshot, read-only, so that a defect in a resolver cannot write.
     Read,
-    /// A change: read committed; the request id goes into the audit log.
+    /// A mutation: read committed. The request id goes into the audit log.
     Write,
 }
 
-/// One operation as the database sees it: the mark by which its statement can be found and cancelled.
-#[derive(Debug)]
-pub struct Operation {
-    request_id: Uuid,
-    /// Tells operations apart to which clients gave the same request id.
-    nonce: u32,
-    cancelled: AtomicBool,
-    alone: AtomicBool,
-}
-
-/// The name of an operation, for the audit log. It is written into SQL text, so it is nothing but
-/// letters, digits and underscores, as the names of GraphQL are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OperationName(String);
-
-impl OperationName {
-    /// Most characters that are kept of a name.
-    const MAX: usize = 100;
-
-    /// The name, cut to its first 100 characters; `None` if it is not one of GraphQL (specification,
-    /// 2.1.9).
-    #[must_use]
-    pub fn new(name: &str) -> Option<Self> {
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let is_empty = name.is_empty();
-        (!is_empty && name.chars().all(is_name))
-            .then(|| Self(name.chars().take(Self::MAX).collect()))
-    }
-}
-
-impl fmt::Display for OperationName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Operation {
-    /// An operation of the request with this id.
-    #[must_use]
-    pub fn new(request_id: Uuid) -> Arc<Self> {
-        Arc::new(Self {
-            request_id,
-            nonce: fastrand::u32(..),
-            cancelled: AtomicBool::new(false),
-            alone: AtomicBool::new(false),
-        })
-    }
-
-    /// The id of the request.
-    #[must_use]
-    pub fn request_id(&self) -> Uuid {
-        self.request_id
-    }
-
-    /// The `application_name` that marks the operation's backend while its transaction is open.
-    fn mark(&self) -> String {
-        format!("palisade {} {:08x}", self.request_id, self.nonce)
-    }
-
-    /// From now on no further statement of it starts, and nothing that it wrote is committed.
-    pub fn give_up(&self) {
-        self.cancelled.store(true, Ordering::Release);
-    }
-
-    /// From its next transaction on, a mutation runs while no other of its tenant does.
-    pub(crate) fn run_alone(&self) {
-        self.alone.store(true, Ordering::Release);
-    }
-
-    /// Whether it was ended early: nobody waits for its answer any more.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
-    }
-}
-
-impl TenantDb {
-    /// Ends an operation early: it is given up, and a running statement is cancelled on the server. Dropping its future instead would leave the backend at work and the pool waiting.
-    pub async fn cancel(&self, operation: &Operation) -> Result<()> {
-        operation.give_up();
-        let cancelled = sqlx::query!(
-            r#"
-            select pg_cancel_backend(pid) as "cancelled!"
-            from pg_stat_activity
-            where application_name = $1 and usename = current_user and state = 'active'
-            "#,
-            operation.mark(),
-        )
-        .fetch_all(&self.side)
-        .await;
-        match cancelled {
-            // The service is at its end, and the server ends what ran on its connections.
-            Ok(_) | Err(sqlx::Error::PoolClosed) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-/// A transaction that sees one tenant's rows.
+/// A transaction that sees the rows of one tenant.
 ///
-/// It exposes verbs and never its connection: the lock is taken and released inside each verb, so
-/// that no caller can hold it while it waits for a loader that needs it too.
+/// It exposes verbs and never its connection. Each verb acquires and releases the lock itself, so no
+/// caller can hold the lock while it waits for a loader that needs it too.
 #[derive(Clone)]
-pub struct TenantTx(Arc<Shared>);
+pub struct TenantTx(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     db: TenantDb,
     context: TenantContext,
     purpose: Purpose,
     operation: Arc<Operation>,
     /// For the audit log.
-    name: Option<OperationName>,
+    operation_name: Option<OperationName>,
     session: Mutex<Session>,
     round_trips: AtomicU32,
     rows: AtomicU64,
-    statements: parking_lot::Mutex<Vec<Traced>>,
+    statements: parking_lot::Mutex<Vec<TracedStatement>>,
 }
 
-/// The connection, and how to undo what the present root field of a mutation wrote.
+/// The connection, and how to undo the current root field of a mutation.
 struct Session {
-    lane: Lane,
-    undo: Undo,
-    /// Root fields of a mutation that have begun.
+    connection: Connection,
+    savepoint: Savepoint,
+    /// The number of root fields of the mutation that have begun.
     fields: u32,
-    /// How often the transaction was opened: a root field that is undone may end it.
-    openings: u32,
+    /// Counts how often the transaction was opened: undoing the first root field ends it, and the next
+    /// statement opens a new one.
+    generation: u32,
 }
 
-/// How to undo what the present root field wrote, and no more.
+/// The savepoint of the current root field.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Undo {
-    /// Nothing was written before it: the transaction ends, and another opens if need be.
-    All,
-    /// Something was, and the field has sent no statement yet: the next one sets a savepoint. `true`
-    /// if that of an earlier field is still there.
-    Savepoint(bool),
-    /// To the savepoint.
-    ToSavepoint,
+enum Savepoint {
+    /// No earlier field has written: undoing the field ends the transaction.
+    NotNeeded,
+    /// The field has sent no statement. Its first statement sets the savepoint, and releases the one of
+    /// an earlier field if that exists.
+    Pending { earlier_exists: bool },
+    /// The savepoint exists.
+    Set,
 }
 
 /// The one connection of the transaction.
-enum Lane {
+enum Connection {
+    /// No statement was sent.
     Unopened,
     Open(Lease),
-    /// A statement failed. Postgres answers COMMIT with ROLLBACK from here on, and sqlx calls that
-    /// a success: so it is remembered.
+    /// A statement failed. PostgreSQL replies to COMMIT with ROLLBACK from here on, and sqlx reports
+    /// that as success. So the failure is recorded here.
     Failed(Lease),
-    /// No connection could be had; the operation does not queue for one again.
-    Refused,
+    /// The pool had no connection. The operation does not wait for one again.
+    Unavailable,
     Ended,
 }
 
-/// A pooled connection inside a transaction.
-///
-/// Dropping it closes the socket, upon which the server rolls back. Only its two endings give
-/// the connection back.
-struct Lease(Option<PoolConnection<Postgres>>);
-
-impl Lease {
-    fn connection(&mut self) -> &mut PgConnection {
-        self.0
-            .as_mut()
-            .expect("BUG: a lease is used after its release")
-    }
-
-    /// Gives the connection back, rolled back: sqlx sends the ROLLBACK together with the message by
-    /// which it tests a returned connection, and pools it only after both were answered.
-    fn release_rolled_back(mut self) {
-        PgTransactionManager::start_rollback(self.connection());
-        drop(self.0.take());
-    }
-
-    async fn commit(mut self) -> sqlx::Result<()> {
-        PgTransactionManager::commit(self.connection()).await?;
-        drop(self.0.take());
-        Ok(())
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(connection.detach());
-        }
-    }
-}
-
-/// What a transaction has cost so far.
+/// The cost of a transaction so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Waits for the database: the opening, each statement, the commit.
     pub round_trips: u32,
     /// Rows that were returned or changed.
     pub rows: u64,
-    /// Every statement, in order; empty unless the database was told to record them.
-    pub statements: Vec<Traced>,
-}
-
-/// A statement that was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Traced {
-    /// Its text, which holds no values.
-    pub sql: String,
-    /// From sending it to its whole answer.
-    pub duration: Duration,
-    /// The rows that it returned or changed.
-    pub rows: u64,
+    /// Every statement, in order; empty unless the database records statements.
+    pub statements: Vec<TracedStatement>,
 }
 
 impl TenantTx {
-    /// A transaction for one operation. Nothing is sent before its first statement.
+    /// Creates a transaction for one operation. It sends nothing before its first statement.
     #[must_use]
     pub fn new(
         db: TenantDb,
@@ -269,17 +129,29 @@ impl TenantTx {
         purpose: Purpose,
         operation: Arc<Operation>,
     ) -> Self {
-        Self(Arc::new(Shared {
+        Self::with_operation_name(db, context, purpose, operation, None)
+    }
+
+    /// Creates a transaction whose operation name goes into the audit log.
+    #[must_use]
+    pub fn with_operation_name(
+        db: TenantDb,
+        context: TenantContext,
+        purpose: Purpose,
+        operation: Arc<Operation>,
+        operation_name: Option<OperationName>,
+    ) -> Self {
+        Self(Arc::new(Inner {
             db,
             context,
             purpose,
             operation,
-            name: None,
+            operation_name,
             session: Mutex::new(Session {
-                lane: Lane::Unopened,
-                undo: Undo::All,
+                connection: Connection::Unopened,
+                savepoint: Savepoint::NotNeeded,
                 fields: 0,
-                openings: 0,
+                generation: 0,
             }),
             round_trips: AtomicU32::new(0),
             rows: AtomicU64::new(0),
@@ -287,147 +159,166 @@ impl TenantTx {
         }))
     }
 
-    /// The same for an operation that has a name.
-    #[must_use]
-    pub fn named(mut self, name: Option<OperationName>) -> Self {
-        if let Some(shared) = Arc::get_mut(&mut self.0) {
-            shared.name = name;
-        }
-        self
-    }
-
-    /// The tenant for the predicate that [`super`] adds to every statement.
+    /// The tenant, for the predicate that [`super`] adds to every statement.
     pub(super) fn tenant_uuid(&self) -> Uuid {
         self.0.context.tenant.uuid()
     }
 
-    /// All rows of a statement.
-    pub async fn fetch_all(&self, statement: Statement) -> Result<Vec<PgRow>> {
-        let mut turn = self.turn(&statement).await?;
-        let rows = statement.query().fetch_all(turn.connection()).await;
-        turn.end(rows, |rows| rows.len() as u64)
+    /// Returns all rows of a statement.
+    pub(super) async fn fetch_all(&self, statement: Statement) -> Result<Vec<PgRow>> {
+        let mut guard = self.acquire(|| statement.text().to_owned()).await?;
+        let rows = statement.into_query().fetch_all(guard.connection()).await;
+        guard.finish(rows, |rows| rows.len() as u64)
     }
 
-    /// The row of a statement, if there is one.
-    pub async fn fetch_optional(&self, statement: Statement) -> Result<Option<PgRow>> {
-        let mut turn = self.turn(&statement).await?;
-        let row = statement.query().fetch_optional(turn.connection()).await;
-        turn.end(row, |row| u64::from(row.is_some()))
+    /// Returns the row of a statement, if it finds one.
+    pub(super) async fn fetch_optional(&self, statement: Statement) -> Result<Option<PgRow>> {
+        let mut guard = self.acquire(|| statement.text().to_owned()).await?;
+        let query = statement.into_query();
+        let row = query.fetch_optional(guard.connection()).await;
+        guard.finish(row, |row| u64::from(row.is_some()))
     }
 
-    /// The number of rows that a statement changed.
-    pub async fn execute(&self, statement: Statement) -> Result<u64> {
-        let mut turn = self.turn(&statement).await?;
-        let done = statement.query().execute(turn.connection()).await;
-        turn.end(done, PgQueryResult::rows_affected)
-            .map(|done| done.rows_affected())
+    /// Returns the row of a statement that `sqlx::query!` checked at compile time. The closure is called
+    /// a second time if statements are recorded, because the macro's type gives either its text or its
+    /// rows.
+    pub(super) async fn fetch_optional_checked<T, F>(
+        &self,
+        query: impl Fn() -> Map<'static, Postgres, F, PgArguments> + Send + Sync,
+    ) -> Result<Option<T>>
+    where
+        F: FnMut(PgRow) -> sqlx::Result<T> + Send,
+        T: Send + Unpin,
+    {
+        let mut guard = self.acquire(|| query().sql().as_str().to_owned()).await?;
+        let query = query();
+        let row = query.fetch_optional(guard.connection()).await;
+        guard.finish(row, |row| u64::from(row.is_some()))
     }
 
-    /// Begins a root field of a mutation, which can be undone alone from here on. Fails if a statement
-    /// failed before and nobody said so.
+    /// Returns the number of rows that a statement changed.
+    pub(super) async fn execute(&self, statement: Statement) -> Result<u64> {
+        let mut guard = self.acquire(|| statement.text().to_owned()).await?;
+        let result = statement.into_query().execute(guard.connection()).await;
+        guard
+            .finish(result, PgQueryResult::rows_affected)
+            .map(|result| result.rows_affected())
+    }
+
+    /// Begins a root field of a mutation. From here on the field can be undone alone. Fails if a statement
+    /// of an earlier field failed and the resolver ignored it.
     pub(crate) async fn begin_field(&self) -> Result<()> {
         let mut session = self.0.session.lock().await;
         session.fields += 1;
-        session.undo = match (&session.lane, session.undo) {
-            (Lane::Failed(_), _) => return Err(passed_over()),
-            (Lane::Open(_), undo) if session.fields > 1 => {
-                Undo::Savepoint(undo == Undo::ToSavepoint || undo == Undo::Savepoint(true))
-            }
-            _ => Undo::All,
+        session.savepoint = match (&session.connection, session.savepoint) {
+            (Connection::Failed(_), _) => return Err(ignored_failure()),
+            (Connection::Open(_), savepoint) if session.fields > 1 => Savepoint::Pending {
+                earlier_exists: matches!(
+                    savepoint,
+                    Savepoint::Set
+                        | Savepoint::Pending {
+                            earlier_exists: true
+                        }
+                ),
+            },
+            _ => Savepoint::NotNeeded,
         };
         Ok(())
     }
 
-    /// Undoes what the root field wrote. Statements can be sent again, also if one has failed.
+    /// Undoes what the root field wrote. Further statements can be sent, even if one failed.
     pub(crate) async fn undo_field(&self) -> Result<()> {
         let mut session = self.0.session.lock().await;
-        let undo = session.undo;
-        session.lane = match (std::mem::replace(&mut session.lane, Lane::Ended), undo) {
-            (Lane::Open(lease) | Lane::Failed(lease), Undo::All) => {
+        let savepoint = session.savepoint;
+        let connection = std::mem::replace(&mut session.connection, Connection::Ended);
+        session.connection = match (connection, savepoint) {
+            (Connection::Open(lease) | Connection::Failed(lease), Savepoint::NotNeeded) => {
                 lease.release_rolled_back();
-                Lane::Unopened
+                Connection::Unopened
             }
-            (Lane::Open(lease) | Lane::Failed(lease), Undo::ToSavepoint) => {
-                let back = "ROLLBACK TO SAVEPOINT field";
-                let lease = self.plain(lease, back.into_sql_str()).await;
-                Lane::Open(lease.inspect_err(|_| session.lane = Lane::Refused)?)
+            (Connection::Open(lease) | Connection::Failed(lease), Savepoint::Set) => {
+                let rollback = "ROLLBACK TO SAVEPOINT field";
+                let lease = self.send_simple(lease, rollback.into_sql_str()).await;
+                let lease = lease.inspect_err(|_| session.connection = Connection::Unavailable)?;
+                Connection::Open(lease)
             }
-            (lane, _) => lane,
+            (connection, _) => connection,
         };
         Ok(())
     }
 
-    /// Fails if a statement has failed since the root field began: whoever sent it passed over that.
+    /// Fails if a statement of the root field failed and the resolver ignored it.
     pub(crate) async fn check_field(&self) -> Result<()> {
-        match self.0.session.lock().await.lane {
-            Lane::Failed(_) => Err(passed_over()),
+        match self.0.session.lock().await.connection {
+            Connection::Failed(_) => Err(ignored_failure()),
             _ => Ok(()),
         }
     }
 
-    /// How often the transaction was opened. What was written in an earlier one is gone.
-    pub(crate) async fn openings(&self) -> u32 {
+    /// The number of the transaction that is open, from 1; 0 if none is. What an earlier one wrote is
+    /// undone.
+    pub(crate) async fn generation(&self) -> u32 {
         let session = self.0.session.lock().await;
-        match session.lane {
-            Lane::Unopened => 0,
-            _ => session.openings,
+        match session.connection {
+            Connection::Unopened => 0,
+            _ => session.generation,
         }
     }
 
-    /// Makes the changes durable. Fails, and changes nothing, if any statement has failed or the operation
-    /// was given up.
+    /// Commits. Fails, and changes nothing, if a statement failed or the operation was cancelled.
     ///
-    /// A connection lost in the middle leaves open whether the server committed: `Unavailable`.
+    /// If the connection breaks during the commit, it is unknown whether the server committed: the error
+    /// is then `Unavailable`.
     pub async fn commit(&self) -> Result<()> {
-        self.commit_after(None).await
+        self.commit_with(None).await
     }
 
-    /// The same in one message with a last statement, which therefore takes no round trip.
-    pub(super) async fn commit_after(&self, last: Option<String>) -> Result<()> {
+    /// Commits in one message with a last statement, which therefore costs no round trip of its own.
+    pub(super) async fn commit_with(&self, last: Option<String>) -> Result<()> {
         let mut session = self.0.session.lock().await;
-        match std::mem::replace(&mut session.lane, Lane::Ended) {
-            Lane::Unopened => Ok(()),
-            // Its client was told that it took too long.
-            Lane::Open(lease) if self.0.operation.is_cancelled() => {
+        match std::mem::replace(&mut session.connection, Connection::Ended) {
+            Connection::Unopened => Ok(()),
+            // The client has already received a timeout.
+            Connection::Open(lease) if self.0.operation.is_cancelled() => {
                 lease.release_rolled_back();
                 Err(Error::Timeout)
             }
-            Lane::Open(lease) => match last {
+            Connection::Open(lease) => match last {
                 None => {
                     self.0.round_trips.fetch_add(1, Ordering::Relaxed);
                     Ok(lease.commit().await?)
                 }
-                // The chained transaction is empty, and ends like one that only read.
+                // The chained transaction is empty. It is rolled back like one that only read.
                 Some(last) => {
                     let begun = Instant::now();
                     let message = AssertSqlSafe(format!("{last}; COMMIT AND CHAIN"));
-                    let lease = self.plain(lease, message.into_sql_str()).await?;
+                    let lease = self.send_simple(lease, message.into_sql_str()).await?;
                     self.record(&last, begun, 1);
                     lease.release_rolled_back();
                     Ok(())
                 }
             },
-            Lane::Failed(lease) => {
+            Connection::Failed(lease) => {
                 lease.release_rolled_back();
-                Err(passed_over())
+                Err(ignored_failure())
             }
-            Lane::Refused => Err(Error::Unavailable(None)),
-            Lane::Ended => Err(Error::TransactionClosed),
+            Connection::Unavailable => Err(Error::Unavailable(None)),
+            Connection::Ended => Err(Error::TransactionClosed),
         }
     }
 
-    /// Forgets the changes. It waits for nothing: the server is told while the connection goes back.
+    /// Rolls back without waiting: the ROLLBACK is sent while the connection returns to the pool.
     pub async fn rollback(&self) {
         let mut session = self.0.session.lock().await;
-        match std::mem::replace(&mut session.lane, Lane::Ended) {
-            Lane::Open(lease) | Lane::Failed(lease) => lease.release_rolled_back(),
-            Lane::Unopened | Lane::Refused | Lane::Ended => {}
+        match std::mem::replace(&mut session.connection, Connection::Ended) {
+            Connection::Open(lease) | Connection::Failed(lease) => lease.release_rolled_back(),
+            Connection::Unopened | Connection::Unavailable | Connection::Ended => {}
         }
     }
 
-    /// Sends a message of one or more commands that answer nothing. A lease that fails is dropped, and
+    /// Sends a message of one or more commands that return no rows. If it fails, the lease is dropped, and
     /// the server rolls back.
-    async fn plain(&self, mut lease: Lease, message: sqlx::SqlStr) -> sqlx::Result<Lease> {
+    async fn send_simple(&self, mut lease: Lease, message: sqlx::SqlStr) -> sqlx::Result<Lease> {
         self.0.round_trips.fetch_add(1, Ordering::Relaxed);
         sqlx::raw_sql(message).execute(lease.connection()).await?;
         Ok(lease)
@@ -435,7 +326,7 @@ impl TenantTx {
 
     fn record(&self, statement: &str, begun: Instant, rows: u64) {
         if self.0.db.records_statements {
-            self.0.statements.lock().push(Traced {
+            self.0.statements.lock().push(TracedStatement {
                 sql: statement.to_owned(),
                 duration: begun.elapsed(),
                 rows,
@@ -443,7 +334,7 @@ impl TenantTx {
         }
     }
 
-    /// What the transaction has cost so far.
+    /// The cost of the transaction so far.
     #[must_use]
     pub fn cost(&self) -> Cost {
         Cost {
@@ -453,98 +344,97 @@ impl TenantTx {
         }
     }
 
-    /// Waits for the connection, opening the transaction if this is its first statement.
+    /// Waits for the connection. Opens the transaction before its first statement.
     ///
-    /// While a turn lasts the lane is `Ended`, so a turn that is dropped in the middle of its
-    /// statement leaves nothing behind that could be used again.
-    async fn turn(&self, statement: &Statement) -> Result<Turn<'_>> {
+    /// While the guard exists, the connection is `Ended`. If the guard is dropped during its statement,
+    /// no later statement can use the connection.
+    async fn acquire(&self, text: impl FnOnce() -> String + Send) -> Result<StatementGuard<'_>> {
         let mut session = self.0.session.lock().await;
         if self.0.operation.is_cancelled() {
             return Err(Error::Timeout);
         }
-        let lease = match std::mem::replace(&mut session.lane, Lane::Ended) {
-            Lane::Unopened => {
-                session.openings += 1;
-                let opened = self.open().await;
-                opened.inspect_err(|_| session.lane = Lane::Refused)?
+        let lease = match std::mem::replace(&mut session.connection, Connection::Ended) {
+            Connection::Unopened => {
+                session.generation += 1;
+                // Boxed, because it runs once: the future of each statement would contain it otherwise.
+                let opened = Box::pin(self.open()).await;
+                opened.inspect_err(|_| session.connection = Connection::Unavailable)?
             }
-            Lane::Open(lease) => match session.undo {
-                Undo::Savepoint(released) => {
-                    let set = if released {
+            Connection::Open(lease) => match session.savepoint {
+                Savepoint::Pending { earlier_exists } => {
+                    let set = if earlier_exists {
                         "RELEASE SAVEPOINT field; SAVEPOINT field"
                     } else {
                         "SAVEPOINT field"
                     };
-                    let lease = self.plain(lease, set.into_sql_str()).await;
-                    session.undo = Undo::ToSavepoint;
-                    lease.inspect_err(|_| session.lane = Lane::Refused)?
+                    let lease = self.send_simple(lease, set.into_sql_str()).await;
+                    session.savepoint = Savepoint::Set;
+                    lease.inspect_err(|_| session.connection = Connection::Unavailable)?
                 }
-                _ => lease,
+                Savepoint::NotNeeded | Savepoint::Set => lease,
             },
-            Lane::Failed(lease) => {
-                session.lane = Lane::Failed(lease);
+            Connection::Failed(lease) => {
+                session.connection = Connection::Failed(lease);
                 return Err(Error::Internal("statement after a failed one".into()));
             }
-            Lane::Refused => {
-                session.lane = Lane::Refused;
+            Connection::Unavailable => {
+                session.connection = Connection::Unavailable;
                 return Err(Error::Unavailable(None));
             }
-            Lane::Ended => return Err(Error::TransactionClosed),
+            Connection::Ended => return Err(Error::TransactionClosed),
         };
         self.0.round_trips.fetch_add(1, Ordering::Relaxed);
-        Ok(Turn {
+        Ok(StatementGuard {
             tx: self,
-            // Kept only where it is recorded: it would be a copy for nothing.
-            text: self
-                .0
-                .db
-                .records_statements
-                .then(|| statement.text().to_owned()),
+            // Copied only if it is recorded.
+            text: self.0.db.records_statements.then(text),
             begun: Instant::now(),
             session,
             lease: Some(lease),
         })
     }
 
-    /// The pool does not test a connection before it lends it: one that the server closed meanwhile
-    /// shows here, before anything was done. After a restart of the server all of them are such.
+    /// Opens the transaction.
+    ///
+    /// The pool does not test a connection before it lends it. If the server has closed the connection,
+    /// that shows here, before anything was done. After a restart of the server, every pooled connection
+    /// is closed.
     async fn open(&self) -> Result<Lease> {
         for _ in 0..self.0.db.pool.options().get_max_connections() {
-            let lease = self.acquire().await?;
+            let lease = self.lease().await?;
             match self.begin(lease).await {
                 Err(error) if is_closed(&error) => {}
                 begun => return Ok(begun?),
             }
         }
-        Ok(self.begin(self.acquire().await?).await?)
+        Ok(self.begin(self.lease().await?).await?)
     }
 
-    /// Whatever keeps the service from having a connection passes: a restart, a failover, a password
-    /// that is being changed.
-    async fn acquire(&self) -> Result<Lease> {
+    /// Leases a connection. Every failure is `Unavailable`, because each cause is temporary: a restart, a
+    /// failover, a password change.
+    async fn lease(&self) -> Result<Lease> {
         match self.0.db.pool.acquire().await {
-            Ok(connection) => Ok(Lease(Some(connection))),
+            Ok(connection) => Ok(Lease::new(connection)),
             Err(error) => Err(Error::Unavailable(Some(error))),
         }
     }
 
-    async fn begin(&self, mut lease: Lease) -> sqlx::Result<Lease> {
+    async fn begin(&self, lease: Lease) -> sqlx::Result<Lease> {
         self.0.round_trips.fetch_add(1, Ordering::Relaxed);
         let begin = AssertSqlSafe(self.begin_sql()).into_sql_str();
-        PgTransactionManager::begin(lease.connection(), Some(begin)).await?;
-        Ok(lease)
+        lease.begin(begin).await
     }
 
-    /// BEGIN and the context in one message. Nothing else ever goes into this string, and nothing
-    /// but UUIDs, the words of an enum and an [`OperationName`] is formatted into it.
+    /// BEGIN and the context in one message. Only UUIDs, the strings of an enum and an [`OperationName`]
+    /// are formatted into it.
     fn begin_sql(&self) -> String {
         use fmt::Write as _;
 
-        let Shared {
+        let Inner {
             context,
             purpose,
             operation,
-            name,
+            operation_name,
             ..
         } = &*self.0;
         let mut sql = match purpose {
@@ -563,13 +453,13 @@ impl TenantTx {
             set("app.role", &role.as_str());
         }
         if *purpose == Purpose::Write {
-            set("app.request_id", &operation.request_id);
-            if let Some(name) = name {
+            set("app.request_id", &operation.request_id());
+            if let Some(name) = operation_name {
                 set("app.operation_name", name);
             }
-            // All mutations of a tenant share this lock, but for one that runs alone. It is the first
-            // that a transaction takes, so nobody waits for it who holds another.
-            let shared = if operation.alone.load(Ordering::Acquire) {
+            // All mutations of a tenant share this lock, except an exclusive one. It is the first lock of
+            // a transaction, so a transaction that waits for it holds no other lock.
+            let shared = if operation.is_exclusive() {
                 ""
             } else {
                 "_shared"
@@ -585,17 +475,15 @@ impl TenantTx {
     }
 }
 
-fn passed_over() -> Error {
-    Error::Internal("a failed statement was passed over".into())
+fn ignored_failure() -> Error {
+    Error::Internal("a resolver ignored a failed statement".into())
 }
 
-/// Whether the connection was closed, with or without a farewell (57P01 to 57P05).
+/// Whether the server closed the connection, with or without a final message (57P01 to 57P05).
 fn is_closed(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) => true,
-        sqlx::Error::Database(farewell) => {
-            farewell.code().is_some_and(|code| code.starts_with("57P"))
-        }
+        sqlx::Error::Database(last) => last.code().is_some_and(|code| code.starts_with("57P")),
         _ => false,
     }
 }
@@ -609,8 +497,8 @@ impl fmt::Debug for TenantTx {
     }
 }
 
-/// The time between taking the connection and having the answer.
-struct Turn<'t> {
+/// The exclusive use of the connection for one statement.
+struct StatementGuard<'t> {
     tx: &'t TenantTx,
     text: Option<String>,
     begun: Instant,
@@ -618,59 +506,30 @@ struct Turn<'t> {
     lease: Option<Lease>,
 }
 
-impl Turn<'_> {
+impl StatementGuard<'_> {
     fn connection(&mut self) -> &mut PgConnection {
         self.lease
             .as_mut()
-            .expect("BUG: a turn is used after its end")
+            .expect("BUG: a statement guard is used after it finished")
             .connection()
     }
 
-    /// Gives the connection back to the transaction, remembering a failure.
-    fn end<T>(mut self, answer: sqlx::Result<T>, rows: impl Fn(&T) -> u64) -> Result<T> {
-        let rows = answer.as_ref().map_or(0, rows);
+    /// Returns the connection to the transaction and records whether the statement failed.
+    fn finish<T>(mut self, reply: sqlx::Result<T>, rows: impl Fn(&T) -> u64) -> Result<T> {
+        let rows = reply.as_ref().map_or(0, rows);
         self.tx.0.rows.fetch_add(rows, Ordering::Relaxed);
         if let Some(text) = &self.text {
             self.tx.record(text, self.begun, rows);
         }
-        let lease = self.lease.take().expect("BUG: a turn ends twice");
-        self.session.lane = if answer.is_ok() {
-            Lane::Open(lease)
+        let lease = self
+            .lease
+            .take()
+            .expect("BUG: a statement guard finishes twice");
+        self.session.connection = if reply.is_ok() {
+            Connection::Open(lease)
         } else {
-            Lane::Failed(lease)
+            Connection::Failed(lease)
         };
-        Ok(answer?)
-    }
-}
-
-/// A statement with its arguments, built by `db/` alone.
-pub struct Statement {
-    text: sqlx::SqlStr,
-    arguments: PgArguments,
-}
-
-impl Statement {
-    /// A statement of the crate's own text.
-    pub(crate) fn fixed(text: &'static str, arguments: PgArguments) -> Self {
-        Self {
-            text: text.into_sql_str(),
-            arguments,
-        }
-    }
-
-    /// A statement that sea-query built: its text holds names and placeholders, no values.
-    pub(super) fn built(text: String, arguments: PgArguments) -> Self {
-        Self {
-            text: AssertSqlSafe(text).into_sql_str(),
-            arguments,
-        }
-    }
-
-    fn text(&self) -> &str {
-        self.text.as_str()
-    }
-
-    fn query(self) -> sqlx::query::Query<'static, Postgres, PgArguments> {
-        sqlx::query_with(self.text, self.arguments)
+        Ok(reply?)
     }
 }

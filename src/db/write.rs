@@ -1,34 +1,34 @@
-//! Writes: insert, update, delete and lock one row, and consume what came of it.
+//! Writes of one row: insert, update, delete and lock.
 //!
-//! No write can pass over a row that was not there: each verb answers the row that it wrote, or says
-//! why it wrote none. Row level security skips the rows that a role may not touch without a word, so a
-//! verb that wrote nothing looks once more to tell the reasons apart.
+//! The one rule: **each function returns the row that it wrote, or the reason why it wrote none.** Row
+//! level security filters rows silently, so a function that wrote nothing reads the row again to
+//! determine the reason.
 
 use std::collections::HashSet;
 
-use async_graphql::MaybeUndefined;
 pub use sea_query::Value;
-use sea_query::{DynIden, Expr, ExprTrait as _, IntoIden as _, LockType, Query};
+use sea_query::{DynIden, Expr, ExprTrait as _, Func, IntoIden as _, LockType, OnConflict, Query};
 use uuid::Uuid;
 
-use super::{TenantTx, entity::Entity, page};
+pub use super::write_error::{ConstraintRule, WriteError};
+use super::{TenantTx, entity::Entity, filter, statement::Statement};
 use crate::{
     error::{Error, Result},
     ids::EntityId as _,
-    user_error::{Refusal, Rule, UserErrorCode},
+    user_error::UserErrorCode,
 };
 
 /// A row type that mutations write.
 pub trait Writable: Entity {
-    /// What the violations of its table's constraints mean to a client who writes a row.
-    const RULES: &'static [Rule];
-    /// The foreign keys by which other rows refer to it: what a client reads who deletes a row that is
-    /// referred to.
-    const REFERRERS: &'static [Rule] = &[];
+    /// The rules for the constraints of its table, for a client that writes a row.
+    const RULES: &'static [ConstraintRule];
+    /// The rules for the foreign keys of other tables, for a client that deletes a row to which other
+    /// rows refer.
+    const REFERRERS: &'static [ConstraintRule] = &[];
 }
 
-/// What a write answers.
-pub type Written<E> = Result<E, Refusal<E>>;
+/// The result of a write.
+pub type WriteResult<E> = Result<E, WriteError<E>>;
 
 /// The columns that a write sets.
 #[derive(Default)]
@@ -38,25 +38,20 @@ struct Values {
 }
 
 impl Values {
-    fn set(&mut self, column: &'static str, value: impl Into<Value>) {
+    fn set(&mut self, column: &'static str, value: impl Into<Expr>) {
         self.columns.push(column.into_iden());
-        self.values.push(Expr::val(value));
-    }
-
-    fn compute(&mut self, column: &'static str, sql: &'static str, values: Vec<Value>) {
-        self.columns.push(column.into_iden());
-        self.values.push(Expr::cust_with_values(sql, values));
+        self.values.push(value.into());
     }
 }
 
-/// A new row.
+/// An insertion of one row.
 pub struct Insert<E: Writable> {
     id: E::Id,
     values: Values,
 }
 
 impl<E: Writable> Insert<E> {
-    /// A row with an id of its own.
+    /// An insertion of a row with this id.
     #[must_use]
     pub fn new(id: E::Id) -> Self {
         Self {
@@ -65,25 +60,41 @@ impl<E: Writable> Insert<E> {
         }
     }
 
-    /// With a value in a column; the others have their defaults.
+    /// Sets a column. A column that is not set has its default.
     #[must_use]
     pub fn set(mut self, column: &'static str, value: impl Into<Value>) -> Self {
-        self.values.set(column, value);
+        self.values.set(column, Expr::val(value));
         self
     }
 
-    /// With what the database works out from an expression of the crate's own text, in which `$1` and
-    /// so on stand for the values.
-    #[must_use]
-    pub fn compute(mut self, column: &'static str, sql: &'static str, values: Vec<Value>) -> Self {
-        self.values.compute(column, sql, values);
-        self
+    /// Inserts the row.
+    pub async fn run(self, tx: &TenantTx) -> WriteResult<E> {
+        let row = self.insert(tx, None).await?;
+        let no_row = || Error::Internal(format!("{}: no row was inserted", E::TABLE).into());
+        Ok(row.ok_or_else(no_row)?)
     }
 
-    /// Writes it.
-    pub async fn run(mut self, tx: &TenantTx) -> Written<E> {
-        self.values.set("id", self.id.uuid());
-        self.values.set(E::TENANT_COLUMN, tx.tenant_uuid());
+    /// Inserts the row, unless another row of the tenant has the same value in `unique`, a column that is unique
+    /// within the tenant. Returns `None` if one has: the transaction goes on as if nothing had happened.
+    pub async fn run_unless_taken(
+        self,
+        tx: &TenantTx,
+        unique: &'static str,
+    ) -> Result<Option<E>, WriteError<E>> {
+        let conflict = OnConflict::columns([E::TENANT_COLUMN, unique])
+            .do_nothing()
+            .to_owned();
+        self.insert(tx, Some(conflict)).await
+    }
+
+    async fn insert(
+        mut self,
+        tx: &TenantTx,
+        conflict: Option<OnConflict>,
+    ) -> Result<Option<E>, WriteError<E>> {
+        self.values.set("id", Expr::val(self.id.uuid()));
+        self.values
+            .set(E::TENANT_COLUMN, Expr::val(tx.tenant_uuid()));
         let mut query = Query::insert();
         query
             .into_table(E::TABLE)
@@ -91,12 +102,12 @@ impl<E: Writable> Insert<E> {
             .values(self.values.values)
             .map_err(|error| Error::Internal(error.to_string().into()))?
             .returning(Query::returning().columns(E::COLUMNS.iter().copied()));
-        let row = tx.fetch_optional(page::statement(&query)).await;
-        let row = row.map_err(|error| refusal(error, E::RULES))?;
-        row.map_or_else(
-            || Err(Error::Internal(format!("{}: no row was inserted", E::TABLE).into()).into()),
-            |row| Ok(E::read(&row)?),
-        )
+        if let Some(conflict) = conflict {
+            query.on_conflict(conflict);
+        }
+        let row = tx.fetch_optional(Statement::build(&query)).await;
+        let row = row.map_err(|error| WriteError::from_statement(error, E::RULES))?;
+        Ok(row.map(|row| E::read(&row)).transpose()?)
     }
 }
 
@@ -105,93 +116,114 @@ pub struct Update<E: Writable> {
     id: E::Id,
     if_version: Option<i32>,
     values: Values,
-    states: Vec<State>,
+    conditions: Vec<Condition>,
 }
 
-/// A condition on the row's state.
-struct State {
+/// A condition on the row's state, and the message if it does not hold.
+struct Condition {
     holds: Expr,
     message: &'static str,
 }
 
 impl<E: Writable> Update<E> {
-    /// A change of the row with this id, if it still has the version that the client knows.
+    /// A change of the row with this id. If the client gives a version, the row must still have it.
     #[must_use]
     pub fn new(id: E::Id, if_version: Option<i32>) -> Self {
         Self {
             id,
             if_version,
             values: Values::default(),
-            states: Vec::new(),
+            conditions: Vec::new(),
         }
     }
 
-    /// To a value in a column.
+    /// Sets a column.
     #[must_use]
     pub fn set(mut self, column: &'static str, value: impl Into<Value>) -> Self {
+        self.values.set(column, Expr::val(value));
+        self
+    }
+
+    /// Sets a column to the value that another column had before.
+    #[must_use]
+    pub fn copy(mut self, column: &'static str, from: &'static str) -> Self {
+        self.values.set(column, Expr::col(from));
+        self
+    }
+
+    /// Sets a column to the value that another column had before, or to a default if that was null.
+    #[must_use]
+    pub fn copy_or(
+        mut self,
+        column: &'static str,
+        from: &'static str,
+        default: &'static str,
+    ) -> Self {
+        let value = Func::coalesce([Expr::col(from), Expr::val(default)]);
         self.values.set(column, value);
         self
     }
 
-    /// To what the database works out from an expression of the crate's own text, in which `$1` and so
-    /// on stand for the values, and columns for what they held before.
+    /// Sets a column that cannot be null, if the client gives a value. The value is that of a nullable
+    /// input field: `None` if it was omitted, `Some(None)` if it was null.
     #[must_use]
-    pub fn compute(mut self, column: &'static str, sql: &'static str, values: Vec<Value>) -> Self {
-        self.values.compute(column, sql, values);
-        self
-    }
-
-    /// To a value in a column that cannot be null, if one is given.
-    #[must_use]
-    pub fn change<V: Into<Value>>(self, column: &'static str, value: MaybeUndefined<V>) -> Self {
-        match value {
-            MaybeUndefined::Value(value) => self.set(column, value),
-            // That it may not be null was checked before, and the database holds it.
-            MaybeUndefined::Null | MaybeUndefined::Undefined => self,
+    pub fn set_if_present<V: Into<Value>>(
+        self,
+        column: &'static str,
+        value: impl Into<Option<Option<V>>>,
+    ) -> Self {
+        match value.into() {
+            Some(Some(value)) => self.set(column, value),
+            // An earlier check rejects null, and so does the database.
+            Some(None) | None => self,
         }
     }
 
-    /// To a value in a column or to null, if one of them is given.
+    /// Sets a column to the client's value or to null, unless the client omitted the field.
     #[must_use]
-    pub fn change_or_clear<V>(self, column: &'static str, value: MaybeUndefined<V>) -> Self
+    pub fn set_or_clear<V>(self, column: &'static str, value: impl Into<Option<Option<V>>>) -> Self
     where
         Option<V>: Into<Value>,
     {
-        match value {
-            MaybeUndefined::Value(value) => self.set(column, Some(value)),
-            MaybeUndefined::Null => self.set(column, None::<V>),
-            MaybeUndefined::Undefined => self,
+        match value.into() {
+            Some(value) => self.set(column, value),
+            None => self,
         }
     }
 
-    /// Only if a column holds this value: otherwise the row is not in a state for it, with this message.
+    /// Requires that a column has this value. Otherwise the row's state does not allow the change.
     #[must_use]
     pub fn only_if(
         mut self,
         column: &'static str,
-        is: &'static str,
+        value: &'static str,
         message: &'static str,
     ) -> Self {
-        let holds = Expr::col(column).eq(is);
-        self.states.push(State { holds, message });
+        let holds = Expr::col(column).eq(value);
+        self.conditions.push(Condition { holds, message });
         self
     }
 
-    /// Only if a column does not hold this value.
+    /// Requires that a column does not have this value.
     #[must_use]
-    pub fn unless(mut self, column: &'static str, is: &'static str, message: &'static str) -> Self {
-        let holds = Expr::col(column).ne(is);
-        self.states.push(State { holds, message });
+    pub fn unless(
+        mut self,
+        column: &'static str,
+        value: &'static str,
+        message: &'static str,
+    ) -> Self {
+        let holds = Expr::col(column).ne(value);
+        self.conditions.push(Condition { holds, message });
         self
     }
 
-    /// Writes it. A change of nothing answers the row as it is.
-    pub async fn run(self, tx: &TenantTx) -> Written<E> {
+    /// Changes the row. If no column is set, returns the row as it is.
+    pub async fn run(self, tx: &TenantTx) -> WriteResult<E> {
         let Self {
             id,
             if_version,
             values,
-            states,
+            conditions,
         } = self;
         if !values.columns.is_empty() {
             let mut query = Query::update();
@@ -204,26 +236,28 @@ impl<E: Writable> Update<E> {
             if let Some(version) = if_version {
                 query.and_where(Expr::col("version").eq(version));
             }
-            for state in &states {
-                query.and_where(state.holds.clone());
+            for condition in &conditions {
+                query.and_where(condition.holds.clone());
             }
-            let row = tx.fetch_optional(page::statement(&query)).await;
-            if let Some(row) = row.map_err(|error| refusal(error, E::RULES))? {
+            let row = tx.fetch_optional(Statement::build(&query)).await;
+            let row = row.map_err(|error| WriteError::from_statement(error, E::RULES))?;
+            if let Some(row) = row {
                 return Ok(E::read(&row)?);
             }
-            look::<E>(tx, id, if_version, &states).await?;
+            find_reason::<E>(tx, id, if_version, &conditions).await?;
             return Err(Error::Forbidden.into());
         }
-        look::<E>(tx, id, if_version, &states).await
+        find_reason::<E>(tx, id, if_version, &conditions).await
     }
 }
 
-/// Deletes the row with this id, if it still has the version that the client knows. Answers it as it was.
+/// Deletes the row with this id. If the client gives a version, the row must still have it. Returns the
+/// row as it was.
 pub async fn delete_one<E: Writable>(
     tx: &TenantTx,
     id: E::Id,
     if_version: Option<i32>,
-) -> Written<E> {
+) -> WriteResult<E> {
     let mut query = Query::delete();
     query
         .from_table(E::TABLE)
@@ -233,15 +267,17 @@ pub async fn delete_one<E: Writable>(
     if let Some(version) = if_version {
         query.and_where(Expr::col("version").eq(version));
     }
-    let row = tx.fetch_optional(page::statement(&query)).await;
-    if let Some(row) = row.map_err(|error| refusal(error, E::REFERRERS))? {
+    let row = tx.fetch_optional(Statement::build(&query)).await;
+    let row = row.map_err(|error| WriteError::from_statement(error, E::REFERRERS))?;
+    if let Some(row) = row {
         return Ok(E::read(&row)?);
     }
-    look::<E>(tx, id, if_version, &[]).await?;
+    find_reason::<E>(tx, id, if_version, &[]).await?;
     Err(Error::Forbidden.into())
 }
 
-/// Deletes the rows whose `column` names a parent, as far as the caller may. Answers how many those were.
+/// Deletes the rows whose `column` refers to one of the parents, if the caller may delete them. Returns
+/// how many it deleted.
 pub async fn delete_where<E: Writable>(
     tx: &TenantTx,
     column: &'static str,
@@ -251,30 +287,34 @@ pub async fn delete_where<E: Writable>(
     query
         .from_table(E::TABLE)
         .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
-        .and_where(page::any(column, page::Value::Uuids(parents)));
-    tx.execute(page::statement(&query)).await
+        .and_where(filter::any(column, filter::Value::Uuids(parents)));
+    tx.execute(Statement::build(&query)).await
 }
 
-/// Deletes the rows with these ids, as far as they are there and the caller may. Answers them as they were.
-pub async fn delete_many<E: Writable>(tx: &TenantTx, ids: &[E::Id]) -> Result<Vec<E>, Refusal<()>> {
+/// Deletes the rows with these ids that exist and that the caller may delete. Returns them as they were.
+pub async fn delete_many<E: Writable>(
+    tx: &TenantTx,
+    ids: &[E::Id],
+) -> Result<Vec<E>, WriteError<()>> {
     let ids = ids.iter().map(|id| id.uuid()).collect();
     let mut query = Query::delete();
     query
         .from_table(E::TABLE)
         .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
-        .and_where(page::any("id", page::Value::Uuids(ids)))
+        .and_where(filter::any("id", filter::Value::Uuids(ids)))
         .returning(Query::returning().columns(E::COLUMNS.iter().copied()));
-    let rows = tx.fetch_all(page::statement(&query)).await;
-    let rows = rows.map_err(|error| refusal(error, E::REFERRERS))?;
+    let rows = tx.fetch_all(Statement::build(&query)).await;
+    let rows = rows.map_err(|error| WriteError::from_statement(error, E::REFERRERS))?;
     Ok(rows.iter().map(E::read).collect::<sqlx::Result<_>>()?)
 }
 
-/// Which of these parents the rows of a type refer to in `column`, of those rows that pass a filter.
+/// Returns those of the parents to which rows of a type refer in `column`. Only `matching`
+/// rows count.
 pub async fn referred_to<E: Entity>(
     tx: &TenantTx,
     column: &'static str,
     parents: Vec<Uuid>,
-    filter: &page::Filter,
+    matching: &filter::Filter,
 ) -> Result<HashSet<Uuid>> {
     let mut query = Query::select();
     query
@@ -282,40 +322,96 @@ pub async fn referred_to<E: Entity>(
         .column(column)
         .from(E::TABLE)
         .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
-        .and_where(page::any(column, page::Value::Uuids(parents)))
-        .cond_where(filter.condition());
-    let rows = tx.fetch_all(page::statement(&query)).await?;
+        .and_where(filter::any(column, filter::Value::Uuids(parents)))
+        .cond_where(matching.condition());
+    let rows = tx.fetch_all(Statement::build(&query)).await?;
     let parents = rows.iter().map(|row| sqlx::Row::try_get(row, 0));
     Ok(parents.collect::<sqlx::Result<_>>()?)
 }
 
-/// The row with this id.
+/// Returns those of the values that rows of the type already have in a column.
+pub async fn taken<E: Entity>(
+    tx: &TenantTx,
+    column: &'static str,
+    values: Vec<String>,
+) -> Result<HashSet<String>> {
+    let mut query = Query::select();
+    query
+        .column(column)
+        .from(E::TABLE)
+        .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
+        .and_where(filter::any(column, filter::Value::Texts(values)));
+    let rows = tx.fetch_all(Statement::build(&query)).await?;
+    let values = rows.iter().map(|row| sqlx::Row::try_get(row, 0));
+    Ok(values.collect::<sqlx::Result<_>>()?)
+}
+
+/// Returns the row with this id.
 pub async fn find<E: Writable>(tx: &TenantTx, id: E::Id) -> Result<E> {
-    let row = tx
-        .fetch_optional(page::statement(&select::<E>(tx, id)))
-        .await?;
+    let query = select_by_id::<E>(tx, id);
+    let row = tx.fetch_optional(Statement::build(&query)).await?;
     let row = row.ok_or(Error::NotFound(E::Id::TYPE))?;
     Ok(E::read(&row)?)
 }
 
-/// Takes the row with this id for the rest of the transaction, so that nobody else changes it meanwhile.
+/// Locks the row with this id until the end of the transaction, so that no other transaction changes it.
 pub async fn lock_one<E: Writable>(tx: &TenantTx, id: E::Id) -> Result<E> {
-    let mut query = select::<E>(tx, id);
+    let mut query = select_by_id::<E>(tx, id);
     query.lock(LockType::Update);
-    if let Some(row) = tx.fetch_optional(page::statement(&query)).await? {
+    if let Some(row) = tx.fetch_optional(Statement::build(&query)).await? {
         return Ok(E::read(&row)?);
     }
-    // The policies of UPDATE hold for locking as well, and those of SELECT for looking.
-    match tx
-        .fetch_optional(page::statement(&select::<E>(tx, id)))
-        .await?
-    {
-        Some(_) => Err(Error::Forbidden),
-        None => Err(Error::NotFound(E::Id::TYPE)),
-    }
+    // Locking requires the policies of UPDATE, reading only those of SELECT.
+    find::<E>(tx, id).await?;
+    Err(Error::Forbidden)
 }
 
-fn select<E: Writable>(tx: &TenantTx, id: E::Id) -> sea_query::SelectStatement {
+/// Locks the parent of a row: the row to which the child with this id refers in `column`.
+pub async fn lock_parent<P: Writable, C: Writable>(
+    tx: &TenantTx,
+    column: &'static str,
+    child: C::Id,
+) -> Result<P> {
+    let mut parent = Query::select();
+    parent
+        .column(column)
+        .from(C::TABLE)
+        .and_where(Expr::col(C::TENANT_COLUMN).eq(tx.tenant_uuid()))
+        .and_where(Expr::col("id").eq(child.uuid()));
+    let mut query = Query::select();
+    query
+        .columns(P::COLUMNS.iter().copied())
+        .from(P::TABLE)
+        .and_where(Expr::col(P::TENANT_COLUMN).eq(tx.tenant_uuid()))
+        .and_where(Expr::col("id").in_subquery(parent))
+        .lock(LockType::Update);
+    if let Some(row) = tx.fetch_optional(Statement::build(&query)).await? {
+        return Ok(P::read(&row)?);
+    }
+    find::<C>(tx, child).await?;
+    Err(Error::Forbidden)
+}
+
+/// Returns the position after the last child of a parent, from 1. The parent must be locked: otherwise
+/// two transactions get the same position.
+pub async fn next_position<E: Writable>(
+    tx: &TenantTx,
+    column: &'static str,
+    parent: Uuid,
+) -> Result<i32> {
+    let mut query = Query::select();
+    query
+        .expr(Func::max(Expr::col("position")))
+        .from(E::TABLE)
+        .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
+        .and_where(Expr::col(column).eq(parent));
+    let row = tx.fetch_optional(Statement::build(&query)).await?;
+    let last: Option<Option<i32>> = row.map(|row| sqlx::Row::try_get(&row, 0)).transpose()?;
+    let next = last.flatten().unwrap_or_default().checked_add(1);
+    next.ok_or_else(|| Error::Internal(format!("{}: no position is left", E::TABLE).into()))
+}
+
+fn select_by_id<E: Writable>(tx: &TenantTx, id: E::Id) -> sea_query::SelectStatement {
     let mut query = Query::select();
     query
         .columns(E::COLUMNS.iter().copied())
@@ -325,52 +421,33 @@ fn select<E: Writable>(tx: &TenantTx, id: E::Id) -> sea_query::SelectStatement {
     query
 }
 
-/// Says why a row was not written; answers the row if nothing but the caller's role stood in the way.
-async fn look<E: Writable>(
+/// Finds out why no row was written. Returns the row if only the caller's role forbade it.
+async fn find_reason<E: Writable>(
     tx: &TenantTx,
     id: E::Id,
     if_version: Option<i32>,
-    states: &[State],
-) -> Written<E> {
-    let mut query = select::<E>(tx, id);
-    // Behind the row's own columns: its version, and whether each condition holds.
+    conditions: &[Condition],
+) -> WriteResult<E> {
+    let mut query = select_by_id::<E>(tx, id);
+    // After the row's own columns: its version, and whether each condition holds.
     query.expr(Expr::col("version"));
-    for state in states {
-        query.expr(state.holds.clone());
+    for condition in conditions {
+        query.expr(condition.holds.clone());
     }
-    let Some(row) = tx.fetch_optional(page::statement(&query)).await? else {
+    let Some(row) = tx.fetch_optional(Statement::build(&query)).await? else {
         return Err(Error::NotFound(E::Id::TYPE).into());
     };
     let entity = E::read(&row)?;
     let extra = E::COLUMNS.len();
     let version: i32 = sqlx::Row::try_get(&row, extra)?;
-    if if_version.is_some_and(|known| known != version) {
-        return Err(Refusal::conflict(entity));
+    if if_version.is_some_and(|expected| expected != version) {
+        return Err(WriteError::conflict(entity));
     }
-    for (at, state) in states.iter().enumerate() {
-        if !sqlx::Row::try_get::<bool, _>(&row, extra + 1 + at)? {
-            let refusal = Refusal::because(UserErrorCode::InvalidState, "id", state.message);
-            return Err(refusal);
+    for (index, condition) in conditions.iter().enumerate() {
+        if !sqlx::Row::try_get::<bool, _>(&row, extra + 1 + index)? {
+            let code = UserErrorCode::InvalidState;
+            return Err(WriteError::rejected(code, "id", condition.message));
         }
     }
     Ok(entity)
-}
-
-/// What a failed statement means to a client: a violated constraint that has a rule, a number that no
-/// column holds; everything else stays a failure.
-#[must_use]
-pub fn refusal<T>(error: Error, rules: &[Rule]) -> Refusal<T> {
-    let Error::Database(sqlx::Error::Database(database)) = &error else {
-        return error.into();
-    };
-    if let Some(constraint) = database.constraint()
-        && let Some(rule) = rules.iter().find(|rule| rule.constraint == constraint)
-    {
-        return Refusal::because(rule.code, rule.field, rule.message);
-    }
-    // numeric_value_out_of_range
-    if database.code().as_deref() == Some("22003") {
-        return Refusal::because(UserErrorCode::TooLarge, "", "an amount is too large");
-    }
-    error.into()
 }

@@ -1,4 +1,4 @@
-//! What the demo tenants hold, worked out from their number alone.
+//! The content of the demo tenants, computed from the tenant's number alone.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::{
     projects::ProjectStatus,
 };
 
-/// The first moment of every demo tenant: 1 January 2026, 08:00 UTC, in milliseconds since 1970.
+/// The first timestamp of every demo tenant: 1 January 2026, 08:00 UTC, in milliseconds since 1970.
 const EPOCH_MS: u64 = 1_767_254_400_000;
 
 const COMPANIES: [&str; 12] = [
@@ -76,7 +76,7 @@ const REMARKS: [&str; 6] = [
     "Please double-check the totals.",
     "Shipped.",
 ];
-/// First name, last name and role of each tenant's people; the owner comes first.
+/// The first name, last name and role of each tenant's users. The owner comes first.
 const PEOPLE: [(&str, &str, UserRole); 6] = [
     ("Olivia", "Owens", UserRole::Owner),
     ("Adam", "Adler", UserRole::Admin),
@@ -85,40 +85,40 @@ const PEOPLE: [(&str, &str, UserRole); 6] = [
     ("Vera", "Visser", UserRole::Viewer),
     ("Max", "Meyer", UserRole::Member),
 ];
-/// Works for every demo tenant, so that memberships of several can be seen.
+/// A user of every demo tenant, so that one identity has several memberships.
 const CONSULTANT: (&str, &str, UserRole) = ("Sam", "Rivers", UserRole::Admin);
-const LINES: i32 = 2;
+const LINES_PER_INVOICE: i32 = 2;
 
-/// Ids and moments that depend on nothing but the tenant's number.
-struct Source {
+/// Generates ids, timestamps and choices that depend only on the seed.
+struct Generator {
     rng: Rng,
-    at_ms: u64,
+    clock_ms: u64,
 }
 
-impl Source {
+impl Generator {
     fn new(seed: u64) -> Self {
         Self {
             rng: Rng::with_seed(seed),
-            at_ms: EPOCH_MS + seed % 1_000,
+            clock_ms: EPOCH_MS + seed % 1_000,
         }
     }
 
-    /// A UUID of version 7 of the source's present moment.
+    /// A UUID of version 7 for the current time of the generator.
     fn uuid(&mut self) -> Uuid {
         let mut random = [0; 10];
         self.rng.fill(&mut random);
-        Builder::from_unix_timestamp_millis(self.at_ms, &random).into_uuid()
+        Builder::from_unix_timestamp_millis(self.clock_ms, &random).into_uuid()
     }
 
-    /// Some time passes: up to the given number of minutes.
-    fn pass(&mut self, minutes: u64) -> DateTime<Utc> {
-        self.at_ms += self.rng.u64(1..=minutes * 60_000);
+    /// Advances the clock by a random time of at most this many minutes, and returns the new time.
+    fn advance(&mut self, minutes: u64) -> DateTime<Utc> {
+        self.clock_ms += self.rng.u64(1..=minutes * 60_000);
         self.now()
     }
 
     fn now(&self) -> DateTime<Utc> {
-        let ms = i64::try_from(self.at_ms).expect("BUG: a moment beyond the calendar");
-        DateTime::from_timestamp_millis(ms).expect("BUG: a moment beyond the calendar")
+        let ms = i64::try_from(self.clock_ms).expect("BUG: a timestamp outside the calendar");
+        DateTime::from_timestamp_millis(ms).expect("BUG: a timestamp outside the calendar")
     }
 
     fn one_of<T: Copy>(&mut self, items: &[T]) -> T {
@@ -126,9 +126,9 @@ impl Source {
     }
 }
 
-/// A tenant with its people.
+/// The tenant with this number, and its users.
 pub fn tenant(number: u32) -> (NewTenant, Vec<NewMember>) {
-    let mut source = Source::new(u64::from(number));
+    let mut generator = Generator::new(u64::from(number));
     let company = COMPANIES[number as usize % COMPANIES.len()];
     let round = number as usize / COMPANIES.len();
     let name = if round == 0 {
@@ -138,16 +138,16 @@ pub fn tenant(number: u32) -> (NewTenant, Vec<NewMember>) {
     };
     let slug = name.to_lowercase().replace(' ', "-");
     let tenant = NewTenant {
-        id: source.uuid().into(),
+        id: generator.uuid().into(),
         name,
-        plan: source.one_of(&["FREE", "TEAM", "BUSINESS"]).to_owned(),
+        plan: generator.one_of(&["FREE", "TEAM", "BUSINESS"]).to_owned(),
         slug: slug.clone(),
     };
     let mut members: Vec<NewMember> = PEOPLE
         .iter()
         .map(|(first, last, role)| NewMember {
-            user: source.uuid().into(),
-            identity: source.uuid(),
+            user: generator.uuid().into(),
+            identity: generator.uuid(),
             email: format!("{}@{slug}.example", first.to_lowercase()),
             display_name: format!("{first} {last}"),
             role: *role,
@@ -155,8 +155,8 @@ pub fn tenant(number: u32) -> (NewTenant, Vec<NewMember>) {
         .collect();
     let (first, last, role) = CONSULTANT;
     members.push(NewMember {
-        user: source.uuid().into(),
-        identity: Source::new(u64::MAX).uuid(),
+        user: generator.uuid().into(),
+        identity: Generator::new(u64::MAX).uuid(),
         email: format!("{}@consulting.example", first.to_lowercase()),
         display_name: format!("{first} {last}"),
         role,
@@ -187,12 +187,12 @@ pub struct Project {
     pub status: ProjectStatus,
     pub due_on: Option<NaiveDate>,
     pub created_at: DateTime<Utc>,
-    /// Rounds of edits that it sees, so that its audit log reaches the wanted length.
+    /// The number of edits that bring its audit log to the requested length.
     pub edits: u32,
 }
 
 impl Project {
-    /// What the description says after so many rounds of edits.
+    /// The description after this round of edits.
     pub fn description(&self, round: u32) -> String {
         format!("{}. Milestone {} reached.", self.name, round + 1)
     }
@@ -238,7 +238,7 @@ pub struct Comment {
     pub created_at: DateTime<Utc>,
 }
 
-/// Everything inside a tenant.
+/// All rows of a tenant.
 pub struct TenantContent<'t> {
     members: &'t [NewMember],
     pub currency: &'static str,
@@ -252,12 +252,12 @@ pub struct TenantContent<'t> {
 
 impl<'t> TenantContent<'t> {
     pub fn new(number: u32, members: &'t [NewMember], amounts: Amounts) -> Self {
-        // Not the seed of the tenant's own id, whose first values are taken.
-        let mut source = Source::new(u64::from(number) + (1 << 32));
-        let currency = source.one_of(&["EUR", "USD", "GBP", "JPY", "KWD"]);
-        let organizations = organizations(&mut source);
-        let products = products(&mut source);
-        let projects = projects(&mut source, amounts.projects, &organizations, members);
+        // Not the seed of `tenant`, whose first ids are in use.
+        let mut generator = Generator::new(u64::from(number) + (1 << 32));
+        let currency = generator.one_of(&["EUR", "USD", "GBP", "JPY", "KWD"]);
+        let organizations = organizations(&mut generator);
+        let products = products(&mut generator);
+        let projects = projects(&mut generator, amounts.projects, &organizations, members);
         let mut content = Self {
             members,
             currency,
@@ -268,22 +268,22 @@ impl<'t> TenantContent<'t> {
             lines: Vec::new(),
             comments: Vec::new(),
         };
-        content.add_invoices(&mut source, amounts.invoices);
-        content.add_comments(&mut source);
+        content.add_invoices(&mut generator, amounts.invoices);
+        content.add_comments(&mut generator);
         content.plan_edits(amounts);
         content
     }
 
-    fn add_invoices(&mut self, source: &mut Source, of_each_project: u32) {
+    fn add_invoices(&mut self, generator: &mut Generator, per_project: u32) {
         for project in &self.projects {
-            for _ in 0..of_each_project {
-                let created_at = source.pass(30);
-                let id = InvoiceId::from(source.uuid());
-                for position in 1..=LINES {
-                    let product = &self.products[source.rng.usize(0..self.products.len())];
-                    let quantity = source.rng.i64(1..=20);
+            for _ in 0..per_project {
+                let created_at = generator.advance(30);
+                let id = InvoiceId::from(generator.uuid());
+                for position in 1..=LINES_PER_INVOICE {
+                    let product = &self.products[generator.rng.usize(0..self.products.len())];
+                    let quantity = generator.rng.i64(1..=20);
                     self.lines.push(Line {
-                        id: source.uuid().into(),
+                        id: generator.uuid().into(),
                         invoice: id,
                         product: product.id,
                         position,
@@ -294,7 +294,7 @@ impl<'t> TenantContent<'t> {
                         created_at,
                     });
                 }
-                let status = source.one_of(&[
+                let status = generator.one_of(&[
                     InvoiceStatus::Paid,
                     InvoiceStatus::Paid,
                     InvoiceStatus::Open,
@@ -315,23 +315,23 @@ impl<'t> TenantContent<'t> {
         }
     }
 
-    fn add_comments(&mut self, source: &mut Source) {
+    fn add_comments(&mut self, generator: &mut Generator) {
         let mut comment = |project, invoice, product| {
-            let author = &self.members[source.rng.usize(0..self.members.len())];
-            // Viewers only read.
+            let author = &self.members[generator.rng.usize(0..self.members.len())];
+            // Viewers cannot write comments.
             let author = if author.role == UserRole::Viewer {
                 &self.members[0]
             } else {
                 author
             };
-            let created_at = source.pass(20);
+            let created_at = generator.advance(20);
             self.comments.push(Comment {
-                id: source.uuid().into(),
+                id: generator.uuid().into(),
                 author: author.user,
                 project,
                 invoice,
                 product,
-                body: source.one_of(&REMARKS).to_owned(),
+                body: generator.one_of(&REMARKS).to_owned(),
                 created_at,
             });
         };
@@ -346,11 +346,14 @@ impl<'t> TenantContent<'t> {
         }
     }
 
-    /// Each project is made and commented once; each of its invoices is made, summed up or issued, and
-    /// perhaps settled, its lines are made, and some are commented. Edits are the rest of its audit log.
+    /// Computes the number of edits of each project: the requested entries of its audit log, less those
+    /// of its content. The content has one entry for the project and one for its comment. Each invoice
+    /// adds one for its creation, one for its total or issue, one per line, one if it is paid or void,
+    /// and one if it has a comment.
     fn plan_edits(&mut self, amounts: Amounts) {
-        let each_invoice = 2 + u32::try_from(LINES).expect("BUG: a negative number of lines");
-        let of_content = 2 + amounts.invoices * each_invoice;
+        let per_invoice =
+            2 + u32::try_from(LINES_PER_INVOICE).expect("BUG: a negative number of lines");
+        let common = 2 + amounts.invoices * per_invoice;
         let project_of: HashMap<InvoiceId, ProjectId> = self
             .invoices
             .iter()
@@ -365,11 +368,11 @@ impl<'t> TenantContent<'t> {
         }
         for project in &mut self.projects {
             let others = others.get(&project.id).copied().unwrap_or_default();
-            project.edits = amounts.audit_logs.saturating_sub(of_content + others);
+            project.edits = amounts.audit_logs.saturating_sub(common + others);
         }
     }
 
-    /// The lines of some invoices, which follow one another in `invoices`.
+    /// The lines of these invoices.
     pub fn lines_of(&self, invoices: &[Invoice]) -> Vec<Line> {
         let ids: std::collections::HashSet<InvoiceId> = invoices.iter().map(|row| row.id).collect();
         self.lines
@@ -379,9 +382,9 @@ impl<'t> TenantContent<'t> {
             .collect()
     }
 
-    /// The comments of each author, who alone may write them.
+    /// The comments of each author. Only the author can write a comment.
     pub fn comments_by_author(&self) -> Vec<(&'t NewMember, Vec<&Comment>)> {
-        let of = |member: &NewMember| {
+        let comments_of = |member: &NewMember| {
             self.comments
                 .iter()
                 .filter(|comment| comment.author == member.user)
@@ -389,67 +392,67 @@ impl<'t> TenantContent<'t> {
         };
         self.members
             .iter()
-            .map(|member| (member, of(member)))
+            .map(|member| (member, comments_of(member)))
             .filter(|(_, comments)| !comments.is_empty())
             .collect()
     }
 }
 
-fn organizations(source: &mut Source) -> Vec<Organization> {
+fn organizations(generator: &mut Generator) -> Vec<Organization> {
     CLIENTS
         .iter()
         .map(|name| Organization {
-            created_at: source.pass(60),
-            id: source.uuid().into(),
+            created_at: generator.advance(60),
+            id: generator.uuid().into(),
             name: (*name).to_owned(),
             slug: name.to_lowercase(),
         })
         .collect()
 }
 
-fn products(source: &mut Source) -> Vec<Product> {
+fn products(generator: &mut Generator) -> Vec<Product> {
     (0..20)
         .map(|number| {
             let title = GOODS[number % GOODS.len()];
             Product {
-                created_at: source.pass(60),
-                id: source.uuid().into(),
+                created_at: generator.advance(60),
+                id: generator.uuid().into(),
                 asin: format!("B{:09}", number * 7_919 + 1),
                 title: format!(
                     "{title} {}",
                     ["basic", "plus", "premium"][number / GOODS.len()]
                 ),
-                price_minor: source.rng.i64(100..=90_000),
+                price_minor: generator.rng.i64(100..=90_000),
             }
         })
         .collect()
 }
 
 fn projects(
-    source: &mut Source,
+    generator: &mut Generator,
     amount: u32,
     organizations: &[Organization],
     members: &[NewMember],
 ) -> Vec<Project> {
     (0..amount)
         .map(|number| {
-            let created_at = source.pass(240);
-            let organization = &organizations[source.rng.usize(0..organizations.len())];
-            let work = source.one_of(&WORKS);
-            let days = source.rng.u64(10..200);
+            let created_at = generator.advance(240);
+            let organization = &organizations[generator.rng.usize(0..organizations.len())];
+            let work = generator.one_of(&WORKS);
+            let days = generator.rng.u64(10..200);
             Project {
-                id: source.uuid().into(),
+                id: generator.uuid().into(),
                 organization: organization.id,
-                owner: members[source.rng.usize(0..members.len())].user,
+                owner: members[generator.rng.usize(0..members.len())].user,
                 name: format!("{work} for {} #{}", organization.name, number + 1),
-                status: source.one_of(&[
+                status: generator.one_of(&[
                     ProjectStatus::Planned,
                     ProjectStatus::Active,
                     ProjectStatus::Active,
                     ProjectStatus::OnHold,
                     ProjectStatus::Completed,
                 ]),
-                due_on: source
+                due_on: generator
                     .rng
                     .bool()
                     .then(|| created_at.date_naive() + Days::new(days)),

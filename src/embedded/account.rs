@@ -1,8 +1,8 @@
-//! Who runs the server, what it is given, and where it may go.
+//! The account that runs the server, the environment it gets, and the directories it may enter.
 //!
-//! The one rule: **nothing of Postgres runs as root.** For root every program runs as an account
-//! without rights of its own, and what that account may enter is asked of the system as that
-//! account, not guessed from permission bits.
+//! The one rule: **no program of PostgreSQL runs as root.** If the caller is root, each program runs
+//! as an account without special rights. A program that runs as that account checks which
+//! directories it may enter, because permission bits alone do not decide.
 
 use std::{
     env, io,
@@ -15,18 +15,19 @@ use rustix::process::{getegid, geteuid};
 
 use super::error::{Error, io_error};
 
-/// Who runs the server.
+/// The account that runs the server.
 #[derive(Debug)]
 pub(super) struct Account {
     pub name: String,
     pub uid: u32,
     pub gid: u32,
-    /// Whether the caller is root and has to become this account.
-    pub changed: bool,
+    /// Whether the caller is root, so that each program must switch to this account.
+    pub switches: bool,
 }
 
 impl Account {
-    pub async fn find(wanted: Option<&str>) -> Result<Self, Error> {
+    /// The caller's account, or for root the named one, else `postgres`, else `nobody`.
+    pub async fn find(name: Option<&str>) -> Result<Self, Error> {
         let (uid, gid) = (geteuid(), getegid());
         if !uid.is_root() {
             let name = format!("uid {}", uid.as_raw());
@@ -34,31 +35,32 @@ impl Account {
                 name,
                 uid: uid.as_raw(),
                 gid: gid.as_raw(),
-                changed: false,
+                switches: false,
             });
         }
-        for name in wanted.map_or(vec!["postgres", "nobody"], |name| vec![name]) {
-            // `initdb` wants an account with a name, so a bare number will not do.
-            let (Some(uid), Some(gid)) = (id("-u", name).await, id("-g", name).await) else {
+        for candidate in name.map_or(vec!["postgres", "nobody"], |name| vec![name]) {
+            // `initdb` needs an account with a name, so a number is not accepted.
+            let (Some(uid), Some(gid)) = (id("-u", candidate).await, id("-g", candidate).await)
+            else {
                 continue;
             };
-            if uid != 0 && uid.to_string() != name {
+            if uid != 0 && uid.to_string() != candidate {
                 return Ok(Self {
-                    name: name.to_owned(),
+                    name: candidate.to_owned(),
                     uid,
                     gid,
-                    changed: true,
+                    switches: true,
                 });
             }
         }
-        Err(Error::NoAccount(wanted.map_or_else(
+        Err(Error::NoAccount(name.map_or_else(
             || "there is neither an account `postgres` nor `nobody`".to_owned(),
             |name| format!("`{name}` is not the name of another account"),
         )))
     }
 
-    /// A program that runs as this account, apart from our terminal and without our environment:
-    /// neither settings nor secrets of the service reach the server.
+    /// A command that runs as this account, detached from the terminal and without the caller's
+    /// environment, so that no setting and no secret of the service reaches the server.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
@@ -80,16 +82,16 @@ impl Account {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        if self.changed {
+        if self.switches {
             command.uid(self.uid).gid(self.gid);
         }
         command
     }
 
-    /// Whether this account may enter each existing directory on the way to `dir`, asked of the
-    /// system as that account.
-    pub async fn can_enter(&self, dir: &Path) -> Result<(), Error> {
-        if !self.changed {
+    /// Checks that this account may enter each existing directory of the path. A shell that runs as
+    /// the account tries it.
+    pub async fn check_can_enter(&self, dir: &Path) -> Result<(), Error> {
+        if !self.switches {
             return Ok(());
         }
         let dir = std::path::absolute(dir).map_err(io_error("find", dir))?;
@@ -97,8 +99,8 @@ impl Account {
             .ancestors()
             .find_map(|dir| dir.canonicalize().ok())
             .unwrap_or_default();
-        let mut ways: Vec<&Path> = existing.ancestors().collect();
-        ways.reverse();
+        let mut path: Vec<&Path> = existing.ancestors().collect();
+        path.reverse();
         let mut command = self.command(Path::new("/bin/sh"));
         command.args([
             "-c",
@@ -106,34 +108,34 @@ impl Account {
             "sh",
         ]);
         let shell = Path::new("/bin/sh");
-        let output = run(command.args(&ways))
+        let output = output_of(command.args(&path))
             .await
             .map_err(io_error("run", shell))?;
-        let refused = output.status.code().and_then(|n| usize::try_from(n).ok());
-        let Some(&refused) = refused.and_then(|n| ways.get(n)) else {
+        let closed = output.status.code().and_then(|n| usize::try_from(n).ok());
+        let Some(&closed) = closed.and_then(|n| path.get(n)) else {
             return Ok(());
         };
-        let metadata = refused.metadata().map_err(io_error("look at", refused))?;
+        let metadata = closed.metadata().map_err(io_error("inspect", closed))?;
         Err(Error::Unreachable {
-            dir: refused.to_path_buf(),
+            dir: closed.to_path_buf(),
             mode: metadata.mode() & 0o7777,
             owner: metadata.uid(),
             user: self.name.clone(),
         })
     }
 
-    /// Makes a directory that only this account may enter, or makes sure that an existing one is
-    /// like that. Made as the account, so that a link in its place cannot lead root astray.
-    pub async fn private_dir(&self, dir: &Path) -> Result<(), Error> {
+    /// Creates a directory that only this account may enter, or checks that an existing one is like
+    /// that. `mkdir` runs as the account, so that a symbolic link cannot lead root elsewhere.
+    pub async fn create_private_dir(&self, dir: &Path) -> Result<(), Error> {
         let mut mkdir = self.command(Path::new("mkdir"));
-        let made = run(mkdir.args(["-m", "700"]).arg(dir))
+        let output = output_of(mkdir.args(["-m", "700"]).arg(dir))
             .await
-            .map_err(io_error("make", dir))?;
-        let found = dir.symlink_metadata().map_err(|_| {
-            let reason = String::from_utf8_lossy(&made.stderr).trim().to_owned();
-            io_error("make", dir)(io::Error::other(reason))
+            .map_err(io_error("create", dir))?;
+        let metadata = dir.symlink_metadata().map_err(|_| {
+            let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            io_error("create", dir)(io::Error::other(reason))
         })?;
-        if found.is_dir() && found.uid() == self.uid && found.mode() & 0o777 == 0o700 {
+        if metadata.is_dir() && metadata.uid() == self.uid && metadata.mode() & 0o777 == 0o700 {
             return Ok(());
         }
         let problem = format!(
@@ -147,19 +149,20 @@ impl Account {
     }
 }
 
-/// One number of an account, from wherever the system keeps its accounts.
-async fn id(which: &str, account: &str) -> Option<u32> {
+/// The user id (`-u`) or group id (`-g`) of an account. The program `id` finds it in every account
+/// database of the system.
+async fn id(flag: &str, account: &str) -> Option<u32> {
     let mut command = Command::new("id");
-    command.args([which, "--", account]).stdin(Stdio::null());
-    let output = run(&mut command)
+    command.args([flag, "--", account]).stdin(Stdio::null());
+    let output = output_of(&mut command)
         .await
         .ok()
         .filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
-/// Runs a short command to its end, with what it printed.
-pub(super) async fn run(command: &mut Command) -> io::Result<Output> {
+/// Runs a short command until it exits, and returns what it printed.
+pub(super) async fn output_of(command: &mut Command) -> io::Result<Output> {
     let command = std::mem::replace(command, Command::new(""));
     let mut command = tokio::process::Command::from(command);
     command

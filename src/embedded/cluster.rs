@@ -1,8 +1,9 @@
-//! The cluster in a data directory: made, cleared of what an earlier server left, and served.
+//! The cluster in a data directory: creates it, removes stale files of an earlier server, and starts
+//! a server.
 //!
-//! The one rule: **the lock goes to the server.** It arrives here with the proof that no other
-//! server lives, and is the standard input of `initdb` and of `postgres`, so that it stays taken
-//! for exactly as long as one of them, or a child of theirs, runs.
+//! The one rule: **the lock is passed on to the server.** The caller's lock proves that no other
+//! server runs. Its descriptor becomes the standard input of `initdb` and of `postgres`, so the lock is
+//! held for exactly as long as one of them, or one of their child processes, runs.
 
 use std::{
     ffi::OsString,
@@ -13,28 +14,29 @@ use std::{
 };
 
 use super::{
-    Embedded,
-    account::run,
-    discover::{Programs, versions},
+    account::output_of,
+    data_dir::DataDir,
     error::{Error, io_error},
-    handshake::socket_in,
-    place::{Place, open_private},
-    watchdog::Server,
+    lock::open_private,
+    probe::socket_in,
+    programs::{Programs, versions},
+    server::Server,
 };
 
-/// The server's log is emptied at a start that finds it longer than this many bytes.
+/// A start empties the server's log if it has more bytes than this.
 const LOG_LIMIT: u64 = 8 << 20;
 
-impl Place {
-    /// Starts a server; `lock` proves that there is none.
-    pub async fn launch(self, lock: File, programs: Programs) -> Result<Embedded, Error> {
+impl DataDir {
+    /// Starts a server and waits until it accepts connections. `lock` proves that no other server
+    /// runs. Returns the server and the version that it reports.
+    pub async fn launch(&self, lock: File, programs: &Programs) -> Result<(Server, String), Error> {
         let cluster = self.cluster(&programs.version);
-        self.report_other_majors(&cluster);
-        self.account.private_dir(&self.socket_dir).await?;
+        self.log_other_clusters(&cluster);
+        self.account.create_private_dir(&self.socket_dir).await?;
         if cluster.exists() {
-            refuse_foreign(&cluster)?;
+            reject_foreign_server(&cluster)?;
         } else {
-            self.initdb(&lock, &programs, &cluster).await?;
+            self.initdb(&lock, programs, &cluster).await?;
         }
         let socket = socket_in(&self.socket_dir);
         for stale in [
@@ -54,23 +56,17 @@ impl Place {
         if log.metadata().is_ok_and(|log| log.len() > LOG_LIMIT) {
             log.set_len(0).map_err(io_error("empty", &log_path))?;
         }
-        let server = self.spawn(lock, &log, &programs, &cluster)?;
-        let version = server.ready(&self.socket_dir, &log_path).await?;
-        Ok(Embedded {
-            socket_dir: self.socket_dir,
-            cluster,
-            version,
-            origin: programs.origin,
-            server: Some(server),
-        })
+        let server = self.spawn(lock, &log, programs, &cluster)?;
+        let version = server.wait_until_ready(&self.socket_dir, &log_path).await?;
+        Ok((server, version))
     }
 
-    fn report_other_majors(&self, cluster: &Path) {
+    fn log_other_clusters(&self, cluster: &Path) {
         for (_, other) in versions(&self.root, "pg", "") {
             if other != cluster {
                 tracing::info!(
-                    "{} belongs to another version of PostgreSQL and is left alone; \
-                     this one uses {}",
+                    "{} is a cluster of another PostgreSQL version and is not used; \
+                     this version uses {}",
                     other.display(),
                     cluster.display()
                 );
@@ -78,11 +74,11 @@ impl Place {
         }
     }
 
-    /// Makes a cluster under another name first: one with the final name is complete.
+    /// Creates a cluster under another name and renames it: a cluster with the final name is complete.
     async fn initdb(&self, lock: &File, programs: &Programs, cluster: &Path) -> Result<(), Error> {
         let names = (0..10).map(|n| cluster.with_extension(format!("new{n}")));
-        // What a killed initdb left. A child of it may still be ending in there, so a name that
-        // cannot be freed is passed over.
+        // A killed initdb leaves its directory. One of its child processes may still write there, so a
+        // directory that cannot be removed is skipped.
         names.clone().for_each(|old| drop(fs::remove_dir_all(old)));
         let Some(new) = names.clone().find(|new| !new.exists()) else {
             return Err(io_error("remove", &self.root)(
@@ -96,12 +92,14 @@ impl Place {
         if !self.durable {
             initdb.arg("--no-sync");
         }
-        // Killed with us or not, it keeps the directory for itself until it has ended.
+        // initdb holds the lock until it exits, even if this process is killed.
         initdb.stdin(
             lock.try_clone()
-                .map_err(io_error("share", &self.root.join("lock")))?,
+                .map_err(io_error("share", &self.lock_path()))?,
         );
-        let output = run(&mut initdb).await.map_err(io_error("run", &program))?;
+        let output = output_of(&mut initdb)
+            .await
+            .map_err(io_error("run", &program))?;
         if !output.status.success() {
             let _ = fs::remove_dir_all(&new);
             let printed = [output.stdout, output.stderr].concat();
@@ -124,7 +122,7 @@ impl Place {
         let program = programs.bin_dir.join("postgres");
         let mut postgres = self.account.command(&program);
         postgres.arg("-D").arg(cluster).arg("-c");
-        postgres.arg(setting_of_path("unix_socket_directories", &self.socket_dir));
+        postgres.arg(path_setting("unix_socket_directories", &self.socket_dir));
         for setting in [
             "listen_addresses=",
             "port=5432",
@@ -153,20 +151,20 @@ impl Place {
         let copy = |log: &File| log.try_clone().map_err(io_error("share", &self.root));
         postgres.stdin(lock).stdout(copy(log)?).stderr(copy(log)?);
         let child = postgres.spawn().map_err(io_error("run", &program))?;
-        // Our copy of the lock goes: from here on only the server has it.
+        // Closes our copy of the lock: from here on only the server holds it.
         drop(postgres);
         Server::watch(child, &self.account)
     }
 }
 
-/// Removing `postmaster.pid` is safe for servers that hold our lock. One that was started by hand
-/// does not; where the system shows a process's directory it is found, and elsewhere Postgres's own
-/// shared memory check refuses.
-fn refuse_foreign(cluster: &Path) -> Result<(), Error> {
-    let Ok(text) = fs::read_to_string(cluster.join("postmaster.pid")) else {
+/// Fails if a server that was started by hand uses the cluster. Such a server does not hold our lock,
+/// so its `postmaster.pid` must not be removed. Without `/proc` it is not found here, but PostgreSQL's
+/// own check of the shared memory stops the start.
+fn reject_foreign_server(cluster: &Path) -> Result<(), Error> {
+    let Ok(pid_file) = fs::read_to_string(cluster.join("postmaster.pid")) else {
         return Ok(());
     };
-    let Some(pid) = text
+    let Some(pid) = pid_file
         .lines()
         .next()
         .and_then(|line| line.trim().parse::<i32>().ok())
@@ -174,7 +172,7 @@ fn refuse_foreign(cluster: &Path) -> Result<(), Error> {
         return Ok(());
     };
     if fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == cluster) {
-        return Err(Error::Foreign {
+        return Err(Error::ForeignServer {
             pid,
             cluster: cluster.to_path_buf(),
         });
@@ -182,8 +180,8 @@ fn refuse_foreign(cluster: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// `name="path"`: the value is a list, in which a quoted item may hold anything.
-fn setting_of_path(name: &str, path: &Path) -> OsString {
+/// The setting `name="path"`. Its value is a list, in which a quoted item may have any characters.
+fn path_setting(name: &str, path: &Path) -> OsString {
     let mut setting = format!("{name}=\"").into_bytes();
     for &byte in path.as_os_str().as_bytes() {
         if byte == b'"' {
@@ -199,12 +197,12 @@ fn setting_of_path(name: &str, path: &Path) -> OsString {
 mod tests {
     use std::path::Path;
 
-    use super::setting_of_path;
+    use super::path_setting;
 
     #[test]
-    fn a_quoted_setting_keeps_its_quotes() {
+    fn quotes_in_a_path_are_doubled() {
         assert_eq!(
-            setting_of_path("name", Path::new("/a, \"b")),
+            path_setting("name", Path::new("/a, \"b")),
             r#"name="/a, ""b""#
         );
     }

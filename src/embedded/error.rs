@@ -1,6 +1,6 @@
-//! Why there is no private server.
+//! The reasons why there is no private server.
 //!
-//! The one rule: the texts are for the person at the terminal, and say the way out.
+//! The one rule: each message is for the person at the terminal, and says what to do.
 
 use std::{
     fmt::Write as _,
@@ -10,48 +10,52 @@ use std::{
 
 use rustix::process::geteuid;
 
-use super::{START_LIMIT, discover::OLDEST};
+use super::{options::START_LIMIT, version::OLDEST_MAJOR_VERSION};
 
-/// Why there is no private server.
+/// The reason why there is no private server.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file, directory or process could not be used.
-    #[error("cannot {doing} {}: {source}", .path.display())]
+    /// A file, directory or process cannot be used.
+    #[error("cannot {action} {}: {source}", .path.display())]
     Io {
-        /// The verb.
-        doing: &'static str,
-        /// What it was done to.
+        /// What was tried: a verb.
+        action: &'static str,
+        /// The file, directory or program.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// `HOME` is not set, or is not an absolute path.
-    #[error("there is no default for {0}: HOME is not set to an absolute path; name a directory")]
+    #[error(
+        "there is no default for {0}: HOME is not set to an absolute path; name the directory \
+         yourself"
+    )]
     NoHome(&'static str),
-    /// No account to run the server as; Postgres refuses to run as root.
+    /// No account can run the server. PostgreSQL does not run as root.
     #[error(
         "PostgreSQL does not run as root, and {0}; create an account, or name another one \
          (PALISADE_PG_USER)"
     )]
     NoAccount(String),
-    /// The account that runs the server cannot get at a directory.
+    /// The account that runs the server cannot enter a directory.
     #[error(
-        "the account `{user}`, which runs PostgreSQL for root, may not enter {} \
+        "the account `{user}`, which runs PostgreSQL for root, cannot enter {} \
          (mode {mode:04o}, owner {owner}); \
          choose another directory (--data-dir), such as /var/lib/palisade",
         .dir.display()
     )]
     Unreachable {
-        /// The first directory on the way that cannot be entered.
+        /// The first directory of the path that the account cannot enter.
         dir: PathBuf,
-        /// Its permission bits.
+        /// The directory's permission bits.
         mode: u32,
-        /// Its owner's user id.
+        /// The user id of the directory's owner.
         owner: u32,
         /// The account.
         user: String,
     },
-    /// The data directory holds something that was not made here. Nothing in it was touched.
+    /// A directory was not created by this program, or belongs to another account. Nothing in it was
+    /// changed.
     #[error("{} {problem}; choose an empty or a new directory (--data-dir)", .dir.display())]
     NotOurs {
         /// The directory.
@@ -64,104 +68,104 @@ pub enum Error {
     BinDir {
         /// The directory.
         dir: PathBuf,
-        /// Why it was refused.
+        /// Why they cannot be used.
         problem: String,
     },
-    /// Nothing usable is installed, and nothing could be fetched.
-    #[error("{}", not_found(.looked, .fetch))]
+    /// No usable server is installed, and none could be downloaded.
+    #[error("{}", not_found(.searched, .download))]
     NotFound {
-        /// Every place, and why it was refused.
-        looked: Vec<String>,
-        /// Why fetching failed.
-        fetch: String,
+        /// Each directory that was searched, with the reason why it was not used.
+        searched: Vec<String>,
+        /// Why the download failed.
+        download: String,
     },
     /// `initdb` failed.
     #[error("initdb could not create a cluster in {} ({status}):\n{output}", .dir.display())]
     Initdb {
         /// The data directory.
         dir: PathBuf,
-        /// How it ended.
+        /// The exit status.
         status: String,
         /// What it printed.
         output: String,
     },
-    /// The server ended before it was ready.
-    #[error("PostgreSQL ended while starting ({status}); the end of {}:\n{tail}", .log.display())]
-    Ended {
-        /// How it ended.
+    /// The server exited before it accepted connections.
+    #[error("PostgreSQL exited while starting ({status}); the end of {}:\n{tail}", .log.display())]
+    Exited {
+        /// The exit status.
         status: String,
         /// The server's log.
         log: PathBuf,
-        /// Its last lines.
+        /// The last lines of the log.
         tail: String,
     },
-    /// The server runs but is not ready in time.
+    /// The server runs, but does not accept connections in time.
     #[error(
-        "PostgreSQL was not ready after {} s ({answer}); the end of {}:\n{tail}",
+        "PostgreSQL did not accept connections within {} s ({reason}); the end of {}:\n{tail}",
         START_LIMIT.as_secs(), .log.display()
     )]
     NotReady {
-        /// Its last answer.
-        answer: String,
+        /// Why the last connection failed.
+        reason: String,
         /// The server's log.
         log: PathBuf,
-        /// Its last lines.
+        /// The last lines of the log.
         tail: String,
     },
-    /// Another process holds the directory, and no server answers in it.
+    /// Another process holds the lock of the directory, and no server accepts connections there.
     #[error(
-        "another process holds {} but its PostgreSQL did not answer for {} s ({answer}); \
-         end that process or choose another directory (--data-dir)",
+        "another process holds {}, but no PostgreSQL accepted connections there within {} s \
+         ({reason}); end that process, or choose another directory (--data-dir)",
         .lock.display(), START_LIMIT.as_secs()
     )]
     Busy {
         /// The lock file.
         lock: PathBuf,
-        /// The last answer.
-        answer: String,
+        /// Why the last connection failed.
+        reason: String,
     },
-    /// A server that was not started here uses the cluster.
+    /// A server that this program did not start uses the cluster.
     #[error(
         "process {pid} runs PostgreSQL on {} but was not started by this program; \
          stop it (pg_ctl stop -D {})",
         .cluster.display(), .cluster.display()
     )]
-    Foreign {
-        /// Its process id.
+    ForeignServer {
+        /// The server's process id.
         pid: i32,
         /// The cluster's directory.
         cluster: PathBuf,
     },
-    /// The server did not end when told to.
-    #[error("PostgreSQL (process {0}) did not end")]
-    Stop(i32),
+    /// The server did not exit after a fast and an immediate shutdown.
+    #[error("PostgreSQL (process {0}) did not stop")]
+    NotStopped(i32),
 }
 
-/// Makes an [`Error::Io`] of the system's answer.
-pub(super) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+/// Converts an error of the operating system into an [`Error::Io`].
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io {
-        doing,
+        action,
         path: path.to_path_buf(),
         source,
     }
 }
 
-fn not_found(looked: &[String], fetch: &str) -> String {
-    let mut text = format!("no PostgreSQL {OLDEST} or newer was found:\n");
-    for place in looked {
-        let _ = writeln!(text, "  {place}");
+fn not_found(searched: &[String], download: &str) -> String {
+    let mut message = format!("no PostgreSQL {OLDEST_MAJOR_VERSION} or newer was found:\n");
+    for location in searched {
+        let _ = writeln!(message, "  {location}");
     }
     let install = install_command(&fs::read_to_string("/etc/os-release").unwrap_or_default());
     let _ = write!(
-        text,
-        "and none could be fetched: {fetch}\n\
+        message,
+        "and none could be downloaded: {download}\n\
          install it ({install}), or name the directory of `postgres` and `initdb` \
          (PALISADE_PG_BIN), or use a database of your own (DATABASE_URL)"
     );
-    text
+    message
 }
 
-/// How to install Postgres on the system that this `os-release` describes.
+/// The command that installs PostgreSQL on the system that this `os-release` file describes.
 fn install_command(os_release: &str) -> String {
     if cfg!(target_os = "macos") {
         return "brew install postgresql@17".to_owned();
@@ -181,7 +185,9 @@ fn install_command(os_release: &str) -> String {
     match command {
         Some(command) if geteuid().is_root() => command.to_owned(),
         Some(command) => format!("sudo {command}"),
-        None => format!("PostgreSQL {OLDEST} or newer, with the package manager of the system"),
+        None => format!(
+            "PostgreSQL {OLDEST_MAJOR_VERSION} or newer, with the package manager of the system"
+        ),
     }
 }
 

@@ -1,162 +1,114 @@
-//! A private Postgres server for development and tests: found or fetched, started, and ended with
-//! its owner.
+//! A private PostgreSQL server for development and tests: finds or downloads it, starts it, and stops
+//! it together with the process that started it.
 //!
-//! The one rule: **the lock file is held by the server itself.** Its descriptor is the standard
-//! input of `initdb` and of `postgres`, and every backend inherits it, so whoever gets the lock
-//! knows that no process of an earlier server is left, whatever was killed and in which order. Only
-//! then are stale files removed and a server started; whoever does not get it attaches to the
-//! server that has it. Two servers never share a cluster.
+//! The one rule: **the server itself holds the lock file.** The descriptor is the standard input of
+//! `initdb` and of `postgres`, and every backend inherits it. A process that gets the lock therefore
+//! knows that no process of an earlier server is left, whichever processes were killed, in any order.
+//! Only then does it remove stale files and start a server. A process that does not get the lock
+//! attaches to the running server. Two servers never share a cluster.
 //!
-//! The server listens on a Unix socket in a directory only its account may enter, and nowhere else:
-//! trust authentication is guarded by the file system, and no TCP port is chosen.
+//! The server listens only on a Unix socket, in a directory that only its account may enter. The file
+//! system protects the trust authentication, and no TCP port is needed.
 //!
-//! It ends with the process that started it: by [`Embedded::stop`], by dropping the [`Embedded`],
-//! and after a `kill -9` through a watchdog, a shell that reads a pipe of which this process holds
-//! the only write end. A process that attached loses the server with its starter; it finds the
-//! connection closed and may start anew.
+//! The server stops with the process that started it: by [`Embedded::stop`], when the [`Embedded`] is
+//! dropped, and after a `kill -9` through a watchdog, a shell that reads a pipe of which this process
+//! holds the only write end. A process that attached loses its connections when the server stops, and
+//! may start the server again.
 
 mod account;
 mod cluster;
+mod data_dir;
 mod discover;
+mod download;
 mod error;
-mod fetch;
-mod handshake;
-mod place;
+mod lock;
+mod options;
+mod probe;
+mod programs;
+mod server;
 #[cfg(test)]
 mod testing;
-mod watchdog;
+mod version;
 
-use std::{
-    os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use rustix::process::Signal;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use account::Account;
-use discover::{Places, find};
+use data_dir::{DataDir, default_dir};
+use discover::{SearchLocations, find};
 pub use error::Error;
-use handshake::{Answer, ask};
-use place::{Place, default_dir};
-use watchdog::Server;
+pub use options::{Options, Origin};
+use options::{POLL_INTERVAL, PORT, START_LIMIT};
+use probe::{Probe, probe};
+use server::Server;
+pub use version::OLDEST_MAJOR_VERSION;
 
-/// A server, our own or another's, that does not answer within this time is given up.
-const START_LIMIT: Duration = Duration::from_secs(30);
-/// How long a fast shutdown, and then an immediate one, may take.
-const STOP_LIMIT: Duration = Duration::from_secs(15);
-/// How long to wait for one answer of a server, or for `postgres --version`.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// The pause between two looks at something that another process changes.
-const POLL: Duration = Duration::from_millis(20);
-/// Names the socket file only; there is no TCP.
-const PORT: &str = "5432";
-
-/// The bytes of a URL's parts that are encoded: all but the unreserved ones (RFC 3986, 2.3).
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+/// The characters to encode in a part of a URL: all but RFC 3986's unreserved ones.
+const URL_ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// How to run the private server.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Holds `pg<major>/` (the cluster), `s/` (the socket), `postgres.log` and `lock`. Created if
-    /// missing; a directory that holds anything else is refused.
-    pub data_dir: PathBuf,
-    /// Whether a commit survives a crash of the machine. Tests go without, and are faster for it.
-    pub durable: bool,
-    /// A directory with `postgres` and `initdb`. If given, no other place is tried.
-    pub bin_dir: Option<PathBuf>,
-    /// The account to run as when the caller is root; without it `postgres`, else `nobody`. Ignored
-    /// for other callers.
-    pub user: Option<String>,
-    /// Where a fetched Postgres is kept; `None` is `palisade` in the platform's cache directory.
-    pub cache_dir: Option<PathBuf>,
-    /// Where to fetch from: a GitHub repository with releases like those of
-    /// `https://github.com/theseus-rs/postgresql-binaries` (the default), or `file://` and the path
-    /// of one of its archives, with its `.sha256` beside it.
-    pub archive_url: Option<String>,
-}
-
-/// Where the programs of a server come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Found on this machine, in this directory.
-    Installed(PathBuf),
-    /// Fetched by the service, now or earlier; the directory with the programs.
-    Fetched(PathBuf),
-    /// Started by another process of the same data directory, which alone knows.
-    Attached,
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Installed(dir) => write!(f, "installed in {}", dir.display()),
-            Self::Fetched(dir) => write!(f, "fetched into {}", dir.display()),
-            Self::Attached => f.write_str("running already"),
-        }
-    }
-}
-
-/// A running private server, and the right to use it. Dropping it without [`Embedded::stop`] tells
-/// a server that was started here to shut down, without waiting.
+/// A running private server. Dropping it without [`Embedded::stop`] requests a shutdown of a server
+/// that this process started, and does not wait for it.
 #[derive(Debug)]
 pub struct Embedded {
     socket_dir: PathBuf,
     cluster: PathBuf,
     version: String,
     origin: Origin,
-    /// `None` if another process started it.
+    /// `None` if another process started the server.
     server: Option<Server>,
 }
 
 impl Embedded {
-    /// Starts the server of a data directory, creating its cluster if there is none, or attaches to
-    /// the one that another process runs there. Returns when it accepts connections.
+    /// Starts the server of a data directory, or attaches to the one that another process runs there.
+    /// Creates the cluster if there is none. Returns when the server accepts connections.
     ///
     /// # Errors
     ///
-    /// Each variant of [`Error`] but [`Error::Stop`]. After an error a server that was started is
-    /// told to end.
+    /// Each variant of [`Error`] except [`Error::NotStopped`]. If a server was started, the error stops
+    /// it.
     pub async fn start(options: &Options) -> Result<Self, Error> {
-        let place = Place::prepare(options).await?;
-        // A running server needs no programs of ours.
-        if place.try_lock()?.is_none()
-            && let Answer::Ready(version) = ask(&place.socket_dir).await
+        let data_dir = DataDir::prepare(options).await?;
+        // To attach to a running server, no programs are needed.
+        if data_dir.try_lock()?.is_none()
+            && let Probe::Ready(version) = probe(&data_dir.socket_dir).await
         {
-            return Ok(Self::attach(place, version));
+            return Ok(Self::new(data_dir, version, Origin::Attached, None));
         }
-        let programs = find(options, &place.account, &Places::default()).await?;
+        let programs = find(options, &data_dir.account, &SearchLocations::default()).await?;
         let limit = Instant::now() + START_LIMIT;
         loop {
-            if let Some(lock) = place.try_lock()? {
-                return place.launch(lock, programs).await;
+            if let Some(lock) = data_dir.try_lock()? {
+                let (server, version) = data_dir.launch(lock, &programs).await?;
+                return Ok(Self::new(data_dir, version, programs.origin, Some(server)));
             }
-            match ask(&place.socket_dir).await {
-                Answer::Ready(version) => return Ok(Self::attach(place, version)),
-                Answer::NotYet(answer) if Instant::now() > limit => {
+            match probe(&data_dir.socket_dir).await {
+                Probe::Ready(version) => {
+                    return Ok(Self::new(data_dir, version, Origin::Attached, None));
+                }
+                Probe::NotReady(reason) if Instant::now() > limit => {
                     return Err(Error::Busy {
-                        lock: place.root.join("lock"),
-                        answer,
+                        lock: data_dir.lock_path(),
+                        reason,
                     });
                 }
-                Answer::NotYet(_) => sleep(POLL).await,
+                Probe::NotReady(_) => sleep(POLL_INTERVAL).await,
             }
         }
     }
 
-    fn attach(place: Place, version: String) -> Self {
+    fn new(data_dir: DataDir, version: String, origin: Origin, server: Option<Server>) -> Self {
         Self {
-            cluster: place.cluster(&version),
-            socket_dir: place.socket_dir,
+            cluster: data_dir.cluster(&version),
+            socket_dir: data_dir.socket_dir,
             version,
-            origin: Origin::Attached,
-            server: None,
+            origin,
+            server,
         }
     }
 
@@ -166,9 +118,9 @@ impl Embedded {
         &self.socket_dir
     }
 
-    /// The cluster's own directory, `pg<major>` in [`Options::data_dir`].
+    /// The directory of the cluster: `pg<major>` in [`Options::data_dir`].
     #[must_use]
-    pub fn data_dir(&self) -> &Path {
+    pub fn cluster_dir(&self) -> &Path {
         &self.cluster
     }
 
@@ -178,54 +130,48 @@ impl Embedded {
         &self.version
     }
 
-    /// Where its programs come from.
+    /// The origin of the server's programs.
     #[must_use]
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// Whether another process started the server. It then ends with that process, and is as
-    /// durable as that process wanted it.
+    /// Whether another process started the server. The server then stops with that process, and has
+    /// that process's setting of [`Options::durable`].
     #[must_use]
-    pub fn attached(&self) -> bool {
+    pub fn is_attached(&self) -> bool {
         self.server.is_none()
     }
 
-    /// The URL of a database for a role, understood by `psql` and sqlx. The superuser is
-    /// `postgres`, without password.
+    /// The URL of a database for a role, for `psql` and sqlx. The superuser is `postgres`. No role
+    /// needs a password.
     #[must_use]
     pub fn url(&self, role: &str, database: &str) -> String {
         format!(
             "postgresql://{}@localhost:{PORT}/{}?host={}",
-            percent_encode(role.as_bytes(), RESERVED),
-            percent_encode(database.as_bytes(), RESERVED),
-            percent_encode(self.socket_dir.as_os_str().as_bytes(), RESERVED),
+            percent_encode(role.as_bytes(), URL_ENCODED),
+            percent_encode(database.as_bytes(), URL_ENCODED),
+            percent_encode(self.socket_dir.as_os_str().as_encoded_bytes(), URL_ENCODED),
         )
     }
 
-    /// Shuts the server down, rolling back what is open, and waits until it is gone. Leaves a
-    /// server alone that another process started.
+    /// Stops the server if this process started it, and waits until it has exited. The server rolls
+    /// open transactions back.
     ///
     /// # Errors
     ///
-    /// [`Error::Stop`] if it outlives a fast and an immediate shutdown, 15 s each.
+    /// [`Error::NotStopped`] if the server still runs after a fast and an immediate shutdown, 15 s each.
     pub async fn stop(self) -> Result<(), Error> {
-        let Some(server) = self.server else {
-            return Ok(());
-        };
-        for signal in [Signal::INT, Signal::QUIT] {
-            server.end(signal);
-            if timeout(STOP_LIMIT, server.ended()).await.is_ok() {
-                return Ok(());
-            }
+        match self.server {
+            Some(server) => server.stop().await,
+            None => Ok(()),
         }
-        Err(Error::Stop(server.pid.as_raw_pid()))
     }
 }
 
-/// `palisade` in the platform's directory for a user's data (`$XDG_DATA_HOME`, else
-/// `~/.local/share`), or `/var/lib/palisade` for root, whose home the server's account cannot
-/// enter.
+/// The default data directory: `palisade` in the platform's directory for a user's data
+/// (`$XDG_DATA_HOME`, else `~/.local/share`). For root it is `/var/lib/palisade`, because the server's
+/// account cannot enter root's home directory.
 ///
 /// # Errors
 ///
@@ -239,12 +185,12 @@ pub fn default_data_dir() -> Result<PathBuf, Error> {
     )
 }
 
-/// Whether a data directory at `dir`, which need not exist, would be within reach of the account
-/// that runs the server. Always so unless the caller is root.
+/// Checks that the account that runs the server could enter a data directory at `dir`, which need not
+/// exist. This can fail only if the caller is root.
 ///
 /// # Errors
 ///
-/// [`Error::Unreachable`] names the directory that is in the way; [`Error::NoAccount`].
-pub async fn reachable(dir: &Path, user: Option<&str>) -> Result<(), Error> {
-    Account::find(user).await?.can_enter(dir).await
+/// [`Error::Unreachable`] names the directory that the account cannot enter; [`Error::NoAccount`].
+pub async fn check_reachable(dir: &Path, user: Option<&str>) -> Result<(), Error> {
+    Account::find(user).await?.check_can_enter(dir).await
 }

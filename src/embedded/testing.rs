@@ -1,6 +1,6 @@
-//! What the module's own tests share.
+//! Fixtures of the module's own tests.
 //!
-//! The one rule: a directory goes with its test, passed or failed.
+//! The one rule: a test removes its directory, whether it passes or fails.
 
 use std::{
     fs::{self, Permissions},
@@ -13,10 +13,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Options, discover::Places};
+use super::{Options, discover::SearchLocations};
 
-/// Everything that was logged since the first [`Scratch`]. A subscriber of one test would not do:
-/// tracing may miss it for a line that another thread reaches for the first time just then.
+/// The log since the first [`ScratchDir`]. A subscriber of a single test would not be reliable: tracing
+/// may miss it for a line that another thread reaches for the first time at that moment.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 static LOGGING: LazyLock<()> = LazyLock::new(|| {
@@ -38,16 +38,16 @@ impl Write for Log {
     }
 }
 
-/// How often something was logged.
-pub fn times_logged(what: &str) -> usize {
+/// How many times a string was logged.
+pub fn times_logged(string: &str) -> usize {
     let log = LOG.lock();
-    String::from_utf8_lossy(&log).matches(what).count()
+    String::from_utf8_lossy(&log).matches(string).count()
 }
 
-/// A directory of one test, which every account may enter.
-pub struct Scratch(PathBuf);
+/// The directory of one test. Every account may enter it.
+pub struct ScratchDir(PathBuf);
 
-impl Scratch {
+impl ScratchDir {
     pub fn new(name: &str) -> Self {
         LazyLock::force(&LOGGING);
         let dir = std::env::temp_dir().join(format!("palisade-{name}-{}", std::process::id()));
@@ -56,7 +56,7 @@ impl Scratch {
         Self(dir.canonicalize().unwrap())
     }
 
-    /// Options that name only places in here.
+    /// Options whose paths are all in this directory.
     pub fn options(&self) -> Options {
         Options {
             data_dir: self.join("data"),
@@ -68,9 +68,9 @@ impl Scratch {
         }
     }
 
-    /// A system whose places are all in here.
-    pub fn places(&self) -> Places {
-        Places {
+    /// Search locations that are all in this directory.
+    pub fn locations(&self) -> SearchLocations {
+        SearchLocations {
             path: self.join("path").into(),
             pg_config: self.join("pg_config"),
             versioned: vec![(self.join("usr"), "postgresql-", "bin")],
@@ -79,7 +79,7 @@ impl Scratch {
     }
 }
 
-impl std::ops::Deref for Scratch {
+impl std::ops::Deref for ScratchDir {
     type Target = Path;
 
     fn deref(&self) -> &Path {
@@ -87,13 +87,13 @@ impl std::ops::Deref for Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Programs that can tell their version and nothing else.
+/// Creates programs that print a version and do nothing else.
 pub fn programs(bin_dir: &Path, version: &str) {
     open_dir(bin_dir);
     for program in ["postgres", "initdb"] {
@@ -104,12 +104,12 @@ pub fn programs(bin_dir: &Path, version: &str) {
     }
 }
 
-/// A shell script that every account may run. Another process writes it: a program that a process
-/// has open for writing cannot be run, and a child that another test starts inherits what is open.
-pub fn script(path: &Path, text: &str) {
+/// Creates a shell script that every account may run. A child process writes it: a program cannot run
+/// while any process has it open for writing, and a child of another test would inherit our descriptor.
+pub fn script(path: &Path, body: &str) {
     let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 755 "$0""#;
     let mut shell = Command::new("sh");
-    shell.args(["-c", write]).arg(path).arg(text);
+    shell.args(["-c", write]).arg(path).arg(body);
     assert!(shell.status().unwrap().success());
 }
 

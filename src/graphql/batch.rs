@@ -12,9 +12,12 @@ use super::{
     object::Objects,
 };
 use crate::{
-    db::idempotency::{Claim, Claimed, KEPT_HOURS},
+    db::{
+        idempotency::{Claim, ClaimOutcome, KEY_RETENTION_HOURS},
+        write_error::WriteError,
+    },
     error::Error,
-    user_error::{Refusal, UserError, UserErrorCode},
+    user_error::{UserError, UserErrorCode},
 };
 
 /// What came of each row, in the order of the input.
@@ -113,8 +116,8 @@ fn without_nulls(value: Json) -> Json {
 }
 
 /// Refuses a batch of no rows or of more than `max`.
-pub fn check_size(list: &str, rows: usize, max: usize) -> Result<(), Refusal<Batch>> {
-    let refuse = |code, message: String| Err(Refusal::because(code, list, message));
+pub fn check_size(list: &str, rows: usize, max: usize) -> Result<(), WriteError<Batch>> {
+    let refuse = |code, message: String| Err(WriteError::rejected(code, list, message));
     match rows {
         0 => refuse(UserErrorCode::Required, "is empty".to_owned()),
         _ if rows > max => refuse(
@@ -130,14 +133,14 @@ pub fn check_size(list: &str, rows: usize, max: usize) -> Result<(), Refusal<Bat
 pub async fn run(
     ctx: &Context<'_>,
     terms: Terms,
-    work: impl Future<Output = Result<Batch, Refusal<Batch>>> + Send,
-) -> Result<Batch, Refusal<Batch>> {
+    work: impl Future<Output = Result<Batch, WriteError<Batch>>> + Send,
+) -> Result<Batch, WriteError<Batch>> {
     let tx = ctx.tx();
     let claim = match &terms.key {
         None => None,
         Some(Key { key, .. }) if !is_key(key) => {
             let message = format!("is not 1 to {MAX_KEY} printable ASCII characters");
-            return Err(Refusal::because(
+            return Err(WriteError::rejected(
                 UserErrorCode::Invalid,
                 "idempotencyKey",
                 message,
@@ -150,8 +153,8 @@ pub async fn run(
         }) => {
             let claim = Claim::new(ctx.principal().user, Some(mutation), key, &[content]);
             match claim.claim(tx).await {
-                Ok(Claimed::Now) => Some(claim),
-                Ok(Claimed::Answered(answer)) => return read(&answer),
+                Ok(ClaimOutcome::New) => Some(claim),
+                Ok(ClaimOutcome::Repeated(answer)) => return read(&answer),
                 Err(Error::IdempotencyMismatch) => return Err(mismatch()),
                 Err(error) => return Err(error.into()),
             }
@@ -169,25 +172,25 @@ pub async fn run(
         for row in &mut batch.0 {
             row.id = None;
         }
-        return Err(Refusal::Refused(failures, Some(batch)));
+        return Err(WriteError::Rejected(failures, Some(batch)));
     }
     if let Some(claim) = claim {
         let answer = serde_json::to_vec(&batch)
             .map_err(|error| Error::Internal(format!("a result is no JSON: {error}").into()))?;
-        claim.keep(tx, &answer).await?;
+        claim.store_response(tx, &answer).await?;
     }
     Ok(batch)
 }
 
-fn read(answer: &[u8]) -> Result<Batch, Refusal<Batch>> {
+fn read(answer: &[u8]) -> Result<Batch, WriteError<Batch>> {
     serde_json::from_slice(answer).map_err(|error| {
         Error::Internal(format!("a stored result cannot be read: {error}").into()).into()
     })
 }
 
-fn mismatch() -> Refusal<Batch> {
-    let message = format!("was used for another input in the last {KEPT_HOURS} hours");
-    Refusal::because(
+fn mismatch() -> WriteError<Batch> {
+    let message = format!("was used for another input in the last {KEY_RETENTION_HOURS} hours");
+    WriteError::rejected(
         UserErrorCode::IdempotencyMismatch,
         "idempotencyKey",
         message,

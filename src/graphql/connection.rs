@@ -1,4 +1,4 @@
-//! Lists as Relay connections: their arguments, their cursors, their pages.
+//! Lists as Relay connections: arguments, cursors and pages.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -18,26 +18,29 @@ use super::{
     filter::FilterInput,
     generic_input::{self, Fields},
     object::{Object, Objects},
-    scalars::{Date, Moment},
+    scalars::{Date, Timestamp},
 };
 use crate::{
     db::{
+        filter::{Kind, Value},
         load::Loaders,
         page::{
-            self, COUNT_CAP, CountOf, DEFAULT_PAGE, Keyed, Kind, List, MAX_PAGE, Of, Page,
-            Position, Term, Value,
+            self, CountOf, DEFAULT_PAGE_SIZE, List, MAX_COUNT, MAX_PAGE_SIZE, Page, PageOf,
+            Position, Sortable, Term,
         },
     },
     error::{Error, Result},
     ids::{EntityId as _, TenantId},
 };
 
-/// A row that clients can list.
-pub trait Listed: Keyed + ContainerType {
+/// A row type that clients can list.
+pub trait Listable: Sortable + ContainerType {
     /// Which rows, in the API.
     type Filter: FilterInput;
     /// The fields by which clients can sort.
     type OrderField: OrderField;
+    /// The type of the list in the schema: nullable if some roles may not read the rows.
+    type List: OutputType + From<Object<Connection<Self>>> + Send;
 }
 
 /// An enum of the fields by which clients can sort the rows of a type.
@@ -49,7 +52,7 @@ pub trait OrderField: InputType + Copy + std::fmt::Debug {
     fn column(self) -> OrderColumn;
 }
 
-/// One term of a sort order. Rows that are equal in every term are sorted by their ids.
+/// One term of a sort order. Rows that are equal in all terms are sorted by ID.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<F> {
     /// The field to sort by.
@@ -73,10 +76,13 @@ impl<F: OrderField> InputType for Order<F> {
 
     fn create_type_info(registry: &mut Registry) -> String {
         let description =
-            "One term of a sort order. Rows that are equal in every term are sorted by their ids.";
+            "One term of a sort order. Rows that are equal in all terms are sorted by ID.";
         generic_input::register::<Self>(registry, description, |registry| {
-            let direction =
-                generic_input::field::<Direction>(registry, "direction", "The direction.");
+            let direction = generic_input::field::<Direction>(
+                registry,
+                "direction",
+                "The direction: ascending by default.",
+            );
             vec![
                 generic_input::field::<F>(registry, "field", "The field to sort by."),
                 MetaInputValue {
@@ -121,57 +127,58 @@ pub struct OrderColumn {
     pub nullable: bool,
 }
 
-/// Which way an order goes.
+/// The direction of a sort order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Enum)]
 #[graphql(name = "OrderDirection")]
 pub enum Direction {
-    /// From small to great, from old to new; nulls last.
+    /// Ascending: smallest or oldest first, nulls last.
     #[default]
     Asc,
-    /// From great to small, from new to old; nulls first.
+    /// Descending: greatest or newest first, nulls first.
     Desc,
 }
 
-/// The arguments of a connection, as every connection has them.
+/// The arguments of a connection. Every connection has the same.
 #[derive(Debug)]
-pub struct ListArguments<E: Listed> {
-    /// Rows from the start.
+pub struct ListArguments<E: Listable> {
+    /// The number of rows from the start.
     pub first: Option<i32>,
-    /// Only rows behind this cursor.
+    /// Only rows after this cursor.
     pub after: Option<String>,
-    /// Rows from the end.
+    /// The number of rows from the end.
     pub last: Option<i32>,
-    /// Only rows in front of this cursor.
+    /// Only rows before this cursor.
     pub before: Option<String>,
-    /// Which rows.
+    /// The filter.
     pub filter: Option<Box<E::Filter>>,
-    /// In which order.
+    /// The sort order.
     pub order_by: Option<Vec<Order<E::OrderField>>>,
 }
 
-/// Most terms that an order may have.
+/// The most terms of a sort order.
 const MAX_ORDER_TERMS: usize = 5;
 
-impl<E: Listed> ListArguments<E> {
-    /// Checks the arguments, before any SQL.
-    pub(super) fn list(self, tenant: TenantId, scope: Option<&'static str>) -> Result<Lister<E>> {
+impl<E: Listable> ListArguments<E> {
+    /// Checks the arguments.
+    pub(super) fn list(
+        self,
+        tenant: TenantId,
+        parent_column: Option<&'static str>,
+    ) -> Result<Lister<E>> {
         let (argument, size) = match (self.first, self.last) {
             (Some(_), Some(_)) => {
-                return Err(Error::invalid(
-                    "last",
-                    "give either first or last, not both",
-                ));
+                return Err(Error::invalid("last", "must not be combined with `first`"));
             }
             (None, Some(last)) => ("last", Some(last)),
             (first, None) => ("first", first),
         };
         let size = match size.map(u32::try_from) {
-            None => DEFAULT_PAGE,
-            Some(Ok(size)) if size <= MAX_PAGE => size,
+            None => DEFAULT_PAGE_SIZE,
+            Some(Ok(size)) if size <= MAX_PAGE_SIZE => size,
             Some(_) => {
                 return Err(Error::invalid(
                     argument,
-                    format!("must be between 0 and {MAX_PAGE}"),
+                    format!("must be between 0 and {MAX_PAGE_SIZE}"),
                 ));
             }
         };
@@ -181,12 +188,12 @@ impl<E: Listed> ListArguments<E> {
             cursor
                 .map(|cursor| {
                     decode(&cursor, stamp, &order)
-                        .ok_or_else(|| Error::invalid(argument, "not a cursor of this list"))
+                        .ok_or_else(|| Error::invalid(argument, "must be a cursor of this list"))
                 })
                 .transpose()
         };
         let list = List {
-            scope,
+            parent_column,
             filter: self
                 .filter
                 .map(|filter| filter.filter())
@@ -206,11 +213,11 @@ impl<E: Listed> ListArguments<E> {
     }
 }
 
-fn order<E: Listed>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>> {
+fn order<E: Listable>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>> {
     if terms.len() > MAX_ORDER_TERMS {
         return Err(Error::invalid(
             "orderBy",
-            format!("at most {MAX_ORDER_TERMS} terms"),
+            format!("must have at most {MAX_ORDER_TERMS} terms"),
         ));
     }
     if terms.is_empty() {
@@ -223,7 +230,7 @@ fn order<E: Listed>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>> {
             kind,
             nullable,
         } = term.field.column();
-        // A second term of the same column decides nothing.
+        // A second term with the same column would have no effect.
         if order.iter().all(|earlier| earlier.column != name) {
             let descending = term.direction == Direction::Desc;
             order.push(Term {
@@ -234,7 +241,7 @@ fn order<E: Listed>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>> {
             });
         }
     }
-    // The id goes the way of the last term, so that one index serves both.
+    // The ID has the direction of the last term, so that one index serves both.
     let descending = order.last().is_some_and(|term| term.descending);
     order.push(Term {
         column: "id",
@@ -245,9 +252,9 @@ fn order<E: Listed>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>> {
     Ok(order)
 }
 
-/// What a cursor belongs to: the tenant, the type and the order. It is a name and not a secret: a
-/// forged cursor only names another position in the caller's own rows.
-fn stamp<E: Listed>(tenant: TenantId, order: &[Term]) -> Uuid {
+/// Identifies the list of a cursor: the tenant, the type and the sort order. Not a secret: a forged cursor is only
+/// another position among the caller's own rows.
+fn stamp<E: Listable>(tenant: TenantId, order: &[Term]) -> Uuid {
     let mut name = E::TABLE.to_owned();
     for term in order {
         name.push(if term.descending { '-' } else { '+' });
@@ -256,8 +263,8 @@ fn stamp<E: Listed>(tenant: TenantId, order: &[Term]) -> Uuid {
     Uuid::new_v5(&tenant.uuid(), name.as_bytes())
 }
 
-/// The longest cursor that is looked at: five texts of the longest column, in base64.
-const MAX_CURSOR: usize = 8 * 1024;
+/// The most bytes of a cursor: five strings of the longest sort column, in base64.
+const MAX_CURSOR_LENGTH: usize = 8 * 1024;
 
 fn encode(stamp: Uuid, position: &Position) -> String {
     let values = position.iter().map(|value| match value {
@@ -269,7 +276,7 @@ fn encode(stamp: Uuid, position: &Position) -> String {
         Some(Value::Time(time)) => json!(time.timestamp_micros()),
         Some(Value::Date(date)) => json!(date.to_string()),
         Some(Value::Ints(_) | Value::Texts(_) | Value::Uuids(_)) => {
-            unreachable!("BUG: no list is ordered by lists")
+            unreachable!("BUG: a sort column holds a list")
         }
     });
     let parts: Vec<Json> = std::iter::once(json!(stamp.simple().to_string()))
@@ -279,7 +286,7 @@ fn encode(stamp: Uuid, position: &Position) -> String {
 }
 
 fn decode(cursor: &str, stamp: Uuid, order: &[Term]) -> Option<Position> {
-    if cursor.len() > MAX_CURSOR {
+    if cursor.len() > MAX_CURSOR_LENGTH {
         return None;
     }
     let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
@@ -302,7 +309,7 @@ fn decode(cursor: &str, stamp: Uuid, order: &[Term]) -> Option<Position> {
                 Kind::Bool => Value::Bool(value.as_bool()?),
                 Kind::Time => {
                     let time = DateTime::from_timestamp_micros(value.as_i64()?)?;
-                    Value::Time(Moment::new(time)?.time())
+                    Value::Time(Timestamp::new(time)?.time())
                 }
                 Kind::Date => Value::Date(Date::read(value.as_str()?)?.0),
             };
@@ -311,16 +318,16 @@ fn decode(cursor: &str, stamp: Uuid, order: &[Term]) -> Option<Position> {
         .collect()
 }
 
-/// A checked list with what its cursors are stamped with.
+/// A list with checked arguments, and the stamp of its cursors.
 pub(super) struct Lister<E> {
     list: Arc<List>,
     stamp: Uuid,
     row: std::marker::PhantomData<fn() -> E>,
 }
 
-/// A list, a page at a time.
+/// A page of a list.
 pub struct Connection<E> {
-    of: Of<E>,
+    of: PageOf<E>,
     stamp: Uuid,
     page: Arc<Page<E>>,
 }
@@ -333,15 +340,15 @@ impl<E> std::fmt::Debug for Connection<E> {
     }
 }
 
-impl<E: Listed> Connection<E> {
+impl<E: Listable> Connection<E> {
     pub(super) async fn load(
         loaders: &Loaders,
         parent: Option<Uuid>,
         lister: Lister<E>,
     ) -> Result<Object<Self>> {
-        let of = Of::new(parent, lister.list);
+        let of = PageOf::new(parent, lister.list);
         let page = loaders.load(of.clone()).await?;
-        let page = page.ok_or_else(|| Error::Internal("a list without a page".into()))?;
+        let page = page.ok_or_else(|| Error::Internal("the loader returned no page".into()))?;
         Ok(Self {
             of,
             stamp: lister.stamp,
@@ -354,11 +361,11 @@ impl<E: Listed> Connection<E> {
         encode(self.stamp, &page::position(&self.of.list.order, row))
     }
 
-    /// Rows of the list, on all pages; one more than [`COUNT_CAP`] stands for "more".
+    /// The number of rows of the list on all pages; [`COUNT_CAP`] + 1 means "more than the cap".
     async fn count(&self, ctx: &Context<'_>) -> Result<u32> {
         let count = ctx.loaders().load(CountOf(self.of.clone())).await?;
-        // Parents without rows are counted too, so every key has its number.
-        count.ok_or_else(|| Error::Internal("a list without a count".into()))
+        // The loader also returns a count for parents without rows.
+        count.ok_or_else(|| Error::Internal("the loader returned no count".into()))
     }
 }
 
@@ -368,9 +375,9 @@ impl<E: OutputType> TypeName for Connection<E> {
     }
 }
 
-/// A list, a page at a time.
+/// A page of a list, with the number of all rows.
 #[GraphqlObject(name_type)]
-impl<E: Listed> Connection<E> {
+impl<E: Listable> Connection<E> {
     /// The rows of the page, each with its cursor.
     async fn edges(&self) -> Objects<Edge<E>> {
         let edge = |row: &Arc<E>| Edge {
@@ -380,12 +387,12 @@ impl<E: Listed> Connection<E> {
         self.page.rows.iter().map(edge).collect()
     }
 
-    /// The rows of the page.
+    /// The rows of the page, without cursors.
     async fn nodes(&self) -> Objects<E> {
         self.page.rows.iter().cloned().collect()
     }
 
-    /// Where the page stands in the list.
+    /// The position of the page in the list.
     async fn page_info(&self) -> Object<PageInfo> {
         PageInfo {
             has_next_page: self.page.has_next,
@@ -396,40 +403,40 @@ impl<E: Listed> Connection<E> {
         .into()
     }
 
-    /// Rows of the list on all its pages, counted up to 10,000. Costs one statement for all
-    /// lists of a level, and nothing if it is not asked for.
+    /// The number of rows on all pages, counted up to 10,000. Needs one more SQL statement for all lists of one
+    /// level, but only if it is selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u32> {
-        Ok(self.count(ctx).await?.min(COUNT_CAP))
+        Ok(self.count(ctx).await?.min(MAX_COUNT))
     }
 
-    /// Whether there are more rows than `totalCount` says.
+    /// Whether the list has more than 10,000 rows, so that `totalCount` is too low.
     async fn total_count_is_capped(&self, ctx: &Context<'_>) -> Result<bool> {
-        Ok(self.count(ctx).await? > COUNT_CAP)
+        Ok(self.count(ctx).await? > MAX_COUNT)
     }
 }
 
-/// A row of a page with its place in the list.
+/// A row of a page with its cursor.
 #[derive(Debug, SimpleObject)]
 #[graphql(name_type)]
-pub struct Edge<E: Listed> {
-    /// The place of the row, for `after` and `before`. Belongs to this list and its order.
+pub struct Edge<E: Listable> {
+    /// The cursor of the row, for the arguments `after` and `before`. Valid for this list and sort order only.
     pub cursor: String,
-    /// The row.
+    /// The row itself.
     pub node: Object<E>,
 }
 
-impl<E: Listed> TypeName for Edge<E> {
+impl<E: Listable> TypeName for Edge<E> {
     fn type_name() -> Cow<'static, str> {
         Cow::Owned(format!("{}Edge", E::type_name()))
     }
 }
 
-/// Where a page stands in its list.
+/// The position of a page in its list.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct PageInfo {
-    /// Whether rows follow this page. Of a page by `last`: whether `before` was given.
+    /// Whether rows follow this page. With `last`: whether `before` was given.
     pub has_next_page: bool,
-    /// Whether rows precede this page. Of a page by `first`: whether `after` was given.
+    /// Whether rows precede this page. With `first`: whether `after` was given.
     pub has_previous_page: bool,
     /// The cursor of the first row; null if the page is empty.
     pub start_cursor: Option<String>,
@@ -466,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_reads_back_to_the_microsecond() {
+    fn a_cursor_keeps_its_values_to_the_microsecond() {
         let (stamp, position) = (Uuid::now_v7(), somewhere());
         assert_eq!(
             decode(&encode(stamp, &position), stamp, &terms()),
@@ -475,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_of_anything_else_is_refused() {
+    fn a_cursor_of_another_list_or_a_malformed_one_is_rejected() {
         let (stamp, position) = (Uuid::now_v7(), somewhere());
         let cursor = encode(stamp, &position);
         assert_eq!(
@@ -491,7 +498,7 @@ mod tests {
         assert_eq!(decode(&cursor[1..], stamp, &terms()), None, "cut");
         assert_eq!(decode("", stamp, &terms()), None, "empty");
         assert_eq!(
-            decode(&"A".repeat(MAX_CURSOR + 1), stamp, &terms()),
+            decode(&"A".repeat(MAX_CURSOR_LENGTH + 1), stamp, &terms()),
             None,
             "too long"
         );
@@ -499,13 +506,13 @@ mod tests {
         assert_eq!(
             decode(&nulls, stamp, &terms()),
             None,
-            "null where none can be"
+            "null in a column that is not nullable"
         );
         let nul = encode(stamp, &vec![Some(Value::Text("\0".to_owned())); 4]);
         assert_eq!(
             decode(&nul, stamp, &terms()),
             None,
-            "a text that Postgres refuses"
+            "a string that Postgres rejects"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What a resolver may ask of its context.
+//! What resolvers get from their context: the transaction, the caller, rows and lists.
 
 use std::sync::Arc;
 
@@ -6,43 +6,45 @@ use async_graphql::{Context, InputType};
 use uuid::Uuid;
 
 use super::{
-    connection::{Connection, ListArguments, Listed},
+    connection::{Connection, ListArguments, Listable},
     object::Object,
 };
 use crate::{
-    auth::Principal,
+    auth::{Principal, role::UserRole},
     db::{
         TenantTx,
         load::{ById, Loaders},
-        page::Keyed,
+        page::Sortable,
     },
-    error::Result,
+    error::{Error, Result},
 };
 
-/// What a resolver may ask of its context.
+/// What resolvers get from their context.
 pub trait ContextExt {
     /// The operation's transaction.
     fn tx(&self) -> &TenantTx;
 
-    /// Who asks.
+    /// The caller.
     fn principal(&self) -> &Principal;
 
     /// The loaders of the operation.
     fn loaders(&self) -> &Loaders;
 
-    /// The row with an id, together with all others of its type that are asked for meanwhile.
-    /// `None` if there is no id, no such row, or the caller may not see it.
-    fn load<E: Keyed>(
+    /// Loads the row with an ID, together with all other rows of its type that are requested meanwhile.
+    /// `None` if there is no ID, or if the tenant has no such row. Errors: the caller's role may not read rows
+    /// of this type.
+    fn load<E: Sortable>(
         &self,
         id: impl Into<Option<E::Id>> + Send,
     ) -> impl Future<Output = Result<Option<Object<E>>>> + Send;
 
-    /// A list of all rows of the tenant or, with a parent, of those whose column holds its id.
-    fn list<E: Listed>(
+    /// Lists all rows of the tenant or, with a parent, those whose column holds its ID. Errors: the caller's
+    /// role may not read rows of this type.
+    fn list<E: Listable>(
         &self,
         parent: Option<(&'static str, Uuid)>,
         arguments: ListArguments<E>,
-    ) -> impl Future<Output = Result<Object<Connection<E>>>> + Send
+    ) -> impl Future<Output = Result<E::List>> + Send
     where
         E::Filter: InputType;
 }
@@ -60,22 +62,34 @@ impl ContextExt for Context<'_> {
         self.data_unchecked::<Arc<Loaders>>()
     }
 
-    async fn load<E: Keyed>(
+    async fn load<E: Sortable>(
         &self,
         id: impl Into<Option<E::Id>> + Send,
     ) -> Result<Option<Object<E>>> {
         let Some(id) = id.into() else { return Ok(None) };
+        require_readable::<E>(self.principal().role)?;
         let row = self.loaders().load(ById::<E>(id)).await?;
         Ok(row.map(Object::from))
     }
 
-    async fn list<E: Listed>(
+    async fn list<E: Listable>(
         &self,
         parent: Option<(&'static str, Uuid)>,
         arguments: ListArguments<E>,
-    ) -> Result<Object<Connection<E>>> {
+    ) -> Result<E::List> {
+        require_readable::<E>(self.principal().role)?;
         let (column, parent) = parent.unzip();
         let list = arguments.list(self.principal().tenant, column)?;
-        Connection::load(self.loaders(), parent, list).await
+        let list = Connection::load(self.loaders(), parent, list).await?;
+        Ok(list.into())
+    }
+}
+
+/// Rejects a role that may not read rows of a type. The policies would hide the rows, and the response would look as
+/// if the tenant had none.
+fn require_readable<E: Sortable>(role: UserRole) -> Result<()> {
+    match E::READABLE_BY {
+        Some(roles) if !roles.contains(&role) => Err(Error::Forbidden),
+        _ => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ pub trait StoredEnum: EnumType {
             .iter()
             .find(|item| item.value == self)
             .map(|item| item.name)
-            .expect("BUG: a value of an enum without a name")
+            .expect("BUG: an enum value has no name")
     }
 
     /// The value that is stored as a string.

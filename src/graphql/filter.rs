@@ -1,4 +1,4 @@
-//! Filters: typed operators for each kind of column, and the macro by which a slice lists its own.
+//! Filters: typed operators for each kind of column, and the macro with which a slice declares its filter.
 
 use std::{borrow::Cow, str::FromStr};
 
@@ -9,58 +9,61 @@ use async_graphql::{
 use super::{
     enums::StoredEnum,
     generic_input::{self, Fields, field},
-    scalars::{Date, Moment},
+    scalars::{Date, Timestamp},
 };
 use crate::{
-    db::page::{Column, Comparison, Filter, Value},
+    db::filter::{Column, Comparison, Filter, Value},
     error::{Error, Result},
     ids::{EntityId, InvalidId},
 };
 
-/// Most values of an `in`.
+/// The most values of an `in`.
 pub const MAX_VALUES: usize = 100;
-/// Most comparisons of one filter, all its parts together.
+/// The most comparisons of one filter, including nested filters.
 pub const MAX_COMPARISONS: usize = 100;
-/// Longest text in a filter, in characters.
-const MAX_TEXT: usize = 1_000;
+/// The most characters of a string in a filter.
+const MAX_STRING_LENGTH: usize = 1_000;
 
-/// Which rows, as a client says it.
+/// The filter of a list, as the client sends it.
 pub trait FilterInput: InputType + std::fmt::Debug {
-    /// The same for the database. Errors: too many values or comparisons, text that cannot be stored.
+    /// Converts it into a condition of the database. Errors: too many values or comparisons, an invalid string.
     fn filter(self) -> Result<Filter> {
         let mut left = MAX_COMPARISONS;
         self.parts(&mut left)
     }
 
-    /// The same for the database, of which at most `left` comparisons.
+    /// Like [`FilterInput::filter`], with at most `left` comparisons, which it reduces by those that it uses.
     fn parts(self, left: &mut usize) -> Result<Filter>;
 }
 
-/// The comparisons of one column, all of which must hold.
+/// The comparisons of one column, combined with AND.
 pub trait ColumnFilter {
-    /// The same for the database.
+    /// Converts them into conditions on a column.
     fn on(self, column: &'static str) -> Result<Vec<Filter>>;
 }
 
-/// Takes comparisons from what a filter has left.
+/// Reduces the number of comparisons that a filter may still use.
 pub fn take(left: &mut usize, comparisons: usize) -> Result<()> {
     *left = left.checked_sub(comparisons).ok_or_else(|| {
-        Error::invalid("filter", format!("at most {MAX_COMPARISONS} comparisons"))
+        Error::invalid(
+            "filter",
+            format!("must have at most {MAX_COMPARISONS} comparisons"),
+        )
     })?;
     Ok(())
 }
 
-fn check_text(text: &str) -> Result<()> {
+fn check_string(text: &str) -> Result<()> {
     if text.contains('\0') {
         return Err(Error::invalid(
             "filter",
-            "text cannot hold the character U+0000",
+            "a string must not contain the character U+0000",
         ));
     }
-    if text.chars().count() > MAX_TEXT {
+    if text.chars().count() > MAX_STRING_LENGTH {
         return Err(Error::invalid(
             "filter",
-            format!("text of more than {MAX_TEXT} characters"),
+            format!("a string must have at most {MAX_STRING_LENGTH} characters"),
         ));
     }
     Ok(())
@@ -70,13 +73,13 @@ fn bounded<T>(values: Vec<T>) -> Result<Vec<T>> {
     if values.len() > MAX_VALUES {
         return Err(Error::invalid(
             "filter",
-            format!("in: at most {MAX_VALUES} values"),
+            format!("`in` must have at most {MAX_VALUES} values"),
         ));
     }
     Ok(values)
 }
 
-/// Gathers the comparisons that a client gave.
+/// Collects the comparisons that the client gave.
 struct Comparisons {
     column: &'static str,
     parts: Vec<Filter>,
@@ -92,7 +95,7 @@ impl Comparisons {
 
     fn is(mut self, comparison: Comparison, value: Option<Value>) -> Self {
         self.parts
-            .extend(value.map(|value| Filter::Is(self.column, comparison, value)));
+            .extend(value.map(|value| Filter::Compare(self.column, comparison, value)));
         self
     }
 
@@ -109,23 +112,23 @@ impl Comparisons {
     }
 }
 
-/// Compares an id. Every operator that is given must hold.
+/// Compares an ID. All given operators must match.
 #[derive(Clone, Debug, InputObject)]
 #[graphql(name = "IdFilter")]
 struct IdFilterInput {
-    /// This one.
+    /// Equals this ID.
     eq: Option<ID>,
-    /// Not this one; also none.
+    /// Does not equal this ID, or is null.
     ne: Option<ID>,
-    /// One of these, at most 100.
+    /// Equals one of these IDs; at most 100.
     #[graphql(name = "in")]
     any: Option<Vec<ID>>,
-    /// Whether there is none.
+    /// If true, the value is null; if false, it is not.
     is_null: Option<bool>,
 }
 
-/// Compares an id of one kind. To clients all of these are one type, as all ids are `ID`; an id of
-/// another kind is refused with the name of the kind.
+/// Compares an ID of one type. For clients all of them are one input type, since all IDs are `ID`. An ID of
+/// another type is rejected; the message names the expected type.
 #[derive(Clone, Debug)]
 pub struct IdFilter<I> {
     eq: Option<I>,
@@ -188,22 +191,22 @@ impl<I: EntityId> ColumnFilter for IdFilter<I> {
     }
 }
 
-/// Compares a text, case and all unless said otherwise. Every operator that is given must hold.
+/// Compares a string. Case-sensitive, except for `contains`. All given operators must match.
 #[derive(Clone, Debug, Default, InputObject)]
 pub struct StringFilter {
-    /// This text.
+    /// Equals this string.
     pub eq: Option<String>,
-    /// Not this text; also none.
+    /// Does not equal this string, or is null.
     pub ne: Option<String>,
-    /// One of these, at most 100.
+    /// Equals one of these strings; at most 100.
     #[graphql(name = "in")]
     pub any: Option<Vec<String>>,
-    /// Begins with this text.
+    /// Starts with this string.
     pub starts_with: Option<String>,
-    /// Holds this text, ignoring case as far as the database's locale knows it. No index helps: it
-    /// reads all rows of the tenant.
+    /// Contains this string. Ignores case, as far as the locale of the database supports it. Uses no index: the
+    /// database reads all rows of the tenant.
     pub contains: Option<String>,
-    /// Whether there is none.
+    /// If true, the value is null; if false, it is not.
     pub is_null: Option<bool>,
 }
 
@@ -211,11 +214,11 @@ impl ColumnFilter for StringFilter {
     fn on(self, column: &'static str) -> Result<Vec<Filter>> {
         let any = self.any.map(bounded).transpose()?;
         for one in any.iter().flatten() {
-            check_text(one)?;
+            check_string(one)?;
         }
         let value = |given: Option<String>| {
             given
-                .map(|given| check_text(&given).map(|()| Value::Text(given)))
+                .map(|given| check_string(&given).map(|()| Value::Text(given)))
                 .transpose()
         };
         Ok(Comparisons::on(column)
@@ -229,24 +232,24 @@ impl ColumnFilter for StringFilter {
     }
 }
 
-/// Compares a point in time. Every operator that is given must hold.
+/// Compares a date and time. All given operators must match.
 #[derive(Clone, Debug, Default, InputObject)]
 pub struct DateTimeFilter {
-    /// At this instant, to the microsecond.
-    pub eq: Option<Moment>,
-    /// Before.
-    pub lt: Option<Moment>,
-    /// Before or at.
-    pub lte: Option<Moment>,
-    /// After.
-    pub gt: Option<Moment>,
-    /// After or at.
-    pub gte: Option<Moment>,
+    /// Equals this time, to the microsecond.
+    pub eq: Option<Timestamp>,
+    /// Is before this time.
+    pub lt: Option<Timestamp>,
+    /// Is at or before this time.
+    pub lte: Option<Timestamp>,
+    /// Is after this time.
+    pub gt: Option<Timestamp>,
+    /// Is at or after this time.
+    pub gte: Option<Timestamp>,
 }
 
 impl ColumnFilter for DateTimeFilter {
     fn on(self, column: &'static str) -> Result<Vec<Filter>> {
-        let time = |moment: Moment| moment.time().value();
+        let time = |timestamp: Timestamp| timestamp.time().value();
         Ok(Comparisons::on(column)
             .is(Comparison::Eq, self.eq.and_then(time))
             .is(Comparison::Lt, self.lt.and_then(time))
@@ -257,20 +260,20 @@ impl ColumnFilter for DateTimeFilter {
     }
 }
 
-/// Compares a date. Every operator that is given must hold.
+/// Compares a date. All given operators must match.
 #[derive(Clone, Debug, Default, InputObject)]
 pub struct DateFilter {
-    /// On this day.
+    /// Equals this date.
     pub eq: Option<Date>,
-    /// Before.
+    /// Is before this date.
     pub lt: Option<Date>,
-    /// Before or on.
+    /// Is on or before this date.
     pub lte: Option<Date>,
-    /// After.
+    /// Is after this date.
     pub gt: Option<Date>,
-    /// After or on.
+    /// Is on or after this date.
     pub gte: Option<Date>,
-    /// Whether there is none.
+    /// If true, the value is null; if false, it is not.
     pub is_null: Option<bool>,
 }
 
@@ -288,7 +291,7 @@ impl ColumnFilter for DateFilter {
     }
 }
 
-/// Compares an integer. Every operator that is given must hold.
+/// Compares an integer. All given operators must match.
 #[derive(Clone, Debug, Default, InputObject)]
 pub struct IntFilter {
     /// Equals this value.
@@ -326,7 +329,7 @@ impl ColumnFilter for IntFilter {
     }
 }
 
-/// Compares a boolean. Every operator that is given must hold.
+/// Compares a boolean. All given operators must match.
 #[derive(Clone, Debug, Default, InputObject)]
 pub struct BooleanFilter {
     /// Equals this value.
@@ -347,7 +350,7 @@ impl ColumnFilter for BooleanFilter {
     }
 }
 
-/// Compares an enum. Every operator that is given must hold.
+/// Compares an enum value. All given operators must match.
 #[derive(Clone, Debug)]
 pub struct EnumFilter<T> {
     eq: Option<T>,
@@ -364,12 +367,12 @@ impl<T: StoredEnum + InputType> InputType for EnumFilter<T> {
     }
 
     fn create_type_info(registry: &mut Registry) -> String {
-        let description = "Compares an enum. Every operator that is given must hold.";
+        let description = "Compares an enum value. All given operators must match.";
         generic_input::register::<Self>(registry, description, |registry| {
             vec![
                 field::<Option<T>>(registry, "eq", "Equals this value."),
                 field::<Option<T>>(registry, "ne", "Does not equal this value."),
-                field::<Option<Vec<T>>>(registry, "in", "Equals one of these values."),
+                field::<Option<Vec<T>>>(registry, "in", "Equals one of these values; at most 100."),
             ]
         })
     }
@@ -397,7 +400,7 @@ impl<T: StoredEnum + InputType> InputType for EnumFilter<T> {
 fn equals<T: StoredEnum>(column: &'static str, value: T) -> Filter {
     match T::UNKNOWN {
         Some(unknown) if value == unknown => Filter::Not(Box::new(is_known::<T>(column))),
-        _ => Filter::Is(
+        _ => Filter::Compare(
             column,
             Comparison::Eq,
             Value::Text(value.as_str().to_owned()),
@@ -420,7 +423,7 @@ impl<T: StoredEnum + InputType> ColumnFilter for EnumFilter<T> {
         let eq = self.eq.map(|value| equals(column, value));
         let ne = self.ne.map(|value| match T::UNKNOWN {
             Some(unknown) if value == unknown => is_known::<T>(column),
-            _ => Filter::Is(
+            _ => Filter::Compare(
                 column,
                 Comparison::Ne,
                 Value::Text(value.as_str().to_owned()),
@@ -439,44 +442,48 @@ impl<T: StoredEnum + InputType> ColumnFilter for EnumFilter<T> {
     }
 }
 
-/// How an entity can be listed: its filter, its orders, and the order when none is named.
+/// Declares how an entity can be listed: its filter, its sort fields and its default order.
 ///
 /// ```text
 /// listed! {
 ///     Project {
 ///         filter ProjectFilter {
-///             /// By name.
+///             /// Filters by name.
 ///             name: StringFilter,
 ///         }
 ///         order ProjectOrderField {
-///             /// By name.
+///             /// Sort by name.
 ///             Name => name: String,
 ///         }
 ///         default Name Asc
 ///     }
 /// }
 /// ```
+///
+/// `readable by [Owner, Admin]` before `filter` names the roles that may read the rows, if not all may. For other
+/// roles a list or a row is null with the error FORBIDDEN.
 macro_rules! listed {
     ($row:ident {
+        $(readable by [$($role:ident),+])?
         filter $filter:ident { $($(#[$column_doc:meta])* $column:ident: $by:ty),+ $(,)? }
         order $field:ident { $($(#[$key_doc:meta])* $key:ident => $key_column:ident: $key_type:ty),+ $(,)? }
         default $default:ident $direction:ident
     }) => {
-        /// Which rows: everything that is given must hold.
+        #[doc = concat!("Filters a list of the type `", stringify!($row), "`. All given conditions must match.")]
         #[derive(Clone, Debug, async_graphql::InputObject)]
         pub struct $filter {
             $($(#[$column_doc])* pub $column: Option<$by>,)+
-            /// All of these hold, too.
+            /// All of these filters must match.
             pub and: Option<Vec<$filter>>,
-            /// At least one of these holds, too; an empty list never does.
+            /// At least one of these filters must match. An empty list matches no row.
             pub or: Option<Vec<$filter>>,
-            /// This does not hold.
+            /// This filter must not match.
             pub not: Option<Box<$filter>>,
         }
 
         impl $crate::graphql::filter::FilterInput for $filter {
-            fn parts(self, left: &mut usize) -> $crate::error::Result<$crate::db::page::Filter> {
-                use $crate::{db::page::Filter, graphql::filter::{ColumnFilter as _, take}};
+            fn parts(self, left: &mut usize) -> $crate::error::Result<$crate::db::filter::Filter> {
+                use $crate::{db::filter::Filter, graphql::filter::{ColumnFilter as _, take}};
 
                 let mut parts = Vec::new();
                 $(
@@ -484,7 +491,7 @@ macro_rules! listed {
                         parts.extend(by.on(stringify!($column))?);
                     }
                 )+
-                // Each nested filter counts too, so that an empty one is not free.
+                // An empty nested filter counts as one comparison.
                 take(left, parts.len().max(1))?;
                 let mut nested = |filters: Vec<Self>| {
                     filters.into_iter().map(|filter| filter.parts(left)).collect::<$crate::error::Result<Vec<_>>>()
@@ -502,7 +509,7 @@ macro_rules! listed {
             }
         }
 
-        /// By what the list can be ordered.
+        #[doc = concat!("The fields by which a list of the type `", stringify!($row), "` can be sorted.")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, async_graphql::Enum)]
         pub enum $field {
             $($(#[$key_doc])* $key),+
@@ -515,7 +522,7 @@ macro_rules! listed {
             };
 
             fn column(self) -> $crate::graphql::connection::OrderColumn {
-                use $crate::{db::page::Column, graphql::connection::OrderColumn};
+                use $crate::{db::filter::Column, graphql::connection::OrderColumn};
 
                 match self {
                     $(Self::$key => OrderColumn {
@@ -527,19 +534,82 @@ macro_rules! listed {
             }
         }
 
-        impl $crate::db::page::Keyed for $row {
-            fn key(&self, column: &'static str) -> Option<$crate::db::page::Value> {
+        impl $crate::db::page::Sortable for $row {
+            $(const READABLE_BY: Option<&'static [$crate::auth::role::UserRole]> =
+                Some(&[$($crate::auth::role::UserRole::$role),+]);)?
+
+            fn sort_value(&self, column: &'static str) -> Option<$crate::db::filter::Value> {
                 match column {
-                    $(stringify!($key_column) => <$key_type as $crate::db::page::Column>::value(&self.$key_column),)+
-                    _ => unreachable!("BUG: {column} is no order of {}", stringify!($row)),
+                    $(stringify!($key_column) => <$key_type as $crate::db::filter::Column>::value(&self.$key_column),)+
+                    _ => unreachable!("BUG: {column} is not a sort column of {}", stringify!($row)),
                 }
             }
         }
 
-        impl $crate::graphql::connection::Listed for $row {
+        impl $crate::graphql::connection::Listable for $row {
             type Filter = $filter;
             type OrderField = $field;
+            type List = $crate::graphql::filter::list_type!($row $(, $($role)+)?);
         }
     };
 }
 pub(crate) use listed;
+
+/// The type of a list in the schema: nullable if only some roles may read it.
+macro_rules! list_type {
+    ($row:ident) => {
+        $crate::graphql::object::Object<$crate::graphql::connection::Connection<$row>>
+    };
+    ($row:ident, $($role:ident)+) => {
+        Option<$crate::graphql::filter::list_type!($row)>
+    };
+}
+pub(crate) use list_type;
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::{InputType as _, value};
+
+    use super::*;
+
+    fn boolean(input: async_graphql::Value) -> Vec<Filter> {
+        let filter = BooleanFilter::parse(Some(input)).unwrap();
+        filter.on("is_billable").unwrap()
+    }
+
+    fn compares(comparison: Comparison, value: bool) -> Filter {
+        Filter::Compare("is_billable", comparison, Value::Bool(value))
+    }
+
+    #[test]
+    fn a_boolean_filter_compares_with_each_operator_that_is_given() {
+        for given in [true, false] {
+            let expected = compares(Comparison::Eq, given);
+            assert_eq!(boolean(value!({ "eq": given })), [expected]);
+            let expected = compares(Comparison::Ne, given);
+            assert_eq!(boolean(value!({ "ne": given })), [expected]);
+            let expected = Filter::Null("is_billable", given);
+            assert_eq!(boolean(value!({ "isNull": given })), [expected]);
+        }
+        let all = boolean(value!({ "isNull": false, "ne": true, "eq": false }));
+        let expected = [
+            compares(Comparison::Eq, false),
+            compares(Comparison::Ne, true),
+            Filter::Null("is_billable", false),
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_boolean_filter_without_an_operator_compares_nothing() {
+        assert_eq!(boolean(value!({})), []);
+        assert_eq!(boolean(value!({ "eq": null, "isNull": null })), []);
+    }
+
+    #[test]
+    fn a_boolean_filter_rejects_values_that_are_not_booleans() {
+        for input in [value!({ "eq": "true" }), value!({ "ne": 1 })] {
+            assert!(BooleanFilter::parse(Some(input)).is_err());
+        }
+    }
+}

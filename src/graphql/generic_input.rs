@@ -1,5 +1,5 @@
-//! Input objects with a type parameter. The derive of async-graphql 7.2 writes one type for each
-//! parameter by name, and the kit cannot name the types of the slices.
+//! Input objects with a type parameter. The derive macro of async-graphql 7.2 needs a list of all type
+//! arguments, and the kit cannot name the types of the slices.
 
 use std::marker::PhantomData;
 

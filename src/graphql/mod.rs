@@ -1,6 +1,7 @@
 //! The kit that slices are made of: the only place, besides `api`, that knows async-graphql's plumbing.
 
 pub mod batch;
+pub mod checks;
 pub mod connection;
 pub mod context;
 pub mod directives;

@@ -6,10 +6,7 @@
 use async_graphql::Context;
 
 use super::{context::ContextExt as _, object::Object};
-use crate::{
-    error::Result,
-    user_error::{Refusal, UserError},
-};
+use crate::{db::write_error::WriteError, error::Result, user_error::UserError};
 
 /// What became of a mutation.
 pub struct Outcome<T> {
@@ -24,7 +21,7 @@ pub trait Write {
     /// Does the work, and undoes it if it is refused. The payload `P` takes what became of it.
     fn write<T, P>(
         &self,
-        work: impl Future<Output = Result<T, Refusal<T>>> + Send,
+        work: impl Future<Output = Result<T, WriteError<T>>> + Send,
     ) -> impl Future<Output = Result<Object<P>>> + Send
     where
         T: Send,
@@ -34,7 +31,7 @@ pub trait Write {
 impl Write for Context<'_> {
     async fn write<T, P>(
         &self,
-        work: impl Future<Output = Result<T, Refusal<T>>> + Send,
+        work: impl Future<Output = Result<T, WriteError<T>>> + Send,
     ) -> Result<Object<P>>
     where
         T: Send,
@@ -48,8 +45,8 @@ impl Write for Context<'_> {
                 tx.check_field().await?;
                 (Some(value), Vec::new())
             }
-            Err(Refusal::Refused(user_errors, value)) => (value, user_errors),
-            Err(Refusal::Failed(error)) => return Err(error),
+            Err(WriteError::Rejected(user_errors, value)) => (value, user_errors),
+            Err(WriteError::Failed(error)) => return Err(error),
         };
         if !user_errors.is_empty() {
             tx.undo_field().await?;
@@ -74,10 +71,10 @@ macro_rules! payload {
             $(#[$doc])*
             #[derive(Debug, async_graphql::SimpleObject)]
             pub struct $name {
-                /// The object as it is now; null if the mutation failed. After a CONFLICT it is the
-                /// version that is in the way.
+                /// The object after the mutation, or as it was before a deletion. Null if the mutation failed.
+                /// After CONFLICT, the current object.
                 pub $field: Option<$crate::graphql::object::Object<$row>>,
-                /// Why nothing was written; empty if the mutation succeeded.
+                /// The errors of the mutation. If there are any, nothing was written.
                 pub user_errors: $crate::graphql::object::Objects<$crate::user_error::UserError>,
             }
 
@@ -101,9 +98,10 @@ macro_rules! targets {
             $(#[$doc])*
             #[derive(Debug, async_graphql::InputObject)]
             pub struct $name {
-                /// Its id.
+                /// The ID of the object.
                 pub id: $id,
-                /// Only if it still has this version; otherwise CONFLICT.
+                /// The version that the client last read. If the object has changed since, nothing is written
+                /// and the error CONFLICT is returned.
                 pub if_version: Option<i32>,
             }
         )+

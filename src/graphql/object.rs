@@ -379,7 +379,7 @@ pub(crate) fn interface<T: OutputType>(
         }
         let id = MetaField {
             name: "id".to_owned(),
-            description: Some("The id, unique among all types.".to_owned()),
+            description: Some("The ID, unique across all types.".to_owned()),
             args: IndexMap::new(),
             ty: <async_graphql::ID as OutputType>::create_type_info(registry),
             deprecation: Deprecation::NoDeprecated,

@@ -37,24 +37,22 @@ macro_rules! connections {
                 async fn $list(
                     &self,
                     ctx: &async_graphql::Context<'_>,
-                    #[graphql(desc = "How many rows to return from the start: 0 to 100; 20 by default.")]
+                    #[graphql(desc = "Returns this many rows from the start: 0 to 100; 20 by default.")]
                     first: Option<i32>,
                     #[graphql(desc = "Returns the rows after this cursor.")]
                     after: Option<String>,
-                    #[graphql(desc = "How many rows to return from the end, instead of `first`: 0 to 100.")]
+                    #[graphql(desc = "Returns this many rows from the end, instead of `first`: 0 to 100.")]
                     last: Option<i32>,
                     #[graphql(desc = "Returns the rows before this cursor.")]
                     before: Option<String>,
                     #[graphql(desc = "Filters the rows.")]
-                    filter: Option<Box<<$row as $crate::graphql::connection::Listed>::Filter>>,
-                    #[graphql(desc = "The sort order: up to 5 terms.")]
+                    filter: Option<Box<<$row as $crate::graphql::connection::Listable>::Filter>>,
+                    #[graphql(desc = "The sort order: up to 5 terms. Rows that are equal in all of them are sorted by ID.")]
                     order_by: Option<Vec<$crate::graphql::connection::Order<
-                        <$row as $crate::graphql::connection::Listed>::OrderField
+                        <$row as $crate::graphql::connection::Listable>::OrderField
                     >>>,
-                ) -> $crate::error::Result<
-                    $crate::graphql::object::Object<$crate::graphql::connection::Connection<$row>>,
-                > {
-                    let arguments = $crate::graphql::connection::ListArguments {
+                ) -> $crate::error::Result<<$row as $crate::graphql::connection::Listable>::List> {
+                    let arguments = $crate::graphql::connection::ListArguments::<$row> {
                         first, after, last, before, filter, order_by,
                     };
                     let parent = $crate::graphql::relations::parent!(self $(, $column)?);
@@ -90,23 +88,28 @@ pub(crate) use parent;
 ///             /// The invoices that bill the project.
 ///             invoices: Invoice = project_id,
 ///         }
+///         loaded {
+///             /// The invoice that was issued last; null if there is none.
+///             last_invoice: Option<Object<Invoice>> = load_last_invoice,
+///         }
 ///         computed {
 ///             /// Whether the due date has passed.
-///             is_overdue: bool = load_is_overdue,
+///             is_overdue: bool = compute_is_overdue,
 ///         }
 ///     }
 /// }
 /// ```
 ///
 /// `one name: Type = column` follows the id in a column of this row. `many name: Type = column` lists
-/// the rows of `Type` whose column holds this row's id. `computed name: Type = method` calls the
-/// method `async fn method(&self, ctx: &Context<'_>) -> Result<Type>`.
+/// the rows of `Type` whose column holds this row's id. `loaded name: Type = method` calls the
+/// method `async fn method(&self, ctx: &Context<'_>) -> Result<Type>`. `computed name: Type = method` calls
+/// the method `fn method(&self, ctx: &Context<'_>) -> Type`.
 macro_rules! relations {
     ($owner:ident {
         $(one { $($(#[$one_doc:meta])* $one:ident: $one_type:ident = $id:ident),* $(,)? })?
         $(many { $($(#[$many_doc:meta])* $many:ident: $many_type:ident = $column:ident),* $(,)? })?
-        $(computed { $($(#[$computed_doc:meta])* $computed:ident: $computed_type:ty = $method:ident),* $(,)? })?
-        $(fields { $($fields:tt)* })?
+        $(loaded { $($(#[$loaded_doc:meta])* $loaded:ident: $loaded_type:ty = $load:ident),* $(,)? })?
+        $(computed { $($(#[$computed_doc:meta])* $computed:ident: $computed_type:ty = $compute:ident),* $(,)? })?
     }) => {
         $crate::graphql::relations::connections! {
             #[async_graphql::ComplexObject]
@@ -122,16 +125,21 @@ macro_rules! relations {
                 )*)?
 
                 $($(
-                    $(#[$computed_doc])*
-                    async fn $computed(
+                    $(#[$loaded_doc])*
+                    async fn $loaded(
                         &self,
                         ctx: &async_graphql::Context<'_>,
-                    ) -> $crate::error::Result<$computed_type> {
-                        self.$method(ctx).await
+                    ) -> $crate::error::Result<$loaded_type> {
+                        self.$load(ctx).await
                     }
                 )*)?
 
-                $($($fields)*)?
+                $($(
+                    $(#[$computed_doc])*
+                    async fn $computed(&self, ctx: &async_graphql::Context<'_>) -> $computed_type {
+                        self.$compute(ctx)
+                    }
+                )*)?
             }
             $($($(#[$many_doc])* $many: $many_type = $column,)*)?
         }
@@ -171,7 +179,7 @@ macro_rules! roots {
                 async fn $one(
                     &self,
                     ctx: &async_graphql::Context<'_>,
-                    #[graphql(desc = "The ID.")] id: $id,
+                    #[graphql(desc = "The ID of the object.")] id: $id,
                 ) -> $crate::error::Result<Option<$crate::graphql::object::Object<$row>>> {
                     $crate::graphql::context::ContextExt::load(ctx, id).await
                 }

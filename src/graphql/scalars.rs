@@ -1,4 +1,4 @@
-//! The scalars of the API and the types that ids, money and dates have in it.
+//! The scalars of the API, money, and the GraphQL type of IDs.
 
 use std::{borrow::Cow, fmt, ops::RangeInclusive};
 
@@ -8,34 +8,34 @@ use async_graphql::{
 };
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 
-use crate::user_error::{Checks, UserErrorCode};
+use crate::user_error::UserErrorCode;
 
-/// The years of the dates and times that a client may send: those of four digits (RFC 3339, 1).
+/// The years of the dates and times that a client may send: years with four digits (RFC 3339, 1).
 const YEARS: RangeInclusive<i32> = 1..=9999;
 
-/// A calendar date without a time of day, as `YYYY-MM-DD`, of the years 0001 to 9999.
+/// A date without a time, in the format `YYYY-MM-DD`, from year 0001 to 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct Date(pub NaiveDate);
 
 impl Date {
-    /// Reads a date in exactly this form.
+    /// Parses a date in exactly this format.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         let date: NaiveDate = text.parse().ok()?;
-        // What is read is less strict: signs, blanks and missing zeros pass.
+        // The parser of chrono also accepts signs, spaces and missing zeros.
         let is_exact = YEARS.contains(&date.year()) && date.to_string() == text;
         is_exact.then_some(Self(date))
     }
 }
 
-/// A calendar date without a time of day, as `YYYY-MM-DD`, of the years 0001 to 9999.
+/// A date without a time, in the format `YYYY-MM-DD`, from year 0001 to 9999.
 #[Scalar]
 impl ScalarType for Date {
     fn parse(value: GraphqlValue) -> InputValueResult<Self> {
         match &value {
             GraphqlValue::String(text) => Self::read(text).ok_or_else(|| {
-                InputValueError::custom("a date is a day of the calendar, written YYYY-MM-DD")
+                InputValueError::custom("must be a date of the calendar in the format YYYY-MM-DD")
             }),
             _ => Err(InputValueError::expected_type(value)),
         }
@@ -46,25 +46,25 @@ impl ScalarType for Date {
     }
 }
 
-/// A moment that a client sent, of the years 0001 to 9999. To clients its type is `DateTime`.
+/// A timestamp that a client sent, from year 0001 to 9999. Its GraphQL type is `DateTime`.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment(DateTime<Utc>);
+pub struct Timestamp(DateTime<Utc>);
 
-impl Moment {
-    /// The moment, if it is of these years in UTC.
+impl Timestamp {
+    /// The timestamp, if its year in UTC is within the bounds.
     #[must_use]
     pub fn new(time: DateTime<Utc>) -> Option<Self> {
         YEARS.contains(&time.year()).then_some(Self(time))
     }
 
-    /// The moment in UTC.
+    /// The timestamp in UTC.
     #[must_use]
     pub fn time(self) -> DateTime<Utc> {
         self.0
     }
 }
 
-impl InputType for Moment {
+impl InputType for Timestamp {
     type RawValueType = Self;
 
     fn type_name() -> Cow<'static, str> {
@@ -78,8 +78,7 @@ impl InputType for Moment {
     fn parse(value: Option<GraphqlValue>) -> InputValueResult<Self> {
         let time =
             <DateTime<Utc> as InputType>::parse(value).map_err(InputValueError::propagate)?;
-        Self::new(time)
-            .ok_or_else(|| InputValueError::custom("a moment is of the years 0001 to 9999"))
+        Self::new(time).ok_or_else(|| InputValueError::custom("must be from year 0001 to 9999"))
     }
 
     fn to_value(&self) -> GraphqlValue {
@@ -91,27 +90,28 @@ impl InputType for Moment {
     }
 }
 
-/// A decimal number as text, so that no client rounds it.
+/// A decimal number as a string, such as `"9.95"`, so that no client rounds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct Decimal(pub rust_decimal::Decimal);
 
-/// A decimal number as text, so that no client rounds it.
+/// A decimal number as a string, such as `"9.95"`, so that no client rounds it.
 #[Scalar]
 impl ScalarType for Decimal {
     fn parse(value: GraphqlValue) -> InputValueResult<Self> {
         match &value {
-            // Exactly: the usual way of reading rounds what has more than 28 digits. Both ways pass over
-            // underscores.
+            // `FromStr` rounds numbers with more than 28 digits. Both parsers accept underscores.
             GraphqlValue::String(text) => rust_decimal::Decimal::from_str_exact(text)
                 .ok()
                 .filter(|_| !text.contains('_'))
                 .map(Self)
                 .ok_or_else(|| {
-                    InputValueError::custom("a decimal is digits and a point, such as \"9.95\"")
+                    InputValueError::custom(
+                        "must consist of digits and a decimal point, such as \"9.95\"",
+                    )
                 }),
             GraphqlValue::Number(number) => Err(InputValueError::custom(format!(
-                "a decimal is written as text, so that nobody rounds it: \"{number}\""
+                "must be a string, so that no client rounds it: \"{number}\""
             ))),
             _ => Err(InputValueError::expected_type(value)),
         }
@@ -122,7 +122,10 @@ impl ScalarType for Decimal {
     }
 }
 
-/// The currencies of the table `currencies`.
+/// The message for a currency that is not supported.
+pub const UNSUPPORTED_CURRENCY: &str = "is not a supported currency";
+
+/// The supported currencies. The table `currencies` has the same; a test compares them.
 const CURRENCIES: [&str; 48] = [
     "AED", "ARS", "AUD", "BHD", "BRL", "CAD", "CHF", "CLP", "CNY", "COP", "CZK", "DKK", "EGP",
     "EUR", "GBP", "HKD", "HUF", "IDR", "ILS", "INR", "ISK", "JOD", "JPY", "KES", "KRW", "KWD",
@@ -130,7 +133,7 @@ const CURRENCIES: [&str; 48] = [
     "SGD", "THB", "TND", "TRY", "TWD", "UAH", "USD", "VND", "ZAR",
 ];
 
-/// A currency by its ISO 4217 code, such as `EUR`.
+/// An ISO 4217 currency code, such as `EUR`. The query `currencies` lists the supported ones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct CurrencyCode(String);
@@ -142,15 +145,14 @@ impl CurrencyCode {
         &self.0
     }
 
-    /// Whether there are amounts of it. The same codes stand in the table `currencies`; a test compares
-    /// them.
+    /// Whether amounts can be in this currency.
     #[must_use]
-    pub fn is_known(&self) -> bool {
+    pub fn is_supported(&self) -> bool {
         CURRENCIES.contains(&self.0.as_str())
     }
 
-    /// Digits after the decimal point (ISO 4217): the unit of a stored amount is 10^-n. The same
-    /// numbers stand in the table `currencies`; a test compares them.
+    /// The number of decimal places (ISO 4217): the unit of a stored amount is 10^-n. The table `currencies`
+    /// has the same numbers; a test compares them.
     #[must_use]
     pub fn minor_digits(&self) -> u32 {
         match self.0.as_str() {
@@ -173,7 +175,7 @@ impl fmt::Display for CurrencyCode {
     }
 }
 
-/// A currency by its ISO 4217 code, such as `EUR`.
+/// An ISO 4217 currency code, such as `EUR`. The query `currencies` lists the supported ones.
 #[Scalar]
 impl ScalarType for CurrencyCode {
     fn parse(value: GraphqlValue) -> InputValueResult<Self> {
@@ -183,9 +185,7 @@ impl ScalarType for CurrencyCode {
             {
                 Ok(Self(code))
             }
-            _ => Err(InputValueError::custom(
-                "a currency is written as three capital letters",
-            )),
+            _ => Err(InputValueError::custom("must be three upper-case letters")),
         }
     }
 
@@ -194,64 +194,75 @@ impl ScalarType for CurrencyCode {
     }
 }
 
-/// An amount of money, as it is given.
+/// An amount of money to set.
 #[derive(Clone, Debug, PartialEq, Eq, InputObject)]
 pub struct MoneyInput {
-    /// The amount in units of the currency, as a decimal string with no more digits than the currency
-    /// has.
+    /// The amount in units of the currency, with at most as many decimal places as the currency has.
     pub amount: Decimal,
-    /// The currency.
+    /// The currency of the amount.
     pub currency_code: CurrencyCode,
 }
 
-impl MoneyInput {
-    /// The amount in minor units, if it is one; `field` is the path of this input.
-    pub fn minor(&self, checks: &mut Checks, field: &str) -> Option<i64> {
-        let currency = format!("{field}.currencyCode");
-        let message = "is no currency of this API";
-        let is_known = self.currency_code.is_known();
-        checks.require(is_known, UserErrorCode::Invalid, &currency, message);
-        if !is_known {
-            return None;
+/// The reason why an amount cannot be converted to minor units.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AmountError {
+    /// The table `currencies` does not contain the currency.
+    #[error("{UNSUPPORTED_CURRENCY}")]
+    UnknownCurrency,
+    /// The amount has more decimal places than the currency.
+    #[error("must have at most {digits} decimal places in {currency}")]
+    TooManyDigits {
+        /// The decimal places of the currency.
+        digits: u32,
+        /// The currency.
+        currency: CurrencyCode,
+    },
+    /// The amount in minor units does not fit its column.
+    #[error("is too large")]
+    TooLarge,
+}
+
+impl AmountError {
+    /// The code of the user error.
+    #[must_use]
+    pub fn code(&self) -> UserErrorCode {
+        match self {
+            Self::UnknownCurrency | Self::TooManyDigits { .. } => UserErrorCode::Invalid,
+            Self::TooLarge => UserErrorCode::TooLarge,
         }
-        self.amount
-            .minor(&self.currency_code, checks, &format!("{field}.amount"))
     }
 }
 
 impl Decimal {
-    /// An amount of a currency in its minor units, if it is one; `field` is the path of the input.
-    pub fn minor(self, currency: &CurrencyCode, checks: &mut Checks, field: &str) -> Option<i64> {
+    /// Converts an amount of a currency to minor units.
+    pub fn to_minor_units(self, currency: &CurrencyCode) -> Result<i64, AmountError> {
+        if !currency.is_supported() {
+            return Err(AmountError::UnknownCurrency);
+        }
         let digits = currency.minor_digits();
         let amount = self.0.normalize();
-        let is_whole = amount.scale() <= digits;
-        let message =
-            format!("has more than {digits} digits after the point, which {currency} has not");
-        checks.require(is_whole, UserErrorCode::Invalid, field, message);
-        let minor = amount
+        if amount.scale() > digits {
+            let currency = currency.clone();
+            return Err(AmountError::TooManyDigits { digits, currency });
+        }
+        amount
             .checked_mul(rust_decimal::Decimal::from(10_i64.pow(digits)))
-            .and_then(|minor| i64::try_from(minor).ok());
-        checks.require(
-            minor.is_some(),
-            UserErrorCode::TooLarge,
-            field,
-            "is too large",
-        );
-        minor.filter(|_| is_whole)
+            .and_then(|minor| i64::try_from(minor).ok())
+            .ok_or(AmountError::TooLarge)
     }
 }
 
 /// An amount of money.
 #[derive(Clone, Debug, PartialEq, Eq, SimpleObject)]
 pub struct Money {
-    /// The amount in units of the currency, as a decimal string with the currency's digits.
+    /// The amount in units of the currency, with as many decimal places as the currency has.
     pub amount: Decimal,
-    /// The currency.
+    /// The currency of the amount.
     pub currency_code: CurrencyCode,
 }
 
 impl Money {
-    /// An amount that is stored in minor units.
+    /// The amount that is stored as `minor` in minor units.
     #[must_use]
     pub fn from_minor(minor: i64, currency: &CurrencyCode) -> Self {
         Self {
@@ -261,10 +272,10 @@ impl Money {
     }
 }
 
-impl crate::db::page::Column for Date {
-    const KIND: crate::db::page::Kind = crate::db::page::Kind::Date;
+impl crate::db::filter::Column for Date {
+    const KIND: crate::db::filter::Kind = crate::db::filter::Kind::Date;
 
-    fn value(&self) -> Option<crate::db::page::Value> {
-        Some(crate::db::page::Value::Date(self.0))
+    fn value(&self) -> Option<crate::db::filter::Value> {
+        Some(crate::db::filter::Value::Date(self.0))
     }
 }

@@ -300,7 +300,7 @@ impl Drop for CancelOnDrop {
         if self.task.is_finished() {
             return;
         }
-        self.operation.give_up();
+        self.operation.cancel();
         let (service, operation) = (self.service.clone(), Arc::clone(&self.operation));
         let task = self.task.clone();
         tokio::spawn(async move {

@@ -1,6 +1,6 @@
 //! The lines of an invoice.
 
-use async_graphql::SimpleObject;
+use async_graphql::{Context, SimpleObject};
 use chrono::{DateTime, Utc};
 
 use super::Invoice;
@@ -18,35 +18,35 @@ use crate::{
     products::Product,
 };
 
-/// One line of an invoice.
+/// A line of an invoice.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct InvoiceLineItem {
-    /// The id.
+    /// The ID of the line.
     pub id: InvoiceLineItemId,
     #[graphql(skip)]
     pub(super) invoice_id: InvoiceId,
     #[graphql(skip)]
     product_id: Option<ProductId>,
-    /// Its place on the invoice, from 1.
+    /// The position on the invoice: the first line has 1. Removed lines leave gaps.
     pub position: i32,
-    /// What is billed; 1 to 500 characters.
+    /// A description of what is billed; 1 to 500 characters.
     pub description: String,
-    /// How much or how many of it, with up to four decimals.
+    /// The quantity, with up to four decimal places. A negative quantity is a credit.
     pub quantity: Decimal,
     #[graphql(skip)]
-    unit_price_minor: i64,
+    pub(super) unit_price_minor: i64,
     #[graphql(skip)]
     amount_minor: i64,
-    /// The tax on it, as a fraction: 0.19 is 19 percent.
+    /// The tax rate as a fraction from 0 to 1: 0.19 is 19 percent. Null means no tax.
     pub tax_rate: Option<Decimal>,
     #[graphql(skip)]
     currency: CurrencyCode,
-    /// Counts the changes of this row, from 1.
+    /// The version of the line: 1 at first, one more after each change.
     pub version: i32,
-    /// When the row was made.
+    /// The time at which the line was created.
     pub created_at: DateTime<Utc>,
-    /// When the row last changed.
+    /// The time at which the line was last changed. Equals `createdAt` if it never was.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -69,23 +69,23 @@ entity!(InvoiceLineItem {
 listed! {
     InvoiceLineItem {
         filter InvoiceLineItemFilter {
-            /// By id.
+            /// Filters by ID.
             id: IdFilter<InvoiceLineItemId>,
-            /// By the invoice that it stands on.
+            /// Filters by the invoice of the line.
             invoice_id: IdFilter<InvoiceId>,
-            /// By the product that it bills.
+            /// Filters by the billed product.
             product_id: IdFilter<ProductId>,
             /// Filters by the position on the invoice.
             position: IntFilter,
-            /// By what is billed.
+            /// Filters by the description of the line.
             description: StringFilter,
-            /// By the time of creation.
+            /// Filters by the time of creation.
             created_at: DateTimeFilter,
         }
         order InvoiceLineItemOrderField {
-            /// By the place on the invoice.
+            /// Sort by the position on the invoice.
             Position => position: i32,
-            /// By the time of creation.
+            /// Sort by the time of creation.
             CreatedAt => created_at: DateTime<Utc>,
         }
         default Position Asc
@@ -95,35 +95,41 @@ listed! {
 relations! {
     InvoiceLineItem {
         one {
-            /// The invoice that the line stands on.
+            /// The invoice of the line.
             #[graphql(directive = semantic_non_null::apply(None))]
             invoice: Invoice = invoice_id,
-            /// The product that is billed; null if there is none, or the caller may not see it.
+            /// The product that is billed; null if the line has none.
             product: Product = product_id,
         }
         many {
-            /// What happened to the line, newest first unless ordered otherwise. Empty for all but owners and admins.
+            /// The changes of the line itself, newest first by default. Only owners and admins may read them; for
+            /// other roles the field is null with the error FORBIDDEN.
             audit_logs: AuditLog = subject_id,
         }
-        fields {
-            /// The price of one.
-            async fn unit_price(&self) -> Object<Money> {
-                Money::from_minor(self.unit_price_minor, &self.currency).into()
-            }
-
-            /// The price of all, without tax.
-            async fn amount(&self) -> Object<Money> {
-                Money::from_minor(self.amount_minor, &self.currency).into()
-            }
+        computed {
+            /// The price per unit, without tax.
+            unit_price: Object<Money> = compute_unit_price,
+            /// The amount of the line, without tax: quantity times unit price, rounded half away from zero.
+            amount: Object<Money> = compute_amount,
         }
+    }
+}
+
+impl InvoiceLineItem {
+    fn compute_unit_price(&self, _: &Context<'_>) -> Object<Money> {
+        Money::from_minor(self.unit_price_minor, &self.currency).into()
+    }
+
+    fn compute_amount(&self, _: &Context<'_>) -> Object<Money> {
+        Money::from_minor(self.amount_minor, &self.currency).into()
     }
 }
 
 roots! {
     InvoiceLineItemQueries: InvoiceLineItem {
-        /// One line of an invoice; null if there is none with this id.
+        /// The invoice line with this ID; null if the tenant has no such line.
         invoice_line_item(InvoiceLineItemId)
-        /// The lines of all invoices of the tenant, by their position unless ordered otherwise.
+        /// The lines of all invoices of the tenant, by their position by default.
         invoice_line_items
     }
 }

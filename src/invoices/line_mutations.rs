@@ -1,9 +1,10 @@
-//! What changes the lines of a draft.
+//! The mutations of the lines of a draft.
 //!
-//! Each of these takes the invoice first: nobody issues it or changes its lines meanwhile, and two that
-//! change lines of one invoice never wait for each other in a circle.
+//! Each of them locks the invoice first. So no other transaction issues it or changes its lines meanwhile, and
+//! two mutations of lines of one invoice cannot deadlock.
 
 use async_graphql::{Context, InputObject, MaybeUndefined};
+use rust_decimal::RoundingStrategy;
 use uuid::Uuid;
 
 use super::{
@@ -13,15 +14,17 @@ use super::{
 use crate::{
     db::{
         TenantTx,
-        bulk::Columns,
-        page::Filter,
+        bulk::InsertMany,
+        filter::Filter,
         write::{
-            Insert, Update, Value, Writable, Written, delete_one, find, lock_one, referred_to,
-            refusal,
+            ConstraintRule, Insert, Update, Writable, WriteError, WriteResult, delete_one, find,
+            lock_one, lock_parent, next_position, referred_to,
         },
+        write_error::AMOUNT_TOO_LARGE,
     },
     error::{Error, Result},
     graphql::{
+        checks::Checks,
         context::ContextExt as _,
         mutation::{Write as _, payload, targets},
         object::Object,
@@ -30,104 +33,96 @@ use crate::{
     },
     ids::{EntityId as _, InvoiceId, InvoiceLineItemId, ProductId},
     products::Product,
-    user_error::{Checks, Refusal, Rule, UserErrorCode},
+    user_error::UserErrorCode,
 };
 
-/// Most characters of a description.
-const DESCRIPTION: usize = 500;
-/// Digits behind the point of a quantity and of a tax rate.
-const SCALE: u32 = 4;
-/// A quantity is smaller than this: ten digits before the point.
-const QUANTITY: i64 = 10_000_000_000;
+/// The most characters of a description.
+const MAX_DESCRIPTION_LENGTH: usize = 500;
+/// The most decimal places of a quantity and of a tax rate.
+const MAX_DECIMAL_PLACES: u32 = 4;
+/// The absolute value of a quantity is less than this: ten digits before the decimal point.
+const QUANTITY_LIMIT: i64 = 10_000_000_000;
 
 impl Writable for InvoiceLineItem {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "invoice_line_items_product_fkey",
             UserErrorCode::NotFound,
             "productId",
             "Product not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoice_line_items_description_length",
             UserErrorCode::Invalid,
             "description",
-            "has 1 to 500 characters",
+            "must have 1 to 500 characters",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoice_line_items_tax_rate_range",
             UserErrorCode::Invalid,
             "taxRate",
-            "is not between 0 and 1",
+            "must be between 0 and 1",
         ),
     ];
 }
 
-/// A line of an invoice.
+/// A line to create on an invoice.
 #[derive(Debug, InputObject)]
 pub struct InvoiceLineItemInput {
-    /// What is billed; 1 to 500 characters.
+    /// A description of what is billed; 1 to 500 characters.
     pub description: String,
-    /// The product that is billed.
+    /// The ID of the product that is billed.
     pub product_id: Option<ProductId>,
-    /// How much or how many of it, with up to ten digits before the point and four behind it. Less
-    /// than nothing takes something back.
+    /// The quantity, with up to ten digits before the decimal point and four after it. A negative quantity is a
+    /// credit.
     pub quantity: Decimal,
-    /// The price of one, in the currency of the invoice. Less than nothing is a discount.
+    /// The price per unit, in the currency of the invoice, without tax. A negative price is a discount.
     pub unit_price: Decimal,
-    /// The tax on it, as a fraction with up to four digits: 0.19 is 19 percent.
+    /// The tax rate as a fraction from 0 to 1, with up to four decimal places: 0.19 is 19 percent.
     pub tax_rate: Option<Decimal>,
 }
 
-/// The line to add, and the draft to add it to.
+/// The input of the `addInvoiceLineItem` mutation.
 #[derive(Debug, InputObject)]
 pub struct AddInvoiceLineItemInput {
-    /// The draft. The line becomes its last.
+    /// The ID of the draft. The line becomes its last line.
     pub invoice_id: InvoiceId,
-    /// What is billed; 1 to 500 characters.
-    pub description: String,
-    /// The product that is billed.
-    pub product_id: Option<ProductId>,
-    /// How much or how many of it, with up to ten digits before the point and four behind it. Less
-    /// than nothing takes something back.
-    pub quantity: Decimal,
-    /// The price of one, in the currency of the invoice. Less than nothing is a discount.
-    pub unit_price: Decimal,
-    /// The tax on it, as a fraction with up to four digits: 0.19 is 19 percent.
-    pub tax_rate: Option<Decimal>,
+    /// The fields of the line.
+    #[graphql(flatten)]
+    pub line: InvoiceLineItemInput,
 }
 
-/// What is to change about a line. A field that is left out stays as it is, and null clears it.
+/// The input of the `updateInvoiceLineItem` mutation. A field that is left out keeps its value; null clears it.
 #[derive(Debug, InputObject)]
 pub struct UpdateInvoiceLineItemInput {
-    /// Its id.
+    /// The ID of the line.
     pub id: InvoiceLineItemId,
-    /// Only if it still has this version; otherwise CONFLICT.
+    /// The version that the client last read. If the line has changed since, nothing is written and the error
+    /// CONFLICT is returned.
     pub if_version: Option<i32>,
-    /// What is billed; 1 to 500 characters. Cannot be cleared.
+    /// A description of what is billed; 1 to 500 characters. Cannot be cleared.
     pub description: MaybeUndefined<String>,
-    /// The product that is billed.
+    /// The ID of the product that is billed.
     pub product_id: MaybeUndefined<ProductId>,
-    /// How much or how many of it. Cannot be cleared.
+    /// The quantity. Cannot be cleared.
     pub quantity: MaybeUndefined<Decimal>,
-    /// The price of one, in the currency of the invoice. Cannot be cleared.
+    /// The price per unit, in the currency of the invoice, without tax. Cannot be cleared.
     pub unit_price: MaybeUndefined<Decimal>,
-    /// The tax on it, as a fraction.
+    /// The tax rate as a fraction from 0 to 1.
     pub tax_rate: MaybeUndefined<Decimal>,
 }
 
 targets! {
-    /// The line to remove. The places of the others stay as they are.
+    /// The input of the `removeInvoiceLineItem` mutation.
     RemoveInvoiceLineItemInput(InvoiceLineItemId)
 }
 
 payload! {
-    /// What came of `addInvoiceLineItem`. The totals are those of `lineItem.invoice`.
+    /// The payload of the `addInvoiceLineItem` mutation. `lineItem.invoice` has the new totals.
     AddInvoiceLineItemPayload { line_item: InvoiceLineItem }
-    /// What came of `updateInvoiceLineItem`. The totals are those of `lineItem.invoice`.
+    /// The payload of the `updateInvoiceLineItem` mutation. `lineItem.invoice` has the new totals.
     UpdateInvoiceLineItemPayload { line_item: InvoiceLineItem }
-    /// What came of `removeInvoiceLineItem`: the line as it was. The totals are those of
-    /// `lineItem.invoice`.
+    /// The payload of the `removeInvoiceLineItem` mutation. `lineItem.invoice` has the new totals.
     RemoveInvoiceLineItemPayload { line_item: InvoiceLineItem }
 }
 
@@ -141,36 +136,36 @@ impl RootMutations for InvoiceLineItem {
 
 #[async_graphql::Object]
 impl InvoiceLineItemMutations {
-    /// Adds a line to a draft. For owners, admins and billing.
+    /// Adds a line to a draft. Owners, admins and billing may do so.
     async fn add_invoice_line_item(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which draft, and the line.")] input: AddInvoiceLineItemInput,
+        #[graphql(desc = "The draft and the new line.")] input: AddInvoiceLineItemInput,
     ) -> Result<Object<AddInvoiceLineItemPayload>> {
         ctx.write(add(ctx.tx(), input)).await
     }
 
-    /// Changes a line of a draft. For owners, admins and billing.
+    /// Updates a line of a draft. Owners, admins and billing may do so.
     async fn update_invoice_line_item(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which line, and what is to change.")] input: UpdateInvoiceLineItemInput,
+        #[graphql(desc = "The line and the fields to change.")] input: UpdateInvoiceLineItemInput,
     ) -> Result<Object<UpdateInvoiceLineItemPayload>> {
         ctx.write(update(ctx.tx(), input)).await
     }
 
-    /// Removes a line from a draft. For owners, admins and billing.
+    /// Removes a line from a draft. The other lines keep their positions. Owners, admins and billing may do so.
     async fn remove_invoice_line_item(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which line.")] input: RemoveInvoiceLineItemInput,
+        #[graphql(desc = "The line to remove.")] input: RemoveInvoiceLineItemInput,
     ) -> Result<Object<RemoveInvoiceLineItemPayload>> {
         ctx.write(remove(ctx.tx(), input)).await
     }
 }
 
-/// A line whose input was checked.
-pub struct Line {
+/// A line whose input passed the checks.
+pub struct CheckedLine {
     product: Option<Uuid>,
     description: String,
     quantity: rust_decimal::Decimal,
@@ -183,25 +178,30 @@ pub fn check_all(
     checks: &mut Checks,
     lines: Vec<InvoiceLineItemInput>,
     currency: &CurrencyCode,
-) -> Vec<Line> {
+) -> Vec<CheckedLine> {
     let mut checked = Vec::with_capacity(lines.len());
     for (index, line) in lines.into_iter().enumerate() {
-        let mut of_line = Checks::new();
-        checked.extend(check(&mut of_line, line, currency));
-        let failures = of_line.into_failures().into_iter();
+        let mut line_checks = Checks::new();
+        checked.extend(check(&mut line_checks, line, currency));
+        let failures = line_checks.into_failures().into_iter();
         checks.extend(failures.map(|failure| failure.in_row("lineItems", index)));
     }
     checked
 }
 
-fn check(checks: &mut Checks, line: InvoiceLineItemInput, currency: &CurrencyCode) -> Option<Line> {
-    checks.text("description", &line.description, DESCRIPTION);
+fn check(
+    checks: &mut Checks,
+    line: InvoiceLineItemInput,
+    currency: &CurrencyCode,
+) -> Option<CheckedLine> {
+    checks.text("description", &line.description, MAX_DESCRIPTION_LENGTH);
     check_quantity(checks, line.quantity);
-    let unit_price_minor = line.unit_price.minor(currency, checks, "unitPrice")?;
+    let unit_price = line.unit_price.to_minor_units(currency);
+    let unit_price_minor = checks.amount("unitPrice", unit_price)?;
     if let Some(rate) = line.tax_rate {
         check_tax_rate(checks, rate);
     }
-    Some(Line {
+    Some(CheckedLine {
         product: line.product_id.map(ProductId::uuid),
         description: line.description,
         quantity: line.quantity.0,
@@ -212,8 +212,8 @@ fn check(checks: &mut Checks, line: InvoiceLineItemInput, currency: &CurrencyCod
 
 fn check_quantity(checks: &mut Checks, quantity: Decimal) {
     check_scale(checks, quantity, "quantity");
-    let is_large = quantity.0.abs() >= QUANTITY.into();
-    let message = "has more than ten digits before the point";
+    let is_large = quantity.0.abs() >= QUANTITY_LIMIT.into();
+    let message = "must have at most ten digits before the decimal point";
     checks.require(!is_large, UserErrorCode::TooLarge, "quantity", message);
 }
 
@@ -224,171 +224,238 @@ fn check_tax_rate(checks: &mut Checks, rate: Decimal) {
         !is_small,
         UserErrorCode::TooSmall,
         "taxRate",
-        "is less than 0",
+        "must not be negative",
     );
     let is_large = rate.0 > rust_decimal::Decimal::ONE;
     checks.require(
         !is_large,
         UserErrorCode::TooLarge,
         "taxRate",
-        "is more than 1, which is 100 percent",
+        "must be at most 1, which is 100 percent",
     );
 }
 
 fn check_scale(checks: &mut Checks, number: Decimal, field: &str) {
-    let fits = number.0.normalize().scale() <= SCALE;
-    let message = format!("has more than {SCALE} digits behind the point");
+    let fits = number.0.normalize().scale() <= MAX_DECIMAL_PLACES;
+    let message = format!("must have at most {MAX_DECIMAL_PLACES} decimal places");
     checks.require(fits, UserErrorCode::Invalid, field, message);
 }
 
 /// Adds the lines of a new invoice in one statement.
-pub async fn insert_all(tx: &TenantTx, invoice: &Invoice, lines: Vec<Line>) -> Written<()> {
+pub async fn insert_all(
+    tx: &TenantTx,
+    invoice: &Invoice,
+    lines: Vec<CheckedLine>,
+) -> WriteResult<()> {
     check_products(tx, &lines).await?;
-    let mut columns = Columns::default();
-    columns.shared(invoice.id.uuid())?;
-    columns.shared(invoice.currency.as_str())?;
-    columns.of(&lines, |_| InvoiceLineItemId::generate().uuid())?;
-    columns.of(&lines, |line| line.product)?;
-    columns.of(&lines, |line| line.description.clone())?;
-    columns.of(&lines, |line| line.quantity)?;
-    columns.of(&lines, |line| line.unit_price_minor)?;
-    columns.of(&lines, |line| line.tax_rate)?;
-    let inserted = columns
-        .execute(
-            tx,
-            "insert into invoice_line_items
-                 (id, invoice_id, product_id, position, description, quantity, unit_price_minor,
-                  amount_minor, tax_rate, currency)
-             select id, $1, product_id, position, description, quantity, unit_price_minor,
-                    round(quantity * unit_price_minor)::bigint, tax_rate, $2
-             from unnest($3::uuid[], $4::uuid[], $5::text[], $6::numeric[], $7::bigint[],
-                         $8::numeric[]) with ordinality as line
-                      (id, product_id, description, quantity, unit_price_minor, tax_rate, position)",
-        )
+    let mut rows = Vec::with_capacity(lines.len());
+    for (position, line) in (1..).zip(lines) {
+        let amount_minor = amount_minor(line.quantity, line.unit_price_minor)?;
+        rows.push((position, amount_minor, line));
+    }
+    let inserted = InsertMany::<InvoiceLineItem, (i32, i64, CheckedLine)>::new(&rows)
+        .shared("invoice_id", invoice.id.uuid())
+        .shared("currency", invoice.currency.as_str())
+        .column("id", |_| InvoiceLineItemId::generate().uuid())
+        .column("position", |(position, ..)| *position)
+        .column("product_id", |(.., line)| line.product)
+        .column("description", |(.., line)| line.description.clone())
+        .column("quantity", |(.., line)| line.quantity)
+        .column("unit_price_minor", |(.., line)| line.unit_price_minor)
+        .column("amount_minor", |(_, amount_minor, _)| *amount_minor)
+        .column("tax_rate", |(.., line)| line.tax_rate)
+        .run(tx)
         .await;
-    inserted.map_err(|error| refusal(error, InvoiceLineItem::RULES))?;
-    Ok(())
+    inserted.map(drop).map_err(WriteError::without_value)
 }
 
-/// Says which lines name a product that is not there: the foreign key would name none of them.
-async fn check_products(tx: &TenantTx, lines: &[Line]) -> Written<()> {
-    let named: Vec<Uuid> = lines.iter().filter_map(|line| line.product).collect();
-    if named.is_empty() {
+/// The amount of a line in minor units, rounded half away from zero as PostgreSQL's `round` does. The
+/// constraint `invoice_line_items_amount_adds_up` requires the same.
+fn amount_minor<T>(
+    quantity: rust_decimal::Decimal,
+    unit_price_minor: i64,
+) -> Result<i64, WriteError<T>> {
+    // The product is exact: an amount that fits into 64 bits has at most 23 digits here, and a decimal
+    // number has 28.
+    let amount = quantity.normalize().checked_mul(unit_price_minor.into());
+    amount
+        .map(|amount| amount.round_dp_with_strategy(0, RoundingStrategy::MidpointAwayFromZero))
+        .and_then(|amount| i64::try_from(amount).ok())
+        .ok_or_else(|| WriteError::rejected(UserErrorCode::TooLarge, "", AMOUNT_TOO_LARGE))
+}
+
+/// Reports each line whose product does not exist. The foreign key would not say which line it is.
+async fn check_products(tx: &TenantTx, lines: &[CheckedLine]) -> WriteResult<()> {
+    let products: Vec<Uuid> = lines.iter().filter_map(|line| line.product).collect();
+    if products.is_empty() {
         return Ok(());
     }
-    let there = referred_to::<Product>(tx, "id", named, &Filter::default()).await?;
+    let existing = referred_to::<Product>(tx, "id", products, &Filter::default()).await?;
     let mut checks = Checks::new();
     for (index, line) in lines.iter().enumerate() {
-        let is_there = line.product.is_none_or(|product| there.contains(&product));
+        let exists = line
+            .product
+            .is_none_or(|product| existing.contains(&product));
         let field = format!("lineItems.{index}.productId");
-        checks.require(
-            is_there,
-            UserErrorCode::NotFound,
-            &field,
-            "Product not found",
-        );
+        checks.require(exists, UserErrorCode::NotFound, &field, "Product not found");
     }
-    checks.done()
+    checks.finish()
 }
 
-async fn add(tx: &TenantTx, input: AddInvoiceLineItemInput) -> Written<InvoiceLineItem> {
-    let invoice = draft(tx, input.invoice_id, "invoiceId").await?;
-    let line = InvoiceLineItemInput {
-        description: input.description,
-        product_id: input.product_id,
-        quantity: input.quantity,
-        unit_price: input.unit_price,
-        tax_rate: input.tax_rate,
-    };
+async fn add(tx: &TenantTx, input: AddInvoiceLineItemInput) -> WriteResult<InvoiceLineItem> {
+    let invoice = lock_draft(tx, input.invoice_id, "invoiceId").await?;
     let mut checks = Checks::new();
-    let line = check(&mut checks, line, &invoice.currency);
-    checks.done()?;
+    let line = check(&mut checks, input.line, &invoice.currency);
+    checks.finish()?;
     let line = line.ok_or_else(|| Error::Internal("a line was refused without a reason".into()))?;
-    let last = vec![invoice.id.uuid().into()];
+    let amount_minor = amount_minor(line.quantity, line.unit_price_minor)?;
+    let position = next_position::<InvoiceLineItem>(tx, "invoice_id", invoice.id.uuid()).await?;
     let row = Insert::<InvoiceLineItem>::new(InvoiceLineItemId::generate())
         .set("invoice_id", invoice.id.uuid())
         .set("product_id", line.product)
-        .compute(
-            "position",
-            "(select coalesce(max(position), 0) + 1 from invoice_line_items where invoice_id = $1)",
-            last,
-        )
+        .set("position", position)
         .set("description", line.description)
         .set("quantity", line.quantity)
         .set("unit_price_minor", line.unit_price_minor)
-        .compute(
-            "amount_minor",
-            "round($1::numeric * $2::bigint)::bigint",
-            vec![line.quantity.into(), line.unit_price_minor.into()],
-        )
+        .set("amount_minor", amount_minor)
         .set("tax_rate", line.tax_rate)
         .set("currency", invoice.currency.as_str())
         .run(tx)
         .await?;
-    sum_up(tx, invoice.id).await.map_err(Refusal::of)?;
+    sum_up(tx, invoice.id)
+        .await
+        .map_err(WriteError::without_value)?;
     Ok(row)
 }
 
-async fn update(tx: &TenantTx, input: UpdateInvoiceLineItemInput) -> Written<InvoiceLineItem> {
+async fn update(tx: &TenantTx, input: UpdateInvoiceLineItemInput) -> WriteResult<InvoiceLineItem> {
+    let invoice = lock_draft_of(tx, input.id).await?;
+    // Read after the lock: no other transaction can change the quantity or the price now.
     let line = find::<InvoiceLineItem>(tx, input.id).await?;
-    let invoice = draft(tx, line.invoice_id, "id").await?;
     let mut checks = Checks::new();
-    checks.changed_text("description", &input.description, DESCRIPTION);
-    let quantity = checks.change("quantity", &input.quantity).copied();
+    checks.text_if_present("description", &input.description, MAX_DESCRIPTION_LENGTH);
+    let quantity = checks.not_cleared("quantity", &input.quantity).copied();
     if let Some(quantity) = quantity {
         check_quantity(&mut checks, quantity);
     }
-    let price = checks.change("unitPrice", &input.unit_price).copied();
-    let price = price.and_then(|price| price.minor(&invoice.currency, &mut checks, "unitPrice"));
+    let price = checks.not_cleared("unitPrice", &input.unit_price).copied();
+    let price = price.and_then(|price| {
+        let price = price.to_minor_units(&invoice.currency);
+        checks.amount("unitPrice", price)
+    });
     if let Some(rate) = input.tax_rate.value() {
         check_tax_rate(&mut checks, *rate);
     }
-    checks.done()?;
+    checks.finish()?;
 
     let mut update = Update::<InvoiceLineItem>::new(input.id, input.if_version)
-        .change("description", input.description)
-        .change_or_clear("product_id", input.product_id.map_value(ProductId::uuid))
-        .change_or_clear("tax_rate", input.tax_rate.map_value(|rate| rate.0));
+        .set_if_present("description", input.description)
+        .set_or_clear("product_id", input.product_id.map_value(ProductId::uuid))
+        .set_or_clear("tax_rate", input.tax_rate.map_value(|rate| rate.0));
+    if quantity.is_some() || price.is_some() {
+        let quantity = quantity.unwrap_or(line.quantity).0;
+        let price = price.unwrap_or(line.unit_price_minor);
+        update = update.set("amount_minor", amount_minor(quantity, price)?);
+    }
     if let Some(quantity) = quantity {
         update = update.set("quantity", quantity.0);
     }
     if let Some(price) = price {
         update = update.set("unit_price_minor", price);
     }
-    if quantity.is_some() || price.is_some() {
-        let given: Vec<Value> = vec![quantity.map(|quantity| quantity.0).into(), price.into()];
-        update = update.compute(
-            "amount_minor",
-            "round(coalesce($1::numeric, quantity) * coalesce($2::bigint, unit_price_minor))::bigint",
-            given,
-        );
-    }
     let row = update.run(tx).await?;
-    sum_up(tx, invoice.id).await.map_err(Refusal::of)?;
+    sum_up(tx, invoice.id)
+        .await
+        .map_err(WriteError::without_value)?;
     Ok(row)
 }
 
-async fn remove(tx: &TenantTx, input: RemoveInvoiceLineItemInput) -> Written<InvoiceLineItem> {
-    let line = find::<InvoiceLineItem>(tx, input.id).await?;
-    let invoice = draft(tx, line.invoice_id, "id").await?;
+async fn remove(tx: &TenantTx, input: RemoveInvoiceLineItemInput) -> WriteResult<InvoiceLineItem> {
+    let invoice = lock_draft_of(tx, input.id).await?;
     let row = delete_one(tx, input.id, input.if_version).await?;
-    sum_up(tx, invoice.id).await.map_err(Refusal::of)?;
+    sum_up(tx, invoice.id)
+        .await
+        .map_err(WriteError::without_value)?;
     Ok(row)
 }
 
-/// Takes an invoice that is still a draft; `field` is the input that leads to it.
-async fn draft<T>(tx: &TenantTx, id: InvoiceId, field: &str) -> Result<Invoice, Refusal<T>> {
-    match lock_one::<Invoice>(tx, id).await {
+/// Locks an invoice that is still a draft; `field` is the input field that identifies it.
+async fn lock_draft_of<T>(
+    tx: &TenantTx,
+    line: InvoiceLineItemId,
+) -> Result<Invoice, WriteError<T>> {
+    let invoice = lock_parent::<Invoice, InvoiceLineItem>(tx, "invoice_id", line).await;
+    require_draft(invoice, "id")
+}
+
+/// Locks an invoice that must be a draft; `field` is the input that names it.
+async fn lock_draft<T>(
+    tx: &TenantTx,
+    id: InvoiceId,
+    field: &str,
+) -> Result<Invoice, WriteError<T>> {
+    require_draft(lock_one::<Invoice>(tx, id).await, field)
+}
+
+fn require_draft<T>(invoice: Result<Invoice>, field: &str) -> Result<Invoice, WriteError<T>> {
+    match invoice {
         Ok(invoice) if invoice.status == InvoiceStatus::Draft => Ok(invoice),
-        Ok(_) => Err(Refusal::because(
+        Ok(_) => Err(WriteError::rejected(
             UserErrorCode::InvalidState,
             field,
             NOT_DRAFT,
         )),
-        Err(Error::NotFound(what)) => {
-            let message = Error::NotFound(what).to_string();
-            Err(Refusal::because(UserErrorCode::NotFound, field, message))
+        Err(error @ Error::NotFound(_)) => {
+            let message = error.to_string();
+            Err(WriteError::rejected(
+                UserErrorCode::NotFound,
+                field,
+                message,
+            ))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amount(quantity: &str, unit_price_minor: i64) -> Option<i64> {
+        amount_minor::<()>(quantity.parse().unwrap(), unit_price_minor).ok()
+    }
+
+    #[test]
+    fn an_amount_is_rounded_half_away_from_zero() {
+        for (quantity, unit_price_minor, expected) in [
+            ("2", 1999, 3998),
+            ("0.5", 1, 1),
+            ("0.4999", 1, 0),
+            ("0.5", -1, -1),
+            ("-0.5", 1, -1),
+            ("1.5", 3, 5),
+            ("2.5", 1, 3),
+            ("0.0001", 5_000, 1),
+            ("0.0001", 4_999, 0),
+            ("1.0000000000000000000000000000", i64::MAX, i64::MAX),
+            ("9999999999.9999", 922_337_203, 9_223_372_029_999_907_766),
+        ] {
+            let found = amount(quantity, unit_price_minor);
+            assert_eq!(found, Some(expected), "{quantity} × {unit_price_minor}");
+        }
+    }
+
+    #[test]
+    fn an_amount_that_does_not_fit_is_rejected() {
+        for (quantity, unit_price_minor) in [
+            ("1.0001", i64::MAX),
+            ("-2", i64::MAX),
+            ("9999999999.9999", i64::MAX),
+            ("9999999999.9999", i64::MIN),
+            ("9999999999.9999", 922_337_204),
+        ] {
+            let found = amount(quantity, unit_price_minor);
+            assert_eq!(found, None, "{quantity} × {unit_price_minor}");
+        }
     }
 }

@@ -1,10 +1,10 @@
-//! Invoices and their lines: what a tenant bills.
+//! Invoices and their lines.
 
 mod line_items;
 mod line_mutations;
 mod mutations;
 
-use async_graphql::{Enum, SimpleObject};
+use async_graphql::{Context, Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
 pub use line_items::{InvoiceLineItem, InvoiceLineItemQueries};
@@ -27,39 +27,39 @@ use crate::{
     projects::Project,
 };
 
-/// How far an invoice is.
+/// The status of an invoice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum InvoiceStatus {
-    /// Being written; it has no number yet.
+    /// The invoice is a draft: it can be edited and has no number.
     Draft,
-    /// Issued, and not paid.
+    /// The invoice is issued and not paid.
     Open,
-    /// Paid.
+    /// The invoice is paid.
     Paid,
-    /// Issued in error, and taken back.
+    /// The invoice is void: it was issued and then cancelled. It keeps its number.
     Void,
-    /// Given up as lost.
+    /// The invoice is uncollectible: no payment is expected. It can still be paid or voided.
     Uncollectible,
 }
 
 impl StoredEnum for InvoiceStatus {}
 
-/// A bill to an organization, usually for a project.
+/// An invoice to an organization, usually for a project.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct Invoice {
-    /// The id.
+    /// The ID of the invoice.
     pub id: InvoiceId,
     #[graphql(skip)]
     organization_id: OrganizationId,
     #[graphql(skip)]
     project_id: Option<ProjectId>,
-    /// The number printed on the document, unique in the tenant; null while it is a draft.
+    /// The invoice number, such as `INV-000001`, unique within the tenant. Null for a draft.
     pub number: Option<String>,
-    /// How far it is.
+    /// The status of the invoice.
     pub status: InvoiceStatus,
-    /// The currency of every amount on it.
+    /// The currency of all amounts of the invoice and its lines.
     #[graphql(name = "currencyCode")]
     pub currency: CurrencyCode,
     #[graphql(skip)]
@@ -68,15 +68,15 @@ pub struct Invoice {
     tax_minor: i64,
     #[graphql(skip)]
     total_minor: i64,
-    /// When it was issued; null while it is a draft.
+    /// The date of issue. Null for a draft.
     pub issued_on: Option<Date>,
-    /// When it is to be paid.
+    /// The date by which the invoice must be paid. Never null after issue.
     pub due_on: Option<Date>,
-    /// Counts the changes of this row, from 1.
+    /// The version of the invoice: 1 at first, one more after each change.
     pub version: i32,
-    /// When the row was made.
+    /// The time at which the invoice was created.
     pub created_at: DateTime<Utc>,
-    /// When the row last changed.
+    /// The time at which the invoice was last changed. Equals `createdAt` if it never was.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -100,33 +100,33 @@ entity!(Invoice {
 listed! {
     Invoice {
         filter InvoiceFilter {
-            /// By id.
+            /// Filters by ID.
             id: IdFilter<InvoiceId>,
-            /// By the organization that it bills.
+            /// Filters by the billed organization.
             organization_id: IdFilter<OrganizationId>,
-            /// By the project that it bills.
+            /// Filters by the billed project.
             project_id: IdFilter<ProjectId>,
-            /// By number.
+            /// Filters by invoice number.
             number: StringFilter,
-            /// By status.
+            /// Filters by status.
             status: EnumFilter<InvoiceStatus>,
-            /// By the day of issue.
+            /// Filters by the date of issue.
             issued_on: DateFilter,
-            /// By the day on which it is to be paid.
+            /// Filters by due date.
             due_on: DateFilter,
-            /// By the time of creation.
+            /// Filters by the time of creation.
             created_at: DateTimeFilter,
-            /// By the time of the last change.
+            /// Filters by the time of the last change.
             updated_at: DateTimeFilter,
         }
         order InvoiceOrderField {
-            /// By the time of creation.
+            /// Sort by the time of creation.
             CreatedAt => created_at: DateTime<Utc>,
-            /// By the time of the last change.
+            /// Sort by the time of the last change.
             UpdatedAt => updated_at: DateTime<Utc>,
-            /// By number; drafts count as greatest.
+            /// Sort by invoice number. In ascending order, drafts come last.
             Number => number: Option<String>,
-            /// By the day on which it is to be paid; those without one count as last.
+            /// Sort by due date. In ascending order, invoices without one come last.
             DueOn => due_on: Option<Date>,
         }
         default CreatedAt Desc
@@ -136,44 +136,51 @@ listed! {
 relations! {
     Invoice {
         one {
-            /// The organization that the invoice bills.
+            /// The organization that is billed.
             #[graphql(directive = semantic_non_null::apply(None))]
             organization: Organization = organization_id,
-            /// The project that the invoice bills; null if there is none, or the caller may not see it.
+            /// The project that is billed; null if the invoice has none.
             project: Project = project_id,
         }
         many {
-            /// The lines of the invoice, by their position unless ordered otherwise.
+            /// The lines of the invoice, by their position by default.
             line_items: InvoiceLineItem = invoice_id,
-            /// Comments on the invoice, newest first unless ordered otherwise.
+            /// The comments on the invoice, newest first by default.
             comments: Comment = invoice_id,
-            /// What happened to the invoice's own row, newest first unless ordered otherwise. Empty for all but owners and admins.
+            /// The changes of the invoice itself, without those of its lines, newest first by default. Only
+            /// owners and admins may read them; for other roles the field is null with the error FORBIDDEN.
             audit_logs: AuditLog = subject_id,
         }
-        fields {
-            /// The sum of the lines, without tax.
-            async fn subtotal(&self) -> Object<Money> {
-                Money::from_minor(self.subtotal_minor, &self.currency).into()
-            }
-
-            /// The tax on the lines.
-            async fn tax(&self) -> Object<Money> {
-                Money::from_minor(self.tax_minor, &self.currency).into()
-            }
-
-            /// What is to be paid.
-            async fn total(&self) -> Object<Money> {
-                Money::from_minor(self.total_minor, &self.currency).into()
-            }
+        computed {
+            /// The sum of the line amounts, without tax.
+            subtotal: Object<Money> = compute_subtotal,
+            /// The sum of the taxes, rounded line by line, half away from zero.
+            tax: Object<Money> = compute_tax,
+            /// The total to pay: subtotal plus tax.
+            total: Object<Money> = compute_total,
         }
+    }
+}
+
+impl Invoice {
+    fn compute_subtotal(&self, _: &Context<'_>) -> Object<Money> {
+        Money::from_minor(self.subtotal_minor, &self.currency).into()
+    }
+
+    fn compute_tax(&self, _: &Context<'_>) -> Object<Money> {
+        Money::from_minor(self.tax_minor, &self.currency).into()
+    }
+
+    fn compute_total(&self, _: &Context<'_>) -> Object<Money> {
+        Money::from_minor(self.total_minor, &self.currency).into()
     }
 }
 
 roots! {
     InvoiceQueries: Invoice {
-        /// One invoice; null if there is none with this id.
+        /// The invoice with this ID; null if the tenant has no such invoice.
         invoice(InvoiceId)
-        /// The invoices of the tenant, newest first unless ordered otherwise.
+        /// The invoices of the tenant, newest first by default.
         invoices
     }
 }

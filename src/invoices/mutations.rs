@@ -1,4 +1,4 @@
-//! What changes invoices. What may become of one decides the database: `docs/invoices.md` draws it.
+//! The mutations of invoices. The database defines which status can follow which: `docs/invoices.md` shows it.
 
 use async_graphql::{Context, InputObject, MaybeUndefined};
 
@@ -9,64 +9,65 @@ use super::{
 use crate::{
     db::{
         TenantTx,
-        write::{Insert, Update, Writable, Written},
+        write::{ConstraintRule, Insert, Update, Writable, WriteError, WriteResult},
     },
     error::Result,
     graphql::{
+        checks::Checks,
         context::ContextExt as _,
         enums::StoredEnum as _,
         mutation::{Write as _, payload, targets},
         object::Object,
         relations::RootMutations,
-        scalars::{CurrencyCode, Date},
+        scalars::{CurrencyCode, Date, UNSUPPORTED_CURRENCY},
     },
     ids::{EntityId as _, InvoiceId, OrganizationId, ProjectId},
-    user_error::{Checks, Refusal, Rule, UserErrorCode},
+    user_error::UserErrorCode,
 };
 
-/// Most lines with which an invoice is made.
+/// The most lines of one `createInvoice`.
 const MAX_LINES: usize = 500;
-pub(super) const NOT_DRAFT: &str = "is issued, and does not change any more";
+pub(super) const NOT_DRAFT: &str = "is issued and can no longer be changed";
 
 impl Writable for Invoice {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "invoices_organization_fkey",
             UserErrorCode::NotFound,
             "organizationId",
             "Organization not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoices_project_fkey",
             UserErrorCode::NotFound,
             "projectId",
             "Project not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoices_currency_fkey",
             UserErrorCode::Invalid,
             "currencyCode",
-            "is no currency of this API",
+            UNSUPPORTED_CURRENCY,
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoices_due_after_issue",
             UserErrorCode::TooSmall,
             "dueOn",
-            "is before the day of issue",
+            "must not be before the date of issue",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoices_has_lines",
             UserErrorCode::InvalidState,
             "id",
-            "has no lines",
+            "has no lines: add one first",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoices_transition",
             UserErrorCode::InvalidState,
             "id",
-            "cannot become that from its present status",
+            "cannot get this status from its current status",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "invoices_frozen",
             UserErrorCode::InvalidState,
             "id",
@@ -75,69 +76,73 @@ impl Writable for Invoice {
     ];
 }
 
-/// What a new invoice is made of. It begins as a draft.
+/// The input of the `createInvoice` mutation.
 #[derive(Debug, InputObject)]
 pub struct CreateInvoiceInput {
-    /// The organization that it bills.
+    /// The ID of the organization to bill.
     pub organization_id: OrganizationId,
-    /// The project that it bills.
+    /// The ID of the project to bill.
     pub project_id: Option<ProjectId>,
-    /// The currency of every amount on it. Cannot be changed later.
+    /// The currency of all amounts of the invoice. Cannot be changed later.
     pub currency_code: CurrencyCode,
-    /// When it is to be paid; 30 days after its issue if not given until then.
+    /// The date by which the invoice must be paid. If no date is given until the issue, 30 days after the date
+    /// of issue.
     pub due_on: Option<Date>,
-    /// Its lines, at most 500; more can be added while it is a draft.
+    /// The lines; at most 500. `addInvoiceLineItem` adds more while the invoice is a draft.
     #[graphql(default)]
     pub line_items: Vec<InvoiceLineItemInput>,
 }
 
-/// What is to change about a draft. A field that is left out stays as it is, and null clears it.
+/// The input of the `updateInvoice` mutation. A field that is left out keeps its value; null clears it.
 #[derive(Debug, InputObject)]
 pub struct UpdateInvoiceInput {
-    /// Its id.
+    /// The ID of the invoice.
     pub id: InvoiceId,
-    /// Only if it still has this version; otherwise CONFLICT.
+    /// The version that the client last read. If the invoice has changed since, nothing is written and the error
+    /// CONFLICT is returned.
     pub if_version: Option<i32>,
-    /// The organization that it bills. Cannot be cleared.
+    /// The ID of the organization to bill. Cannot be cleared.
     pub organization_id: MaybeUndefined<OrganizationId>,
-    /// The project that it bills.
+    /// The ID of the project to bill.
     pub project_id: MaybeUndefined<ProjectId>,
-    /// When it is to be paid.
+    /// The date by which the invoice must be paid.
     pub due_on: MaybeUndefined<Date>,
 }
 
-/// The draft to issue.
+/// The input of the `issueInvoice` mutation.
 #[derive(Debug, InputObject)]
 pub struct IssueInvoiceInput {
-    /// Its id.
+    /// The ID of the invoice.
     pub id: InvoiceId,
-    /// Only if it still has this version; otherwise CONFLICT.
+    /// The version that the client last read. If the invoice has changed since, nothing is written and the error
+    /// CONFLICT is returned.
     pub if_version: Option<i32>,
-    /// When it is to be paid; as the draft says if not given, and else 30 days from now.
+    /// The date by which the invoice must be paid; not before the date of issue. By default the due date of the
+    /// draft, or else 30 days after the date of issue.
     pub due_on: Option<Date>,
 }
 
 targets! {
-    /// The invoice that was paid.
+    /// The input of the `payInvoice` mutation.
     PayInvoiceInput(InvoiceId)
-    /// The invoice to take back.
+    /// The input of the `voidInvoice` mutation.
     VoidInvoiceInput(InvoiceId)
-    /// The invoice to give up.
+    /// The input of the `markInvoiceUncollectible` mutation.
     MarkInvoiceUncollectibleInput(InvoiceId)
 }
 
 payload! {
-    /// What came of `createInvoice`.
+    /// The payload of the `createInvoice` mutation.
     CreateInvoicePayload { invoice: Invoice }
-    /// What came of `updateInvoice`.
+    /// The payload of the `updateInvoice` mutation.
     UpdateInvoicePayload { invoice: Invoice }
-    /// What came of `issueInvoice`.
+    /// The payload of the `issueInvoice` mutation.
     IssueInvoicePayload { invoice: Invoice }
-    /// What came of `payInvoice`.
+    /// The payload of the `payInvoice` mutation.
     PayInvoicePayload { invoice: Invoice }
-    /// What came of `voidInvoice`.
+    /// The payload of the `voidInvoice` mutation.
     VoidInvoicePayload { invoice: Invoice }
-    /// What came of `markInvoiceUncollectible`.
+    /// The payload of the `markInvoiceUncollectible` mutation.
     MarkInvoiceUncollectiblePayload { invoice: Invoice }
 }
 
@@ -151,91 +156,89 @@ impl RootMutations for Invoice {
 
 #[async_graphql::Object]
 impl InvoiceMutations {
-    /// Makes an invoice, as a draft. For owners, admins and billing.
+    /// Creates an invoice with the status `DRAFT`. Owners, admins and billing may do so.
     async fn create_invoice(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The invoice.")] input: CreateInvoiceInput,
+        #[graphql(desc = "The invoice to create.")] input: CreateInvoiceInput,
     ) -> Result<Object<CreateInvoicePayload>> {
         ctx.write(create(ctx.tx(), input)).await
     }
 
-    /// Changes a draft. For owners, admins and billing.
+    /// Updates a draft. Owners, admins and billing may do so.
     async fn update_invoice(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which invoice, and what is to change.")] input: UpdateInvoiceInput,
+        #[graphql(desc = "The draft and the fields to change.")] input: UpdateInvoiceInput,
     ) -> Result<Object<UpdateInvoicePayload>> {
         ctx.write(update(ctx.tx(), input)).await
     }
 
-    /// Issues a draft: it takes the tenant's next number, gets its days, and does not change any more.
-    /// For owners, admins and billing.
+    /// Issues a draft that has lines: assigns the next invoice number, the date of issue and the due date. The
+    /// invoice can no longer be edited. Owners, admins and billing may do so.
     async fn issue_invoice(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which draft.")] input: IssueInvoiceInput,
+        #[graphql(desc = "The draft to issue.")] input: IssueInvoiceInput,
     ) -> Result<Object<IssueInvoicePayload>> {
         let mut issue = Update::<Invoice>::new(input.id, input.if_version)
             .set("status", InvoiceStatus::Open.as_str())
-            .only_if("status", "DRAFT", "is issued already");
+            .only_if("status", "DRAFT", "is already issued");
         if let Some(due_on) = input.due_on {
             issue = issue.set("due_on", due_on.0);
         }
         ctx.write(issue.run(ctx.tx())).await
     }
 
-    /// Notes that an open or given-up invoice was paid. For owners, admins and billing.
+    /// Marks an open or uncollectible invoice as paid. Owners, admins and billing may do so.
     async fn pay_invoice(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which invoice.")] input: PayInvoiceInput,
+        #[graphql(desc = "The invoice that was paid.")] input: PayInvoiceInput,
     ) -> Result<Object<PayInvoicePayload>> {
         let pay = Update::<Invoice>::new(input.id, input.if_version)
             .set("status", InvoiceStatus::Paid.as_str())
-            .unless("status", "PAID", "is paid already");
+            .unless("status", "PAID", "is already paid");
         ctx.write(pay.run(ctx.tx())).await
     }
 
-    /// Takes an open or given-up invoice back; its number stays taken. For owners, admins and billing.
+    /// Voids an open or uncollectible invoice. Its number is not reused. Owners, admins and billing may do so.
     async fn void_invoice(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which invoice.")] input: VoidInvoiceInput,
+        #[graphql(desc = "The invoice to void.")] input: VoidInvoiceInput,
     ) -> Result<Object<VoidInvoicePayload>> {
         let void = Update::<Invoice>::new(input.id, input.if_version)
             .set("status", InvoiceStatus::Void.as_str())
-            .unless("status", "VOID", "is void already");
+            .unless("status", "VOID", "is already void");
         ctx.write(void.run(ctx.tx())).await
     }
 
-    /// Gives an open invoice up as lost. For owners, admins and billing.
+    /// Marks an open invoice as uncollectible. Owners, admins and billing may do so.
     async fn mark_invoice_uncollectible(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which invoice.")] input: MarkInvoiceUncollectibleInput,
+        #[graphql(desc = "The invoice to mark.")] input: MarkInvoiceUncollectibleInput,
     ) -> Result<Object<MarkInvoiceUncollectiblePayload>> {
-        let give_up = Update::<Invoice>::new(input.id, input.if_version)
+        let mark = Update::<Invoice>::new(input.id, input.if_version)
             .set("status", InvoiceStatus::Uncollectible.as_str())
-            .unless("status", "UNCOLLECTIBLE", "is given up already");
-        ctx.write(give_up.run(ctx.tx())).await
+            .unless("status", "UNCOLLECTIBLE", "is already uncollectible");
+        ctx.write(mark.run(ctx.tx())).await
     }
 }
 
-async fn create(tx: &TenantTx, input: CreateInvoiceInput) -> Written<Invoice> {
+async fn create(tx: &TenantTx, input: CreateInvoiceInput) -> WriteResult<Invoice> {
     let mut checks = Checks::new();
-    let message = "is no currency of this API";
-    let is_known = input.currency_code.is_known();
-    checks.require(is_known, UserErrorCode::Invalid, "currencyCode", message);
-    let message = format!("has more than {MAX_LINES} rows");
+    let is_supported = checks.currency("currencyCode", &input.currency_code);
+    let message = format!("must have at most {MAX_LINES} rows");
     let is_short = input.line_items.len() <= MAX_LINES;
     checks.require(is_short, UserErrorCode::LimitReached, "lineItems", message);
-    let lines = if is_known && is_short {
+    let lines = if is_supported && is_short {
         line_mutations::check_all(&mut checks, input.line_items, &input.currency_code)
     } else {
         Vec::new()
     };
-    checks.done()?;
+    checks.finish()?;
 
     let invoice = Insert::<Invoice>::new(InvoiceId::generate())
         .set("organization_id", input.organization_id.uuid())
@@ -249,28 +252,28 @@ async fn create(tx: &TenantTx, input: CreateInvoiceInput) -> Written<Invoice> {
     }
     line_mutations::insert_all(tx, &invoice, lines)
         .await
-        .map_err(Refusal::of)?;
+        .map_err(WriteError::without_value)?;
     sum_up(tx, invoice.id).await
 }
 
-async fn update(tx: &TenantTx, input: UpdateInvoiceInput) -> Written<Invoice> {
+async fn update(tx: &TenantTx, input: UpdateInvoiceInput) -> WriteResult<Invoice> {
     let mut checks = Checks::new();
-    checks.change("organizationId", &input.organization_id);
-    checks.done()?;
+    checks.not_cleared("organizationId", &input.organization_id);
+    checks.finish()?;
     Update::<Invoice>::new(input.id, input.if_version)
-        .change(
+        .set_if_present(
             "organization_id",
             input.organization_id.map_value(OrganizationId::uuid),
         )
-        .change_or_clear("project_id", input.project_id.map_value(ProjectId::uuid))
-        .change_or_clear("due_on", input.due_on.map_value(|date| date.0))
+        .set_or_clear("project_id", input.project_id.map_value(ProjectId::uuid))
+        .set_or_clear("due_on", input.due_on.map_value(|date| date.0))
         .only_if("status", "DRAFT", NOT_DRAFT)
         .run(tx)
         .await
 }
 
-/// Lets the database work out the totals anew, as it does on every change of a draft.
-pub(super) async fn sum_up(tx: &TenantTx, id: InvoiceId) -> Written<Invoice> {
+/// Updates the totals of a draft: the database computes them at every update of the row.
+pub(super) async fn sum_up(tx: &TenantTx, id: InvoiceId) -> WriteResult<Invoice> {
     Update::<Invoice>::new(id, None)
         .set("status", InvoiceStatus::Draft.as_str())
         .only_if("status", "DRAFT", NOT_DRAFT)

@@ -18,35 +18,36 @@ use crate::{
     projects::Project,
 };
 
-/// Whether an organization is in use.
+/// The status of an organization. It has no effect on what the API allows; use it to filter lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum OrganizationStatus {
-    /// In use.
+    /// The organization is in use.
     Active,
-    /// Kept for its history.
+    /// The organization is archived: kept for reference.
     Archived,
 }
 
 impl StoredEnum for OrganizationStatus {}
 
-/// A unit inside the tenant for which projects run and invoices are written.
+/// A customer, department or subsidiary. Projects and invoices belong to one.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct Organization {
-    /// The id.
+    /// The ID of the organization.
     pub id: OrganizationId,
-    /// The name for people; 1 to 120 characters.
+    /// The display name; 1 to 120 characters.
     pub name: String,
-    /// The name in addresses, unique in the tenant: lower-case letters, digits and hyphens.
+    /// The slug: a short name that is unique within the tenant. 1 to 63 lower-case letters, digits and
+    /// hyphens.
     pub slug: String,
-    /// Whether it is in use.
+    /// The status: active or archived.
     pub status: OrganizationStatus,
-    /// Counts the changes of this row, from 1.
+    /// The version of the organization: 1 at first, one more after each change.
     pub version: i32,
-    /// When the row was made.
+    /// The time at which the organization was created.
     pub created_at: DateTime<Utc>,
-    /// When the row last changed.
+    /// The time at which the organization was last changed. Equals `createdAt` if it never was.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -63,25 +64,25 @@ entity!(Organization {
 listed! {
     Organization {
         filter OrganizationFilter {
-            /// By id.
+            /// Filters by ID.
             id: IdFilter<OrganizationId>,
-            /// By name.
+            /// Filters by display name.
             name: StringFilter,
-            /// By the name in addresses.
+            /// Filters by slug.
             slug: StringFilter,
-            /// By status.
+            /// Filters by status.
             status: EnumFilter<OrganizationStatus>,
-            /// By the time of creation.
+            /// Filters by the time of creation.
             created_at: DateTimeFilter,
-            /// By the time of the last change.
+            /// Filters by the time of the last change.
             updated_at: DateTimeFilter,
         }
         order OrganizationOrderField {
-            /// By the time of creation.
+            /// Sort by the time of creation.
             CreatedAt => created_at: DateTime<Utc>,
-            /// By the time of the last change.
+            /// Sort by the time of the last change.
             UpdatedAt => updated_at: DateTime<Utc>,
-            /// By name.
+            /// Sort by display name.
             Name => name: String,
         }
         default CreatedAt Desc
@@ -91,11 +92,12 @@ listed! {
 relations! {
     Organization {
         many {
-            /// Projects for the organization, newest first unless ordered otherwise.
+            /// The projects of the organization, newest first by default.
             projects: Project = organization_id,
-            /// Invoices to the organization, newest first unless ordered otherwise.
+            /// The invoices to the organization, newest first by default.
             invoices: Invoice = organization_id,
-            /// What happened to the organization's own row, newest first unless ordered otherwise. Empty for all but owners and admins.
+            /// The changes of the organization itself, newest first by default. Only owners and admins may read
+            /// them; for other roles the field is null with the error FORBIDDEN.
             audit_logs: AuditLog = subject_id,
         }
     }
@@ -103,9 +105,9 @@ relations! {
 
 roots! {
     OrganizationQueries: Organization {
-        /// One organization; null if there is none with this id.
+        /// The organization with this ID; null if the tenant has no such organization.
         organization(OrganizationId)
-        /// The organizations of the tenant, newest first unless ordered otherwise.
+        /// The organizations of the tenant, newest first by default.
         organizations
     }
 }

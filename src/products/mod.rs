@@ -2,7 +2,7 @@
 
 mod mutations;
 
-use async_graphql::{Enum, SimpleObject};
+use async_graphql::{Context, Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
 use crate::{
@@ -20,39 +20,39 @@ use crate::{
     invoices::InvoiceLineItem,
 };
 
-/// Whether a product is on sale.
+/// The status of a product. It has no effect on what the API allows; use it to filter lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ProductStatus {
-    /// On sale.
+    /// The product is in use.
     Active,
-    /// Kept for its history.
+    /// The product is archived: kept for reference.
     Archived,
 }
 
 impl StoredEnum for ProductStatus {}
 
-/// Something that the tenant sells.
+/// A product that the tenant sells.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct Product {
-    /// The id.
+    /// The ID of the product.
     pub id: ProductId,
-    /// The article number, unique in the tenant: ten capital letters and digits.
+    /// The ASIN: the article number, unique within the tenant. Ten upper-case letters and digits.
     pub asin: String,
-    /// The name for people; 1 to 300 characters.
+    /// The title; 1 to 300 characters.
     pub title: Option<String>,
     #[graphql(skip)]
     price_minor: Option<i64>,
     #[graphql(skip)]
     currency: Option<CurrencyCode>,
-    /// Whether it is on sale.
+    /// The status: active or archived.
     pub status: ProductStatus,
-    /// Counts the changes of this row, from 1.
+    /// The version of the product: 1 at first, one more after each change.
     pub version: i32,
-    /// When the row was made.
+    /// The time at which the product was created.
     pub created_at: DateTime<Utc>,
-    /// When the row last changed.
+    /// The time at which the product was last changed. Equals `createdAt` if it never was.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -71,27 +71,27 @@ entity!(Product {
 listed! {
     Product {
         filter ProductFilter {
-            /// By id.
+            /// Filters by ID.
             id: IdFilter<ProductId>,
-            /// By article number.
+            /// Filters by ASIN.
             asin: StringFilter,
-            /// By name.
+            /// Filters by title.
             title: StringFilter,
-            /// By status.
+            /// Filters by status.
             status: EnumFilter<ProductStatus>,
-            /// By the time of creation.
+            /// Filters by the time of creation.
             created_at: DateTimeFilter,
-            /// By the time of the last change.
+            /// Filters by the time of the last change.
             updated_at: DateTimeFilter,
         }
         order ProductOrderField {
-            /// By the time of creation.
+            /// Sort by the time of creation.
             CreatedAt => created_at: DateTime<Utc>,
-            /// By the time of the last change.
+            /// Sort by the time of the last change.
             UpdatedAt => updated_at: DateTime<Utc>,
-            /// By article number.
+            /// Sort by ASIN.
             Asin => asin: String,
-            /// By name; the nameless count as greatest.
+            /// Sort by title. In ascending order, products without one come last.
             Title => title: Option<String>,
         }
         default CreatedAt Desc
@@ -101,28 +101,33 @@ listed! {
 relations! {
     Product {
         many {
-            /// Lines of invoices that bill the product, newest first unless ordered otherwise.
+            /// The invoice lines that bill the product, by their position by default.
             line_items: InvoiceLineItem = product_id,
-            /// Comments on the product, newest first unless ordered otherwise.
+            /// The comments on the product, newest first by default.
             comments: Comment = product_id,
-            /// What happened to the product, newest first unless ordered otherwise. Empty for all but owners and admins.
+            /// The changes of the product itself, newest first by default. Only owners and admins may read them;
+            /// for other roles the field is null with the error FORBIDDEN.
             audit_logs: AuditLog = subject_id,
         }
-        fields {
-            /// The price of one; null if none is set.
-            async fn price(&self) -> Option<Object<Money>> {
-                let (minor, currency) = (self.price_minor?, self.currency.as_ref()?);
-                Some(Money::from_minor(minor, currency).into())
-            }
+        computed {
+            /// The price per unit; null if the product has no price.
+            price: Option<Object<Money>> = compute_price,
         }
+    }
+}
+
+impl Product {
+    fn compute_price(&self, _: &Context<'_>) -> Option<Object<Money>> {
+        let (minor, currency) = (self.price_minor?, self.currency.as_ref()?);
+        Some(Money::from_minor(minor, currency).into())
     }
 }
 
 roots! {
     ProductQueries: Product {
-        /// One product; null if there is none with this id.
+        /// The product with this ID; null if the tenant has no such product.
         product(ProductId)
-        /// The products of the tenant, newest first unless ordered otherwise.
+        /// The products of the tenant, newest first by default.
         products
     }
 }

@@ -1,134 +1,141 @@
-//! What changes products.
+//! The mutations of products.
 
 use std::collections::HashSet;
 
 use async_graphql::{ComplexObject, Context, InputObject, MaybeUndefined, SimpleObject};
-use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::{Product, ProductStatus};
+use super::Product;
 use crate::{
     comments::Comment,
     db::{
         TenantTx,
-        bulk::Columns,
-        write::{Insert, Update, Writable, Written, delete_one, delete_where, refusal},
+        archive::{Archivable, archive, unarchive},
+        bulk::InsertMany,
+        write::{
+            ConstraintRule, Insert, Update, Writable, WriteError, WriteResult, delete_one,
+            delete_where,
+        },
     },
     error::Result,
     graphql::{
         batch::{self, Batch, Row, Terms},
+        checks::Checks,
         context::ContextExt as _,
-        enums::StoredEnum as _,
         mutation::{Outcome, Write as _, payload, targets},
         object::{Object, Objects},
         relations::RootMutations,
-        scalars::MoneyInput,
+        scalars::{MoneyInput, UNSUPPORTED_CURRENCY},
     },
     ids::{EntityId as _, ProductId},
-    user_error::{Checks, Refusal, Rule, UserError, UserErrorCode},
+    user_error::{UserError, UserErrorCode},
 };
 
-/// Most characters of a title.
-const TITLE: usize = 300;
-/// Most products of one import.
+/// The most characters of a title.
+const MAX_TITLE_LENGTH: usize = 300;
+/// The most products of one `importProducts`.
 const MAX_IMPORTED: usize = 1_000;
-const ASIN_FORM: &str = "is not ten capital letters and digits";
-const ASIN_TAKEN: &str = "is the number of another product";
+const INVALID_ASIN: &str = "must be ten upper-case letters and digits";
+const ASIN_TAKEN: &str = "is already the ASIN of another product";
 
 impl Writable for Product {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "products_asin_key",
             UserErrorCode::AlreadyExists,
             "asin",
             ASIN_TAKEN,
         ),
-        Rule::new(
+        ConstraintRule::new(
             "products_asin_form",
             UserErrorCode::Invalid,
             "asin",
-            ASIN_FORM,
+            INVALID_ASIN,
         ),
-        Rule::new(
+        ConstraintRule::new(
             "products_title_length",
             UserErrorCode::Invalid,
             "title",
-            "has 1 to 300 characters",
+            "must have 1 to 300 characters",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "products_price_positive",
             UserErrorCode::TooSmall,
             "price.amount",
-            "is less than nothing",
+            "must not be negative",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "products_currency_fkey",
             UserErrorCode::Invalid,
             "price.currencyCode",
-            "is no currency of this API",
+            UNSUPPORTED_CURRENCY,
         ),
     ];
-    const REFERRERS: &'static [Rule] = &[
-        Rule::new(
+    const REFERRERS: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "invoice_line_items_product_fkey",
             UserErrorCode::InvalidState,
             "id",
-            "stands on invoices: archive it instead",
+            "is on invoices: archive it instead",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "comments_product_fkey",
             UserErrorCode::InvalidState,
             "id",
-            "has comments of others, which you may not delete: archive it instead",
+            "has comments of other users, which you may not delete: archive it instead",
         ),
     ];
 }
+
+/// A product to create: the input of the `createProduct` mutation, and a row of `importProducts`.
+impl Archivable for Product {}
 
 /// What a new product is made of.
 #[derive(Debug, InputObject)]
 pub struct CreateProductInput {
-    /// The article number, unique in the tenant: ten capital letters and digits.
+    /// The ASIN: the article number, unique within the tenant. Ten upper-case letters and digits.
     pub asin: String,
-    /// The name for people; 1 to 300 characters.
+    /// The title; 1 to 300 characters.
     pub title: Option<String>,
-    /// The price of one.
+    /// The price per unit. Must not be negative.
     pub price: Option<MoneyInput>,
 }
 
-/// What is to change about a product. A field that is left out stays as it is, and null clears it.
+/// The input of the `updateProduct` mutation. A field that is left out keeps its value; null clears it.
 #[derive(Debug, InputObject)]
 pub struct UpdateProductInput {
-    /// Its id.
+    /// The ID of the product.
     pub id: ProductId,
-    /// Only if it still has this version; otherwise CONFLICT.
+    /// The version that the client last read. If the product has changed since, nothing is written and the error
+    /// CONFLICT is returned.
     pub if_version: Option<i32>,
-    /// The article number. Cannot be cleared.
+    /// The ASIN: the article number. Cannot be cleared.
     pub asin: MaybeUndefined<String>,
-    /// The name for people; 1 to 300 characters.
+    /// The title; 1 to 300 characters.
     pub title: MaybeUndefined<String>,
-    /// The price of one.
+    /// The price per unit. Must not be negative.
     pub price: MaybeUndefined<MoneyInput>,
 }
 
 targets! {
-    /// The product to archive.
+    /// The input of the `archiveProduct` mutation.
     ArchiveProductInput(ProductId)
-    /// The product to take out of the archive.
+    /// The input of the `unarchiveProduct` mutation.
     UnarchiveProductInput(ProductId)
-    /// The product to delete.
+    /// The input of the `deleteProduct` mutation.
     DeleteProductInput(ProductId)
 }
 
 payload! {
-    /// What came of `createProduct`.
+    /// The payload of the `createProduct` mutation.
     CreateProductPayload { product: Product }
-    /// What came of `updateProduct`.
+    /// The payload of the `updateProduct` mutation.
     UpdateProductPayload { product: Product }
-    /// What came of `archiveProduct`.
+    /// The payload of the `archiveProduct` mutation.
     ArchiveProductPayload { product: Product }
-    /// What came of `unarchiveProduct`.
+    /// The payload of the `unarchiveProduct` mutation.
     UnarchiveProductPayload { product: Product }
-    /// What came of `deleteProduct`: the product as it was.
+    /// The payload of the `deleteProduct` mutation.
     DeleteProductPayload { product: Product }
 }
 
@@ -142,72 +149,68 @@ impl RootMutations for Product {
 
 #[async_graphql::Object]
 impl ProductMutations {
-    /// Makes a product. For all but viewers.
+    /// Creates a product. Every role except viewer may do so.
     async fn create_product(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The product.")] input: CreateProductInput,
+        #[graphql(desc = "The product to create.")] input: CreateProductInput,
     ) -> Result<Object<CreateProductPayload>> {
         ctx.write(create(ctx.tx(), input)).await
     }
 
-    /// Changes a product. For all but viewers.
+    /// Updates a product. Every role except viewer may do so.
     async fn update_product(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which product, and what is to change.")] input: UpdateProductInput,
+        #[graphql(desc = "The product and the fields to change.")] input: UpdateProductInput,
     ) -> Result<Object<UpdateProductPayload>> {
         ctx.write(update(ctx.tx(), input)).await
     }
 
-    /// Puts a product into the archive. For all but viewers.
+    /// Archives a product: sets its status to `ARCHIVED`. Every role except viewer may do so.
     async fn archive_product(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which product.")] input: ArchiveProductInput,
+        #[graphql(desc = "The product to archive.")] input: ArchiveProductInput,
     ) -> Result<Object<ArchiveProductPayload>> {
-        let archive = Update::<Product>::new(input.id, input.if_version)
-            .set("status", ProductStatus::Archived.as_str())
-            .unless("status", "ARCHIVED", "is in the archive already");
-        ctx.write(archive.run(ctx.tx())).await
+        ctx.write(archive::<Product>(ctx.tx(), input.id, input.if_version))
+            .await
     }
 
-    /// Takes a product out of the archive. For all but viewers.
+    /// Restores an archived product: sets its status to `ACTIVE`. Every role except viewer may do so.
     async fn unarchive_product(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which product.")] input: UnarchiveProductInput,
+        #[graphql(desc = "The product to restore.")] input: UnarchiveProductInput,
     ) -> Result<Object<UnarchiveProductPayload>> {
-        let unarchive = Update::<Product>::new(input.id, input.if_version)
-            .set("status", ProductStatus::Active.as_str())
-            .only_if("status", "ARCHIVED", "is not in the archive");
-        ctx.write(unarchive.run(ctx.tx())).await
+        ctx.write(unarchive::<Product>(ctx.tx(), input.id, input.if_version))
+            .await
     }
 
-    /// Deletes a product and its comments. For all but viewers; only owners and admins delete one with
-    /// comments of others, and nobody one that stands on an invoice.
+    /// Deletes a product and its comments. A product that is on an invoice cannot be deleted. Every role except
+    /// viewer may do so; only owners and admins may delete a product that has comments of other users.
     async fn delete_product(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which product.")] input: DeleteProductInput,
+        #[graphql(desc = "The product to delete.")] input: DeleteProductInput,
     ) -> Result<Object<DeleteProductPayload>> {
         ctx.write(delete(ctx.tx(), input)).await
     }
 
-    /// Makes up to 1,000 products. For all but viewers.
+    /// Creates up to 1,000 products. Every role except viewer may do so.
     async fn import_products(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The products.")] input: ImportProductsInput,
+        #[graphql(desc = "The products to create.")] input: ImportProductsInput,
     ) -> Result<Object<ImportProductsPayload>> {
         ctx.write(import(ctx, input)).await
     }
 }
 
-async fn create(tx: &TenantTx, input: CreateProductInput) -> Written<Product> {
+async fn create(tx: &TenantTx, input: CreateProductInput) -> WriteResult<Product> {
     let mut checks = Checks::new();
     let price = check(&mut checks, &input);
-    checks.done()?;
+    checks.finish()?;
     Insert::<Product>::new(ProductId::generate())
         .set("asin", input.asin)
         .set("title", input.title)
@@ -220,11 +223,11 @@ async fn create(tx: &TenantTx, input: CreateProductInput) -> Written<Product> {
         .await
 }
 
-/// Checks a new product; answers its price in minor units.
+/// Checks a new product. Returns its price in minor units.
 fn check(checks: &mut Checks, input: &CreateProductInput) -> Option<i64> {
     check_asin(checks, &input.asin);
     if let Some(title) = &input.title {
-        checks.text("title", title, TITLE);
+        checks.text("title", title, MAX_TITLE_LENGTH);
     }
     check_price(checks, input.price.as_ref()?)
 }
@@ -232,37 +235,36 @@ fn check(checks: &mut Checks, input: &CreateProductInput) -> Option<i64> {
 fn check_asin(checks: &mut Checks, asin: &str) {
     let is_part = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
     let is_asin = asin.len() == 10 && asin.bytes().all(is_part);
-    checks.require(is_asin, UserErrorCode::Invalid, "asin", ASIN_FORM);
+    checks.require(is_asin, UserErrorCode::Invalid, "asin", INVALID_ASIN);
 }
 
 fn check_price(checks: &mut Checks, price: &MoneyInput) -> Option<i64> {
-    let minor = price.minor(checks, "price");
-    let is_some = minor.is_none_or(|minor| minor >= 0);
+    let minor = checks.money("price", price);
     checks.require(
-        is_some,
+        minor.is_none_or(|minor| minor >= 0),
         UserErrorCode::TooSmall,
         "price.amount",
-        "is less than nothing",
+        "must not be negative",
     );
     minor
 }
 
-async fn update(tx: &TenantTx, input: UpdateProductInput) -> Written<Product> {
+async fn update(tx: &TenantTx, input: UpdateProductInput) -> WriteResult<Product> {
     let mut checks = Checks::new();
-    if let Some(asin) = checks.change("asin", &input.asin) {
+    if let Some(asin) = checks.not_cleared("asin", &input.asin) {
         check_asin(&mut checks, asin);
     }
     if let Some(title) = input.title.value() {
-        checks.text("title", title, TITLE);
+        checks.text("title", title, MAX_TITLE_LENGTH);
     }
     let price = input
         .price
         .value()
         .and_then(|price| check_price(&mut checks, price));
-    checks.done()?;
+    checks.finish()?;
     let mut update = Update::<Product>::new(input.id, input.if_version)
-        .change("asin", input.asin)
-        .change_or_clear("title", input.title);
+        .set_if_present("asin", input.asin)
+        .set_or_clear("title", input.title);
     if !input.price.is_undefined() {
         let currency = input
             .price
@@ -273,49 +275,49 @@ async fn update(tx: &TenantTx, input: UpdateProductInput) -> Written<Product> {
     update.run(tx).await
 }
 
-async fn delete(tx: &TenantTx, input: DeleteProductInput) -> Written<Product> {
+async fn delete(tx: &TenantTx, input: DeleteProductInput) -> WriteResult<Product> {
     delete_where::<Comment>(tx, "product_id", vec![input.id.uuid()]).await?;
     delete_one(tx, input.id, input.if_version).await
 }
 
-/// The products to import.
+/// The input of the `importProducts` mutation.
 #[derive(Debug, InputObject)]
 pub struct ImportProductsInput {
-    /// The products, at most 1,000.
+    /// The products to create; at most 1,000.
     pub rows: Vec<CreateProductInput>,
-    /// All or none: if one cannot be made, none is. Otherwise those are that can be.
+    /// If true, either all products are created or none. If false, every product that can be created is.
     #[graphql(default = true)]
     pub atomic: bool,
-    /// A key of the client's choice, 1 to 255 characters: the same input with the same key within 24
-    /// hours is answered and not done again.
+    /// A key that the client chooses; 1 to 255 printable ASCII characters. Repeating the same input with the same
+    /// key within 24 hours returns the first result without running the mutation again.
     pub idempotency_key: Option<String>,
 }
 
-/// What came of `importProducts`.
+/// The payload of the `importProducts` mutation.
 #[derive(Debug, SimpleObject)]
 pub struct ImportProductsPayload {
-    /// What came of each product, in the order of the rows.
+    /// The result for each product, in the order of the rows.
     pub results: Objects<ImportProductsResult>,
-    /// Why nothing was imported. Empty if something was, or if `atomic` is false and each row that was
-    /// not has its own errors.
+    /// The errors that prevented the whole mutation. Empty if `atomic` is false and the errors belong to single
+    /// rows.
     pub user_errors: Objects<UserError>,
 }
 
-/// What came of one product.
+/// The result of `importProducts` for one row.
 #[derive(Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct ImportProductsResult {
-    /// Its place in the list of rows, from 0.
+    /// The index in the list of rows; the first has 0.
     pub index: i32,
     #[graphql(skip)]
     product_id: Option<ProductId>,
-    /// Why it was not made.
+    /// The errors that prevented the creation of this product. Empty if it was created.
     pub user_errors: Objects<UserError>,
 }
 
 #[ComplexObject]
 impl ImportProductsResult {
-    /// The product that was made; null if it was not, or is gone by now.
+    /// The created product; null if the product was not created, or was deleted since.
     async fn product(&self, ctx: &Context<'_>) -> Result<Option<Object<Product>>> {
         ctx.load(self.product_id).await
     }
@@ -335,7 +337,7 @@ impl From<Outcome<Batch>> for ImportProductsPayload {
     }
 }
 
-async fn import(ctx: &Context<'_>, input: ImportProductsInput) -> Written<Batch> {
+async fn import(ctx: &Context<'_>, input: ImportProductsInput) -> WriteResult<Batch> {
     batch::check_size("rows", input.rows.len(), MAX_IMPORTED)?;
     let terms = Terms {
         list: "rows",
@@ -346,13 +348,13 @@ async fn import(ctx: &Context<'_>, input: ImportProductsInput) -> Written<Batch>
             content: batch::content(input.atomic, &input.rows),
         }),
     };
-    // Boxed: the statements of a batch make for a large future.
+    // Boxed because the future holds all statements of a batch and is large.
     Box::pin(batch::run(ctx, terms, import_each(ctx.tx(), input.rows))).await
 }
 
-/// Inserts those that can be, in one statement. Rows with a number that another product has are passed
-/// over by it, and so tell themselves apart.
-async fn import_each(tx: &TenantTx, inputs: Vec<CreateProductInput>) -> Written<Batch> {
+/// Inserts the products that can be inserted, in one statement. The statement skips rows whose ASIN another
+/// product has; they are those whose ID it does not return.
+async fn import_each(tx: &TenantTx, inputs: Vec<CreateProductInput>) -> WriteResult<Batch> {
     let mut rows = Vec::with_capacity(inputs.len());
     let mut seen = HashSet::new();
     let mut products = Vec::new();
@@ -363,7 +365,7 @@ async fn import_each(tx: &TenantTx, inputs: Vec<CreateProductInput>) -> Written<
             seen.insert(input.asin.clone()),
             UserErrorCode::AlreadyExists,
             "asin",
-            "stands in an earlier row as well",
+            "is also in an earlier row",
         );
         let failures = checks.into_failures();
         if failures.is_empty() {
@@ -378,7 +380,9 @@ async fn import_each(tx: &TenantTx, inputs: Vec<CreateProductInput>) -> Written<
             rows.push(Row::refused(failures));
         }
     }
-    let written = insert_all(tx, &products).await.map_err(Refusal::of)?;
+    let written = insert_all(tx, &products)
+        .await
+        .map_err(WriteError::without_value)?;
     for row in &mut rows {
         if row.id.is_some_and(|id| !written.contains(&id)) {
             *row = Row::because(UserErrorCode::AlreadyExists, "asin", ASIN_TAKEN);
@@ -387,35 +391,24 @@ async fn import_each(tx: &TenantTx, inputs: Vec<CreateProductInput>) -> Written<
     Ok(Batch(rows))
 }
 
-/// Answers the ids of those that were inserted.
-async fn insert_all(tx: &TenantTx, products: &[NewProduct]) -> Written<HashSet<Uuid>> {
-    if products.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let mut columns = Columns::default();
-    columns.of(products, |product| product.id)?;
-    columns.of(products, |product| product.input.asin.clone())?;
-    columns.of(products, |product| product.input.title.clone())?;
-    columns.of(products, |product| product.price_minor)?;
-    columns.of(products, |product| {
+/// Returns the IDs of the inserted products.
+async fn insert_all(tx: &TenantTx, products: &[NewProduct]) -> WriteResult<HashSet<Uuid>> {
+    let currency = |product: &NewProduct| {
         let price = product.input.price.as_ref();
         price.map(|price| price.currency_code.to_string())
-    })?;
-    let rows = columns
-        .fetch_all(
-            tx,
-            "insert into products (id, asin, title, price_minor, currency)
-             select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[])
-             on conflict on constraint products_asin_key do nothing
-             returning id",
-        )
-        .await;
-    let rows = rows.map_err(|error| refusal(error, Product::RULES))?;
-    let ids = rows.iter().map(|row| row.try_get(0));
-    Ok(ids.collect::<sqlx::Result<_>>()?)
+    };
+    InsertMany::<Product, _>::new(products)
+        .column("id", |product| product.id)
+        .column("asin", |product| product.input.asin.clone())
+        .column("title", |product| product.input.title.clone())
+        .column("price_minor", |product| product.price_minor)
+        .column("currency", currency)
+        .skip_existing("products_asin_key")
+        .run(tx)
+        .await
 }
 
-/// A product whose input was checked.
+/// A product whose input passed the checks.
 struct NewProduct {
     id: Uuid,
     price_minor: Option<i64>,

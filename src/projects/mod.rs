@@ -22,47 +22,47 @@ use crate::{
     users::User,
 };
 
-/// How far a project is.
+/// The status of a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ProjectStatus {
-    /// Not yet begun.
+    /// The work is planned and not started.
     Planned,
-    /// Under way.
+    /// The work is in progress.
     Active,
-    /// Begun, and resting.
+    /// The work is paused.
     OnHold,
-    /// Done.
+    /// The work is completed.
     Completed,
-    /// Kept for its history.
+    /// The project is archived: kept for reference.
     Archived,
 }
 
 impl StoredEnum for ProjectStatus {}
 
-/// Work for an organization.
+/// A project: work for an organization.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct Project {
-    /// The id.
+    /// The ID of the project.
     pub id: ProjectId,
     #[graphql(skip)]
     organization_id: OrganizationId,
     #[graphql(skip)]
     owner_id: UserId,
-    /// The name for people; 1 to 120 characters.
+    /// The display name; 1 to 120 characters.
     pub name: String,
-    /// What the work is; at most 10,000 characters.
+    /// A description of the work, as plain text; at most 10,000 characters.
     pub description: Option<String>,
-    /// How far it is.
+    /// The status of the project.
     pub status: ProjectStatus,
-    /// When it is due.
+    /// The due date of the project.
     pub due_on: Option<Date>,
-    /// Counts the changes of this row, from 1.
+    /// The version of the project: 1 at first, one more after each change.
     pub version: i32,
-    /// When the row was made.
+    /// The time at which the project was created.
     pub created_at: DateTime<Utc>,
-    /// When the row last changed.
+    /// The time at which the project was last changed. Equals `createdAt` if it never was.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -82,31 +82,31 @@ entity!(Project {
 listed! {
     Project {
         filter ProjectFilter {
-            /// By id.
+            /// Filters by ID.
             id: IdFilter<ProjectId>,
-            /// By the organization that it is for.
+            /// Filters by the organization of the project.
             organization_id: IdFilter<OrganizationId>,
-            /// By the user who owns it.
+            /// Filters by the owner of the project.
             owner_id: IdFilter<UserId>,
-            /// By name.
+            /// Filters by display name.
             name: StringFilter,
-            /// By status.
+            /// Filters by status.
             status: EnumFilter<ProjectStatus>,
-            /// By the day on which it is due.
+            /// Filters by due date.
             due_on: DateFilter,
-            /// By the time of creation.
+            /// Filters by the time of creation.
             created_at: DateTimeFilter,
-            /// By the time of the last change.
+            /// Filters by the time of the last change.
             updated_at: DateTimeFilter,
         }
         order ProjectOrderField {
-            /// By the time of creation.
+            /// Sort by the time of creation.
             CreatedAt => created_at: DateTime<Utc>,
-            /// By the time of the last change.
+            /// Sort by the time of the last change.
             UpdatedAt => updated_at: DateTime<Utc>,
-            /// By name.
+            /// Sort by display name.
             Name => name: String,
-            /// By the day on which it is due; those without one count as last.
+            /// Sort by due date. In ascending order, projects without one come last.
             DueOn => due_on: Option<Date>,
         }
         default CreatedAt Desc
@@ -116,19 +116,21 @@ listed! {
 relations! {
     Project {
         one {
-            /// The organization that the project is for.
+            /// The organization for which the work is done.
             #[graphql(directive = semantic_non_null::apply(None))]
             organization: Organization = organization_id,
-            /// The user who answers for the project.
+            /// The owner: the user responsible for the project. Ownership gives no extra permissions.
             #[graphql(directive = semantic_non_null::apply(None))]
             owner: User = owner_id,
         }
         many {
-            /// Invoices that bill the project, newest first unless ordered otherwise.
+            /// The invoices for the project, newest first by default.
             invoices: Invoice = project_id,
-            /// Comments on the project, newest first unless ordered otherwise.
+            /// The comments on the project, newest first by default.
             comments: Comment = project_id,
-            /// What happened to the project and to what belongs to it, newest first unless ordered otherwise. Empty for all but owners and admins.
+            /// The changes of the project, its invoices with their lines, and the comments on them, newest first
+            /// by default. Only owners and admins may read them; for other roles the field is null with the
+            /// error FORBIDDEN.
             audit_logs: AuditLog = project_id,
         }
     }
@@ -136,9 +138,9 @@ relations! {
 
 roots! {
     ProjectQueries: Project {
-        /// One project; null if there is none with this id.
+        /// The project with this ID; null if the tenant has no such project.
         project(ProjectId)
-        /// The projects of the tenant, newest first unless ordered otherwise.
+        /// The projects of the tenant, newest first by default.
         projects
     }
 }

@@ -1,4 +1,4 @@
-//! What changes projects.
+//! The mutations of projects.
 
 use std::collections::HashSet;
 
@@ -11,14 +11,17 @@ use crate::{
     comments::Comment,
     db::{
         TenantTx,
-        page::{Comparison, Filter, Value},
+        archive::{Archivable, archive, unarchive},
+        filter::{Comparison, Filter, Value},
         write::{
-            Insert, Update, Writable, Written, delete_many, delete_one, delete_where, referred_to,
+            ConstraintRule, Insert, Update, Writable, WriteError, WriteResult, delete_many,
+            delete_one, delete_where, referred_to,
         },
     },
     error::{Error, Result},
     graphql::{
         batch::{self, Batch, Row, Terms},
+        checks::Checks,
         context::ContextExt as _,
         enums::StoredEnum as _,
         mutation::{Outcome, Write as _, payload, targets},
@@ -28,54 +31,55 @@ use crate::{
     },
     ids::{EntityId as _, OrganizationId, ProjectId, UserId},
     invoices::Invoice,
-    user_error::{Checks, Refusal, Rule, UserError, UserErrorCode},
+    user_error::{UserError, UserErrorCode},
 };
 
-/// Most characters of a name.
-const NAME: usize = 120;
-/// Most characters of a description.
-const DESCRIPTION: usize = 10_000;
-/// Most projects of one deletion.
+/// The most characters of a display name.
+const MAX_NAME_LENGTH: usize = 120;
+/// The most characters of a description.
+const MAX_DESCRIPTION_LENGTH: usize = 10_000;
+/// The most projects of one `deleteProjects`.
 const MAX_DELETED: usize = 100;
 
 const HAS_INVOICES: &str = "has invoices: archive it instead";
-const HAS_COMMENTS: &str = "has comments of others, which you may not delete: archive it instead";
+const HAS_COMMENTS: &str =
+    "has comments of other users, which you may not delete: archive it instead";
 
 impl Writable for Project {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "projects_organization_fkey",
             UserErrorCode::NotFound,
             "organizationId",
             "Organization not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "projects_owner_fkey",
             UserErrorCode::NotFound,
             "ownerId",
             "User not found",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "projects_name_length",
             UserErrorCode::Invalid,
             "name",
-            "has 1 to 120 characters",
+            "must have 1 to 120 characters",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "projects_description_length",
             UserErrorCode::TooLong,
             "description",
-            "is longer than 10000 characters",
+            "must have at most 10000 characters",
         ),
     ];
-    const REFERRERS: &'static [Rule] = &[
-        Rule::new(
+    const REFERRERS: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "invoices_project_fkey",
             UserErrorCode::InvalidState,
             "id",
             HAS_INVOICES,
         ),
-        Rule::new(
+        ConstraintRule::new(
             "comments_project_fkey",
             UserErrorCode::InvalidState,
             "id",
@@ -84,64 +88,70 @@ impl Writable for Project {
     ];
 }
 
+/// The input of the `createProject` mutation.
+impl Archivable for Project {
+    const FORMER_STATUS: Option<&'static str> = Some("archived_from");
+}
+
 /// What a new project is made of.
 #[derive(Debug, InputObject)]
 pub struct CreateProjectInput {
-    /// The name for people; 1 to 120 characters.
+    /// The display name; 1 to 120 characters.
     pub name: String,
-    /// The organization that it is for.
+    /// The ID of the organization for which the work is done.
     pub organization_id: OrganizationId,
-    /// The user who answers for it; the caller if not given.
+    /// The ID of the owner: the user responsible for the project. The caller by default.
     pub owner_id: Option<UserId>,
-    /// What the work is; at most 10,000 characters.
+    /// A description of the work, as plain text; at most 10,000 characters.
     pub description: Option<String>,
-    /// How far it is; `PLANNED` if not given. Not `ARCHIVED`: see `archiveProject`.
+    /// The status; `PLANNED` by default. Cannot be `ARCHIVED`: use `archiveProject`.
     pub status: Option<ProjectStatus>,
-    /// When it is due.
+    /// The due date of the project.
     pub due_on: Option<Date>,
 }
 
-/// What is to change about a project. A field that is left out stays as it is, and null clears it.
+/// The input of the `updateProject` mutation. A field that is left out keeps its value; null clears it.
 #[derive(Debug, InputObject)]
 pub struct UpdateProjectInput {
-    /// Its id.
+    /// The ID of the project.
     pub id: ProjectId,
-    /// Only if it still has this version; otherwise CONFLICT.
+    /// The version that the client last read. If the project has changed since, nothing is written and the error
+    /// CONFLICT is returned.
     pub if_version: Option<i32>,
-    /// The name for people; 1 to 120 characters. Cannot be cleared.
+    /// The display name; 1 to 120 characters. Cannot be cleared.
     pub name: MaybeUndefined<String>,
-    /// The organization that it is for. Cannot be cleared.
+    /// The ID of the organization for which the work is done. Cannot be cleared.
     pub organization_id: MaybeUndefined<OrganizationId>,
-    /// The user who answers for it. Cannot be cleared.
+    /// The ID of the owner: the user responsible for the project. Cannot be cleared.
     pub owner_id: MaybeUndefined<UserId>,
-    /// What the work is; at most 10,000 characters.
+    /// A description of the work, as plain text; at most 10,000 characters.
     pub description: MaybeUndefined<String>,
-    /// How far it is. Cannot be cleared. Neither to nor from `ARCHIVED`: see `archiveProject` and
+    /// The status. Cannot be cleared. Cannot be set to or changed from `ARCHIVED`: use `archiveProject` and
     /// `unarchiveProject`.
     pub status: MaybeUndefined<ProjectStatus>,
-    /// When it is due.
+    /// The due date of the project.
     pub due_on: MaybeUndefined<Date>,
 }
 
 targets! {
-    /// The project to archive.
+    /// The input of the `archiveProject` mutation.
     ArchiveProjectInput(ProjectId)
-    /// The project to take out of the archive.
+    /// The input of the `unarchiveProject` mutation.
     UnarchiveProjectInput(ProjectId)
-    /// The project to delete.
+    /// The input of the `deleteProject` mutation.
     DeleteProjectInput(ProjectId)
 }
 
 payload! {
-    /// What came of `createProject`.
+    /// The payload of the `createProject` mutation.
     CreateProjectPayload { project: Project }
-    /// What came of `updateProject`.
+    /// The payload of the `updateProject` mutation.
     UpdateProjectPayload { project: Project }
-    /// What came of `archiveProject`.
+    /// The payload of the `archiveProject` mutation.
     ArchiveProjectPayload { project: Project }
-    /// What came of `unarchiveProject`.
+    /// The payload of the `unarchiveProject` mutation.
     UnarchiveProjectPayload { project: Project }
-    /// What came of `deleteProject`: the project as it was.
+    /// The payload of the `deleteProject` mutation.
     DeleteProjectPayload { project: Project }
 }
 
@@ -155,80 +165,77 @@ impl RootMutations for Project {
 
 #[async_graphql::Object]
 impl ProjectMutations {
-    /// Makes a project. For all but viewers.
+    /// Creates a project. Every role except viewer may do so.
     async fn create_project(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The project.")] input: CreateProjectInput,
+        #[graphql(desc = "The project to create.")] input: CreateProjectInput,
     ) -> Result<Object<CreateProjectPayload>> {
         let caller = ctx.principal().user;
         ctx.write(create(ctx.tx(), input, caller)).await
     }
 
-    /// Changes a project. For all but viewers.
+    /// Updates a project. Every role except viewer may do so.
     async fn update_project(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which project, and what is to change.")] input: UpdateProjectInput,
+        #[graphql(desc = "The project and the fields to change.")] input: UpdateProjectInput,
     ) -> Result<Object<UpdateProjectPayload>> {
         ctx.write(update(ctx.tx(), input)).await
     }
 
-    /// Puts a project into the archive. For all but viewers.
+    /// Archives a project: sets its status to `ARCHIVED`. Every role except viewer may do so.
     async fn archive_project(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which project.")] input: ArchiveProjectInput,
+        #[graphql(desc = "The project to archive.")] input: ArchiveProjectInput,
     ) -> Result<Object<ArchiveProjectPayload>> {
-        let archive = Update::<Project>::new(input.id, input.if_version)
-            .compute("archived_from", "status", Vec::new())
-            .set("status", ProjectStatus::Archived.as_str())
-            .unless("status", "ARCHIVED", "is in the archive already");
-        ctx.write(archive.run(ctx.tx())).await
+        ctx.write(archive::<Project>(ctx.tx(), input.id, input.if_version))
+            .await
     }
 
-    /// Takes a project out of the archive; it has the status again that it had before. For all but
-    /// viewers.
+    /// Restores an archived project: gives it the status that it had before. Every role except viewer may do
+    /// so.
     async fn unarchive_project(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which project.")] input: UnarchiveProjectInput,
+        #[graphql(desc = "The project to restore.")] input: UnarchiveProjectInput,
     ) -> Result<Object<UnarchiveProjectPayload>> {
-        let unarchive = Update::<Project>::new(input.id, input.if_version)
-            // Those that were archived in another way have no former status.
-            .compute("status", "coalesce(archived_from, 'ACTIVE')", Vec::new())
-            .set("archived_from", None::<String>)
-            .only_if("status", "ARCHIVED", "is not in the archive");
-        ctx.write(unarchive.run(ctx.tx())).await
+        ctx.write(unarchive::<Project>(ctx.tx(), input.id, input.if_version))
+            .await
     }
 
-    /// Deletes a project and its comments. For all but viewers; only owners and admins delete one with
-    /// comments of others, and nobody one with invoices.
+    /// Deletes a project and its comments. A project with invoices cannot be deleted. Every role except viewer
+    /// may do so; only owners and admins may delete a project that has comments of other users.
     async fn delete_project(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which project.")] input: DeleteProjectInput,
+        #[graphql(desc = "The project to delete.")] input: DeleteProjectInput,
     ) -> Result<Object<DeleteProjectPayload>> {
         ctx.write(delete(ctx.tx(), input)).await
     }
 
-    /// Deletes up to 100 projects and their comments, as `deleteProject` does each.
+    /// Deletes up to 100 projects and their comments, each under the conditions of `deleteProject`.
     async fn delete_projects(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which projects.")] input: DeleteProjectsInput,
+        #[graphql(desc = "The projects to delete.")] input: DeleteProjectsInput,
     ) -> Result<Object<DeleteProjectsPayload>> {
         ctx.write(delete_all(ctx, input)).await
     }
 }
 
-async fn create(tx: &TenantTx, input: CreateProjectInput, caller: UserId) -> Written<Project> {
+async fn create(tx: &TenantTx, input: CreateProjectInput, caller: UserId) -> WriteResult<Project> {
     let mut checks = Checks::new();
-    checks.text("name", &input.name, NAME);
-    checks.optional_text("description", input.description.as_ref(), DESCRIPTION);
+    checks.text("name", &input.name, MAX_NAME_LENGTH);
+    checks.optional_text(
+        "description",
+        input.description.as_ref(),
+        MAX_DESCRIPTION_LENGTH,
+    );
     let status = input.status.unwrap_or(ProjectStatus::Planned);
     not_archived(&mut checks, status);
-    checks.done()?;
+    checks.finish()?;
     Insert::<Project>::new(ProjectId::generate())
         .set("name", input.name)
         .set("organization_id", input.organization_id.uuid())
@@ -240,32 +247,32 @@ async fn create(tx: &TenantTx, input: CreateProjectInput, caller: UserId) -> Wri
         .await
 }
 
-async fn update(tx: &TenantTx, input: UpdateProjectInput) -> Written<Project> {
+async fn update(tx: &TenantTx, input: UpdateProjectInput) -> WriteResult<Project> {
     let mut checks = Checks::new();
-    checks.changed_text("name", &input.name, NAME);
-    checks.change("organizationId", &input.organization_id);
-    checks.change("ownerId", &input.owner_id);
-    checks.optional_text("description", input.description.value(), DESCRIPTION);
-    let status = checks.change("status", &input.status).copied();
+    checks.text_if_present("name", &input.name, MAX_NAME_LENGTH);
+    checks.not_cleared("organizationId", &input.organization_id);
+    checks.not_cleared("ownerId", &input.owner_id);
+    checks.optional_text(
+        "description",
+        input.description.value(),
+        MAX_DESCRIPTION_LENGTH,
+    );
+    let status = checks.not_cleared("status", &input.status).copied();
     if let Some(status) = status {
         not_archived(&mut checks, status);
     }
-    checks.done()?;
+    checks.finish()?;
     let mut update = Update::<Project>::new(input.id, input.if_version)
-        .change("name", input.name)
-        .change(
+        .set_if_present("name", input.name)
+        .set_if_present(
             "organization_id",
             input.organization_id.map_value(OrganizationId::uuid),
         )
-        .change("owner_id", input.owner_id.map_value(UserId::uuid))
-        .change_or_clear("description", input.description)
-        .change_or_clear("due_on", input.due_on.map_value(|date| date.0));
+        .set_if_present("owner_id", input.owner_id.map_value(UserId::uuid))
+        .set_or_clear("description", input.description)
+        .set_or_clear("due_on", input.due_on.map_value(|date| date.0));
     if let Some(status) = status {
-        update = update.set("status", status.as_str()).unless(
-            "status",
-            "ARCHIVED",
-            "is in the archive: take it out first",
-        );
+        update = update.set("status", status.as_str()).unless_archived();
     }
     update.run(tx).await
 }
@@ -275,45 +282,46 @@ fn not_archived(checks: &mut Checks, status: ProjectStatus) {
         status != ProjectStatus::Archived,
         UserErrorCode::Invalid,
         "status",
-        "a project is archived by archiveProject",
+        "cannot be ARCHIVED: use archiveProject",
     );
 }
 
-async fn delete(tx: &TenantTx, input: DeleteProjectInput) -> Written<Project> {
+async fn delete(tx: &TenantTx, input: DeleteProjectInput) -> WriteResult<Project> {
     delete_where::<Comment>(tx, "project_id", vec![input.id.uuid()]).await?;
     delete_one(tx, input.id, input.if_version).await
 }
 
-/// Which projects to delete.
+/// The input of the `deleteProjects` mutation.
 #[derive(Debug, InputObject)]
 pub struct DeleteProjectsInput {
-    /// Their ids, at most 100.
+    /// The IDs of the projects; at most 100.
     pub ids: Vec<ProjectId>,
-    /// All or none: if one cannot be deleted, none is. Otherwise those are that can be.
+    /// If true, either all projects are deleted or none. If false, every project that can be deleted is.
     #[graphql(default = true)]
     pub atomic: bool,
-    /// A key of the client's choice, 1 to 255 characters: the same input with the same key within 24
-    /// hours is answered and not done again.
+    /// A key that the client chooses; 1 to 255 printable ASCII characters. Repeating the same input with the same
+    /// key within 24 hours returns the first result without running the mutation again.
     pub idempotency_key: Option<String>,
 }
 
-/// What came of `deleteProjects`.
+/// The payload of the `deleteProjects` mutation.
 #[derive(Debug, SimpleObject)]
 pub struct DeleteProjectsPayload {
-    /// What came of each project, in the order of the ids.
+    /// The result for each project, in the order of the IDs.
     pub results: Objects<DeleteProjectsResult>,
-    /// Why nothing was deleted; empty if something was, or all that was not has its own errors.
+    /// The errors that prevented the whole mutation. Empty if `atomic` is false and the errors belong to single
+    /// projects.
     pub user_errors: Objects<UserError>,
 }
 
-/// What came of one project.
+/// The result of `deleteProjects` for one project.
 #[derive(Debug, SimpleObject)]
 pub struct DeleteProjectsResult {
-    /// Its place in the list of ids, from 0.
+    /// The index in the list of IDs; the first has 0.
     pub index: i32,
-    /// The id of the project that was deleted; null if it was not.
+    /// The ID of the deleted project; null if the project was not deleted.
     pub deleted_id: Option<ProjectId>,
-    /// Why it was not deleted.
+    /// The errors that prevented the deletion of this project. Empty if it was deleted.
     pub user_errors: Objects<UserError>,
 }
 
@@ -331,7 +339,7 @@ impl From<Outcome<Batch>> for DeleteProjectsPayload {
     }
 }
 
-async fn delete_all(ctx: &Context<'_>, input: DeleteProjectsInput) -> Written<Batch> {
+async fn delete_all(ctx: &Context<'_>, input: DeleteProjectsInput) -> WriteResult<Batch> {
     batch::check_size("ids", input.ids.len(), MAX_DELETED)?;
     let terms = Terms {
         list: "ids",
@@ -342,54 +350,53 @@ async fn delete_all(ctx: &Context<'_>, input: DeleteProjectsInput) -> Written<Ba
             content: batch::content(input.atomic, &input.ids),
         }),
     };
-    // Boxed: the statements of a batch make for a large future.
+    // Boxed because the future holds all statements of a batch and is large.
     Box::pin(batch::run(ctx, terms, delete_each(ctx, &input.ids))).await
 }
 
-/// Deletes those that can be. The reasons against the others are asked for beforehand: a foreign key
-/// would name the first one only.
-async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> Written<Batch> {
+/// Deletes the projects that can be deleted. Looks up the obstacles first, because a foreign key would report
+/// only the first of them.
+async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> WriteResult<Batch> {
     let (tx, caller) = (ctx.tx(), ctx.principal());
     let uuids = |ids: &[ProjectId]| ids.iter().map(|id| id.uuid()).collect::<Vec<_>>();
-    let everything = Filter::default();
-    let there = referred_to::<Project>(tx, "id", uuids(ids), &everything).await?;
-    // Whoever may delete none is told so by the database, as by `deleteProject`, and not what else
-    // stands in the way.
-    let billed = match caller.role {
+    let no_filter = Filter::default();
+    let existing = referred_to::<Project>(tx, "id", uuids(ids), &no_filter).await?;
+    // A viewer gets FORBIDDEN, as from `deleteProject`, and no other reason.
+    let with_invoices = match caller.role {
         UserRole::Viewer => HashSet::new(),
-        _ => referred_to::<Invoice>(tx, "project_id", uuids(ids), &everything).await?,
+        _ => referred_to::<Invoice>(tx, "project_id", uuids(ids), &no_filter).await?,
     };
-    let discussed = match caller.role {
+    let with_comments_of_others = match caller.role {
         UserRole::Owner | UserRole::Admin | UserRole::Viewer => HashSet::new(),
         UserRole::Member | UserRole::Billing => {
             let caller = Value::Uuid(caller.user.uuid());
-            let of_others = Filter::Is("author_id", Comparison::Ne, caller);
+            let of_others = Filter::Compare("author_id", Comparison::Ne, caller);
             referred_to::<Comment>(tx, "project_id", uuids(ids), &of_others).await?
         }
     };
 
     let mut seen = HashSet::new();
     let mut rows: Vec<Row> = Vec::with_capacity(ids.len());
-    let mut free = Vec::new();
+    let mut deletable = Vec::new();
     for id in ids {
         let uuid = id.uuid();
         rows.push(if !seen.insert(uuid) {
-            Row::because(UserErrorCode::Invalid, "", "is named twice")
-        } else if !there.contains(&uuid) {
+            Row::because(UserErrorCode::Invalid, "", "is in the list twice")
+        } else if !existing.contains(&uuid) {
             Row::because(UserErrorCode::NotFound, "", "Project not found")
-        } else if billed.contains(&uuid) {
+        } else if with_invoices.contains(&uuid) {
             Row::because(UserErrorCode::InvalidState, "", HAS_INVOICES)
-        } else if discussed.contains(&uuid) {
+        } else if with_comments_of_others.contains(&uuid) {
             Row::because(UserErrorCode::InvalidState, "", HAS_COMMENTS)
         } else {
-            free.push(*id);
+            deletable.push(*id);
             Row::written(uuid)
         });
     }
-    delete_where::<Comment>(tx, "project_id", uuids(&free)).await?;
-    let deleted = delete_many::<Project>(tx, &free)
+    delete_where::<Comment>(tx, "project_id", uuids(&deletable)).await?;
+    let deleted = delete_many::<Project>(tx, &deletable)
         .await
-        .map_err(Refusal::of)?;
+        .map_err(WriteError::without_value)?;
     let deleted: HashSet<Uuid> = deleted.iter().map(|project| project.id.uuid()).collect();
     for row in &mut rows {
         if row.id.is_some_and(|id| !deleted.contains(&id)) {

@@ -1,14 +1,11 @@
-//! The tenant that the caller is in.
+//! Tenants: the companies that use the service. A caller reads only their own.
 
 use async_graphql::{Context, Enum, SimpleObject};
 use chrono::{DateTime, Utc};
 
 use crate::{
     audit::AuditLog,
-    db::{
-        entity::entity,
-        page::{Keyed, Value},
-    },
+    db::{entity::entity, filter::Value, page::Sortable},
     error::Result,
     graphql::{
         context::ContextExt as _,
@@ -21,41 +18,44 @@ use crate::{
     users::User,
 };
 
-/// Where a tenant is in its life.
+/// The status of a tenant. Callers only ever see `ACTIVE`: no token gives access to a tenant with another
+/// status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TenantStatus {
-    /// Being set up.
+    /// The tenant is being set up. Its users cannot sign in yet.
     Provisioning,
-    /// In use.
+    /// The tenant is in use.
     Active,
-    /// Closed for a while; nobody can enter.
+    /// The tenant is closed for some time. Its users cannot sign in.
     Suspended,
-    /// Being removed for good.
+    /// The tenant is being deleted. Its users can no longer sign in.
     Deleting,
 }
 
 impl StoredEnum for TenantStatus {}
 
-/// A company that uses this service. Callers see their own and no other.
+/// A tenant: a company that uses this service. Its data is isolated from that of all other tenants. A
+/// caller can read only the tenant that their token names.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct Tenant {
-    /// The id.
+    /// The ID of the tenant.
     pub id: TenantId,
-    /// The name in addresses: lower-case letters, digits and hyphens.
+    /// The slug: a short name that is unique among all tenants. 3 to 63 lower-case letters, digits and
+    /// hyphens.
     pub slug: String,
-    /// The name for people.
+    /// The display name; 1 to 120 characters.
     pub name: String,
-    /// Where the tenant is in its life.
+    /// The status. Always `ACTIVE` for a caller.
     pub status: TenantStatus,
-    /// What the tenant pays for.
+    /// The name of the plan, such as `FREE`. The service derives no limits from it.
     pub plan: String,
-    /// Counts the changes of this row, from 1.
+    /// The version of the tenant: 1 at first, one more after each change.
     pub version: i32,
-    /// When the row was made.
+    /// The time at which the tenant was created.
     pub created_at: DateTime<Utc>,
-    /// When the row last changed.
+    /// The time at which the tenant was last changed. Equals `createdAt` if it never was.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -63,9 +63,9 @@ entity!(Tenant, tenant in "id" {
     id: TenantId, slug, name, status, plan, version, created_at, updated_at,
 });
 
-impl Keyed for Tenant {
+impl Sortable for Tenant {
     /// Tenants are never listed: a caller sees one.
-    fn key(&self, column: &'static str) -> Option<Value> {
+    fn sort_value(&self, column: &'static str) -> Option<Value> {
         unreachable!("BUG: tenants are ordered by {column}")
     }
 }
@@ -73,9 +73,10 @@ impl Keyed for Tenant {
 relations! {
     Tenant {
         many {
-            /// The users of the tenant, newest first unless ordered otherwise.
+            /// The users of the tenant, newest first by default.
             users: User = tenant_id,
-            /// What happened to the tenant's own row, newest first unless ordered otherwise. Empty for all but owners and admins.
+            /// The changes of the tenant itself, newest first by default. Only owners and admins may read them;
+            /// for other roles the field is null with the error FORBIDDEN.
             audit_logs: AuditLog = subject_id,
         }
     }
@@ -95,7 +96,7 @@ impl RootMutations for Tenant {
 
 #[async_graphql::Object]
 impl TenantQueries {
-    /// The tenant that the caller is in.
+    /// The tenant that the caller's token names.
     #[graphql(directive = semantic_non_null::apply(None))]
     async fn tenant(&self, ctx: &Context<'_>) -> Result<Option<Object<Tenant>>> {
         ctx.load(ctx.principal().tenant).await

@@ -23,25 +23,25 @@ impl StoredEnum for UserRole {}
 
 impl StoredEnum for UserStatus {}
 
-/// A person in this tenant. The same person in another tenant is another user.
+/// A person in this tenant. A person who belongs to several tenants has one user in each.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct User {
-    /// The id.
+    /// The ID of the user.
     pub id: UserId,
-    /// The address, in lower case; unique in the tenant.
+    /// The email address in lower case, unique within the tenant; at most 254 characters.
     pub email: String,
-    /// The name for people.
+    /// The display name; 1 to 120 characters.
     pub display_name: Option<String>,
-    /// What the user may do.
+    /// The role: what the user may do in the tenant.
     pub role: UserRole,
-    /// Whether the user can sign in.
+    /// The status: whether the user can sign in.
     pub status: UserStatus,
-    /// Counts the changes of this row, from 1.
+    /// The version of the user: 1 at first, one more after each change.
     pub version: i32,
-    /// When the row was made.
+    /// The time at which the user was created.
     pub created_at: DateTime<Utc>,
-    /// When the row last changed.
+    /// The time at which the user was last changed. Equals `createdAt` if it never was.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -59,29 +59,29 @@ entity!(User {
 listed! {
     User {
         filter UserFilter {
-            /// By id.
+            /// Filters by ID.
             id: IdFilter<UserId>,
-            /// By address.
+            /// Filters by email address. Addresses are stored in lower case.
             email: StringFilter,
-            /// By name.
+            /// Filters by display name.
             display_name: StringFilter,
-            /// By role.
+            /// Filters by role.
             role: EnumFilter<UserRole>,
-            /// By status.
+            /// Filters by status.
             status: EnumFilter<UserStatus>,
-            /// By the time of creation.
+            /// Filters by the time of creation.
             created_at: DateTimeFilter,
-            /// By the time of the last change.
+            /// Filters by the time of the last change.
             updated_at: DateTimeFilter,
         }
         order UserOrderField {
-            /// By the time of creation.
+            /// Sort by the time of creation.
             CreatedAt => created_at: DateTime<Utc>,
-            /// By the time of the last change.
+            /// Sort by the time of the last change.
             UpdatedAt => updated_at: DateTime<Utc>,
-            /// By address.
+            /// Sort by email address.
             Email => email: String,
-            /// By name; the nameless count as greatest.
+            /// Sort by display name. In ascending order, users without one come last.
             DisplayName => display_name: Option<String>,
         }
         default CreatedAt Desc
@@ -91,11 +91,12 @@ listed! {
 relations! {
     User {
         many {
-            /// Projects that the user owns, newest first unless ordered otherwise.
+            /// The projects that the user owns, newest first by default.
             projects: Project = owner_id,
-            /// Comments that the user wrote, newest first unless ordered otherwise.
+            /// The comments that the user wrote, newest first by default.
             comments: Comment = author_id,
-            /// What the user did, newest first unless ordered otherwise. Empty for all but owners and admins.
+            /// The changes that the user made, newest first by default. Only owners and admins may read them; for
+            /// other roles the field is null with the error FORBIDDEN.
             audit_logs: AuditLog = actor_id,
         }
     }
@@ -103,9 +104,9 @@ relations! {
 
 roots! {
     UserQueries: User {
-        /// One user; null if there is none with this id.
+        /// The user with this ID; null if the tenant has no such user.
         user(UserId)
-        /// The users of the tenant, newest first unless ordered otherwise.
+        /// The users of the tenant, newest first by default.
         users
     }
 }

@@ -1,4 +1,4 @@
-//! What changes users: invitations, roles, and the end of somebody's access.
+//! The mutations of users: invite, change the role, deactivate.
 
 use async_graphql::{Context, InputObject};
 
@@ -6,46 +6,47 @@ use super::{User, UserRole, UserStatus};
 use crate::{
     db::{
         TenantTx,
-        write::{Insert, Update, Writable, Written},
+        write::{ConstraintRule, Insert, Update, Writable, WriteResult},
     },
     error::Result,
     graphql::{
+        checks::Checks,
         context::ContextExt as _,
         mutation::{Write as _, payload, targets},
         object::Object,
         relations::RootMutations,
     },
     ids::UserId,
-    user_error::{Checks, Rule, UserErrorCode},
+    user_error::UserErrorCode,
 };
 
-/// Most characters of an address (RFC 5321, 4.5.3.1.3, without the angle brackets).
-const EMAIL: usize = 254;
-/// Most characters of a name.
-const NAME: usize = 120;
-const EMAIL_FORM: &str = "is not an e-mail address";
+/// The most characters of an email address (RFC 5321, 4.5.3.1.3, without the angle brackets).
+const MAX_EMAIL_LENGTH: usize = 254;
+/// The most characters of a display name.
+const MAX_NAME_LENGTH: usize = 120;
+const INVALID_EMAIL: &str = "must be an email address";
 
 impl Writable for User {
-    const RULES: &'static [Rule] = &[
-        Rule::new(
+    const RULES: &'static [ConstraintRule] = &[
+        ConstraintRule::new(
             "users_email_key",
             UserErrorCode::AlreadyExists,
             "email",
-            "is the address of a user already",
+            "is already the address of another user",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "users_email_folded",
             UserErrorCode::Invalid,
             "email",
-            EMAIL_FORM,
+            INVALID_EMAIL,
         ),
-        Rule::new(
+        ConstraintRule::new(
             "users_display_name_length",
             UserErrorCode::Invalid,
             "displayName",
-            "has 1 to 120 characters",
+            "must have 1 to 120 characters",
         ),
-        Rule::new(
+        ConstraintRule::new(
             "users_last_owner",
             UserErrorCode::InvalidState,
             "id",
@@ -54,39 +55,40 @@ impl Writable for User {
     ];
 }
 
-/// Who is invited.
+/// The input of the `inviteUser` mutation.
 #[derive(Debug, InputObject)]
 pub struct InviteUserInput {
-    /// The address; unique in the tenant. Upper and lower case are the same.
+    /// The email address, unique within the tenant; at most 254 characters. Stored in lower case.
     pub email: String,
-    /// The name for people; 1 to 120 characters.
+    /// The display name; 1 to 120 characters.
     pub display_name: Option<String>,
-    /// What the user will be allowed; `MEMBER` if not given.
+    /// The role of the new user; `MEMBER` by default.
     pub role: Option<UserRole>,
 }
 
-/// What a user shall be allowed.
+/// The input of the `changeUserRole` mutation.
 #[derive(Debug, InputObject)]
 pub struct ChangeUserRoleInput {
-    /// The user's id.
+    /// The ID of the user.
     pub id: UserId,
-    /// Only if the user still has this version; otherwise CONFLICT.
+    /// The version that the client last read. If the user has changed since, nothing is written and the error
+    /// CONFLICT is returned.
     pub if_version: Option<i32>,
-    /// The new role.
+    /// The new role of the user.
     pub role: UserRole,
 }
 
 targets! {
-    /// The user who shall no longer sign in.
+    /// The input of the `deactivateUser` mutation.
     DeactivateUserInput(UserId)
 }
 
 payload! {
-    /// What came of `inviteUser`.
+    /// The payload of the `inviteUser` mutation.
     InviteUserPayload { user: User }
-    /// What came of `changeUserRole`.
+    /// The payload of the `changeUserRole` mutation.
     ChangeUserRolePayload { user: User }
-    /// What came of `deactivateUser`.
+    /// The payload of the `deactivateUser` mutation.
     DeactivateUserPayload { user: User }
 }
 
@@ -100,55 +102,57 @@ impl RootMutations for User {
 
 #[async_graphql::Object]
 impl UserMutations {
-    /// Invites somebody into the tenant. For owners and admins; only owners invite owners.
+    /// Creates a user with the status `INVITED`. The service sends no message, and the user cannot sign in:
+    /// no mutation activates a user. Owners and admins may do so; only owners may invite owners.
     async fn invite_user(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Whom.")] input: InviteUserInput,
+        #[graphql(desc = "The user to invite.")] input: InviteUserInput,
     ) -> Result<Object<InviteUserPayload>> {
         ctx.write(invite(ctx.tx(), input)).await
     }
 
-    /// Changes what a user may do. For owners and admins; only owners make or unmake owners, and the
-    /// last active owner stays one.
+    /// Changes the role of a user. Takes effect within 5 seconds. Owners and admins may do so; only owners may
+    /// change the role of an owner or make a user an owner. The last active owner must stay one.
     async fn change_user_role(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Whose role, and which.")] input: ChangeUserRoleInput,
+        #[graphql(desc = "The user and the new role.")] input: ChangeUserRoleInput,
     ) -> Result<Object<ChangeUserRolePayload>> {
         let change =
             Update::<User>::new(input.id, input.if_version).set("role", input.role.as_str());
         ctx.write(change.run(ctx.tx())).await
     }
 
-    /// Ends a user's access; what the user made stays. For owners and admins; only owners deactivate
-    /// owners, and nobody the last active one.
+    /// Deactivates a user: the service rejects their tokens within 5 seconds. Their projects and comments stay.
+    /// The API cannot reactivate a user. Owners and admins may do so; only owners may deactivate owners. The
+    /// last active owner cannot be deactivated.
     async fn deactivate_user(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Whom.")] input: DeactivateUserInput,
+        #[graphql(desc = "The user to deactivate.")] input: DeactivateUserInput,
     ) -> Result<Object<DeactivateUserPayload>> {
         let deactivate = Update::<User>::new(input.id, input.if_version)
             .set("status", UserStatus::Deactivated.as_str())
-            .unless("status", "DEACTIVATED", "is deactivated already");
+            .unless("status", "DEACTIVATED", "is already deactivated");
         ctx.write(deactivate.run(ctx.tx())).await
     }
 }
 
-async fn invite(tx: &TenantTx, input: InviteUserInput) -> Written<User> {
+async fn invite(tx: &TenantTx, input: InviteUserInput) -> WriteResult<User> {
     let email = input.email.to_lowercase();
     let mut checks = Checks::new();
-    checks.text("email", &email, EMAIL);
+    checks.text("email", &email, MAX_EMAIL_LENGTH);
     checks.require(
         is_address(&email),
         UserErrorCode::Invalid,
         "email",
-        EMAIL_FORM,
+        INVALID_EMAIL,
     );
     if let Some(name) = &input.display_name {
-        checks.text("displayName", name, NAME);
+        checks.text("displayName", name, MAX_NAME_LENGTH);
     }
-    checks.done()?;
+    checks.finish()?;
     Insert::<User>::new(UserId::generate())
         .set("email", email)
         .set("display_name", input.display_name)
@@ -157,7 +161,7 @@ async fn invite(tx: &TenantTx, input: InviteUserInput) -> Written<User> {
         .await
 }
 
-/// Whether a text looks like an address: whether it is one, only a letter to it can tell.
+/// Checks the syntax only. Whether the address exists shows only a message to it.
 fn is_address(text: &str) -> bool {
     let has_gap = text.chars().any(|c| c.is_whitespace() || c.is_control());
     match text.rsplit_once('@') {

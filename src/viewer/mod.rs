@@ -1,4 +1,4 @@
-//! The caller as the API sees them.
+//! The caller: their user, tenant, role and permissions.
 
 use async_graphql::{ComplexObject, Context, Enum, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -17,36 +17,36 @@ use crate::{
     users::User,
 };
 
-/// Who asks, in which tenant, and what they may do there.
+/// The caller: the user and the tenant that the token names.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct Viewer {
-    /// What the caller may do, as their role in this tenant.
+    /// The caller's role in this tenant.
     pub role: UserRole,
-    /// When the token ends.
+    /// The time at which the caller's token expires.
     pub token_expires_at: DateTime<Utc>,
 }
 
-/// Something that not every role may do. The database decides; this tells an interface what to offer.
+/// A group of actions that not every role may take. Use it to decide which controls to show. The database
+/// enforces the same rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub enum Permission {
-    /// Write organizations, projects and products.
+    /// Create, change, archive and delete organizations, projects and products, and import products.
     EditRecords,
-    /// Write comments of one's own.
+    /// Create comments, and change and delete one's own.
     Comment,
-    /// Write invoices and their lines.
+    /// Create, change, issue, pay and void invoices, mark them as uncollectible, and edit their lines.
     Bill,
-    /// Read the audit log.
+    /// Read the audit log: every `auditLogs` list and `auditLog`.
     ReadAuditLog,
-    /// Invite users, change their roles, end their access.
+    /// Invite users, change their roles and deactivate them. Only owners may do so with owners.
     ManageUsers,
-    /// Change the tenant.
-    ManageTenant,
 }
 
 impl Permission {
-    /// What a role may do: the same as its policies say.
-    fn of(role: UserRole) -> &'static [Self] {
+    /// The permissions of a role. The policies of the database decide; a test compares the two.
+    #[must_use]
+    pub fn of(role: UserRole) -> &'static [Self] {
         match role {
             UserRole::Owner | UserRole::Admin => &[
                 Self::EditRecords,
@@ -54,7 +54,6 @@ impl Permission {
                 Self::Bill,
                 Self::ReadAuditLog,
                 Self::ManageUsers,
-                Self::ManageTenant,
             ],
             UserRole::Billing => &[Self::EditRecords, Self::Comment, Self::Bill],
             UserRole::Member => &[Self::EditRecords, Self::Comment],
@@ -63,40 +62,41 @@ impl Permission {
     }
 }
 
-/// A tenant that the caller may enter, with a token for it.
+/// A tenant in which the caller has an active user. Each tenant needs its own token.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct Membership {
-    /// The id of the tenant.
+    /// The ID of the tenant.
     pub tenant_id: TenantId,
-    /// Its name for people.
+    /// The display name of the tenant.
     pub tenant_name: String,
-    /// Its name in addresses.
+    /// The slug of the tenant.
     pub tenant_slug: String,
-    /// The caller's role there.
+    /// The caller's role in that tenant.
     pub role: UserRole,
 }
 
 #[ComplexObject]
 impl Viewer {
-    /// The user that the caller is.
+    /// The caller's user in this tenant.
     #[graphql(directive = semantic_non_null::apply(None))]
     async fn user(&self, ctx: &Context<'_>) -> Result<Option<Object<User>>> {
         ctx.load(ctx.principal().user).await
     }
 
-    /// The tenant that the caller is in.
+    /// The tenant that the caller's token names.
     #[graphql(directive = semantic_non_null::apply(None))]
     async fn tenant(&self, ctx: &Context<'_>) -> Result<Option<Object<Tenant>>> {
         ctx.load(ctx.principal().tenant).await
     }
 
-    /// What the caller may do.
+    /// The caller's permissions in this tenant.
     async fn permissions(&self) -> Vec<Permission> {
         Permission::of(self.role).to_vec()
     }
 
-    /// Every tenant that the same person may enter, by name; at most 100. Of other tenants nothing but
-    /// these entries is ever visible here.
+    /// The tenants in which the caller has an active user, sorted by name; at most 100. If the service has
+    /// no sign-in database, the list contains only the current tenant. Other data of those tenants is never
+    /// visible with this token.
     async fn memberships(&self, ctx: &Context<'_>) -> Result<Objects<Membership>> {
         let principal = ctx.principal();
         if let Some(directory) = ctx.data_unchecked::<Option<SignInDb>>() {
@@ -115,7 +115,7 @@ impl Viewer {
                 })
                 .collect());
         }
-        // Without the directory the present tenant is all that is known.
+        // Without a sign-in database only the current tenant is known.
         let tenant = ctx.load::<Tenant>(principal.tenant).await?;
         Ok(tenant
             .map(|tenant| {
@@ -137,7 +137,7 @@ pub struct ViewerQueries;
 
 #[async_graphql::Object]
 impl ViewerQueries {
-    /// Who asks, in which tenant, and what they may do there.
+    /// The caller: the user and the tenant that the token names.
     async fn viewer(&self, ctx: &Context<'_>) -> Object<Viewer> {
         let principal = ctx.principal();
         Viewer {

@@ -13,7 +13,7 @@ use palisade::{
     db::{
         Operation, PoolSettings, Purpose, TenantDb, TenantTx,
         idempotency::Claim,
-        write::{Insert, Written},
+        write::{Insert, WriteResult},
     },
     error::Result,
     graphql::{
@@ -30,8 +30,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    harness::{Tenant, TestApp, eventually, palisade_test, refusals},
-    made::unique,
+    create::unique,
+    harness::{Tenant, TestApp, eventually, palisade_test, user_errors},
 };
 
 /// What a resolver says of itself.
@@ -48,7 +48,7 @@ impl From<Outcome<Organization>> for Said {
     }
 }
 
-async fn insert(tx: &TenantTx, slug: &str) -> Written<Organization> {
+async fn insert(tx: &TenantTx, slug: &str) -> WriteResult<Organization> {
     Insert::<Organization>::new(OrganizationId::generate())
         .set("name", "Careless")
         .set("slug", slug)
@@ -56,8 +56,8 @@ async fn insert(tx: &TenantTx, slug: &str) -> Written<Organization> {
         .await
 }
 
-/// Takes the refusal of the second for nothing.
-async fn insert_twice(tx: &TenantTx, slug: &str) -> Written<Organization> {
+/// Ignores the rejection of the second.
+async fn insert_twice(tx: &TenantTx, slug: &str) -> WriteResult<Organization> {
     let first = insert(tx, slug).await?;
     assert!(insert(tx, slug).await.is_err());
     Ok(first)
@@ -132,7 +132,7 @@ const ORGANIZATIONS: &str = "select count(*) from organizations where tenant_id 
 const KEYS: &str = "select count(*) from idempotency_keys where tenant_id = $1";
 
 #[apply(palisade_test)]
-async fn a_resolver_that_passes_over_a_failure_stores_nothing_and_is_no_success(
+async fn a_resolver_that_ignores_a_failure_stores_nothing_and_does_not_succeed(
     app: &'static TestApp,
 ) {
     // Its own database, so that its connections can be counted.
@@ -203,7 +203,7 @@ async fn a_resolver_that_passes_over_a_failure_stores_nothing_and_is_no_success(
 }
 
 #[apply(palisade_test)]
-async fn a_commit_that_the_database_refuses_is_an_error_and_stores_neither_rows_nor_answer(
+async fn a_commit_that_fails_is_an_error_and_stores_neither_rows_nor_response(
     app: &'static TestApp,
 ) {
     let app = app
@@ -235,8 +235,8 @@ async fn a_commit_that_the_database_refuses_is_an_error_and_stores_neither_rows_
         assert_eq!(count(&mut superuser, KEYS, &acme).await, 0);
     }
     let input = json!({ "name": "Accepted" });
-    let payload = owner.does("createOrganization", input, "").await;
-    assert_eq!(refusals(&payload), []);
+    let payload = owner.mutate_ok("createOrganization", input, "").await;
+    assert_eq!(user_errors(&payload), []);
     assert_eq!(count(&mut superuser, ORGANIZATIONS, &acme).await, 1);
     app.drop_database().await;
 }

@@ -1,4 +1,4 @@
-//! What operations cost: round trips and statements, however many rows they answer.
+//! What operations cost: round trips and statements, whatever the number of rows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,20 +16,19 @@ use palisade::{
     auth::role::UserRole,
     db::{PoolSettings, TenantDb, admin_tx::AdminDb},
     demo::{self, Amounts},
+    entities::ENTITIES,
     ids::EntityId as _,
 };
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::{
-    harness::{
-        Answer, Caller, ServiceOptions, Tenant, TestApp, eventually, id, palisade_test, scratch,
-    },
-    lists::{Shape, Type},
+use crate::harness::{
+    Answer, Caller, Kind, ServiceOptions, Tenant, TestApp, camel_case, eventually,
+    fill_empty_tables, id, id_of, model, palisade_test, scratch,
 };
 
-/// The document of the promise, with so many projects.
+/// The document of the documented promise, with a number of projects.
 fn headline(projects: u32) -> String {
     format!(
         "{{ projects(first: {projects}) {{ nodes {{ id name status organization {{ id name }}
@@ -120,7 +119,7 @@ async fn the_headline_document_costs_the_same_for_5_20_and_100_projects(tenant: 
             assert_eq!(project["invoices"]["nodes"].as_array().unwrap().len(), 5);
             assert_eq!(project["auditLogs"]["nodes"].as_array().unwrap().len(), 10);
         }
-        // Whoever acted owns the projects, and is there already.
+        // The actor owns the projects, so the row is already loaded.
         assert_eq!(answer.round_trips(), 6, "{:#?}", answer.statements());
         costs.insert((answer.round_trips(), answer.statements()));
     }
@@ -195,7 +194,9 @@ async fn demo() -> Demo {
         invoices: 2,
         audit_logs: 14,
     };
-    demo::fill(&db, &mut admin, amounts, false).await.unwrap();
+    demo::create_tenants(&db, &mut admin, amounts, false)
+        .await
+        .unwrap();
     db.close().await;
 
     let mut postgres = PgConnection::connect(&url("postgres")).await.unwrap();
@@ -208,6 +209,16 @@ async fn demo() -> Demo {
         .serve_database(&database, ServiceOptions::default())
         .await;
     let caller = app.caller(&url, tenant.into(), user.into(), UserRole::Owner);
+    // The entities that the demo does not have.
+    for (name, value) in [("app.tenant_id", tenant), ("app.user_id", user)] {
+        sqlx::query("select set_config($1, $2, false)")
+            .bind(name)
+            .bind(value.to_string())
+            .execute(&mut postgres)
+            .await
+            .unwrap();
+    }
+    fill_empty_tables(&mut postgres, 12).await;
     Demo {
         database,
         tenant,
@@ -229,7 +240,7 @@ fn documents() -> Vec<PathBuf> {
     files
 }
 
-/// The number behind `# name:` in the first lines of a document.
+/// The number after `# name:` in the first lines of a document.
 fn budget(document: &str, name: &str) -> u64 {
     let line = document
         .lines()
@@ -240,7 +251,7 @@ fn budget(document: &str, name: &str) -> u64 {
         .unwrap()
 }
 
-/// Takes out what differs from run to run: ids and moments that the database chose.
+/// Replaces what differs from run to run: ids and timestamps that the database chose.
 fn redact(value: &mut Value, started: DateTime<Utc>) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| redact(item, started)),
@@ -262,16 +273,16 @@ fn redact(value: &mut Value, started: DateTime<Utc>) {
 }
 
 #[apply(palisade_test)]
-async fn every_golden_document_keeps_its_answer_its_statements_and_its_budget() {
+async fn every_golden_document_keeps_its_response_its_statements_and_its_budget() {
     let started: DateTime<Utc> = std::time::SystemTime::now().into();
     let demo = demo().await;
-    let ids = demo_ids(&demo).await;
     let files = documents();
     assert!(files.len() >= 10, "only {} documents", files.len());
     let mut over = Vec::new();
     for file in files {
         let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
         let document = std::fs::read_to_string(&file).unwrap();
+        let ids = demo_ids(&demo, &document).await;
         let answer = demo
             .caller
             .graphql(&document, variables(&document, &ids))
@@ -310,59 +321,31 @@ async fn every_golden_document_keeps_its_answer_its_statements_and_its_budget() 
     );
 }
 
-/// An id of each type, by the name of the variable that stands for it: `$project`.
-async fn demo_ids(demo: &Demo) -> BTreeMap<&'static str, String> {
+/// An id of each entity, by the name of its variable: `$project`. A document says which row with a line
+/// `# $project: projects order by created_at`; otherwise it is the first one.
+async fn demo_ids(demo: &Demo, document: &str) -> BTreeMap<String, String> {
     let mut postgres =
         PgConnection::connect(&demo.caller.app.server.url("postgres", &demo.database))
             .await
             .unwrap();
-    let mut ids = BTreeMap::from([("tenant", id("ten", demo.tenant))]);
-    for (name, prefix, one) in [
-        (
-            "user",
-            "usr",
-            "users where id in (select owner_id from projects) order by email",
-        ),
-        (
-            "organization",
-            "org",
-            "organizations where id in (select organization_id from projects) order by slug",
-        ),
-        ("project", "prj", "projects order by created_at"),
-        (
-            "product",
-            "prd",
-            "products where id in (select product_id from invoice_line_items) order by asin",
-        ),
-        (
-            "invoice",
-            "inv",
-            "invoices where id in (select invoice_id from comments) order by created_at",
-        ),
-        (
-            "line",
-            "ili",
-            "invoice_line_items order by created_at, position",
-        ),
-        ("comment", "com", "comments order by created_at"),
-        (
-            "entry",
-            "aud",
-            "audit_logs where action = 'project.created' order by subject_id",
-        ),
-    ] {
-        let text = format!("select id from {one} limit 1");
+    let mut ids = BTreeMap::new();
+    for entity in ENTITIES {
+        let name = camel_case(entity.type_name);
+        let given = format!("# ${name}: ");
+        let given = document.lines().find_map(|line| line.strip_prefix(&given));
+        let first = format!("{} order by id", entity.table);
+        let text = format!("select id from {} limit 1", given.unwrap_or(&first));
         let found: Uuid = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
             .fetch_one(&mut postgres)
             .await
             .unwrap();
-        ids.insert(name, id(prefix, found));
+        ids.insert(name, id_of(entity.type_name, found));
     }
     ids
 }
 
 /// The variables that a document names.
-fn variables(document: &str, ids: &BTreeMap<&'static str, String>) -> Value {
+fn variables(document: &str, ids: &BTreeMap<String, String>) -> Value {
     let named = ids
         .iter()
         .filter(|(name, _)| document.contains(&format!("${name}: ID!")));
@@ -370,7 +353,10 @@ fn variables(document: &str, ids: &BTreeMap<&'static str, String>) -> Value {
         .map(|(name, id)| ((*name).to_owned(), json!(id)))
         .collect();
     if document.contains("$ids: [ID!]!") {
-        let all: Vec<&String> = ids.values().collect();
+        let listed = document.lines().filter_map(|line| line.strip_prefix("# $"));
+        let all: Vec<&String> = listed
+            .map(|line| &ids[line.split(':').next().unwrap()])
+            .collect();
         variables.insert("ids".to_owned(), json!(all));
     }
     for (name, value) in [("yes", true), ("no", false)] {
@@ -382,20 +368,13 @@ fn variables(document: &str, ids: &BTreeMap<&'static str, String>) -> Value {
 }
 
 /// Collects `Type.field` of everything that a document selects.
-fn collect(shape: &Shape, document: &ExecutableDocument, seen: &mut BTreeSet<String>) {
+fn collect(document: &ExecutableDocument, seen: &mut BTreeSet<String>) {
     for (_, operation) in document.operations.iter() {
-        collect_set(
-            shape,
-            document,
-            "Query",
-            &operation.node.selection_set.node,
-            seen,
-        );
+        collect_set(document, "Query", &operation.node.selection_set.node, seen);
     }
 }
 
 fn collect_set(
-    shape: &Shape,
     document: &ExecutableDocument,
     on: &str,
     set: &SelectionSet,
@@ -406,16 +385,15 @@ fn collect_set(
             Selection::Field(field) => {
                 let name = field.node.name.node.as_str();
                 seen.insert(format!("{on}.{name}"));
-                let of = shape
-                    .named(on)
-                    .fields
-                    .iter()
+                let fields = model().find(on).map(|of| &of.fields);
+                let of = fields
+                    .into_iter()
+                    .flatten()
                     .find(|field| field.name == name);
                 if let Some(of) = of {
                     collect_set(
-                        shape,
                         document,
-                        &of.named,
+                        &of.type_name,
                         &field.node.selection_set.node,
                         seen,
                     );
@@ -424,36 +402,34 @@ fn collect_set(
             Selection::InlineFragment(fragment) => {
                 let condition = fragment.node.type_condition.as_ref();
                 let on = condition.map_or(on, |condition| condition.node.on.node.as_str());
-                collect_set(shape, document, on, &fragment.node.selection_set.node, seen);
+                collect_set(document, on, &fragment.node.selection_set.node, seen);
             }
             Selection::FragmentSpread(spread) => {
                 let fragment = &document.fragments[&spread.node.fragment_name.node].node;
                 let on = fragment.type_condition.node.on.node.as_str();
-                collect_set(shape, document, on, &fragment.selection_set.node, seen);
+                collect_set(document, on, &fragment.selection_set.node, seen);
             }
         }
     }
 }
 
 #[apply(palisade_test)]
-async fn every_relation_of_every_type_is_in_a_golden_document(tenant: Tenant) {
-    let shape = Shape::of(tenant.owner()).await;
+async fn every_relation_of_every_type_is_in_a_golden_document() {
     let mut seen = BTreeSet::new();
     for file in documents() {
         let document = parse_query(std::fs::read_to_string(file).unwrap()).unwrap();
-        collect(&shape, &document, &mut seen);
+        collect(&document, &mut seen);
     }
-    // What only mutations answer is asked by the tests of mutations.
-    let reached = shape.reached_from("Query");
-    let is_read = |name: &String, one: &Type| one.kind == "OBJECT" && reached.contains(name);
+    // The tests of mutations read what only mutations return.
+    let reached = model().reached_from("Query");
     let mut left = Vec::new();
-    for (name, one) in shape.types().filter(|(name, one)| is_read(name, one)) {
-        for field in &one.fields {
-            let leads_on = matches!(
-                &*shape.named(&field.named).kind,
-                "OBJECT" | "INTERFACE" | "UNION"
-            );
-            let key = format!("{name}.{}", field.name);
+    for of in model().types() {
+        if of.kind != Kind::Object || !reached.contains(&of.name) {
+            continue;
+        }
+        for field in &of.fields {
+            let leads_on = model().is_composite(&field.type_name);
+            let key = format!("{}.{}", of.name, field.name);
             if leads_on && !seen.contains(&key) {
                 left.push(key);
             }
@@ -524,7 +500,7 @@ async fn the_servers_own_log_holds_the_statements_that_the_transaction_counted(
     })
     .await;
 
-    // The mark goes on with digits of the operation's own.
+    // Digits of the operation follow the mark.
     let (before, rest) = statements[0].split_once(&mark).unwrap();
     let (nonce, after) = rest.split_once('\'').unwrap();
     assert_eq!(nonce.len(), " 0123abcd".len(), "{nonce}");
@@ -537,9 +513,9 @@ async fn the_servers_own_log_holds_the_statements_that_the_transaction_counted(
     assert_eq!(statements.first(), Some(&opening));
     assert_eq!(statements.last().map(String::as_str), Some("ROLLBACK"));
     assert_eq!(statements[1..statements.len() - 1], answer.statements());
-    // The end is not waited for, so it is no round trip.
+    // The service does not wait for the end, so it is not a round trip.
     assert_eq!(statements.len() as u64 - 1, answer.round_trips());
-    // Some of those who acted own none of the projects.
+    // Some actors own none of the projects.
     assert_eq!(answer.round_trips(), 7);
 }
 

@@ -1,64 +1,15 @@
-//! Every constraint that a mutation can violate says to the client what is wrong.
+//! Every constraint that a mutation can violate has a message for the client.
 
 use std::collections::BTreeSet;
 
 use macro_rules_attribute::apply;
-use palisade::{
-    comments::Comment,
-    db::{entity::Entity as _, write::Writable as _},
-    invoices::{Invoice, InvoiceLineItem},
-    organizations::Organization,
-    products::Product,
-    projects::Project,
-    user_error::Rule,
-    users::User,
-};
+use palisade::{db::write::ConstraintRule, entities::ENTITIES};
 use sqlx::PgConnection;
 
-use crate::harness::{TestApp, palisade_test};
-
-/// Constraints that no mutation can violate, each with the reason.
-const HELD: [(&str, &str); 24] = [
-    ("comments_author_fkey", "the author is the caller"),
-    ("comments_one_subject", "the subject is one id"),
-    (
-        "invoice_line_items_amount_adds_up",
-        "the database works it out",
-    ),
-    (
-        "invoice_line_items_currency_fkey",
-        "it is that of the invoice",
-    ),
-    (
-        "invoice_line_items_invoice_fkey",
-        "the invoice was locked before",
-    ),
-    (
-        "invoice_line_items_position_key",
-        "counted under the invoice's lock",
-    ),
-    ("invoice_line_items_position_positive", "counted from 1"),
-    (
-        "invoices_issued_has_number",
-        "the database gives the number",
-    ),
-    ("invoices_number_key", "the database gives the number"),
-    ("invoices_number_length", "the database gives the number"),
-    ("invoices_status_known", "an enum"),
-    ("invoices_total_adds_up", "the database works it out"),
-    ("organizations_status_known", "an enum"),
-    ("organizations_tenant_fkey", "the tenant is the caller's"),
-    ("products_price_has_currency", "one input holds both"),
-    ("products_status_known", "an enum"),
-    ("products_tenant_fkey", "the tenant is the caller's"),
-    ("projects_archived_from_archived", "set with the status"),
-    ("projects_archived_from_known", "set with the status"),
-    ("projects_status_known", "an enum"),
-    ("users_identity_fkey", "no mutation sets it"),
-    ("users_role_known", "an enum"),
-    ("users_status_known", "an enum"),
-    ("users_tenant_fkey", "the tenant is the caller's"),
-];
+use crate::{
+    harness::{TestApp, palisade_test},
+    samples::SLICES,
+};
 
 /// The checks, uniques and foreign keys of a table.
 async fn of_table(postgres: &mut PgConnection, table: &str) -> BTreeSet<String> {
@@ -80,14 +31,14 @@ async fn of_referrers(postgres: &mut PgConnection, table: &str) -> BTreeSet<Stri
     found.into_iter().collect()
 }
 
-fn named(rules: &[Rule]) -> BTreeSet<String> {
+fn named(rules: &[ConstraintRule]) -> BTreeSet<String> {
     rules
         .iter()
         .map(|rule| rule.constraint.to_owned())
         .collect()
 }
 
-/// Rules that are raised by a function under a name of their own, not by a constraint.
+/// Rules of trigger functions, which raise them under names of their own.
 const RAISED: [&str; 4] = [
     "invoices_transition",
     "invoices_frozen",
@@ -96,49 +47,62 @@ const RAISED: [&str; 4] = [
 ];
 
 #[apply(palisade_test)]
-async fn every_constraint_that_a_mutation_can_violate_has_its_words() {
-    let mut postgres = TestApp::shared().await.connect("postgres").await;
-    let mut held: BTreeSet<String> = HELD.iter().map(|(name, _)| (*name).to_owned()).collect();
+async fn every_constraint_that_a_mutation_can_violate_has_a_message(app: &'static TestApp) {
+    let mut postgres = app.connect("postgres").await;
+    let inviolable = SLICES.iter().flat_map(|slice| slice.inviolable);
+    let mut inviolable: BTreeSet<String> = inviolable.map(|(name, _)| (*name).to_owned()).collect();
     let mut silent = Vec::new();
-    for (table, rules) in [
-        (User::TABLE, User::RULES),
-        (Organization::TABLE, Organization::RULES),
-        (Project::TABLE, Project::RULES),
-        (Product::TABLE, Product::RULES),
-        (Invoice::TABLE, Invoice::RULES),
-        (InvoiceLineItem::TABLE, InvoiceLineItem::RULES),
-        (Comment::TABLE, Comment::RULES),
-    ] {
-        let there = of_table(&mut postgres, table).await;
-        let spoken = named(rules);
-        for constraint in &there {
-            match (spoken.contains(constraint), held.remove(constraint)) {
+    for (table, rules, _) in SLICES.iter().flat_map(|slice| slice.rules) {
+        let in_database = of_table(&mut postgres, table).await;
+        let with_message = named(rules);
+        for constraint in &in_database {
+            match (
+                with_message.contains(constraint),
+                inviolable.remove(constraint),
+            ) {
                 (true, false) | (false, true) => {}
                 (false, false) => silent.push(constraint.clone()),
-                (true, true) => panic!("{constraint} is both held and spoken of"),
+                (true, true) => panic!("{constraint} has a message and cannot be violated"),
             }
         }
-        let made_up: Vec<_> = spoken
-            .difference(&there)
+        let unknown: Vec<_> = with_message
+            .difference(&in_database)
             .filter(|name| !RAISED.contains(&name.as_str()))
             .collect();
-        assert!(made_up.is_empty(), "{table} has no {made_up:?}");
+        assert!(unknown.is_empty(), "{table} has no {unknown:?}");
     }
-    assert!(silent.is_empty(), "without words: {silent:?}");
-    assert!(held.is_empty(), "not there any more: {held:?}");
+    assert!(silent.is_empty(), "without a message: {silent:?}");
+    assert!(inviolable.is_empty(), "not in the database: {inviolable:?}");
 }
 
 #[apply(palisade_test)]
-async fn every_reference_that_stops_a_deletion_has_its_words() {
-    let mut postgres = TestApp::shared().await.connect("postgres").await;
-    for (table, rules) in [
-        (Organization::TABLE, Organization::REFERRERS),
-        (Project::TABLE, Project::REFERRERS),
-        (Product::TABLE, Product::REFERRERS),
-        (Comment::TABLE, Comment::REFERRERS),
-        (InvoiceLineItem::TABLE, InvoiceLineItem::REFERRERS),
-    ] {
-        let there = of_referrers(&mut postgres, table).await;
-        assert_eq!(named(rules), there, "{table}");
+async fn every_table_that_mutations_write_has_its_rules_in_the_samples(app: &'static TestApp) {
+    let mut postgres = app.connect("postgres").await;
+    let mut written = BTreeSet::new();
+    for entity in ENTITIES {
+        let may_insert = "select has_table_privilege('palisade_app', $1, 'insert')";
+        let may_insert: bool = sqlx::query_scalar(may_insert)
+            .bind(entity.table)
+            .fetch_one(&mut postgres)
+            .await
+            .unwrap();
+        if may_insert {
+            written.insert(entity.table);
+        }
+    }
+    let rules = SLICES.iter().flat_map(|slice| slice.rules);
+    let tables: BTreeSet<&str> = rules.map(|(table, ..)| *table).collect();
+    assert_eq!(tables, written);
+}
+
+#[apply(palisade_test)]
+async fn every_reference_that_prevents_a_deletion_has_a_message(app: &'static TestApp) {
+    let mut postgres = app.connect("postgres").await;
+    for (table, _, referrers) in SLICES.iter().flat_map(|slice| slice.rules) {
+        // Clients do not delete the rows of a table without such rules.
+        if !referrers.is_empty() {
+            let in_database = of_referrers(&mut postgres, table).await;
+            assert_eq!(named(referrers), in_database, "{table}");
+        }
     }
 }

@@ -1,123 +1,141 @@
-//! `docs/adding-an-entity.md` is true: every entity there is stands in every place that its table names.
+//! Every entity of the list is complete, and `docs/adding-an-entity.md` names the right paths.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
+use std::collections::BTreeSet;
+
+use macro_rules_attribute::apply;
+use palisade::entities::ENTITIES;
+
+use crate::{
+    harness::{Tenant, camel_case, model, palisade_test, snake_case, tenant_tables},
+    samples::World,
 };
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+/// The fields without which no entity is complete.
+const OF_EACH_ROW: [&str; 4] = ["id", "version", "createdAt", "updatedAt"];
 
-fn read(path: impl AsRef<Path>) -> String {
-    let path = root().join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn files(dir: impl AsRef<Path>) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(root().join(dir)).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
+#[apply(palisade_test)]
+async fn every_entity_has_a_table_that_belongs_to_tenants(tenant: Tenant) {
+    let mut sql = tenant.begin().await.0;
+    let tables = tenant_tables(&mut sql).await;
+    let tables: BTreeSet<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    for entity in ENTITIES {
+        assert!(tables.contains(entity.table), "{}", entity.table);
     }
-    found
 }
 
-fn all(dir: &str) -> String {
-    files(dir)
-        .into_iter()
-        .map(read)
-        .collect::<Vec<_>>()
-        .concat()
-}
-
-/// Type, table and source file of every `entity!`.
-fn entities() -> BTreeMap<String, (String, PathBuf)> {
-    let mut found = BTreeMap::new();
-    for path in files("src") {
-        let text = read(&path);
-        for line in text.lines().filter(|line| line.starts_with("entity!(")) {
-            let (name, rest) = line["entity!(".len()..].split_once(" in \"").unwrap();
-            let table = rest.split('"').next().unwrap();
-            found.insert(name.to_owned(), (table.to_owned(), path.clone()));
-        }
-    }
-    assert!(
-        found.len() >= 9,
-        "entities are declared in another way: {found:?}"
+#[test]
+fn the_entities_are_the_types_of_node() {
+    let entities: BTreeSet<&str> = ENTITIES.iter().map(|entity| entity.type_name).collect();
+    let members = model().named("Node").members.iter();
+    assert_eq!(
+        members.map(String::as_str).collect::<BTreeSet<_>>(),
+        entities
     );
-    found
-}
-
-/// `invoice_line_items` is `invoiceLineItems` in the API.
-fn camel(table: &str) -> String {
-    let mut words = table.split('_');
-    let first = words.next().unwrap().to_owned();
-    words.fold(first, |name, word| {
-        format!("{name}{}{}", word[..1].to_uppercase(), &word[1..])
-    })
 }
 
 #[test]
-fn every_place_in_the_table_exists() {
-    let places: Vec<String> = read("docs/adding-an-entity.md")
-        .lines()
-        .filter(|line| line.starts_with("| ") && line.contains("| `"))
-        .map(|line| line.split('`').nth(1).unwrap().to_owned())
-        .collect();
-    assert_eq!(places.len(), 8, "the table changed: {places:?}");
-    for place in places {
-        let path = place.replace("<slice>", "projects");
-        assert!(root().join(&path).exists(), "{path} is not there");
-    }
-}
-
-#[test]
-fn every_entity_stands_in_every_place() {
-    let (migrations, ids) = (all("migrations"), read("src/ids.rs"));
-    let (node, graphql) = (read("src/graphql/node.rs"), read("src/graphql/mod.rs"));
-    let audited = read("src/audit/mod.rs");
-    let documents = all("tests/it/documents");
-    for (name, (table, path)) in entities() {
-        let slice = read(&path);
-        let place = path.display();
-        // A caller sees one tenant, so there is no list of them.
-        let is_listed = name != "Tenant";
-        let mut wanted = vec![
-            ("migrations", &migrations, format!("create table {table} (")),
-            (
-                "migrations",
-                &migrations,
-                format!("select app.protect('{table}'"),
-            ),
-            ("src/ids.rs", &ids, format!("{name}Id = \"")),
-            ("its slice", &slice, format!("relations! {{\n    {name} {{")),
-            ("src/graphql/node.rs", &node, format!("{name}({name})")),
-            ("src/graphql/node.rs", &node, format!("{name}: {name}Id")),
-            ("src/graphql/mod.rs", &graphql, format!("{name}Queries")),
-        ];
-        // The audit log does not write about itself.
-        if name != "AuditLog" {
-            let audit = format!("{name} = \"{table}\"");
-            wanted.push(("src/audit/mod.rs", &audited, audit));
-            let text = format!("AuditSubjectType::{name} => {name}Id::");
-            wanted.push(("src/graphql/node.rs", &node, text));
+fn every_entity_is_read_by_its_id_and_listed() {
+    for entity in ENTITIES {
+        // A caller belongs to one tenant, so it is not listed and has no id to choose.
+        if entity.type_name == "Tenant" {
+            continue;
         }
-        if is_listed {
-            wanted.push(("its slice", &slice, format!("listed! {{\n    {name} {{")));
-            wanted.push(("its slice", &slice, format!("{name}Queries: {name} {{")));
-            wanted.push(("tests/it/documents", &documents, camel(&table)));
-        }
-        for (where_, text, what) in wanted {
+        let mut queries = model().queries().iter();
+        let name = camel_case(entity.type_name);
+        let by_id = queries.find(|field| field.name == name).unwrap();
+        assert_eq!(by_id.type_name, entity.type_name);
+        assert_eq!(by_id.arg("id").unwrap().type_text, "ID!");
+        let mut lists = model().root_lists();
+        assert!(
+            lists.any(|list| list.row() == entity.type_name),
+            "there is no list of {}",
+            entity.type_name
+        );
+        let fields = &model().named(entity.type_name).fields;
+        for name in OF_EACH_ROW.iter().filter(|_| entity.is_audited) {
             assert!(
-                text.contains(&what),
-                "{name} ({place}): {where_} lacks `{what}`"
+                fields.iter().any(|field| field.name == *name),
+                "{}.{name} is missing",
+                entity.type_name
             );
         }
+    }
+}
+
+#[test]
+fn a_golden_document_asks_for_every_entity() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/documents");
+    let files = std::fs::read_dir(folder).unwrap();
+    let documents = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+    let documents: Vec<String> = documents.collect();
+    for entity in ENTITIES {
+        let mut queries = model().queries().iter();
+        let root = queries.find(|field| field.type_name == entity.type_name);
+        let field = &root.unwrap().name;
+        let asks = |document: &String| {
+            document.contains(&format!("{field}(")) || document.contains(&format!("{field} {{"))
+        };
+        assert!(documents.iter().any(asks), "no document asks for {field}");
+    }
+}
+
+#[apply(palisade_test)]
+async fn every_audited_entity_has_its_name_in_its_actions_and_a_row_among_the_samples(
+    world: World,
+) {
+    let mut sql = world.tenant.begin().await.0;
+    for entity in ENTITIES.iter().filter(|entity| entity.is_audited) {
+        let name = snake_case(entity.type_name);
+        let row = world.rows.any_of(entity.type_name);
+        let row = row.unwrap_or_else(|| panic!("no slice inserts a row of {name}"));
+        if entity.type_name == "Tenant" {
+            let update = "update tenants set name = name || '.' where id = app.tenant_id()";
+            sqlx::raw_sql(update).execute(&mut sql).await.unwrap();
+        }
+        let actions = "select array_agg(distinct action) from audit_logs where subject_type = $1 and subject_id = $2";
+        let actions: Option<Vec<String>> = sqlx::query_scalar(actions)
+            .bind(entity.table)
+            .bind(row)
+            .fetch_one(&mut sql)
+            .await
+            .unwrap();
+        let actions = actions.unwrap_or_else(|| panic!("{name} has no entry in the audit log"));
+        let expected = [format!("{name}.created"), format!("{name}.updated")];
+        assert!(
+            actions.iter().all(|action| expected.contains(action)),
+            "{actions:?}"
+        );
+    }
+}
+
+#[test]
+fn the_audited_entities_are_the_subject_types() {
+    let values: BTreeSet<&str> = model()
+        .named("AuditSubjectType")
+        .values
+        .iter()
+        .map(String::as_str)
+        .collect();
+    let audited = ENTITIES.iter().filter(|entity| entity.is_audited);
+    let mut names: BTreeSet<String> = audited
+        .map(|entity| snake_case(entity.type_name).to_uppercase())
+        .collect();
+    names.insert("UNKNOWN".to_owned());
+    assert_eq!(values, names.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn every_path_in_the_guide_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = std::fs::read_to_string(root.join("docs/adding-an-entity.md")).unwrap();
+    let starts = ["src/", "tests/", "migrations/", "docs/", ".ci/"];
+    let quoted = guide.split('`').skip(1).step_by(2);
+    let paths: Vec<String> = quoted
+        .filter(|quoted| starts.iter().any(|start| quoted.starts_with(start)))
+        .map(|path| path.replace("<slice>", "projects"))
+        .collect();
+    assert!(paths.len() >= 6, "{paths:?}");
+    for path in paths {
+        assert!(root.join(&path).exists(), "{path} does not exist");
     }
 }

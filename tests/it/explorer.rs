@@ -1,4 +1,4 @@
-//! How the explorer is served, and what `/dev` gives to whom. What it does in a browser is tested in
+//! How the explorer is served, and what `/dev` returns to which client. What it does in a browser is tested in
 //! `explorer/tests`.
 
 use std::{io::Read as _, sync::LazyLock};
@@ -82,7 +82,7 @@ async fn page_and_files(origin: &str) -> (String, Vec<String>) {
 }
 
 #[apply(palisade_test)]
-async fn the_page_is_asked_for_again_and_sent_once() {
+async fn the_page_is_revalidated_and_sent_once() {
     let origin = origin().await;
     for (path, kind) in [
         ("/graphiql", "text/html; charset=utf-8"),
@@ -247,7 +247,7 @@ async fn the_explorer_loads_nothing_from_elsewhere() {
 }
 
 #[apply(palisade_test)]
-async fn browsers_are_led_to_the_explorer_and_programs_are_not() {
+async fn browsers_are_redirected_to_the_explorer_and_programs_are_not() {
     let origin = origin().await;
     for (path, headers) in [
         ("/", vec![]),
@@ -390,7 +390,7 @@ async fn dev_knows_the_people_and_lets_one_be_them() {
     let life = identity.expires_at.timestamp() - issued_at(token);
     assert_eq!(life, 12 * 3_600);
 
-    // Whoever may not enter gets no token either.
+    // A user who may not sign in gets no token either.
     for (tenant, user) in [
         (&acme.slug, format!("viewer@{}.example", acme.slug)),
         (&globex.slug, format!("owner@{}.example", globex.slug)),
@@ -404,7 +404,7 @@ async fn dev_knows_the_people_and_lets_one_be_them() {
     }
 }
 
-/// The time at which a token was made, out of its middle part.
+/// The time at which a token was issued, from its middle part.
 fn issued_at(token: &str) -> i64 {
     use base64::Engine as _;
 
@@ -445,7 +445,7 @@ async fn dev_answers_its_own_page_on_this_machine_alone() {
         vec![("origin", "http://127.0.0.1:1")],
         vec![("sec-fetch-site", "cross-site")],
         vec![("sec-fetch-site", "same-site")],
-        // A name that was made to point here.
+        // A host name that an attacker resolves to this machine.
         vec![("host", "evil.example")],
         vec![
             ("host", "127.0.0.1.evil.example"),

@@ -9,11 +9,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    harness::{Caller, Tenant, TestApp, attempt, eventually, mutation, palisade_test, refusals},
-    made::{self, read},
+    create::{self, read},
+    harness::{Caller, Tenant, TestApp, attempt, eventually, mutation, palisade_test, user_errors},
 };
 
-/// So many drafts of one line.
+/// A number of drafts with one line each.
 async fn drafts(caller: &Caller, organization: &str, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     while ids.len() < count {
@@ -34,7 +34,7 @@ async fn drafts(caller: &Caller, organization: &str, count: usize) -> Vec<String
 async fn issue(caller: &Caller, id: &str) -> String {
     let input = json!({ "id": id });
     let payload = caller
-        .does("issueInvoice", input, "invoice { number }")
+        .mutate_ok("issueInvoice", input, "invoice { number }")
         .await;
     payload["invoice"]["number"].as_str().unwrap().to_owned()
 }
@@ -75,16 +75,16 @@ async fn behind(superuser: &mut PgConnection, request: Uuid) -> i64 {
 async fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate() {
     let app = patient().await;
     let (acme, globex) = (app.tenant().await, app.tenant().await);
-    let owner = acme.caller(UserRole::Billing);
-    let organization = made::organization(owner).await;
-    let project = made::project(owner, &organization).await;
-    let issued = drafts(owner, &organization, 100).await;
-    let aborted = drafts(owner, &organization, 51).await;
+    let billing = acme.caller(UserRole::Billing);
+    let organization = create::organization(billing).await;
+    let project = create::project(billing, &organization).await;
+    let issued = drafts(billing, &organization, 100).await;
+    let aborted = drafts(billing, &organization, 51).await;
     let elsewhere = globex.owner();
-    let theirs = made::organization(elsewhere).await;
+    let theirs = create::organization(elsewhere).await;
     let theirs = drafts(elsewhere, &theirs, 30).await;
 
-    // One that has taken a number and waits for a lock until its client goes away.
+    // One that has taken a number and waits for a lock until its client disconnects.
     let mut superuser = app.connect("postgres").await;
     let mut holder = app.connect("postgres").await;
     let id = project.strip_prefix("prj_").unwrap();
@@ -98,8 +98,8 @@ async fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate
         aborted[50]
     );
     let client = tokio::spawn({
-        let owner = owner.clone();
-        async move { owner.bytes(&document, &json!({}), request).await }
+        let billing = billing.clone();
+        async move { billing.bytes(&document, &json!({}), request).await }
     });
     eventually("it waits for the project", async || {
         let waits = "select exists (select from pg_stat_activity
@@ -130,20 +130,20 @@ async fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate
             match at % 6 {
                 0 => {
                     let prefer = [("prefer", "tx=rollback")];
-                    let reply = owner.send(&document, &variables, &prefer).await;
+                    let reply = billing.send(&document, &variables, &prefer).await;
                     let answer = reply.answer();
                     let number = &answer.data()["issueInvoice"]["invoice"]["number"];
                     assert!(number.is_string(), "{}", reply.text);
                 }
                 kind => {
                     let document = if kind == 2 { &fails } else { fails_at_once };
-                    let answer = owner.send(document, &variables, &[]).await.answer();
+                    let answer = billing.send(document, &variables, &[]).await.answer();
                     assert!(!answer.code().is_empty(), "{}", answer.body);
                     assert!(answer.body["data"].is_null(), "{}", answer.body);
                 }
             }
         };
-        let (number, ()) = tokio::join!(issue(owner, id), abort());
+        let (number, ()) = tokio::join!(issue(billing, id), abort());
         number
     });
     let elsewhere = theirs.iter().map(|id| issue(elsewhere, id));
@@ -164,13 +164,13 @@ async fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate
     assert_eq!(told_there, first_numbers(30));
     assert_eq!(numbers(&globex).await, first_numbers(30));
     for id in &aborted {
-        let stored = read(owner, "invoice", id, "number status version").await;
+        let stored = read(billing, "invoice", id, "number status version").await;
         assert_eq!(
             stored,
             json!({ "number": null, "status": "DRAFT", "version": 2 })
         );
     }
-    assert_eq!(issue(owner, &aborted[50]).await, "INV-000101");
+    assert_eq!(issue(billing, &aborted[50]).await, "INV-000101");
     app.drop_database().await;
 }
 
@@ -178,7 +178,7 @@ async fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate
 async fn numbers_grow_past_six_digits(app: &'static TestApp) {
     let acme = app.tenant().await;
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
+    let organization = create::organization(owner).await;
     let ids = drafts(owner, &organization, 2).await;
     sqlx::query(
         "insert into invoice_counters (tenant_id, id, last_number) values ($1, $1, 999998)",
@@ -192,9 +192,9 @@ async fn numbers_grow_past_six_digits(app: &'static TestApp) {
 }
 
 #[apply(palisade_test)]
-async fn an_issued_invoice_is_due_when_it_was_told_or_thirty_days_later(acme: Tenant) {
+async fn an_issued_invoice_is_due_on_the_given_day_or_after_thirty_days(acme: Tenant) {
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
+    let organization = create::organization(owner).await;
     for (of_draft, of_issue, expected) in [
         (Value::Null, Value::Null, Value::Null),
         (json!("2999-01-01"), Value::Null, json!("2999-01-01")),
@@ -205,12 +205,12 @@ async fn an_issued_invoice_is_due_when_it_was_told_or_thirty_days_later(acme: Te
             json!("2999-01-02"),
         ),
     ] {
-        let id = made::draft(owner, &organization, &["1.00"]).await;
+        let id = create::draft(owner, &organization, &["1.00"]).await;
         let input = json!({ "id": id, "dueOn": of_draft });
-        owner.does("updateInvoice", input, "").await;
+        owner.mutate_ok("updateInvoice", input, "").await;
         let input = json!({ "id": id, "dueOn": of_issue });
         let payload = owner
-            .does("issueInvoice", input, "invoice { issuedOn dueOn status }")
+            .mutate_ok("issueInvoice", input, "invoice { issuedOn dueOn status }")
             .await;
         let invoice = &payload["invoice"];
         assert_eq!(invoice["status"], "OPEN");
@@ -228,10 +228,10 @@ async fn an_issued_invoice_is_due_when_it_was_told_or_thirty_days_later(acme: Te
 const STATUSES: [&str; 5] = ["DRAFT", "OPEN", "PAID", "VOID", "UNCOLLECTIBLE"];
 
 #[apply(palisade_test)]
-async fn an_invoice_becomes_only_what_its_status_allows(app: &'static TestApp) {
+async fn an_invoice_changes_its_status_only_as_allowed(app: &'static TestApp) {
     let acme = app.tenant().await;
-    let owner = acme.caller(UserRole::Billing);
-    let organization = made::organization(owner).await;
+    let billing = acme.caller(UserRole::Billing);
+    let organization = create::organization(billing).await;
     let mut superuser = app.connect("postgres").await;
     let mut became = Vec::new();
     for from in STATUSES {
@@ -241,8 +241,8 @@ async fn an_invoice_becomes_only_what_its_status_allows(app: &'static TestApp) {
             ("voidInvoice", "VOID"),
             ("markInvoiceUncollectible", "UNCOLLECTIBLE"),
         ] {
-            let id = made::invoice(owner, &organization, from).await;
-            let before = read(owner, "invoice", &id, "status number version").await;
+            let id = create::invoice(billing, &organization, from).await;
+            let before = read(billing, "invoice", &id, "status number version").await;
             let allowed: bool = sqlx::query_scalar("select app.invoice_may_become($1, $2)")
                 .bind(from)
                 .bind(to)
@@ -250,17 +250,17 @@ async fn an_invoice_becomes_only_what_its_status_allows(app: &'static TestApp) {
                 .await
                 .unwrap();
             let selection = "invoice { status number version }";
-            let payload = owner.mutate(name, json!({ "id": id }), selection).await;
-            let after = read(owner, "invoice", &id, "status number version").await;
+            let payload = billing.mutate(name, json!({ "id": id }), selection).await;
+            let after = read(billing, "invoice", &id, "status number version").await;
             if allowed {
-                assert_eq!(refusals(&payload), [], "{from} {name}");
+                assert_eq!(user_errors(&payload), [], "{from} {name}");
                 assert_eq!(payload["invoice"], after);
                 assert_eq!(after["status"], to);
                 assert!(after["number"].is_string());
                 became.push((from, to));
             } else {
                 let expected = [("INVALID_STATE", "input.id".to_owned())];
-                assert_eq!(refusals(&payload), expected, "{from} {name}");
+                assert_eq!(user_errors(&payload), expected, "{from} {name}");
                 assert_eq!(after, before, "{from} {name}");
             }
         }
@@ -280,15 +280,15 @@ async fn an_invoice_becomes_only_what_its_status_allows(app: &'static TestApp) {
 
 #[apply(palisade_test)]
 async fn only_a_draft_and_its_lines_change(acme: Tenant) {
-    let owner = acme.caller(UserRole::Billing);
-    let organization = made::organization(owner).await;
+    let billing = acme.caller(UserRole::Billing);
+    let organization = create::organization(billing).await;
     let whole = "version dueOn total { amount } lineItems { nodes { description version } }";
     for status in STATUSES {
-        let id = made::invoice(owner, &organization, status).await;
-        let lines = read(owner, "invoice", &id, "lineItems { nodes { id } }").await;
+        let id = create::invoice(billing, &organization, status).await;
+        let lines = read(billing, "invoice", &id, "lineItems { nodes { id } }").await;
         let line = &lines["lineItems"]["nodes"][0]["id"];
-        let before = read(owner, "invoice", &id, whole).await;
-        let mut added = made::line_of("1.00");
+        let before = read(billing, "invoice", &id, whole).await;
+        let mut added = create::line_of("1.00");
         added["invoiceId"] = json!(id);
         for (name, input, field) in [
             (
@@ -304,15 +304,15 @@ async fn only_a_draft_and_its_lines_change(acme: Tenant) {
             ),
             ("removeInvoiceLineItem", json!({ "id": line }), "id"),
         ] {
-            let payload = owner.mutate(name, input, "").await;
+            let payload = billing.mutate(name, input, "").await;
             if status == "DRAFT" {
-                assert_eq!(refusals(&payload), [], "{name}");
+                assert_eq!(user_errors(&payload), [], "{name}");
             } else {
                 let expected = [("INVALID_STATE", format!("input.{field}"))];
-                assert_eq!(refusals(&payload), expected, "{status} {name}");
+                assert_eq!(user_errors(&payload), expected, "{status} {name}");
             }
         }
-        let after = read(owner, "invoice", &id, whole).await;
+        let after = read(billing, "invoice", &id, whole).await;
         assert_eq!(after == before, status != "DRAFT", "{status}");
     }
 }
@@ -325,16 +325,16 @@ fn hundredths(money: &Value) -> i64 {
 
 #[apply(palisade_test)]
 async fn an_invoice_that_is_issued_while_its_lines_change_has_the_total_of_its_lines(acme: Tenant) {
-    let owner = acme.caller(UserRole::Billing);
-    let organization = made::organization(owner).await;
+    let billing = acme.caller(UserRole::Billing);
+    let organization = create::organization(billing).await;
     let (mut in_time, mut too_late) = (0, 0);
     for round in 0..60 {
-        let id = made::draft(owner, &organization, &["1.00", "10.00"]).await;
-        let lines = read(owner, "invoice", &id, "lineItems { nodes { id } }").await;
+        let id = create::draft(billing, &organization, &["1.00", "10.00"]).await;
+        let lines = read(billing, "invoice", &id, "lineItems { nodes { id } }").await;
         let line = lines["lineItems"]["nodes"][1]["id"].clone();
         let (name, input) = match round % 3 {
             0 => {
-                let mut input = made::line_of("100.00");
+                let mut input = create::line_of("100.00");
                 input["invoiceId"] = json!(id);
                 ("addInvoiceLineItem", input)
             }
@@ -345,12 +345,13 @@ async fn an_invoice_that_is_issued_while_its_lines_change_has_the_total_of_its_l
             _ => ("removeInvoiceLineItem", json!({ "id": line })),
         };
         let (number, payload) = if round % 2 == 0 {
-            tokio::join!(issue(owner, &id), owner.mutate(name, input, ""))
+            tokio::join!(issue(billing, &id), billing.mutate(name, input, ""))
         } else {
-            let (payload, number) = tokio::join!(owner.mutate(name, input, ""), issue(owner, &id));
+            let (payload, number) =
+                tokio::join!(billing.mutate(name, input, ""), issue(billing, &id));
             (number, payload)
         };
-        let expected = match refusals(&payload).as_slice() {
+        let expected = match user_errors(&payload).as_slice() {
             [] => {
                 in_time += 1;
                 [11_100, 2_100, 100][round % 3]
@@ -362,7 +363,7 @@ async fn an_invoice_that_is_issued_while_its_lines_change_has_the_total_of_its_l
             other => panic!("{other:?}"),
         };
         let whole = "number status total { amount } lineItems { nodes { amount { amount } } }";
-        let invoice = read(owner, "invoice", &id, whole).await;
+        let invoice = read(billing, "invoice", &id, whole).await;
         assert_eq!(
             (&invoice["number"], &invoice["status"]),
             (&json!(number), &json!("OPEN"))
@@ -379,16 +380,19 @@ async fn an_invoice_that_is_issued_while_its_lines_change_has_the_total_of_its_l
 }
 
 #[apply(palisade_test)]
-async fn lines_that_are_added_at_once_stand_one_behind_the_other_and_add_up(acme: Tenant) {
-    let owner = acme.caller(UserRole::Billing);
-    let organization = made::organization(owner).await;
-    let id = made::draft(owner, &organization, &[]).await;
+async fn lines_that_are_added_concurrently_have_consecutive_positions_and_add_up(acme: Tenant) {
+    let billing = acme.caller(UserRole::Billing);
+    let organization = create::organization(billing).await;
+    let id = create::draft(billing, &organization, &[]).await;
     let added = (1..=20).map(async |n| {
-        let mut input = made::line_of(&format!("{n}.00"));
+        let mut input = create::line_of(&format!("{n}.00"));
         input["invoiceId"] = json!(id);
         input["taxRate"] = json!("0.1");
         let selection = "lineItem { position invoice { total { amount } } }";
-        owner.does("addInvoiceLineItem", input, selection).await["lineItem"].clone()
+        billing
+            .mutate_ok("addInvoiceLineItem", input, selection)
+            .await["lineItem"]
+            .clone()
     });
     let mut positions: Vec<i64> = join_all(added)
         .await
@@ -399,7 +403,7 @@ async fn lines_that_are_added_at_once_stand_one_behind_the_other_and_add_up(acme
     assert_eq!(positions, (1..=20).collect::<Vec<i64>>());
     let whole = "version subtotal { amount } tax { amount } total { amount }
                  lineItems(first: 100) { nodes { position } }";
-    let invoice = read(owner, "invoice", &id, whole).await;
+    let invoice = read(billing, "invoice", &id, whole).await;
     assert_eq!(invoice["version"], 21);
     assert_eq!(invoice["subtotal"]["amount"], "210.00");
     assert_eq!(invoice["tax"]["amount"], "21.00");

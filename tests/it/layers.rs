@@ -31,7 +31,7 @@ async fn visible(connection: &mut PgConnection, table: &str) -> i64 {
 }
 
 #[apply(palisade_test)]
-async fn with_the_policies_off_the_service_still_returns_nothing_foreign() {
+async fn without_policies_the_service_returns_only_the_own_tenants_rows() {
     let app = TestApp::shared().await.in_own_database(&[]).await;
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     let theirs = acme.seed(3, 2).await;
@@ -91,7 +91,7 @@ async fn with_the_policies_off_the_service_still_returns_nothing_foreign() {
     );
 }
 
-/// Runs a recorded statement with every parameter of a type set to the same value, and answers how
+/// Runs a recorded statement with every parameter of a type set to the same value, and returns how
 /// many rows it found: the tenant is the only plain uuid, the rest are lists of ids and page sizes.
 async fn replay(
     connection: &mut PgConnection,
@@ -135,7 +135,7 @@ async fn replay(
     attempt(connection, "deallocate replayed".to_owned())
         .await
         .unwrap();
-    // A count answers a row for each parent whatever it found.
+    // A count returns a row for each parent, also for a count of 0.
     let found = |row: &&PgRow| counted(row).is_none_or(|count| count > 0);
     rows.iter().filter(found).count()
 }

@@ -7,8 +7,8 @@ use macro_rules_attribute::apply;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Caller, Tenant, mutation, palisade_test, refusals},
-    made::{self, asin, fingerprint, read},
+    create::{self, asin, fingerprint, read},
+    harness::{Caller, Tenant, mutation, palisade_test, user_errors},
 };
 
 /// An invoice in a currency with lines of a quantity, a price and a tax rate.
@@ -19,9 +19,9 @@ fn invoice_of(organization: &str, currency: &str, lines: &[(&str, &str, Option<&
 }
 
 #[apply(palisade_test)]
-async fn an_amount_is_read_as_it_was_written_with_the_digits_of_its_currency(acme: Tenant) {
+async fn an_amount_is_returned_as_written_with_the_digits_of_its_currency(acme: Tenant) {
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
+    let organization = create::organization(owner).await;
     for (currency, written, shown) in [
         ("EUR", "19.99", "19.99"),
         ("EUR", "0", "0.00"),
@@ -46,7 +46,7 @@ async fn an_amount_is_read_as_it_was_written_with_the_digits_of_its_currency(acm
         let whole = "total { amount currencyCode } lineItems { nodes {
             unitPrice { amount currencyCode } amount { amount currencyCode } } }";
         let payload = owner
-            .does("createInvoice", input, &format!("invoice {{ id {whole} }}"))
+            .mutate_ok("createInvoice", input, &format!("invoice {{ id {whole} }}"))
             .await;
         let id = payload["invoice"]["id"].as_str().unwrap();
         let expected = json!({
@@ -65,7 +65,7 @@ async fn an_amount_is_read_as_it_was_written_with_the_digits_of_its_currency(acm
         let payload = owner.mutate("createProduct", input, selection).await;
         if written.starts_with('-') && shown != "0.00" {
             let expected = [("TOO_SMALL", "input.price.amount".to_owned())];
-            assert_eq!(refusals(&payload), expected, "{written}");
+            assert_eq!(user_errors(&payload), expected, "{written}");
         } else {
             assert_eq!(payload["product"]["price"], money, "{payload}");
         }
@@ -73,11 +73,11 @@ async fn an_amount_is_read_as_it_was_written_with_the_digits_of_its_currency(acm
 }
 
 #[apply(palisade_test)]
-async fn digits_that_a_currency_has_not_are_refused_and_not_rounded(acme: Tenant) {
+async fn digits_beyond_the_currencys_are_rejected_and_not_rounded(acme: Tenant) {
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
-    let draft = made::draft(owner, &organization, &["1.00"]).await;
-    let line = made::line(owner, &draft).await;
+    let organization = create::organization(owner).await;
+    let draft = create::draft(owner, &organization, &["1.00"]).await;
+    let line = create::line(owner, &draft).await;
     let before = fingerprint(&acme).await;
     for (currency, written, code) in [
         ("EUR", "1.005", "INVALID"),
@@ -97,12 +97,12 @@ async fn digits_that_a_currency_has_not_are_refused_and_not_rounded(acme: Tenant
         );
         let payload = owner.mutate("createInvoice", input, "").await;
         let expected = [(code, "input.lineItems.1.unitPrice".to_owned())];
-        assert_eq!(refusals(&payload), expected, "{written} {currency}");
+        assert_eq!(user_errors(&payload), expected, "{written} {currency}");
 
         let price = json!({ "amount": written, "currencyCode": currency });
         let input = json!({ "asin": asin(), "price": price });
         let payload = owner.mutate("createProduct", input, "").await;
-        let told = refusals(&payload);
+        let told = user_errors(&payload);
         assert!(
             told.contains(&(code, "input.price.amount".to_owned())) || written.starts_with('-'),
             "{written} {currency}: {told:?}"
@@ -110,7 +110,10 @@ async fn digits_that_a_currency_has_not_are_refused_and_not_rounded(acme: Tenant
         if currency == "EUR" {
             let input = json!({ "id": line, "unitPrice": written });
             let payload = owner.mutate("updateInvoiceLineItem", input, "").await;
-            assert_eq!(refusals(&payload), [(code, "input.unitPrice".to_owned())]);
+            assert_eq!(
+                user_errors(&payload),
+                [(code, "input.unitPrice".to_owned())]
+            );
         }
     }
     assert!(fingerprint(&acme).await == before);
@@ -119,7 +122,7 @@ async fn digits_that_a_currency_has_not_are_refused_and_not_rounded(acme: Tenant
 #[apply(palisade_test)]
 async fn a_decimal_is_text_of_at_most_28_digits_and_nothing_else(acme: Tenant) {
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
+    let organization = create::organization(owner).await;
     let before = fingerprint(&acme).await;
     let document = mutation("createInvoice", "invoice { id }");
     for value in [
@@ -140,7 +143,7 @@ async fn a_decimal_is_text_of_at_most_28_digits_and_nothing_else(acme: Tenant) {
         json!("NaN"),
         json!("Infinity"),
         json!("١"),
-        // 29 digits behind the point, and more before it than there are.
+        // 29 digits after the point, and more before it than can be stored.
         json!("0.12345678901234567890123456789"),
         json!("1.00000000000000000000000000005"),
         json!("99999999999999999999999999999.9"),
@@ -169,17 +172,17 @@ async fn a_decimal_is_text_of_at_most_28_digits_and_nothing_else(acme: Tenant) {
 
 async fn refused_as_too_large(caller: &Caller, name: &str, input: Value) {
     let payload = caller.mutate(name, input.clone(), "").await;
-    let told = refusals(&payload);
+    let told = user_errors(&payload);
     assert_eq!(told, [("TOO_LARGE", String::new())], "{name} {input}");
 }
 
 #[apply(palisade_test)]
 async fn amounts_beyond_what_is_stored_are_too_large_and_nothing_is_written(acme: Tenant) {
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
+    let organization = create::organization(owner).await;
     let input = invoice_of(&organization, "EUR", &[("1", "90000000000000000.00", None)]);
     let selection = "invoice { id lineItems { nodes { id } } }";
-    let payload = owner.does("createInvoice", input, selection).await;
+    let payload = owner.mutate_ok("createInvoice", input, selection).await;
     let id = &payload["invoice"]["id"];
     let line = &payload["invoice"]["lineItems"]["nodes"][0]["id"];
     let before = fingerprint(&acme).await;
@@ -199,7 +202,7 @@ async fn amounts_beyond_what_is_stored_are_too_large_and_nothing_is_written(acme
         let input = invoice_of(&organization, "EUR", lines);
         refused_as_too_large(owner, "createInvoice", input).await;
     }
-    let mut added = made::line_of("90000000000000000.00");
+    let mut added = create::line_of("90000000000000000.00");
     added["invoiceId"] = id.clone();
     refused_as_too_large(owner, "addInvoiceLineItem", added.clone()).await;
     added["quantity"] = json!("9999999999");
@@ -221,7 +224,7 @@ async fn amounts_beyond_what_is_stored_are_too_large_and_nothing_is_written(acme
 #[expect(clippy::too_many_lines, reason = "a table")]
 async fn each_line_and_its_tax_are_rounded_half_away_from_zero(acme: Tenant) {
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
+    let organization = create::organization(owner).await;
     let whole = "invoice { subtotal { amount } tax { amount } total { amount }
                  lineItems { nodes { amount { amount } } } }";
     // Currency, lines, their amounts, and subtotal, tax and total.
@@ -311,7 +314,7 @@ async fn each_line_and_its_tax_are_rounded_half_away_from_zero(acme: Tenant) {
         ),
     ] {
         let input = invoice_of(&organization, currency, lines);
-        let payload = owner.does("createInvoice", input, whole).await;
+        let payload = owner.mutate_ok("createInvoice", input, whole).await;
         let invoice = &payload["invoice"];
         let told: Vec<&str> = invoice["lineItems"]["nodes"]
             .as_array()
@@ -337,7 +340,7 @@ fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn nothing_that_handles_money_knows_binary_fractions() {
+fn no_code_for_money_uses_binary_floating_point() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = vec![src.join("graphql/scalars.rs"), src.join("db/write.rs")];
     for slice in ["invoices", "products"] {

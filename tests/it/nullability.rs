@@ -1,67 +1,36 @@
-//! What the schema says of nulls: a nullable field that is null only beside an error says so with
-//! `@semanticNonNull`, and no other does.
+//! `@semanticNonNull`: exactly the nullable fields that are null only if there is an error have it.
 
 use std::collections::BTreeSet;
 
-use async_graphql::parser::{
-    parse_schema,
-    types::{FieldDefinition, TypeKind, TypeSystemDefinition},
-};
 use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;
 use serde_json::Value;
 use sqlx::Row as _;
 
-use crate::{
-    harness::{TestApp, palisade_test},
-    lists::{Field, Shape, column, fill, row_of, table},
-};
+use crate::harness::{Field, Kind, Tenant, entity, model, palisade_test, snake_case};
 
-/// The fields that cross to rows which the caller is in: no column of a row leads there.
+/// The fields for rows of the caller: no column of a row refers to them.
 const OF_THE_CALLER: [&str; 3] = ["Query.tenant", "Viewer.tenant", "Viewer.user"];
-/// A comment has one of several references; the database holds that it is exactly one.
+/// A comment has one of several references; a check constraint enforces exactly one.
 const ONE_OF_SEVERAL: [&str; 1] = ["Comment.subject"];
 
-/// The fields of each object type in the SDL.
-fn fields() -> Vec<(String, FieldDefinition)> {
-    let document = parse_schema(palisade::api::sdl()).unwrap();
-    let mut found = Vec::new();
-    for definition in document.definitions {
-        let TypeSystemDefinition::Type(definition) = definition else {
-            continue;
-        };
-        let name = definition.node.name.node.to_string();
-        if let TypeKind::Object(object) = definition.node.kind {
-            let fields = object.fields.into_iter();
-            found.extend(fields.map(|field| (name.clone(), field.node)));
-        }
-    }
-    found
+/// The fields of each object type.
+fn fields() -> impl Iterator<Item = (&'static str, &'static Field)> {
+    let objects = model().types().filter(|of| of.kind == Kind::Object);
+    objects.flat_map(|of| of.fields.iter().map(|field| (of.name.as_str(), field)))
 }
 
-fn is_semantic(field: &FieldDefinition) -> bool {
-    let mut directives = field.directives.iter();
-    directives.any(|directive| directive.node.name.node == "semanticNonNull")
-}
-
-/// `Type.field` of all that say it.
-fn said() -> BTreeSet<String> {
-    let semantic = fields()
-        .into_iter()
-        .filter(|(_, field)| is_semantic(field))
-        .map(|(of, field)| format!("{of}.{}", field.name.node));
-    semantic.collect()
+/// `Type.field` of each field with the directive.
+fn with_directive() -> BTreeSet<String> {
+    let fields = fields().filter(|(_, field)| field.is_semantic_non_null);
+    fields
+        .map(|(of, field)| format!("{of}.{}", field.name))
+        .collect()
 }
 
 #[apply(palisade_test)]
-async fn a_field_along_a_reference_that_is_never_null_says_so(app: &'static TestApp) {
-    let tenant = app.tenant().await;
-    let shape = Shape::of(tenant.owner()).await;
-    let rows: BTreeSet<String> = shape
-        .roots()
-        .iter()
-        .map(|list| row_of(list).to_owned())
-        .collect();
+async fn a_field_for_a_reference_that_is_never_null_has_the_directive(tenant: Tenant) {
+    let rows: BTreeSet<&str> = model().root_lists().map(Field::row).collect();
     let mut sql = tenant.begin().await;
     let mut wanted: BTreeSet<String> = OF_THE_CALLER
         .iter()
@@ -69,8 +38,8 @@ async fn a_field_along_a_reference_that_is_never_null_says_so(app: &'static Test
         .map(|&field| field.to_owned())
         .collect();
     for (of, field) in fields() {
-        let (name, type_) = (&field.name.node, &field.ty.node);
-        if !rows.contains(&of) || !type_.nullable || !field.arguments.is_empty() {
+        let name = &field.name;
+        if !rows.contains(of) || !field.is_nullable || !field.args.is_empty() {
             continue;
         }
         let never_null = "select exists (
@@ -78,8 +47,8 @@ async fn a_field_along_a_reference_that_is_never_null_says_so(app: &'static Test
             join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any(c.conkey)
             where c.contype = 'f' and c.conrelid = $1::text::regclass and a.attname = $2 and a.attnotnull)";
         let found = sqlx::query(never_null)
-            .bind(table(&of).0)
-            .bind(format!("{}_id", column(name)))
+            .bind(entity(of).table)
+            .bind(format!("{}_id", snake_case(name)))
             .fetch_one(&mut sql.0)
             .await
             .unwrap();
@@ -88,14 +57,12 @@ async fn a_field_along_a_reference_that_is_never_null_says_so(app: &'static Test
         }
     }
     assert!(wanted.len() > 6, "{wanted:?}");
-    assert_eq!(said(), wanted);
+    assert_eq!(with_directive(), wanted);
 }
 
 #[apply(palisade_test)]
-async fn what_is_never_null_but_beside_an_error_is_there_for_every_role(app: &'static TestApp) {
-    let tenant = app.tenant().await;
-    fill(&tenant, 12).await;
-    let shape = Shape::of(tenant.owner()).await;
+async fn a_field_with_the_directive_is_not_null_for_any_role(tenant: Tenant) {
+    tenant.fill(12).await;
     let mut seen = BTreeSet::new();
     for role in [
         UserRole::Owner,
@@ -117,31 +84,31 @@ async fn what_is_never_null_but_beside_an_error_is_there_for_every_role(app: &'s
             assert_ne!(object[field], Value::Null, "{role:?}: {of}.{field}");
             seen.insert(format!("{of}.{field}"));
         }
-        for root in shape.roots() {
-            for field in of_row(&root) {
+        for root in model().root_lists() {
+            for field in of_row(root) {
                 let document = format!(
                     "{{ {}(first: 100) {{ nodes {{ {field} {{ __typename }} }} }} }}",
                     root.name
                 );
                 let answer = caller.query(&document).await;
-                let nodes = answer.data()[&root.name]["nodes"].as_array().unwrap();
+                let nodes = answer.data()[root.name.as_str()]["nodes"]
+                    .as_array()
+                    .unwrap();
                 assert!(nodes.len() >= 8, "{}: {} rows", root.name, nodes.len());
                 for node in nodes {
-                    let of = row_of(&root);
+                    let of = root.row();
                     assert_ne!(node[&field], Value::Null, "{role:?}: {of}.{field}");
                     seen.insert(format!("{of}.{field}"));
                 }
             }
         }
     }
-    assert_eq!(seen, said());
+    assert_eq!(seen, with_directive());
 }
 
-/// The fields of a list's rows that say it.
+/// The fields with the directive of a list's rows.
 fn of_row(root: &Field) -> Vec<String> {
-    let semantic = fields()
-        .into_iter()
-        .filter(|(of, field)| of == row_of(root) && is_semantic(field))
-        .map(|(_, field)| field.name.node.to_string());
-    semantic.collect()
+    let fields = model().fields(root.row()).iter();
+    let fields = fields.filter(|field| field.is_semantic_non_null);
+    fields.map(|field| field.name.clone()).collect()
 }

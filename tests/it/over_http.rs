@@ -50,7 +50,7 @@ fn header(response: &Response, name: &str) -> String {
     value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
 }
 
-/// The rows that are left, as an answer tells it.
+/// The rows that are left, as a response reports them.
 fn left(response: &Response) -> u64 {
     header(response, "ratelimit")
         .strip_prefix(r#""rows";r="#)
@@ -123,7 +123,7 @@ async fn a_query_is_answered_by_get_and_a_mutation_is_not() {
 }
 
 #[apply(palisade_test)]
-async fn the_client_says_what_it_reads() {
+async fn the_client_chooses_the_media_type() {
     let caller = caller(TrafficSettings::default()).await;
     for (accept, status, kind) in [
         (GRAPHQL, 200, GRAPHQL),
@@ -259,7 +259,7 @@ async fn a_batch_is_refused_unless_it_is_allowed_and_short() {
     let (status, _) = sent(post(&open, &batch(2)).header("idempotency-key", "k")).await;
     assert_eq!(status, 400);
 
-    // Each is its own operation: what one of them is refused for does not touch the others.
+    // Each is its own operation: the rejection of one does not affect the others.
     let mixed = json!([
         { "query": "{" },
         { "query": r#"mutation { createOrganization(input: { name: "Batched" }) { organization { name } } }"# },
@@ -307,7 +307,7 @@ async fn a_document_is_learned_by_its_hash_for_its_tenant_alone(app: &'static Te
         (status, &body["data"]["viewer"]["role"]),
         (200, &json!("OWNER"))
     );
-    // Nobody learns what another tenant's clients ask for.
+    // No client learns which documents another tenant's clients send.
     assert_eq!(
         code(&sent(post(&globex, &named)).await.1),
         "PERSISTED_QUERY_NOT_FOUND"
@@ -330,7 +330,7 @@ fn manifest(documents: &Value) -> PathBuf {
 }
 
 #[apply(palisade_test)]
-async fn only_trusted_documents_run_where_that_is_said() {
+async fn only_trusted_documents_run_if_the_service_is_set_so() {
     let path = manifest(&json!({ "role": VIEWER }));
     let strict = caller(TrafficSettings {
         trusted_documents: Some(path.clone()),
@@ -402,7 +402,7 @@ async fn every_answer_says_what_it_cost_and_what_is_left() {
     let response = post(&caller, &wrong).send().await.unwrap();
     assert!(self::left(&response) >= left, "nothing was fetched");
 
-    // The field tells what is left once the operation has paid for all that it may fetch.
+    // The field reports what is left after the operation was charged for all that it may fetch.
     let asked = "{ rateLimit { limit remaining cost resetsInSeconds } users(first: 50) { nodes { email } } }";
     let answer = caller.query(asked).await;
     let told = &answer.data()["rateLimit"];
@@ -455,7 +455,7 @@ async fn what_was_not_fetched_goes_back_if_the_client_goes_away() {
 
     let costly = json!({ "query": "{ projects(first: 80) { nodes { invoices(first: 3) { nodes { id } } } } }" });
     let now = async || {
-        // It is refused, and takes neither budget nor place.
+        // It is rejected, and takes neither budget nor a slot.
         let response = post(&caller, &json!({ "query": "{" }));
         left(&response.send().await.unwrap())
     };
@@ -526,7 +526,7 @@ async fn one_tenant_cannot_take_every_place(app: &'static TestApp) {
     let url = app.serve_with(&app.database, shared).await;
     let (greedy_caller, modest) = (greedy.owner().at(&url), modest.owner().at(&url));
 
-    // Somebody holds a row, so that whoever wants to change it waits.
+    // A transaction holds a row, so that every change of it waits.
     let mut holder = app.connect("postgres").await;
     let mut held = holder.begin().await.unwrap();
     let lock = format!(

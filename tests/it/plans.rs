@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::harness::{Caller, ServiceOptions, TestApp, id, palisade_test};
 
-/// Two tenants with so many rows that no plan reads a table for want of a better one.
+/// Two tenants with enough rows that the planner prefers an index to a full scan.
 struct Big {
     tenant: Uuid,
     caller: Caller,
@@ -174,7 +174,7 @@ impl Plan {
         format!("{}\n{}", self.statement, nodes.join("\n"))
     }
 
-    /// The rows of `table` come by `index` alone, whose condition holds every part of `condition`;
+    /// The rows of `table` come only from `index`, whose condition contains every part of `condition`;
     /// nothing is filtered or sorted afterwards, and the policy is evaluated once.
     fn assert_index(&self, table: &str, index: &str, condition: &[&str]) {
         let scans: Vec<&Value> = self

@@ -59,7 +59,7 @@ async fn the_headline_document_returns_the_callers_rows_in_query_order(app: &'st
 }
 
 #[apply(palisade_test)]
-async fn root_fields_come_in_the_order_of_the_query(acme: Tenant) {
+async fn root_fields_are_returned_in_the_order_of_the_query(acme: Tenant) {
     acme.seed(1, 0).await;
     let answer = acme
         .owner()
@@ -73,7 +73,7 @@ async fn root_fields_come_in_the_order_of_the_query(acme: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn the_viewer_knows_who_asks_and_where_else_they_may_enter(app: &'static TestApp) {
+async fn the_viewer_is_the_caller_with_their_other_tenants(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     let consultant = acme.share_member_with(&globex, UserRole::Viewer).await;
 
@@ -145,7 +145,7 @@ async fn money_has_the_digits_of_its_currency(acme: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn every_currency_has_as_many_digits_here_as_in_the_database(acme: Tenant) {
+async fn every_currency_has_the_same_number_of_digits_as_in_the_database(acme: Tenant) {
     let answer = acme
         .caller(UserRole::Viewer)
         .query("{ currencies { code minorDigits } }")
@@ -159,7 +159,7 @@ async fn every_currency_has_as_many_digits_here_as_in_the_database(acme: Tenant)
 }
 
 #[apply(palisade_test)]
-async fn the_audit_log_tells_who_changed_what(acme: Tenant) {
+async fn the_audit_log_reports_who_changed_what(acme: Tenant) {
     let seed = acme.seed(1, 0).await;
     let mut sql = acme.begin_as(UserRole::Member).await;
     sqlx::query("update projects set name = 'Renamed', due_on = '2026-12-24'")
@@ -199,7 +199,7 @@ async fn the_audit_log_tells_who_changed_what(acme: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn a_comment_says_what_its_reader_may_do_with_it(acme: Tenant) {
+async fn a_comment_reports_what_the_caller_may_do_with_it(acme: Tenant) {
     acme.seed(1, 0).await;
     let document =
         "{ comments { nodes { viewerCanEdit viewerCanDelete subject { __typename } } } }";
@@ -224,7 +224,7 @@ async fn a_comment_says_what_its_reader_may_do_with_it(acme: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn a_failed_root_field_is_null_or_nulls_the_answer_if_it_cannot_be(acme: Tenant) {
+async fn a_failed_root_field_is_null_or_makes_data_null_if_it_cannot_be(acme: Tenant) {
     let owner = acme.owner();
 
     let answer = owner

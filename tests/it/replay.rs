@@ -24,14 +24,14 @@ const KILLS: usize = 8;
 /// Nothing waits longer, even on a busy machine.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// A mutation of a stream. In its input `@7` stands for the id that the answer to the seventh gave.
+/// A mutation of a stream. In its input `@7` is the id that the seventh response returned.
 struct Step {
     name: &'static str,
     object: &'static str,
     input: Value,
 }
 
-/// What the steps so far have made, by their places in the stream.
+/// What the steps so far have created, by their positions in the stream.
 #[derive(Default)]
 struct Story {
     steps: Vec<Step>,
@@ -242,7 +242,7 @@ fn step(name: &'static str, object: &'static str, input: Value) -> Step {
     }
 }
 
-/// An input with the ids that earlier answers gave.
+/// An input with the ids of earlier responses.
 fn resolve(value: &Value, ids: &[String]) -> Value {
     match value {
         Value::String(text) => match text.strip_prefix('@') {
@@ -314,7 +314,7 @@ impl Service {
     }
 }
 
-/// What was sent, and the answer to it.
+/// What was sent, and the response.
 struct Sent {
     document: String,
     variables: Value,
@@ -322,7 +322,7 @@ struct Sent {
     data: String,
 }
 
-/// Somebody who sends a stream to wherever the service is.
+/// A client that sends a stream to the present address of the service.
 struct Client {
     caller: Caller,
     place: watch::Receiver<String>,
@@ -332,7 +332,7 @@ struct Client {
 }
 
 impl Client {
-    /// One attempt; `None` if there was no whole answer.
+    /// One attempt; `None` if there was no complete response.
     async fn attempt(&self, url: &str, sent: &Sent) -> Option<Reply> {
         let body = json!({ "query": sent.document, "variables": sent.variables });
         let request = self.caller.app.client.post(url);
@@ -352,7 +352,7 @@ impl Client {
         })
     }
 
-    /// Sends until there is an answer.
+    /// Sends until there is a response.
     async fn send(&mut self, sent: &Sent) -> Reply {
         loop {
             let url = self.place.borrow().clone();
@@ -400,7 +400,7 @@ impl Client {
     }
 }
 
-/// The codes of each answer, which no id and no time is part of.
+/// The codes of each response, which depend on no id and no time.
 fn codes(sent: &[Sent]) -> Vec<Vec<String>> {
     let of_answer = |sent: &Sent| {
         let data: Value = serde_json::from_str(&sent.data).unwrap();
@@ -456,7 +456,7 @@ async fn rows(superuser: &mut PgConnection, tenant: &Tenant) -> Vec<String> {
     all
 }
 
-/// Kills the service at so many random moments, each time starting another.
+/// Kills the service a number of times at random moments, and starts another each time.
 async fn trouble(
     app: &TestApp,
     mut rng: Rng,
@@ -471,7 +471,7 @@ async fn trouble(
             .wait_for(|answered| *answered >= moment)
             .await
             .unwrap();
-        // Anywhere in a request: between its arrival and its answer lie some milliseconds.
+        // Anywhere in a request: it takes some milliseconds.
         tokio::time::sleep(Duration::from_micros(rng.u64(0..10_000))).await;
         service.kill().await;
         service = Service::start(app).await;
@@ -481,7 +481,7 @@ async fn trouble(
 }
 
 #[apply(palisade_test)]
-async fn what_a_killed_service_had_to_be_sent_again_is_done_once() {
+async fn a_request_that_is_repeated_after_the_service_was_killed_runs_once() {
     let seed = match std::env::var("PALISADE_TEST_SEED") {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => fastrand::u64(..),

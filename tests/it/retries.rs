@@ -6,19 +6,19 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::{
-    harness::{Caller, Tenant, TestApp, eventually, mutation, palisade_test, refusals},
-    made::{self, fingerprint, read},
+    create::{self, fingerprint, read},
+    harness::{Caller, Tenant, TestApp, eventually, mutation, palisade_test, user_errors},
 };
 
 #[apply(palisade_test)]
-async fn clients_in_each_others_way_all_succeed_each_time() {
+async fn conflicting_clients_all_succeed_each_time() {
     // The second storm is so dense that hardly anybody would get through but for the last run.
     for (pairs, rounds) in [(1, 200), (4, 25)] {
         storm(pairs, rounds).await;
     }
 }
 
-/// Pairs of clients who change the same two projects in opposite order, each so many times.
+/// Pairs of clients that change the same two projects in opposite order, a number of times each.
 async fn storm(pairs: usize, rounds: usize) {
     // Found at once: usually a deadlock is looked for after a second.
     let settings = "do $$ begin
@@ -27,9 +27,9 @@ async fn storm(pairs: usize, rounds: usize) {
     let app = TestApp::shared().await.in_own_database(&[settings]).await;
     let acme = app.tenant().await;
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
-    let one = made::project(owner, &organization).await;
-    let two = made::project(owner, &organization).await;
+    let organization = create::organization(owner).await;
+    let one = create::project(owner, &organization).await;
+    let two = create::project(owner, &organization).await;
     let client = async |first: &str, second: &str, way: &str| {
         for round in 0..rounds {
             let name = format!("{way} {round}");
@@ -80,7 +80,7 @@ async fn storm(pairs: usize, rounds: usize) {
     app.drop_database().await;
 }
 
-/// A database in which making organizations fails for so many runs. Those of the first kind fail at
+/// A database in which creating organizations fails for a number of attempts. Those of the first kind fail at
 /// once, those of the second when they commit.
 async fn failing(error: &str, runs: u32, at_commit: bool) -> &'static TestApp {
     let function = format!(
@@ -127,7 +127,7 @@ async fn comments(caller: &Caller) -> u64 {
 }
 
 #[apply(palisade_test)]
-async fn a_fault_that_does_not_end_is_unavailable_after_eight_runs() {
+async fn a_lasting_fault_is_unavailable_after_eight_attempts() {
     for (error, at_commit) in [
         ("serialization_failure", false),
         ("deadlock_detected", true),
@@ -136,7 +136,7 @@ async fn a_fault_that_does_not_end_is_unavailable_after_eight_runs() {
         let acme = app.tenant().await;
         let owner = acme.owner();
         let mut superuser = app.connect("postgres").await;
-        let product = made::product(owner).await;
+        let product = create::product(owner).await;
         let before = fingerprint(&acme).await;
         let create = "createOrganization(input: { name: \"n\" }) { organization { id } }";
         let said = format!(
@@ -165,7 +165,7 @@ async fn a_fault_that_does_not_end_is_unavailable_after_eight_runs() {
 }
 
 #[apply(palisade_test)]
-async fn a_fault_that_ends_is_not_seen_and_what_was_asked_is_done_once() {
+async fn a_passing_fault_is_invisible_and_the_mutation_runs_once() {
     for (error, at_commit, with_key) in [
         ("serialization_failure", false, false),
         ("deadlock_detected", false, true),
@@ -176,7 +176,7 @@ async fn a_fault_that_ends_is_not_seen_and_what_was_asked_is_done_once() {
         let acme = app.tenant().await;
         let owner = acme.owner();
         let mut superuser = app.connect("postgres").await;
-        let product = made::product(owner).await;
+        let product = create::product(owner).await;
         let document = format!(
             "mutation {{
                 createComment(input: {{ subjectId: \"{product}\", body: \"b\" }}) {{ comment {{ id }} }}
@@ -205,7 +205,7 @@ async fn a_fault_that_ends_is_not_seen_and_what_was_asked_is_done_once() {
 }
 
 #[apply(palisade_test)]
-async fn what_is_no_contention_is_tried_once() {
+async fn a_failure_without_contention_is_tried_once() {
     for error in [
         "exception 'a defect'",
         "lock_not_available",
@@ -219,12 +219,12 @@ async fn what_is_no_contention_is_tried_once() {
         let reply = acme.owner().send(&document, &variables, &[]).await;
         assert!(!reply.answer().code().is_empty(), "{}", reply.text);
         assert_eq!(runs(&mut superuser).await, 1, "{error}");
-        // Nor is what the database refuses for a reason.
+        // An error of a constraint is not retried either.
         let payload = acme
             .owner()
             .mutate("createOrganization", json!({ "name": "" }), "")
             .await;
-        assert_eq!(refusals(&payload).len(), 2);
+        assert_eq!(user_errors(&payload).len(), 2);
         assert_eq!(runs(&mut superuser).await, 1);
         app.drop_database().await;
     }

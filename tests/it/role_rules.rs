@@ -9,7 +9,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::harness::{
-    Tenant, TestApp, attempt, insert_copy, palisade_test, seed_every_table, tenant_tables,
+    Table, Tenant, TenantTable, TestApp, attempt, insert_copy, palisade_test, tenant_tables,
 };
 
 const ROLES: [UserRole; 5] = [
@@ -24,33 +24,7 @@ fn refused<T>() -> Result<T, String> {
     Err("42501".to_owned())
 }
 
-/// Values that make a copy of a row differ where the table wants it unique. `author` is who writes.
-fn fresh(table: &str, author: Uuid) -> Value {
-    let id = Uuid::now_v7();
-    let name = id.simple().to_string();
-    let mut with = json!({ "id": id });
-    let unique = match table {
-        "users" => {
-            json!({ "email": format!("{name}@example.com"), "identity_id": null, "role": "MEMBER" })
-        }
-        "organizations" | "tenants" => json!({ "slug": name }),
-        "products" => json!({ "asin": name[22..].to_uppercase() }),
-        "invoice_line_items" => json!({ "position": id.as_u128() % 1_000_000_000 + 10 }),
-        "comments" => json!({ "author_id": author }),
-        "idempotency_keys" => json!({ "user_id": author }),
-        _ => json!({}),
-    };
-    with.as_object_mut()
-        .unwrap()
-        .extend(unique.as_object().unwrap().clone());
-    with
-}
-
-fn uuid_of(with: &Value) -> Uuid {
-    with["id"].as_str().unwrap().parse().unwrap()
-}
-
-/// A write that is taken back, whatever came of it.
+/// Runs a write and rolls it back, whatever its result.
 async fn try_out(connection: &mut PgConnection, sql: String) -> Result<u64, String> {
     attempt(connection, "begin".to_owned()).await.unwrap();
     let done = attempt(connection, sql).await;
@@ -67,7 +41,7 @@ where
 
 #[apply(palisade_test)]
 async fn each_role_writes_the_tables_that_its_policies_name(tenant: Tenant) {
-    seed_every_table(&tenant, 1, 1).await;
+    tenant.fill(12).await;
     let mut owner = tenant.begin().await.0;
     let mut grid = format!("{:<20}{:<8}", "", "");
     for role in ROLES {
@@ -75,18 +49,18 @@ async fn each_role_writes_the_tables_that_its_policies_name(tenant: Tenant) {
     }
     for table in tenant_tables(&mut owner).await {
         let name = table.name.as_str();
-        // A row that nothing refers to, made by the owner where the owner can make one.
-        let with = fresh(name, tenant.owner().user.uuid());
-        let target = match attempt(&mut owner, insert_copy(name, &with)).await {
-            Ok(1) => uuid_of(&with),
-            made => {
-                assert_eq!(made, refused(), "{name}");
-                sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
-                    "select min(id::text)::uuid from {name}"
-                )))
-                .fetch_one(&mut owner)
-                .await
-                .unwrap()
+        let read = Table::read(&mut owner, name).await;
+        // A row that no other row refers to, inserted by the owner if the owner may insert one.
+        let id = Uuid::now_v7();
+        let insert = read.insert_like_first(tenant.owner().user.uuid(), &json!({ "id": id }));
+        let target = match attempt(&mut owner, insert).await {
+            Ok(1) => id,
+            done => {
+                assert_eq!(done, refused(), "{name}");
+                sqlx::query_scalar(sqlx::AssertSqlSafe(read.first()))
+                    .fetch_one(&mut owner)
+                    .await
+                    .unwrap()
             }
         };
         for verb in ["insert", "update", "delete"] {
@@ -98,7 +72,8 @@ async fn each_role_writes_the_tables_that_its_policies_name(tenant: Tenant) {
                     &mut sql,
                     match verb {
                         "insert" => {
-                            insert_copy(name, &fresh(name, tenant.caller(role).user.uuid()))
+                            let author = tenant.caller(role).user.uuid();
+                            read.insert_like_first(author, &json!({}))
                         }
                         "update" => {
                             format!("update {name} set {column} = {column} where id = '{target}'")
@@ -118,9 +93,7 @@ async fn each_role_writes_the_tables_that_its_policies_name(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn only_its_author_changes_a_comment_and_nobody_writes_in_anothers_name(
-    app: &'static TestApp,
-) {
+async fn only_its_author_changes_a_comment_and_no_user_writes_as_another(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     acme.seed(1, 1).await;
     globex.seed(1, 1).await;
@@ -129,7 +102,7 @@ async fn only_its_author_changes_a_comment_and_nobody_writes_in_anothers_name(
     let comments: i64 = one(&mut own, "select count(*) from comments").await;
     assert_eq!(comments, 1);
 
-    // 1. Somebody else of the tenant.
+    // 1. Another user of the tenant.
     for role in [
         UserRole::Admin,
         UserRole::Member,
@@ -139,11 +112,11 @@ async fn only_its_author_changes_a_comment_and_nobody_writes_in_anothers_name(
         let mut other = acme.begin_as(role).await.0;
         let edited = try_out(&mut other, "update comments set body = 'forged'".to_owned()).await;
         assert_eq!(edited, Ok(0), "{}", role.as_str());
-        // 2. Deleting is for the author, and for those who keep order.
+        // 2. The author, owners and admins may delete it.
         let deleted = try_out(&mut other, "delete from comments".to_owned()).await;
-        let keeps_order = role == UserRole::Admin;
-        assert_eq!(deleted, Ok(u64::from(keeps_order)), "{}", role.as_str());
-        // 3. A comment in the name of another.
+        let may_moderate = role == UserRole::Admin;
+        assert_eq!(deleted, Ok(u64::from(may_moderate)), "{}", role.as_str());
+        // 3. A comment with another author.
         let with = json!({ "id": Uuid::now_v7(), "author_id": author });
         let forged = try_out(&mut other, insert_copy("comments", &with)).await;
         assert_eq!(forged, refused(), "{}", role.as_str());
@@ -180,12 +153,12 @@ async fn only_its_author_changes_a_comment_and_nobody_writes_in_anothers_name(
 }
 
 #[apply(palisade_test)]
-async fn nobody_below_admin_changes_a_users_standing_not_even_their_own(tenant: Tenant) {
-    // A second owner: what is refused here is not the end of the last one.
+async fn no_role_below_admin_changes_the_role_status_or_email_of_a_user(tenant: Tenant) {
+    // A second owner, so that the rule about the last one does not apply.
     let second = "insert into users (id, email, role, status)
                   values (app.uuid_v7(), 'second@example.com', 'OWNER', 'ACTIVE')";
-    let made = attempt(&mut tenant.begin().await.0, second.to_owned()).await;
-    assert_eq!(made, Ok(1));
+    let inserted = attempt(&mut tenant.begin().await.0, second.to_owned()).await;
+    assert_eq!(inserted, Ok(1));
     for role in ROLES {
         let me = tenant.caller(role).user.uuid();
         let mut sql = tenant.begin_as(role).await.0;
@@ -203,11 +176,11 @@ async fn nobody_below_admin_changes_a_users_standing_not_even_their_own(tenant: 
             let expected = if manages { Ok(1) } else { refused() };
             assert_eq!(done, expected, "{}: {change}", role.as_str());
         }
-        let nobody = format!("update users set identity_id = null where id = '{me}'");
+        let without_identity = format!("update users set identity_id = null where id = '{me}'");
         assert_eq!(
-            try_out(&mut sql, nobody).await,
+            try_out(&mut sql, without_identity).await,
             refused(),
-            "{}: who signs in is not the tenant's to say",
+            "{}: a tenant cannot change an identity",
             role.as_str()
         );
         let renamed = format!("update users set display_name = 'Me' where id = '{me}'");
@@ -224,7 +197,7 @@ async fn nobody_below_admin_changes_a_users_standing_not_even_their_own(tenant: 
 }
 
 #[apply(palisade_test)]
-async fn the_audit_log_is_for_owners_and_admins(tenant: Tenant) {
+async fn only_owners_and_admins_read_the_audit_log(tenant: Tenant) {
     tenant.seed(1, 1).await;
     for role in ROLES {
         let mut sql = tenant.begin_as(role).await.0;
@@ -239,7 +212,8 @@ async fn the_lines_of_an_invoice_change_only_while_it_is_a_draft(tenant: Tenant)
     tenant.seed(1, 1).await;
     let mut sql = tenant.begin_as(UserRole::Billing).await.0;
     let author = tenant.caller(UserRole::Billing).user.uuid();
-    let insert = || insert_copy("invoice_line_items", &fresh("invoice_line_items", author));
+    let lines = Table::read(&mut sql, "invoice_line_items").await;
+    let insert = || lines.insert_like_first(author, &json!({}));
     let update = || "update invoice_line_items set description = 'other'".to_owned();
     let delete = || "delete from invoice_line_items".to_owned();
     assert_eq!(try_out(&mut sql, insert()).await, Ok(1));
@@ -253,7 +227,7 @@ async fn the_lines_of_an_invoice_change_only_while_it_is_a_draft(tenant: Tenant)
 }
 
 #[apply(palisade_test)]
-async fn what_is_commented_on_goes_only_with_comments_that_its_deleter_may_delete(tenant: Tenant) {
+async fn a_commented_row_is_deleted_only_with_comments_that_its_deleter_may_delete(tenant: Tenant) {
     for role in ROLES {
         let subjects = [
             ("projects", "project_id", true),
@@ -263,21 +237,21 @@ async fn what_is_commented_on_goes_only_with_comments_that_its_deleter_may_delet
         for (table, column, may_delete) in subjects {
             let mut owner = tenant.begin().await.0;
             let (subject, comment) = (Uuid::now_v7(), Uuid::now_v7());
-            for made in [
+            for insert in [
                 new_subject(table, subject),
                 format!(
                     "insert into comments (id, author_id, {column}, body)
                  values ('{comment}', app.user_id(), '{subject}', 'of the owner')"
                 ),
             ] {
-                assert_eq!(attempt(&mut owner, made).await, Ok(1), "{table}");
+                assert_eq!(attempt(&mut owner, insert).await, Ok(1), "{table}");
             }
             let mut sql = tenant.begin_as(role).await.0;
             let delete = format!("delete from {table} where id = '{subject}'");
-            let keeps_order = matches!(role, UserRole::Owner | UserRole::Admin);
+            let may_moderate = matches!(role, UserRole::Owner | UserRole::Admin);
             let context = format!("{} deletes from {table}", role.as_str());
 
-            // 1. Nothing goes along by itself.
+            // 1. Comments are not deleted by cascade.
             let may_delete = may_delete && role != UserRole::Viewer;
             let alone = if may_delete {
                 Err("23503".to_owned())
@@ -285,12 +259,12 @@ async fn what_is_commented_on_goes_only_with_comments_that_its_deleter_may_delet
                 Ok(0)
             };
             assert_eq!(try_out(&mut sql, delete.clone()).await, alone, "{context}");
-            // 2. Its comments first, as far as they may be deleted.
+            // 2. Its comments first, as far as the role may delete them.
             let comments = format!("delete from comments where {column} = '{subject}'");
             attempt(&mut sql, "begin".to_owned()).await.unwrap();
             let gone = attempt(&mut sql, comments).await;
-            assert_eq!(gone, Ok(u64::from(keeps_order)), "{context}");
-            let expected = if keeps_order { Ok(1) } else { alone };
+            assert_eq!(gone, Ok(u64::from(may_moderate)), "{context}");
+            let expected = if may_moderate { Ok(1) } else { alone };
             assert_eq!(attempt(&mut sql, delete).await, expected, "{context}");
             attempt(&mut sql, "rollback".to_owned()).await.unwrap();
         }
@@ -325,8 +299,8 @@ fn new_subject(table: &str, id: Uuid) -> String {
 }
 
 #[apply(palisade_test)]
-async fn an_idempotency_key_is_for_its_user_alone(tenant: Tenant) {
-    seed_every_table(&tenant, 1, 1).await;
+async fn an_idempotency_key_is_visible_only_to_its_user(tenant: Tenant) {
+    tenant.fill(12).await;
     for role in ROLES {
         let mut sql = tenant.begin_as(role).await.0;
         let seen: i64 = one(&mut sql, "select count(*) from idempotency_keys").await;
@@ -352,8 +326,8 @@ async fn an_idempotency_key_is_for_its_user_alone(tenant: Tenant) {
 #[apply(palisade_test)]
 async fn a_foreign_key_to_another_tenants_row_fails_like_one_to_no_row(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
-    seed_every_table(&acme, 1, 1).await;
-    seed_every_table(&globex, 1, 1).await;
+    acme.fill(12).await;
+    globex.fill(12).await;
     let (mut a, mut b) = (acme.begin().await.0, globex.begin().await.0);
     // Every key of two columns, of which the first is the tenant, in tables that the role writes.
     let keys = sqlx::query(
@@ -369,45 +343,31 @@ async fn a_foreign_key_to_another_tenants_row_fails_like_one_to_no_row(app: &'st
     for key in keys {
         let (table, column, target): (String, String, String) =
             (key.get(0), key.get(1), key.get(2));
-        let first =
-            |table: &str| sqlx::AssertSqlSafe(format!("select min(id::text)::uuid from {table}"));
-        let theirs: Uuid = sqlx::query_scalar(first(&target))
-            .fetch_one(&mut a)
-            .await
-            .unwrap();
-        let own: Uuid = sqlx::query_scalar(first(&target))
-            .fetch_one(&mut b)
-            .await
-            .unwrap();
+        let first = Table::read(&mut b, &target).await.first();
+        let first = || sqlx::AssertSqlSafe(format!("select {first}"));
+        let theirs: Uuid = sqlx::query_scalar(first()).fetch_one(&mut a).await.unwrap();
+        let own: Uuid = sqlx::query_scalar(first()).fetch_one(&mut b).await.unwrap();
+        let read = Table::read(&mut b, &table).await;
+        let owner = globex.owner().user.uuid();
         let mut point_to = async |row: Uuid| {
-            let mut with = fresh(&table, globex.owner().user.uuid());
-            if table == "comments" && column != "author_id" {
-                for subject in ["project_id", "invoice_id", "product_id"] {
-                    with[subject] = Value::Null;
-                }
-            }
-            with[&column] = json!(row);
-            try_out(&mut b, insert_copy(&table, &with)).await
+            let with = json!({ (&*column): row });
+            try_out(&mut b, read.insert_like_first(owner, &with)).await
         };
         let (foreign, nowhere) = (point_to(theirs).await, point_to(Uuid::now_v7()).await);
         assert_eq!(
             foreign, nowhere,
             "{table}.{column}: tells that the row exists"
         );
-        // Where a policy looks at the column it refuses before the key is looked up.
-        let by_policy = [
-            ("comments", "author_id"),
-            ("idempotency_keys", "user_id"),
-            ("invoice_line_items", "invoice_id"),
-        ]
-        .contains(&(table.as_str(), column.as_str()));
-        let code = if by_policy { "42501" } else { "23503" };
-        assert_eq!(foreign, Err(code.to_owned()), "{table}.{column}");
-        let own = if matches!(&*column, "author_id" | "user_id") {
-            globex.owner().user.uuid()
+        // A policy that looks at the column rejects the row before the key is looked up.
+        let mut columns = read.columns.iter();
+        let of_key = columns.find(|one| one.name == column).unwrap();
+        let code = if of_key.is_in_insert_policy {
+            "42501"
         } else {
-            own
+            "23503"
         };
+        assert_eq!(foreign, Err(code.to_owned()), "{table}.{column}");
+        let own = if of_key.holds_caller { owner } else { own };
         assert_eq!(
             point_to(own).await,
             Ok(1),
@@ -419,42 +379,42 @@ async fn a_foreign_key_to_another_tenants_row_fails_like_one_to_no_row(app: &'st
 #[apply(palisade_test)]
 async fn unique_values_of_another_tenant_are_free_to_use(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
-    acme.seed(1, 1).await;
-    globex.seed(1, 1).await;
+    acme.fill(12).await;
+    globex.fill(12).await;
     let (mut a, mut b) = (acme.begin().await.0, globex.begin().await.0);
-    let values = [
-        ("users", "email", format!("owner@{}.example", acme.slug)),
-        ("organizations", "slug", acme.slug.clone()),
-        ("products", "asin", "ACMEONLY01".to_owned()),
-    ];
-    let taken = "update products set asin = 'ACMEONLY01'".to_owned();
-    assert_eq!(attempt(&mut a, taken).await, Ok(1));
-    for (table, column, value) in values {
-        let same = async |sql: &mut PgConnection, tenant: &Tenant| {
-            let mut with = fresh(table, tenant.owner().user.uuid());
-            with[column] = json!(value);
-            try_out(sql, insert_copy(table, &with)).await
-        };
-        assert_eq!(
-            same(&mut b, &globex).await,
-            Ok(1),
-            "{table}.{column} tells that it is taken"
-        );
-        let own = same(&mut a, &acme).await;
-        assert_eq!(
-            own,
-            Err("23505".to_owned()),
-            "{table}.{column} is unique in its tenant"
-        );
+    let (mut tables, mut columns) = (0, 0);
+    for TenantTable { name: table, .. } in tenant_tables(&mut a).await {
+        let read = Table::read(&mut a, &table).await;
+        let id = Uuid::now_v7();
+        let owners = [&acme, &globex].map(|tenant| tenant.owner().user.uuid());
+        let insert = read.insert_like_first(owners[0], &json!({ "id": id }));
+        if attempt(&mut a, insert).await == refused() {
+            continue;
+        }
+        tables += 1;
+        for column in read.unique_strings() {
+            columns += 1;
+            let query = format!("select {column} from {table} where id = '{id}'");
+            let value: String = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+                .fetch_one(&mut a)
+                .await
+                .unwrap();
+            let with = json!({ (column): value });
+            let theirs = try_out(&mut b, read.insert_like_first(owners[1], &with)).await;
+            assert_eq!(theirs, Ok(1), "{table}.{column}: reports that it is taken");
+            let own = try_out(&mut a, read.insert_like_first(owners[0], &with)).await;
+            assert_eq!(
+                own,
+                Err("23505".to_owned()),
+                "{table}.{column}: is not unique in its tenant"
+            );
+        }
+        // The primary key as well: an id that another tenant uses is free.
+        let same_id = read.insert_like_first(owners[1], &json!({ "id": id }));
+        assert_eq!(try_out(&mut b, same_id).await, Ok(1), "{table}.id");
     }
-    // Also the whole key: an id that another tenant uses is free.
-    let id: Uuid = one(&mut a, "select id from organizations").await;
-    let mut with = fresh("organizations", id);
-    with["id"] = json!(id);
-    assert_eq!(
-        try_out(&mut b, insert_copy("organizations", &with)).await,
-        Ok(1)
-    );
+    assert!(tables >= 8, "only {tables} tables");
+    assert!(columns >= 3, "only {columns} columns");
 }
 
 #[apply(palisade_test)]
@@ -562,7 +522,7 @@ async fn memberships_follow_users(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn owners_are_made_and_unmade_by_owners_alone(acme: Tenant) {
+async fn only_owners_appoint_and_demote_owners(acme: Tenant) {
     let attempts = [
         "update users set role = 'OWNER' where role = 'ADMIN'",
         "update users set role = 'OWNER' where role = 'MEMBER'",

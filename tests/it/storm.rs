@@ -62,7 +62,7 @@ async fn hold_projects(app: &TestApp) -> PgConnection {
 const PAGE: &str = "{ projects(first: 3) { totalCount nodes {
     name organization { slug } owner { email } invoices(first: 2) { nodes { id } } } } }";
 
-/// Whether an answer to [`PAGE`] holds the tenant's three projects and nothing else.
+/// Whether a response to [`PAGE`] contains the tenant's three projects and nothing else.
 fn check_page(tenant: &Tenant, body: &Value) {
     let page = &body["data"]["projects"];
     let nodes = page["nodes"]
@@ -138,7 +138,7 @@ async fn cut<T>(after: Duration, future: impl Future<Output = T>) -> bool {
 }
 
 #[apply(palisade_test)]
-async fn two_hundred_requests_cut_by_their_clients_leave_no_transaction_behind() {
+async fn two_hundred_requests_that_their_clients_cancel_leave_no_open_transaction() {
     let app = patient().await;
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     acme.seed(3, 2).await;
@@ -158,7 +158,7 @@ async fn two_hundred_requests_cut_by_their_clients_leave_no_transaction_behind()
 
     let mut ended = 0;
     for round in 0..200 {
-        // From before the request is sent until long after its answer should have come.
+        // From before the request is sent until long after its response should have arrived.
         ended += u32::from(cut(whole * round / 50, a.query(PAGE)).await);
         if round % 10 == 0 {
             check_page(&globex, &b.query(PAGE).await.body);
@@ -215,7 +215,7 @@ async fn find<E: Entity + std::fmt::Debug>(
 }
 
 #[apply(palisade_test)]
-async fn two_hundred_transactions_cut_in_mid_open_leave_nothing_to_the_next_borrower() {
+async fn two_hundred_transactions_cancelled_while_opening_leave_nothing_to_the_next_borrower() {
     let app = patient().await;
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     let theirs = ProjectId::from(acme.seed(1, 0).await.projects[0]);
@@ -246,7 +246,7 @@ async fn two_hundred_transactions_cut_in_mid_open_leave_nothing_to_the_next_borr
         ended += u32::from(cut(whole * round / 50, find::<Project>(&tx, own)).await);
         drop(tx);
 
-        // The next borrower has no role: one that was left behind would show it the audit log.
+        // The next borrower has no role: one that an earlier borrower left would show the audit log.
         let next = transaction(&db, &globex, None, Purpose::Read);
         assert!(
             !find::<AuditLog>(&next, entry).await.unwrap(),
@@ -281,7 +281,7 @@ async fn two_hundred_transactions_cut_in_mid_open_leave_nothing_to_the_next_borr
 }
 
 #[apply(palisade_test)]
-async fn a_client_that_goes_away_cancels_its_statement_on_the_server() {
+async fn a_client_that_disconnects_cancels_its_statement_on_the_server() {
     let app = patient().await;
     let tenant = app.tenant().await;
     tenant.seed(3, 2).await;
@@ -304,7 +304,7 @@ async fn a_client_that_goes_away_cancels_its_statement_on_the_server() {
 }
 
 #[apply(palisade_test)]
-async fn a_client_that_goes_away_cancels_nothing_of_another_under_the_same_request_id() {
+async fn a_client_that_disconnects_cancels_no_statement_of_another_with_the_same_request_id() {
     let app = patient().await;
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     acme.seed(3, 2).await;
@@ -333,7 +333,7 @@ async fn a_client_that_goes_away_cancels_nothing_of_another_under_the_same_reque
 }
 
 #[apply(palisade_test)]
-async fn an_operation_past_its_deadline_answers_timeout_and_ends_on_the_server() {
+async fn an_operation_past_its_deadline_returns_timeout_and_ends_on_the_server() {
     let app = patient().await;
     let tenant = app.tenant().await;
     tenant.seed(3, 2).await;
@@ -356,7 +356,7 @@ async fn an_operation_past_its_deadline_answers_timeout_and_ends_on_the_server()
 }
 
 #[apply(palisade_test)]
-async fn an_exhausted_pool_answers_unavailable_with_a_time_to_retry() {
+async fn an_exhausted_pool_returns_unavailable_with_a_time_to_retry() {
     let app = patient().await;
     let tenant = app.tenant().await;
     tenant.seed(3, 2).await;
@@ -486,7 +486,7 @@ async fn a_query_cannot_write_and_a_failed_statement_never_commits() {
     };
     let given_up = TenantTx::new(db.clone(), context, Purpose::Write, operation.clone());
     find::<Writing>(&given_up, id).await.unwrap();
-    operation.give_up();
+    operation.cancel();
     let refused = given_up.commit().await.unwrap_err();
     assert_eq!(
         refused.code(),

@@ -1,5 +1,5 @@
-//! The seals of the audit log: who makes them, and that `palisade audit verify` finds what was done
-//! behind the service's back.
+//! The seals of the audit log: who creates them, and that `palisade audit verify` detects changes that
+//! bypassed the service.
 
 mod sealing;
 mod verify;
@@ -7,7 +7,7 @@ mod verify;
 use sqlx::PgConnection;
 
 use crate::{
-    cli::{Ended, end_of, palisade},
+    cli::{CommandResult, palisade, run_to_exit},
     harness::{Tenant, attempt},
 };
 
@@ -33,11 +33,11 @@ async fn write(connection: &mut PgConnection) {
     assert!(attempt(connection, sql.to_owned()).await.unwrap() > 0);
 }
 
-async fn verify(tenant: &Tenant, options: &[&str]) -> Ended {
+async fn verify(tenant: &Tenant, options: &[&str]) -> CommandResult {
     let url = tenant.app.database_url("palisade_admin");
     let mut command = palisade(&["audit", "verify", "--tenant", &tenant.slug]);
     command.args(options).args(["--admin-database-url", &url]);
-    end_of(command).await
+    run_to_exit(command).await
 }
 
 /// The head that `verify` printed.
@@ -49,19 +49,19 @@ fn head(stdout: &str) -> &str {
 
 /// What verifying finds, without the closing line.
 async fn findings(tenant: &Tenant, options: &[&str]) -> Vec<String> {
-    let ended = verify(tenant, options).await;
-    let mut lines: Vec<String> = ended.stdout.lines().map(str::to_owned).collect();
+    let result = verify(tenant, options).await;
+    let mut lines: Vec<String> = result.stdout.lines().map(str::to_owned).collect();
     let closing = lines.pop().unwrap();
-    assert!(closing.starts_with("rows "), "{ended:?}");
+    assert!(closing.starts_with("rows "), "{result:?}");
     if lines.is_empty() {
-        assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{ended:?}");
+        assert_eq!((result.code, &*result.stderr), (Some(0), ""), "{result:?}");
     } else {
         let expected = format!(
             "the audit log of {} was tampered with, findings: {}",
             tenant.slug,
             lines.len()
         );
-        assert_eq!(ended.line(1), expected);
+        assert_eq!(result.error_line(1), expected);
     }
     lines
 }

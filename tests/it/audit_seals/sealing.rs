@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use macro_rules_attribute::apply;
 use palisade::{
-    audit::sealing::{self, Sealed, Sealer},
+    audit::sealing::{self, SealOutcome, Sealer},
     auth::role::UserRole,
     db::{PoolSettings, TenantDb},
     ids::EntityId as _,
@@ -14,12 +14,12 @@ use uuid::Uuid;
 
 use super::{SEALS, findings, one, seal, verify, write};
 use crate::{
-    cli::{end_of, palisade},
+    cli::{palisade, run_to_exit},
     harness::{Tenant, TestApp, attempt, eventually, insert_copy, palisade_test, tenant_tables},
 };
 
 #[apply(palisade_test)]
-async fn the_seal_command_seals_what_waits(tenant: Tenant) {
+async fn the_seal_command_seals_the_unsealed_entries(tenant: Tenant) {
     let command = || {
         palisade(&[
             "audit",
@@ -33,15 +33,15 @@ async fn the_seal_command_seals_what_waits(tenant: Tenant) {
         ])
     };
     for expected in [
-        "6 rows sealed, of 1 tenants\n",
-        "0 rows sealed, of 1 tenants\n",
+        "rows sealed: 6, tenants: 1\n",
+        "rows sealed: 0, tenants: 1\n",
     ] {
-        assert_eq!(end_of(command()).await.ok(), expected);
+        assert_eq!(run_to_exit(command()).await.success(), expected);
     }
 }
 
 #[apply(palisade_test)]
-async fn nobody_but_the_database_writes_seals(app: &'static TestApp) {
+async fn only_the_database_writes_seals(app: &'static TestApp) {
     let tenant = app.tenant().await;
     tenant.seed(1, 1).await;
     let own = tenant.id.uuid();
@@ -75,7 +75,7 @@ async fn nobody_but_the_database_writes_seals(app: &'static TestApp) {
 }
 
 #[apply(palisade_test)]
-async fn sealing_reaches_the_own_tenant_alone(app: &'static TestApp) {
+async fn sealing_changes_only_the_own_tenant(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     acme.seed(1, 1).await;
     globex.seed(1, 1).await;
@@ -93,7 +93,7 @@ async fn sealing_reaches_the_own_tenant_alone(app: &'static TestApp) {
     let forged = format!("select app.seal_audit_log('{}')", globex.id.uuid());
     assert_eq!(attempt(&mut own, forged).await, Err("42883".to_owned()));
 
-    // Without a context there is nothing to seal, and who may not read the log reads no seal.
+    // Without a context there is nothing to seal, and a role that may not read the log reads no seal.
     let mut nobody = app.connect("palisade_app").await;
     assert_eq!(seal(&mut nobody).await, Some(0));
     assert_eq!(one::<String>(&mut nobody, all).await, "0 0 0");
@@ -127,7 +127,7 @@ async fn two_sealers_at_once_leave_neither_duplicates_nor_gaps(tenant: Tenant) {
     attempt(&mut first, "commit".to_owned()).await.unwrap();
     assert_eq!(seal(&mut second).await, Some(0));
 
-    // A seal that is taken back leaves its rows and its number to the next.
+    // A seal that is rolled back leaves its rows and its number to the next.
     write(&mut first).await;
     attempt(&mut first, "begin".to_owned()).await.unwrap();
     assert_eq!(seal(&mut first).await, Some(1));
@@ -155,7 +155,7 @@ async fn two_sealers_at_once_leave_neither_duplicates_nor_gaps(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn what_commits_late_is_sealed_by_the_next_seal(tenant: Tenant) {
+async fn an_entry_that_commits_late_is_sealed_by_the_next_seal(tenant: Tenant) {
     tenant.seed(1, 1).await;
     let mut sql = tenant.begin().await.0;
     seal(&mut sql).await;
@@ -181,7 +181,7 @@ async fn what_commits_late_is_sealed_by_the_next_seal(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn a_hash_depends_on_no_setting(tenant: Tenant) {
+async fn a_hash_does_not_depend_on_settings(tenant: Tenant) {
     tenant.seed(1, 1).await;
     let mut superuser = tenant.app.connect("postgres").await;
     let wrong = format!(
@@ -204,7 +204,7 @@ async fn a_hash_depends_on_no_setting(tenant: Tenant) {
         assert_eq!(one::<i64>(&mut superuser, &wrong).await, 0, "{setting}");
     }
 
-    // Null is no text, and what moves from one column to the next is not the same.
+    // Null differs from the empty string, and a value that moves to the next column changes the hash.
     let hash = async |superuser: &mut PgConnection, with: Value| -> String {
         let sql = format!(
             "select encode(app.audit_row_hash(jsonb_populate_record(null::public.audit_logs, '{with}')), 'hex')"
@@ -230,7 +230,7 @@ async fn a_hash_depends_on_no_setting(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn the_sealer_seals_after_a_write_and_at_its_end(app: &'static TestApp) {
+async fn the_sealer_seals_after_a_write_and_when_it_stops(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     let url = app.database_url("palisade_app");
     let db = TenantDb::connect(&url, PoolSettings::default())
@@ -258,7 +258,7 @@ async fn the_sealer_seals_after_a_write_and_at_its_end(app: &'static TestApp) {
     sealer.wrote(acme.id);
     sealer.finish().await;
 
-    let nothing_left = Sealed::default();
+    let nothing_left = SealOutcome::default();
     assert_eq!(sealing::seal(&db, acme.id).await.unwrap(), nothing_left);
     db.close().await;
 }
@@ -300,7 +300,7 @@ async fn the_sealer_tries_again_after_a_failure() {
 }
 
 #[apply(palisade_test)]
-async fn what_a_mutation_wrote_is_sealed_soon_after(tenant: Tenant) {
+async fn the_entries_of_a_mutation_are_sealed_soon_afterwards(tenant: Tenant) {
     let make =
         r#"mutation { createOrganization(input: { name: "Sealed" }) { userErrors { code } } }"#;
     assert_eq!(
@@ -318,6 +318,6 @@ async fn what_a_mutation_wrote_is_sealed_soon_after(tenant: Tenant) {
         waiting == 0
     })
     .await;
-    let log = verify(&tenant, &[]).await.ok();
+    let log = verify(&tenant, &[]).await.success();
     assert!(log.contains("not yet sealed 0, seals 1"), "{log}");
 }

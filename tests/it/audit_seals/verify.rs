@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{findings, head, one, seal, verify, write};
 use crate::{
-    cli::{end_of, palisade},
+    cli::{palisade, run_to_exit},
     harness::{Tenant, TestApp, attempt, id, insert_copy, palisade_test},
 };
 
@@ -79,7 +79,7 @@ impl Tampered {
         .await;
     }
 
-    /// Inserts a row with a right hash, so old; answers its id.
+    /// Inserts a row of this age with the correct hash; returns its id.
     async fn insert(&mut self, age: &str) -> Uuid {
         let id = Uuid::now_v7();
         let copy = insert_copy("audit_logs", &json!({ "id": id })).replace(
@@ -111,8 +111,8 @@ impl Tampered {
 }
 
 #[apply(palisade_test)]
-async fn an_intact_log_is_said_to_be_intact(tenant: Tenant) {
-    let none = verify(&tenant, &[]).await.ok();
+async fn an_intact_log_is_reported_as_intact(tenant: Tenant) {
+    let none = verify(&tenant, &[]).await.success();
     assert_eq!(
         none,
         "rows 6, sealed 0, not yet sealed 6, seals 0, head none\n"
@@ -122,28 +122,28 @@ async fn an_intact_log_is_said_to_be_intact(tenant: Tenant) {
     let mut sql = tenant.begin().await.0;
     assert!(seal(&mut sql).await > Some(0));
     let rows: i64 = one(&mut sql, "select count(*) from audit_logs").await;
-    let first = verify(&tenant, &[]).await.ok();
+    let first = verify(&tenant, &[]).await.success();
     let expected = format!("rows {rows}, sealed {rows}, not yet sealed 0, seals 2, head ");
     assert!(first.starts_with(&expected), "{first}");
 
     write(&mut sql).await;
-    let waiting = verify(&tenant, &[]).await.ok();
+    let waiting = verify(&tenant, &[]).await.success();
     let all = rows + 1;
     let expected = format!("rows {all}, sealed {rows}, not yet sealed 1, seals 2, head ");
     assert!(waiting.starts_with(&expected), "{waiting}");
     assert_eq!(head(&waiting), head(&first));
     assert_eq!(seal(&mut sql).await, Some(1));
     assert_eq!(seal(&mut sql).await, Some(0));
-    let second = verify(&tenant, &[]).await.ok();
+    let second = verify(&tenant, &[]).await.success();
     assert_ne!(head(&second), head(&first));
     for noted in [head(&first), head(&second)] {
-        let again = verify(&tenant, &["--expect-head", noted]).await.ok();
+        let again = verify(&tenant, &["--expect-head", noted]).await.success();
         assert_eq!(again, second);
     }
 }
 
 #[apply(palisade_test)]
-async fn each_tampering_is_found_and_named() {
+async fn each_tampering_is_detected_and_named() {
     let changed = "changed SEALED: its content is not that of its hash";
     let cases: [(&str, &[&str]); 12] = [
         (
@@ -220,7 +220,7 @@ async fn each_tampering_is_found_and_named() {
 }
 
 #[apply(palisade_test)]
-async fn a_removed_seal_is_found_by_the_next_and_by_its_rows() {
+async fn a_removed_seal_is_detected_by_the_next_seal_and_by_its_rows() {
     let mut log = Tampered::new().await;
     log.tamper(
         "delete from audit_seal_entries where tenant_id = $own and seal_number = 1;
@@ -238,7 +238,7 @@ async fn a_removed_seal_is_found_by_the_next_and_by_its_rows() {
         "{found:?}"
     );
 
-    // The last one leaves no gap behind it; its rows tell.
+    // A removed last seal leaves no gap; its rows reveal it.
     let mut log = Tampered::new().await;
     log.tamper(
         "delete from audit_seal_entries where tenant_id = $own and seal_number = 2;
@@ -251,7 +251,7 @@ async fn a_removed_seal_is_found_by_the_next_and_by_its_rows() {
 }
 
 #[apply(palisade_test)]
-async fn an_inserted_row_is_found_unless_it_claims_to_be_new_and_was_announced() {
+async fn an_inserted_row_is_detected_unless_it_claims_to_be_new_and_was_announced() {
     let mut log = Tampered::new().await;
     let row = log.insert("0 s").await;
     let unannounced = format!(
@@ -275,7 +275,7 @@ async fn an_inserted_row_is_found_unless_it_claims_to_be_new_and_was_announced()
     assert_eq!(seal(&mut service).await, Some(1), "the row of the service");
     assert_eq!(log.found().await, [late.as_str()]);
 
-    // Whoever makes the database seal it nevertheless.
+    // An attacker who makes the database seal it nevertheless.
     log.tamper("update audit_seals set latest = latest - interval '9 days' where tenant_id = $own")
         .await;
     assert_eq!(seal(&mut service).await, Some(1));
@@ -290,7 +290,7 @@ async fn an_inserted_row_is_found_unless_it_claims_to_be_new_and_was_announced()
     );
     assert_eq!(log.found().await, [sealed_late]);
 
-    // What nothing can tell from a change that was made by hand as well.
+    // This cannot be distinguished from a manual change.
     let mut log = Tampered::new().await;
     let row = log.insert("0 s").await;
     log.announce(row).await;
@@ -309,7 +309,7 @@ async fn a_row_without_a_hash_cannot_be_inserted() {
 }
 
 #[apply(palisade_test)]
-async fn what_was_removed_together_with_its_announcement_is_not_found() {
+async fn an_entry_that_was_removed_with_its_announcement_is_not_detected() {
     let mut log = Tampered::new().await;
     log.tamper(
         "delete from audit_logs where id = $unsealed;
@@ -324,9 +324,9 @@ async fn what_was_removed_together_with_its_announcement_is_not_found() {
 }
 
 #[apply(palisade_test)]
-async fn a_history_that_was_made_anew_is_found_by_a_head_that_was_noted() {
+async fn a_rewritten_history_is_detected_with_a_recorded_head() {
     let mut log = Tampered::new().await;
-    let noted = head(&verify(&log.tenant, &[]).await.ok()).to_owned();
+    let noted = head(&verify(&log.tenant, &[]).await.success()).to_owned();
     log.tamper(
         "update audit_logs set actor_id = app.uuid_v7() where id = $sealed;
          update audit_logs a set hash = app.audit_row_hash(a) where tenant_id = $own;
@@ -354,10 +354,10 @@ async fn a_history_that_was_made_anew_is_found_by_a_head_that_was_noted() {
 }
 
 #[apply(palisade_test)]
-async fn verify_says_what_it_cannot_use(tenant: Tenant) {
+async fn verify_reports_what_it_cannot_use(tenant: Tenant) {
     let unusable = verify(&tenant, &["--expect-head", "cafe"]).await;
     assert_eq!(unusable.code, Some(2), "{unusable:?}");
-    let without = end_of(palisade(&["audit", "verify"])).await;
+    let without = run_to_exit(palisade(&["audit", "verify"])).await;
     assert_eq!(without.code, Some(2), "{without:?}");
 
     let url = tenant.app.database_url("palisade_admin");
@@ -369,5 +369,8 @@ async fn verify_says_what_it_cannot_use(tenant: Tenant) {
         "--admin-database-url",
         &url,
     ]);
-    assert_eq!(end_of(unknown).await.line(1), "there is no tenant nobody");
+    assert_eq!(
+        run_to_exit(unknown).await.error_line(1),
+        "there is no tenant with the slug nobody"
+    );
 }

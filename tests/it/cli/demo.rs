@@ -3,10 +3,10 @@
 use macro_rules_attribute::apply;
 use sqlx::{Connection as _, PgConnection};
 
-use super::{Database, demo_command, end_of, run_command};
+use super::{Database, demo_command, run_palisade, run_to_exit};
 use crate::harness::palisade_test;
 
-/// What a database holds, table by table, without what the clock or chance decides.
+/// The number of rows and a hash of each table, without values that depend on the clock or on chance.
 async fn content(database: &Database) -> Vec<(String, i64, String)> {
     let mut postgres = PgConnection::connect(&database.url("postgres"))
         .await
@@ -20,14 +20,14 @@ async fn content(database: &Database) -> Vec<(String, i64, String)> {
     .unwrap();
     let mut content = Vec::new();
     for table in tables {
-        // Audit entries hold their own id and request, and copies of the times of the row.
+        // Audit entries have a random id and request id, and copies of the row's timestamps.
         let row = match table.as_str() {
             "audit_logs" => {
                 "concat_ws('|', tenant_id, actor_id, action, subject_id, project_id)".to_owned()
             }
             "audit_unsealed" | "audit_seal_entries" => "tenant_id::text".to_owned(),
             "audit_seals" => "concat_ws('|', tenant_id, number, rows)".to_owned(),
-            // These are made now; the rest carries the times of its story.
+            // These rows are created with the current time, all others with computed timestamps.
             "tenants" | "users" | "identities" | "memberships" | "currencies"
             | "invoice_counters" => {
                 "(to_jsonb(t) - '{created_at,updated_at}'::text[])::text".to_owned()
@@ -48,30 +48,34 @@ async fn content(database: &Database) -> Vec<(String, i64, String)> {
 }
 
 #[apply(palisade_test)]
-async fn demo_data_is_the_same_for_the_same_numbers() {
+async fn the_same_amounts_always_give_the_same_demo_data() {
     let (one, two) = (Database::migrated().await, Database::migrated().await);
     for database in [&one, &two] {
-        let said = end_of(demo_command(database, "2", "3", "4", "30"))
+        let stdout = run_to_exit(demo_command(database, "2", "3", "4", "30"))
             .await
-            .ok();
-        assert_eq!(said, "2 tenants made, 0 were there already\n");
+            .success();
+        assert_eq!(stdout, "tenants created: 2, already present: 0\n");
     }
-    let made = content(&one).await;
+    let created = content(&one).await;
     assert!(
-        made.iter()
+        created
+            .iter()
             .any(|(table, count, _)| table == "projects" && *count == 6),
-        "{made:?}"
+        "{created:?}"
     );
     assert!(
-        made.iter()
+        created
+            .iter()
             .any(|(table, count, _)| table == "invoices" && *count == 24),
-        "{made:?}"
+        "{created:?}"
     );
-    assert_eq!(made, content(&two).await);
+    assert_eq!(created, content(&two).await);
 
-    let said = end_of(demo_command(&one, "2", "3", "4", "30")).await.ok();
-    assert_eq!(said, "0 tenants made, 2 were there already\n");
-    assert_eq!(made, content(&one).await);
+    let stdout = run_to_exit(demo_command(&one, "2", "3", "4", "30"))
+        .await
+        .success();
+    assert_eq!(stdout, "tenants created: 0, already present: 2\n");
+    assert_eq!(created, content(&one).await);
     one.drop().await;
     two.drop().await;
 }
@@ -79,9 +83,9 @@ async fn demo_data_is_the_same_for_the_same_numbers() {
 #[apply(palisade_test)]
 async fn demo_data_is_sealed() {
     let database = Database::migrated().await;
-    end_of(demo_command(&database, "2", "3", "4", "30"))
+    run_to_exit(demo_command(&database, "2", "3", "4", "30"))
         .await
-        .ok();
+        .success();
     let (app, admin) = (database.url("palisade_app"), database.url("palisade_admin"));
     let verify = [
         "audit",
@@ -91,10 +95,10 @@ async fn demo_data_is_sealed() {
         "--admin-database-url",
         &admin,
     ];
-    let said = run_command(&verify).await.ok();
+    let stdout = run_palisade(&verify).await.success();
     assert!(
-        said.contains(", not yet sealed 0, seals 1, head "),
-        "{said}"
+        stdout.contains(", not yet sealed 0, seals 1, head "),
+        "{stdout}"
     );
     let seal = [
         "audit",
@@ -104,17 +108,17 @@ async fn demo_data_is_sealed() {
         "--admin-database-url",
         &admin,
     ];
-    let said = run_command(&seal).await.ok();
-    assert_eq!(said, "0 rows sealed, of 2 tenants\n");
+    let stdout = run_palisade(&seal).await.success();
+    assert_eq!(stdout, "rows sealed: 0, tenants: 2\n");
     database.drop().await;
 }
 
 #[apply(palisade_test)]
-async fn demo_makes_as_much_as_was_asked_for() {
-    // Enough audit entries that edits fill up what making the content left; then too few.
+async fn demo_creates_the_requested_amounts() {
+    // First more audit log entries than the content needs, so that edits fill them up; then fewer.
     for (audit_logs, exactly) in [(30, true), (3, false)] {
         let database = Database::migrated().await;
-        end_of(demo_command(
+        run_to_exit(demo_command(
             &database,
             "2",
             "5",
@@ -122,7 +126,7 @@ async fn demo_makes_as_much_as_was_asked_for() {
             &audit_logs.to_string(),
         ))
         .await
-        .ok();
+        .success();
         let mut postgres = PgConnection::connect(&database.url("postgres"))
             .await
             .unwrap();

@@ -1,6 +1,7 @@
-//! `palisade dev`: starts, keeps its data and stops its database.
+//! `palisade dev`: what it serves and writes, and the life of its database.
 
 use std::{
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     time::{Duration, Instant},
 };
@@ -10,30 +11,46 @@ use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use tokio::process::Command;
 
-use super::{Ended, Running, ask, new_dir, remove, run_command, sourced};
+use super::{CommandResult, Service, create_test_dir, dev_env, graphql, remove_dir, run_palisade};
 use crate::harness::{eventually, palisade_test};
+
+const SLUG: &str = "{ tenant { slug } }";
 
 /// Whether a process with the data directory in its command line still runs.
 fn postgres_runs(dir: &Path) -> bool {
-    let listed = std::process::Command::new("ps")
+    let processes = std::process::Command::new("ps")
         .args(["-eo", "args"])
         .output()
         .unwrap();
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let processes = String::from_utf8_lossy(&processes.stdout).into_owned();
     let dir = dir.to_str().unwrap();
-    listed
+    processes
         .lines()
         .any(|line| line.contains("postgres") && line.contains(dir) && line.contains("-D"))
 }
 
+/// The printed tokens, one for each demo tenant.
+fn tokens(service: &Service) -> Vec<String> {
+    let tokens = service.labelled("token ");
+    tokens.into_iter().map(str::to_owned).collect()
+}
+
+/// The slug of the tenant that the API returns for a token.
+async fn slug(service: &Service, token: &str) -> String {
+    let response = graphql(&service.api(), token, SLUG).await;
+    let slug = response["data"]["tenant"]["slug"].as_str();
+    slug.unwrap_or_else(|| panic!("{response}")).to_owned()
+}
+
+async fn assert_no_secret(dir: &Path, output: &str) {
+    let secret = &dev_env(dir).await["PALISADE_JWT_SECRET"];
+    assert!(!output.contains(secret), "the token secret was printed");
+}
+
 #[apply(palisade_test)]
-#[expect(
-    clippy::too_many_lines,
-    reason = "one life of a data directory, from first start to kill -9"
-)]
-async fn dev_serves_keeps_its_data_and_takes_its_database_with_it() {
-    let dir = new_dir().await;
-    let first = Running::dev(&dir, |command| {
+async fn dev_serves_demo_tenants_with_the_printed_tokens() {
+    let dir = create_test_dir().await;
+    let service = Service::dev_with(&dir, |command| {
         command.env(
             "DATABASE_URL",
             "postgres://nobody:hunter2secret@127.0.0.1:1/nothing",
@@ -41,39 +58,37 @@ async fn dev_serves_keeps_its_data_and_takes_its_database_with_it() {
     })
     .await;
     assert!(
-        first
-            .greeting
-            .contains("DATABASE_URL is set; dev does not use it")
+        service
+            .startup
+            .contains("DATABASE_URL is set, but `palisade dev` does not use it")
     );
-    let tokens: Vec<String> = first
-        .said("token ")
-        .iter()
-        .map(|t| (*t).to_owned())
-        .collect();
-    assert!(tokens.len() >= 2, "{}", first.greeting);
+    let tokens = tokens(&service);
+    assert!(tokens.len() >= 2, "{}", service.startup);
     let mut slugs = Vec::new();
     for token in &tokens {
-        let answer = ask(
-            &first.api(),
-            token,
-            "{ tenant { slug } projects { totalCount } }",
-        )
-        .await;
-        assert!(
-            answer["data"]["projects"]["totalCount"].as_i64() > Some(0),
-            "{answer}"
-        );
-        slugs.push(
-            answer["data"]["tenant"]["slug"]
-                .as_str()
-                .unwrap()
-                .to_owned(),
-        );
+        let document = "{ projects { totalCount } }";
+        let response = graphql(&service.api(), token, document).await;
+        let projects = response["data"]["projects"]["totalCount"].as_i64();
+        assert!(projects > Some(0), "{response}");
+        slugs.push(slug(&service, token).await);
     }
     assert_ne!(slugs[0], slugs[1]);
 
-    let variables = sourced(&dir).await;
-    let names: Vec<&str> = variables.iter().map(|(name, _)| name.as_str()).collect();
+    let output = service.terminate().await;
+    assert_no_secret(&dir, &output).await;
+    assert!(
+        !output.contains("hunter2secret"),
+        "the password of DATABASE_URL was printed"
+    );
+    remove_dir(&dir);
+}
+
+#[apply(palisade_test)]
+async fn dev_writes_its_urls_and_tokens_to_a_private_file() {
+    let dir = create_test_dir().await;
+    let service = Service::dev(&dir).await;
+    let tokens = tokens(&service);
+    let variables = dev_env(&dir).await;
     for expected in [
         "PALISADE_ADMIN_DATABASE_URL",
         "PALISADE_APP_DATABASE_URL",
@@ -87,101 +102,119 @@ async fn dev_serves_keeps_its_data_and_takes_its_database_with_it() {
         "PALISADE_TOKEN_A",
         "PALISADE_TOKEN_B",
     ] {
-        assert!(names.contains(&expected), "{expected}: {names:?}");
+        assert!(
+            variables.contains_key(expected),
+            "{expected}: {variables:?}"
+        );
     }
-    // A third demo tenant has a letter, too; there is nothing else.
-    assert_eq!(names.len(), 9 - 2 + 2 * tokens.len(), "{names:?}");
-    let value = |name: &str| &variables.iter().find(|(known, _)| known == name).unwrap().1;
-    assert_eq!(value("PALISADE_GRAPHQL_URL"), &first.api());
-    assert_eq!(value("PALISADE_TOKEN_A"), &tokens[0]);
-    let page = reqwest::get(value("PALISADE_EXPLORER_URL")).await.unwrap();
+    // Each further demo tenant has two more variables. There are no others.
+    assert_eq!(variables.len(), 7 + 2 * tokens.len(), "{variables:?}");
+    assert_eq!(variables["PALISADE_GRAPHQL_URL"], service.api());
+    assert_eq!(variables["PALISADE_TOKEN_A"], tokens[0]);
+    let page = reqwest::get(&variables["PALISADE_EXPLORER_URL"])
+        .await
+        .unwrap();
     assert_eq!(page.status().as_u16(), 200);
     for role in ["app", "owner", "auth", "admin"] {
-        let url = value(&format!("PALISADE_{}_DATABASE_URL", role.to_uppercase()));
-        let select = "select session_user";
+        let url = &variables[&format!("PALISADE_{}_DATABASE_URL", role.to_uppercase())];
         let output = Command::new("psql")
-            .args(["-XAtqc", select, url])
+            .args(["-XAtqc", "select session_user", url])
             .output()
             .await
             .unwrap();
-        assert_eq!(Ended::from(output).ok().trim(), format!("palisade_{role}"));
+        let user = CommandResult::from(output).success();
+        assert_eq!(user.trim(), format!("palisade_{role}"));
     }
-    let secret = value("PALISADE_JWT_SECRET").clone();
-    for private in ["dev.env", "jwt.secret"] {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::metadata(dir.join(private))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600, "{private}");
+    for file in ["dev.env", "jwt.secret"] {
+        let mode = dir.join(file).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
     }
+    service.terminate().await;
+    remove_dir(&dir);
+}
 
-    // A token is to be had while dev runs.
-    let dir_text = dir.to_str().unwrap();
-    let email = format!("olivia@{}.example", slugs[0]);
-    let token_of = [
+#[apply(palisade_test)]
+async fn other_commands_use_the_database_of_dev_whether_dev_runs_or_not() {
+    let dir = create_test_dir().await;
+    let path = dir.to_str().unwrap();
+    let service = Service::dev(&dir).await;
+    let slug = slug(&service, &tokens(&service)[0]).await;
+
+    let email = format!("olivia@{slug}.example");
+    let token_command = [
         "token",
         "--data-dir",
-        dir_text,
+        path,
         "--tenant",
-        &slugs[0],
+        &slug,
         "--user",
         &email,
     ];
-    let token = run_command(&token_of).await.ok();
-    let token = token.lines().last().unwrap();
-    let answer = ask(&first.api(), token, "{ viewer { role } }").await;
-    assert_eq!(answer["data"], json!({ "viewer": { "role": "OWNER" } }));
+    let stdout = run_palisade(&token_command).await.success();
+    let while_running = stdout.lines().last().unwrap();
+    let verify = ["audit", "verify", "--data-dir", path, "--tenant", &slug];
+    let stdout = run_palisade(&verify).await.success();
+    assert!(stdout.contains("not yet sealed 0"), "{stdout}");
+    let role = "{ viewer { role } }";
+    let expected = json!({ "viewer": { "role": "OWNER" } });
+    let response = graphql(&service.api(), while_running, role).await;
+    assert_eq!(response["data"], expected);
 
-    let verify = ["audit", "verify", "--data-dir", dir_text, "--tenant"];
-    let log = run_command(&[&verify[..], &[slugs[0].as_str()]].concat()).await;
-    assert!(log.ok().contains("not yet sealed 0"));
+    service.terminate().await;
+    assert!(!postgres_runs(&dir));
+    let stdout = run_palisade(&token_command).await.success();
+    let while_stopped = stdout.lines().last().unwrap();
+    assert!(!postgres_runs(&dir));
 
-    // A second service attaches, and outlives neither its own end nor that of the first.
-    let second = Running::dev(&dir, |_| {}).await;
-    assert!(second.greeting.contains("attached"), "{}", second.greeting);
-    for api in [first.api(), second.api()] {
-        let answer = ask(&api, &tokens[1], "{ tenant { slug } }").await;
-        assert_eq!(answer["data"]["tenant"]["slug"], slugs[1]);
-    }
-    let mut printed = second.terminate().await;
-    let answer = ask(&first.api(), &tokens[1], "{ tenant { slug } }").await;
-    assert_eq!(answer["data"]["tenant"]["slug"], slugs[1]);
+    let service = Service::dev(&dir).await;
+    let response = graphql(&service.api(), while_stopped, role).await;
+    assert_eq!(response["data"], expected);
+    service.terminate().await;
+    remove_dir(&dir);
+}
 
-    // Something that only this cluster holds, to find it again.
-    let mut owner = PgConnection::connect(value("PALISADE_OWNER_DATABASE_URL"))
-        .await
-        .unwrap();
+#[apply(palisade_test)]
+async fn a_second_dev_attaches_to_the_database_of_the_first() {
+    let dir = create_test_dir().await;
+    let first = Service::dev(&dir).await;
+    let token = &tokens(&first)[1];
+    let expected = slug(&first, token).await;
+    let second = Service::dev(&dir).await;
+    assert!(second.startup.contains("attached"), "{}", second.startup);
+    assert_eq!(slug(&first, token).await, expected);
+    assert_eq!(slug(&second, token).await, expected);
+    let mut output = second.terminate().await;
+    assert_eq!(slug(&first, token).await, expected);
+    output += &first.terminate().await;
+    assert_no_secret(&dir, &output).await;
+    remove_dir(&dir);
+}
+
+#[apply(palisade_test)]
+async fn dev_keeps_its_data_after_sigterm_and_after_sigkill() {
+    let dir = create_test_dir().await;
+    let first = Service::dev(&dir).await;
+    let token = &tokens(&first)[0];
+    let expected = slug(&first, token).await;
+    // A table that only this cluster has.
+    let url = &dev_env(&dir).await["PALISADE_OWNER_DATABASE_URL"];
+    let mut owner = PgConnection::connect(url).await.unwrap();
     sqlx::query("create table kept (n integer)")
         .execute(&mut owner)
         .await
         .unwrap();
     drop(owner);
     assert!(postgres_runs(&dir));
-    printed += &first.terminate().await;
+    let mut output = first.terminate().await;
     assert!(!postgres_runs(&dir));
 
-    // Also while it does not.
-    let token = run_command(&token_of).await.ok();
-    let token = token.lines().last().unwrap().to_owned();
-    assert!(!postgres_runs(&dir));
-
-    let started = Instant::now();
-    let third = Running::dev(&dir, |_| {}).await;
-    assert!(
-        started.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        started.elapsed()
-    );
-    for token in [&token, &tokens[0]] {
-        let answer = ask(&third.api(), token, "{ tenant { slug } }").await;
-        assert_eq!(answer["data"]["tenant"]["slug"], slugs[0]);
-    }
-    let variables = sourced(&dir).await;
-    let url = |name| &variables.iter().find(|(known, _)| known == name).unwrap().1;
-    let mut owner = PgConnection::connect(url("PALISADE_OWNER_DATABASE_URL"))
-        .await
-        .unwrap();
+    let restarted = Instant::now();
+    let second = Service::dev(&dir).await;
+    let elapsed = restarted.elapsed();
+    assert!(elapsed < Duration::from_secs(20), "{elapsed:?}");
+    assert_eq!(slug(&second, token).await, expected);
+    let url = &dev_env(&dir).await["PALISADE_OWNER_DATABASE_URL"];
+    let mut owner = PgConnection::connect(url).await.unwrap();
     let kept: i64 = sqlx::query_scalar("select count(*) from kept")
         .fetch_one(&mut owner)
         .await
@@ -189,25 +222,15 @@ async fn dev_serves_keeps_its_data_and_takes_its_database_with_it() {
     assert_eq!(kept, 0);
     drop(owner);
 
-    // After kill -9 the database ends by itself, and the next start finds everything.
-    third.signal("-KILL");
+    second.signal("-KILL");
     let killed = Instant::now();
-    printed += &third.end().await.1;
-    eventually("PostgreSQL ended", async || !postgres_runs(&dir)).await;
-    assert!(
-        killed.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        killed.elapsed()
-    );
-    let fourth = Running::dev(&dir, |_| {}).await;
-    let answer = ask(&fourth.api(), &tokens[0], "{ tenant { slug } }").await;
-    assert_eq!(answer["data"]["tenant"]["slug"], slugs[0]);
-    printed += &fourth.terminate().await;
-
-    assert!(!printed.contains(&secret), "the token secret was printed");
-    assert!(
-        !printed.contains("hunter2secret"),
-        "the password of DATABASE_URL was printed"
-    );
-    remove(&dir);
+    output += &second.wait().await.1;
+    eventually("PostgreSQL has exited", async || !postgres_runs(&dir)).await;
+    let elapsed = killed.elapsed();
+    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
+    let third = Service::dev(&dir).await;
+    assert_eq!(slug(&third, token).await, expected);
+    output += &third.terminate().await;
+    assert_no_secret(&dir, &output).await;
+    remove_dir(&dir);
 }

@@ -1,19 +1,22 @@
-//! What the log contains, and the settings of its format.
+//! The content of the log.
 
 use macro_rules_attribute::apply;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use super::{Running, ask, end_of, new_dir, palisade, remove, serve_command, start};
+use super::{
+    Database, Service, create_test_dir, graphql, palisade, remove_dir, run_to_exit, serve_command,
+    start_server,
+};
 use crate::harness::{self, SECRET, palisade_test};
 
 #[apply(palisade_test)]
 async fn no_log_level_prints_a_secret() {
-    // Of its own: the roles get passwords here.
-    let dir = new_dir().await;
-    let server = start(dir.clone()).await;
+    // A cluster of its own, because the roles get passwords here.
+    let dir = create_test_dir().await;
+    let server = start_server(dir.clone()).await;
     let url = server.url("postgres", "postgres");
-    let words = [
+    let passwords = [
         "owner's hunter1",
         "app's hunter2",
         "auth's hunter3",
@@ -21,27 +24,27 @@ async fn no_log_level_prints_a_secret() {
     ];
     let mut migrate = palisade(&["migrate", "--database-url", &url]);
     migrate.env("PALISADE_LOG", "trace");
-    for (role, word) in ["OWNER", "APP", "AUTH", "ADMIN"].iter().zip(words) {
-        migrate.env(format!("PALISADE_{role}_PASSWORD"), word);
+    for (role, password) in ["OWNER", "APP", "AUTH", "ADMIN"].iter().zip(passwords) {
+        migrate.env(format!("PALISADE_{role}_PASSWORD"), password);
     }
-    let ended = end_of(migrate).await;
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    let mut printed = format!("{}{}", ended.stdout, ended.stderr);
+    let result = run_to_exit(migrate).await;
+    assert_eq!(result.code, Some(0), "{result:?}");
+    let mut output = format!("{}{}", result.stdout, result.stderr);
     let mut postgres = PgConnection::connect(&url).await.unwrap();
-    let set: i64 = sqlx::query_scalar(
+    let with_password: i64 = sqlx::query_scalar(
         "select count(*) from pg_authid where rolname like 'palisade%' and rolpassword is not null",
     )
     .fetch_one(&mut postgres)
     .await
     .unwrap();
-    assert_eq!(set, 4);
+    assert_eq!(with_password, 4);
 
     let app = server
         .url("palisade_app", "postgres")
         .replace("app@", "app:hunter5@");
     let mut serve = serve_command(&app);
-    serve.env("PALISADE_LOG", "trace").env("NO_COLOR", "1");
-    let (serving, api) = Running::serve(serve).await;
+    serve.env("PALISADE_LOG", "trace");
+    let (service, api) = Service::serve(serve).await;
     let token = harness::tokens()
         .issue(
             Uuid::now_v7().into(),
@@ -49,32 +52,34 @@ async fn no_log_level_prints_a_secret() {
             chrono::TimeDelta::hours(1),
         )
         .unwrap();
-    let answer = ask(&api, &token, "{ __typename }").await;
-    assert_eq!(answer["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
-    printed += &serving.terminate().await;
-    assert!(printed.contains("DEBUG"), "{printed}");
+    let response = graphql(&api, &token, "{ __typename }").await;
+    assert_eq!(
+        response["errors"][0]["extensions"]["code"],
+        "UNAUTHENTICATED"
+    );
+    output += &service.terminate().await;
+    assert!(output.contains("DEBUG"), "{output}");
     let signature = token.rsplit_once('.').unwrap().1;
     for secret in ["hunter", SECRET, signature] {
-        let told: Vec<&str> = printed
+        let lines: Vec<&str> = output
             .lines()
             .filter(|line| line.contains(secret))
             .collect();
-        assert_eq!(told, Vec::<&str>::new(), "{secret}");
+        assert_eq!(lines, Vec::<&str>::new(), "{secret}");
     }
     drop(postgres);
     server.stop().await.unwrap();
-    remove(&dir);
+    remove_dir(&dir);
 }
 
 #[apply(palisade_test)]
-async fn a_log_that_cannot_be_written_so_is_a_usage_error() {
-    for (name, value, says) in [
-        ("PALISADE_LOG", "info,palisade=loud", "PALISADE_LOG: "),
-        ("PALISADE_LOG_FORMAT", "JSON", "is text or json, not JSON"),
-    ] {
-        let mut command = palisade(&["schema"]);
-        command.env(name, value);
-        let ended = end_of(command).await;
-        assert!(ended.line(2).contains(says), "{name}: {ended:?}");
-    }
+async fn the_text_log_has_no_color_codes_if_it_is_not_written_to_a_terminal() {
+    let database = Database::migrated().await;
+    let mut serve = serve_command(&database.url("palisade_app"));
+    serve.env_remove("NO_COLOR");
+    let (service, _) = Service::serve(serve).await;
+    let output = service.terminate().await;
+    assert!(output.contains("INFO"), "{output}");
+    assert!(!output.contains('\x1b'), "{output:?}");
+    database.drop().await;
 }

@@ -1,4 +1,4 @@
-//! The command as people and supervisors run it: the built binary, its output, its exit codes.
+//! The commands of the built binary: output and exit codes.
 
 mod demo;
 mod dev;
@@ -11,6 +11,7 @@ mod token;
 mod versions;
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     path::{Path, PathBuf},
     process::{Output, Stdio},
@@ -30,10 +31,10 @@ use uuid::Uuid;
 
 use crate::harness::{self, SECRET, create_database};
 
-/// No command takes longer, even on a busy machine.
+/// The longest time that any command takes, even on a busy machine.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// The binary, with nothing of the environment that could configure it.
+/// The binary, without environment variables that could configure it.
 pub fn palisade(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
     command
@@ -51,17 +52,17 @@ pub fn palisade(arguments: &[&str]) -> Command {
     command
 }
 
-/// How a command ended.
+/// The exit code and the output of a command.
 #[derive(Debug)]
-pub struct Ended {
+pub struct CommandResult {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Ended {
-    /// Exactly one line on standard error, which is the command's own.
-    pub fn line(&self, code: i32) -> &str {
+impl CommandResult {
+    /// The error message, after checking the exit code and that standard error has exactly one line.
+    pub fn error_line(&self, code: i32) -> &str {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
         assert!(!self.stderr.contains("panicked"), "{self:?}");
@@ -71,13 +72,14 @@ impl Ended {
             .unwrap_or_else(|| panic!("{self:?}"))
     }
 
-    pub fn ok(self) -> String {
+    /// Standard output, after checking that the exit code is 0.
+    pub fn success(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.stdout
     }
 }
 
-impl From<Output> for Ended {
+impl From<Output> for CommandResult {
     fn from(output: Output) -> Self {
         Self {
             code: output.status.code(),
@@ -87,114 +89,117 @@ impl From<Output> for Ended {
     }
 }
 
-pub async fn end_of(mut command: Command) -> Ended {
+/// Runs a command until it exits.
+pub async fn run_to_exit(mut command: Command) -> CommandResult {
     let output = command.spawn().unwrap().wait_with_output();
     tokio::time::timeout(LIMIT, output)
         .await
-        .expect("the command never ended")
+        .expect("the command did not exit")
         .unwrap()
         .into()
 }
 
-async fn run_command(arguments: &[&str]) -> Ended {
-    end_of(palisade(arguments)).await
+async fn run_palisade(arguments: &[&str]) -> CommandResult {
+    run_to_exit(palisade(arguments)).await
 }
 
 /// A running `dev` or `serve`.
-struct Running {
+struct Service {
     child: Child,
     stdout: JoinHandle<String>,
     stderr: JoinHandle<String>,
-    /// The lines of standard output up to the one that was waited for.
-    greeting: String,
+    /// The lines up to the one that says that the service is ready.
+    startup: String,
 }
 
-/// Reads on, so that the process never waits for its reader.
-fn collect(mut from: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<String> {
+/// Reads in the background, so that the process never waits for its reader.
+fn read_all(mut from: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<String> {
     tokio::spawn(async move {
-        let mut text = String::new();
-        from.read_to_string(&mut text).await.unwrap();
-        text
+        let mut output = String::new();
+        from.read_to_string(&mut output).await.unwrap();
+        output
     })
 }
 
-impl Running {
-    /// `dev` in a directory, once it has said where its API is.
-    async fn dev(dir: &Path, change: impl FnOnce(&mut Command)) -> Self {
+impl Service {
+    /// Starts `dev` with a data directory, and waits until it has printed the URL of its API.
+    async fn dev(dir: &Path) -> Self {
+        Self::dev_with(dir, |_| {}).await
+    }
+
+    /// Starts `dev` with a changed command.
+    async fn dev_with(dir: &Path, change: impl FnOnce(&mut Command)) -> Self {
         let dir = dir.to_str().unwrap();
         let mut command = palisade(&["dev", "--data-dir", dir, "--listen", "127.0.0.1:0"]);
         change(&mut command);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
-        let stderr = collect(child.stderr.take().unwrap());
-        let mut greeting = String::new();
-        let greeted = tokio::time::timeout(LIMIT, async {
-            while !greeting.lines().any(|line| line.starts_with("API ")) {
-                if lines.read_line(&mut greeting).await.unwrap() == 0 {
+        let stderr = read_all(child.stderr.take().unwrap());
+        let mut startup = String::new();
+        let api_printed = tokio::time::timeout(LIMIT, async {
+            while !startup.lines().any(|line| line.starts_with("API ")) {
+                if lines.read_line(&mut startup).await.unwrap() == 0 {
                     return false;
                 }
             }
             true
         });
-        let ready = greeted.await.expect("dev never got ready");
-        assert!(ready, "dev ended: {greeting}");
+        let ready = api_printed.await.expect("dev did not become ready");
+        assert!(ready, "dev exited: {startup}");
         Self {
             child,
-            stdout: collect(lines),
+            stdout: read_all(lines),
             stderr,
-            greeting,
+            startup,
         }
     }
 
-    /// `serve`, once it says that it listens; with the address of its API.
+    /// Starts `serve`, and waits until it listens. Returns also the URL of its API.
     async fn serve(mut command: Command) -> (Self, String) {
         let mut child = command.spawn().unwrap();
-        let stdout = collect(child.stdout.take().unwrap());
+        let stdout = read_all(child.stdout.take().unwrap());
         let mut lines = BufReader::new(child.stderr.take().unwrap());
-        let mut greeting = String::new();
+        let mut startup = String::new();
         let listens = tokio::time::timeout(LIMIT, async {
-            while !greeting.contains("listening on ") {
-                assert_ne!(
-                    lines.read_line(&mut greeting).await.unwrap(),
-                    0,
-                    "{greeting}"
-                );
+            while !startup.contains("listening on ") {
+                assert_ne!(lines.read_line(&mut startup).await.unwrap(), 0, "{startup}");
             }
         });
-        listens.await.expect("serve never got ready");
-        let url = greeting
+        listens.await.expect("serve did not become ready");
+        let url = startup
             .split("listening on ")
             .nth(1)
             .unwrap()
             .trim()
             .to_owned();
-        let stderr = collect(lines);
+        let stderr = read_all(lines);
         (
             Self {
                 child,
                 stdout,
                 stderr,
-                greeting,
+                startup,
             },
             url,
         )
     }
 
-    /// What follows a word at the start of a line of the greeting.
-    fn said(&self, word: &str) -> Vec<&str> {
-        let lines = self.greeting.lines();
+    /// The rest of each startup line that begins with a label.
+    fn labelled(&self, label: &str) -> Vec<&str> {
+        let lines = self.startup.lines();
         lines
-            .filter_map(|line| line.strip_prefix(word))
+            .filter_map(|line| line.strip_prefix(label))
             .map(str::trim)
             .collect()
     }
 
+    /// The URL of the API.
     fn api(&self) -> String {
-        self.said("API ")[0].to_owned()
+        self.labelled("API ")[0].to_owned()
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("it ended already").to_string();
+        let pid = self.child.id().expect("the service has exited").to_string();
         let sent = std::process::Command::new("kill")
             .args([name, &pid])
             .status()
@@ -202,38 +207,39 @@ impl Running {
         assert!(sent.success());
     }
 
-    /// Waits for the end; answers the exit code and everything that was printed.
-    async fn end(mut self) -> (Option<i32>, String) {
+    /// Waits for the exit. Returns the exit code and the whole output.
+    async fn wait(mut self) -> (Option<i32>, String) {
         let status = tokio::time::timeout(LIMIT, self.child.wait()).await;
-        let status = status.expect("it never ended").unwrap();
+        let status = status.expect("the service did not exit").unwrap();
         let printed = [
-            self.greeting,
+            self.startup,
             self.stdout.await.unwrap(),
             self.stderr.await.unwrap(),
         ];
         (status.code(), printed.concat())
     }
 
+    /// Stops the service with SIGTERM, and returns the whole output.
     async fn terminate(self) -> String {
         self.signal("-TERM");
-        let (code, printed) = self.end().await;
+        let (code, printed) = self.wait().await;
         assert_eq!(code, Some(0), "{printed}");
         assert!(!printed.contains("panicked"), "{printed}");
         printed
     }
 }
 
-/// A new directory for one test; removed when the test has passed.
-async fn new_dir() -> PathBuf {
+/// Creates the directory of one test. The test removes it if it passes.
+async fn create_test_dir() -> PathBuf {
     harness::scratch(&format!("cli-{}", Uuid::now_v7().simple())).await
 }
 
-fn remove(dir: &Path) {
+fn remove_dir(dir: &Path) {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
 /// The variables of `dev.env`, as a shell reads them.
-async fn sourced(dir: &Path) -> Vec<(String, String)> {
+async fn dev_env(dir: &Path) -> BTreeMap<String, String> {
     let script = "set -a; . \"$1\"; env -0";
     let file = dir.join("dev.env");
     let output = Command::new("sh")
@@ -247,17 +253,18 @@ async fn sourced(dir: &Path) -> Vec<(String, String)> {
         .output()
         .await
         .unwrap();
-    let ended = Ended::from(output).ok();
-    let lines = ended.split('\0').filter_map(|line| line.split_once('='));
-    let mut variables: Vec<(String, String)> = lines
+    let variables = CommandResult::from(output).success();
+    let lines = variables
+        .split('\0')
+        .filter_map(|line| line.split_once('='));
+    lines
         .filter(|(name, _)| name.starts_with("PALISADE_"))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    variables.sort();
-    variables
+        .collect()
 }
 
-async fn ask(url: &str, token: &str, document: &str) -> Value {
+/// Sends a document to the API, and returns the response.
+async fn graphql(url: &str, token: &str, document: &str) -> Value {
     let request = reqwest::Client::new().post(url).bearer_auth(token);
     let response = request
         .json(&json!({ "query": document }))
@@ -267,11 +274,11 @@ async fn ask(url: &str, token: &str, document: &str) -> Value {
     response.json().await.unwrap()
 }
 
-/// One cluster for the tests of commands. Its roles may be narrowed and widened without harm to the
-/// service of the other modules.
+/// One cluster for the tests of commands. Changes of its roles do not affect the other test modules.
 static CLUSTER: OnceCell<Embedded> = OnceCell::const_new();
 
-async fn start(dir: PathBuf) -> Embedded {
+/// Starts a private PostgreSQL.
+async fn start_server(dir: PathBuf) -> Embedded {
     Embedded::start(&embedded::Options {
         data_dir: dir,
         durable: false,
@@ -286,11 +293,11 @@ async fn start(dir: PathBuf) -> Embedded {
 
 async fn cluster() -> &'static Embedded {
     CLUSTER
-        .get_or_init(async || start(harness::scratch("postgres-of-commands").await).await)
+        .get_or_init(async || start_server(harness::scratch("postgres-of-commands").await).await)
         .await
 }
 
-/// A new, empty database, and how to reach it.
+/// A new database in the cluster.
 struct Database {
     name: String,
     cluster: &'static Embedded,
@@ -308,7 +315,7 @@ impl Database {
 
     async fn migrated() -> Self {
         let database = Self::empty().await;
-        database.migrate("postgres").await.ok();
+        database.migrate("postgres").await.success();
         database
     }
 
@@ -316,8 +323,8 @@ impl Database {
         self.cluster.url(role, &self.name)
     }
 
-    async fn migrate(&self, role: &str) -> Ended {
-        run_command(&["migrate", "--database-url", &self.url(role)]).await
+    async fn migrate(&self, role: &str) -> CommandResult {
+        run_palisade(&["migrate", "--database-url", &self.url(role)]).await
     }
 
     async fn execute(&self, sql: &str) {
@@ -330,8 +337,8 @@ impl Database {
             .unwrap();
     }
 
-    async fn serve(&self, role: &str) -> Ended {
-        end_of(serve_command(&self.url(role))).await
+    async fn serve(&self, role: &str) -> CommandResult {
+        run_to_exit(serve_command(&self.url(role))).await
     }
 
     async fn drop(self) {

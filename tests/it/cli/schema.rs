@@ -5,12 +5,12 @@ use std::path::Path;
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
-use super::run_command;
+use super::run_palisade;
 use crate::harness::{Tenant, palisade_test};
 
 #[apply(palisade_test)]
-async fn the_committed_schema_is_the_one_that_is_printed() {
-    let printed = run_command(&["schema"]).await.ok();
+async fn the_committed_schema_is_up_to_date() {
+    let printed = run_palisade(&["schema"]).await.success();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema.graphql");
     let committed = std::fs::read_to_string(path).unwrap();
     assert!(
@@ -20,8 +20,8 @@ async fn the_committed_schema_is_the_one_that_is_printed() {
 }
 
 #[apply(palisade_test)]
-async fn everything_in_the_schema_is_described(tenant: Tenant) {
-    let answer = tenant
+async fn every_element_of_the_schema_has_a_description(tenant: Tenant) {
+    let response = tenant
         .owner()
         .query(
             "{ __schema { types { name description
@@ -30,29 +30,29 @@ async fn everything_in_the_schema_is_described(tenant: Tenant) {
                enumValues(includeDeprecated: true) { name description } } } }",
         )
         .await;
-    let mut bare = Vec::new();
-    let mut look = |thing: &Value, path: String| {
-        if thing["description"]
+    let mut undescribed = Vec::new();
+    let mut check = |element: &Value, path: String| {
+        if element["description"]
             .as_str()
-            .is_none_or(|text| text.trim().is_empty())
+            .is_none_or(|description| description.trim().is_empty())
         {
-            bare.push(path);
+            undescribed.push(path);
         }
     };
-    let types = answer.data()["__schema"]["types"].as_array().unwrap();
+    let types = response.data()["__schema"]["types"].as_array().unwrap();
     for kind in types {
         let name = kind["name"].as_str().unwrap();
-        // Those of the specification.
+        // Skip the types of the specification.
         if name.starts_with("__") || ["Boolean", "Float", "ID", "Int", "String"].contains(&name) {
             continue;
         }
-        look(kind, name.to_owned());
+        check(kind, name.to_owned());
         for member in ["fields", "inputFields", "enumValues"] {
             for field in kind[member].as_array().into_iter().flatten() {
                 let path = format!("{name}.{}", field["name"].as_str().unwrap());
-                look(field, path.clone());
+                check(field, path.clone());
                 for argument in field["args"].as_array().into_iter().flatten() {
-                    look(
+                    check(
                         argument,
                         format!("{path}({})", argument["name"].as_str().unwrap()),
                     );
@@ -61,5 +61,5 @@ async fn everything_in_the_schema_is_described(tenant: Tenant) {
         }
     }
     assert!(types.len() > 50, "{}", types.len());
-    assert_eq!(bare, Vec::<String>::new());
+    assert_eq!(undescribed, Vec::<String>::new());
 }

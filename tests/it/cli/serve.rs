@@ -6,14 +6,14 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::{Database, Running, ask, demo_command, end_of, palisade, serve_command};
+use super::{Database, Service, demo_command, graphql, palisade, run_to_exit, serve_command};
 use crate::harness::{SECRET, eventually, palisade_test};
 
 #[apply(palisade_test)]
-async fn serve_refuses_every_role_that_row_level_security_does_not_bind() {
+async fn serve_does_not_start_with_a_role_that_can_bypass_row_level_security() {
     let database = Database::migrated().await;
-    let mark = Uuid::now_v7().simple();
-    let name = |kind: &str| format!("t_{kind}_{mark}");
+    let suffix = Uuid::now_v7().simple();
+    let name = |kind: &str| format!("t_{kind}_{suffix}");
     let (bypass, owner, member, of_super, reads) = (
         name("bypass"),
         name("owner"),
@@ -29,12 +29,12 @@ async fn serve_refuses_every_role_that_row_level_security_does_not_bind() {
              create role {member} login in role palisade_owner;
              create role {of_super} login noinherit in role postgres;
              create role {reads} login in role pg_read_all_data;
-             create table belongings_{mark} (n integer);
-             alter table belongings_{mark} owner to {owner};
+             create table belongings_{suffix} (n integer);
+             alter table belongings_{suffix} owner to {owner};
              {connect} to {bypass}, {owner}, {member}, {of_super}, {reads}"
         ))
         .await;
-    let ends = "connect as palisade_app";
+    let advice = "connect as palisade_app";
     for (role, reason) in [
         (
             "postgres".to_owned(),
@@ -43,7 +43,7 @@ async fn serve_refuses_every_role_that_row_level_security_does_not_bind() {
         (bypass.clone(), "has BYPASSRLS".to_owned()),
         (
             owner.clone(),
-            format!("owns public.belongings_{mark}, so it could switch"),
+            format!("owns public.belongings_{suffix}, so it could switch"),
         ),
         (
             member.clone(),
@@ -60,10 +60,10 @@ async fn serve_refuses_every_role_that_row_level_security_does_not_bind() {
         ),
         ("palisade_admin".to_owned(), "has BYPASSRLS".to_owned()),
     ] {
-        let ended = database.serve(&role).await;
-        let line = ended.line(1);
+        let result = database.serve(&role).await;
+        let line = result.error_line(1);
         assert!(line.starts_with(&format!("the role {role} ")), "{line}");
-        assert!(line.contains(&reason) && line.contains(ends), "{line}");
+        assert!(line.contains(&reason) && line.contains(advice), "{line}");
     }
     let cluster = database.cluster;
     database.drop().await;
@@ -80,12 +80,12 @@ async fn serve_refuses_every_role_that_row_level_security_does_not_bind() {
 }
 
 #[apply(palisade_test)]
-async fn serve_refuses_a_database_without_the_schema() {
+async fn serve_does_not_start_without_the_schema() {
     let database = Database::migrated().await;
     let empty = Database::empty().await;
-    let ended = empty.serve("palisade_app").await;
+    let result = empty.serve("palisade_app").await;
     assert_eq!(
-        ended.line(1),
+        result.error_line(1),
         "the database has no palisade schema: run `palisade migrate` first"
     );
     database.drop().await;
@@ -94,29 +94,29 @@ async fn serve_refuses_a_database_without_the_schema() {
 
 const COUNT: &str = "{ projects { totalCount } }";
 
-/// A service with an operation that waits for as long as somebody holds a table.
-struct Busy {
+/// A service with an operation that waits for a table lock of another connection.
+struct BlockedService {
     database: Database,
-    serving: Running,
+    service: Service,
     url: String,
     token: String,
-    asking: JoinHandle<Value>,
-    holder: PgConnection,
+    operation: JoinHandle<Value>,
+    blocker: PgConnection,
 }
 
-impl Busy {
+impl BlockedService {
     async fn start() -> Self {
         let database = Database::migrated().await;
-        end_of(demo_command(&database, "1", "2", "0", "0"))
+        run_to_exit(demo_command(&database, "1", "2", "0", "0"))
             .await
-            .ok();
+            .success();
         let mut token = palisade(&["token", "--tenant", "acme", "--user", "olivia@acme.example"]);
         token.env("PALISADE_AUTH_DATABASE_URL", database.url("palisade_auth"));
         token.env("PALISADE_JWT_SECRET", SECRET);
-        let token = end_of(token).await.ok();
+        let token = run_to_exit(token).await.success();
         let token = token.lines().last().unwrap().to_owned();
 
-        let mut holder = PgConnection::connect(&database.url("postgres"))
+        let mut blocker = PgConnection::connect(&database.url("postgres"))
             .await
             .unwrap();
         for statement in [
@@ -127,16 +127,16 @@ impl Busy {
             "begin",
             "lock table projects in access exclusive mode",
         ] {
-            sqlx::raw_sql(statement).execute(&mut holder).await.unwrap();
+            sqlx::raw_sql(statement).execute(&mut blocker).await.unwrap();
         }
         let mut command = serve_command(&database.url("palisade_app"));
         command.env("PALISADE_OPERATION_TIMEOUT", "10m");
-        let (serving, url) = Running::serve(command).await;
-        let asking = tokio::spawn({
+        let (service, url) = Service::serve(command).await;
+        let operation = tokio::spawn({
             let (url, token) = (url.clone(), token.clone());
-            async move { ask(&url, &token, COUNT).await }
+            async move { graphql(&url, &token, COUNT).await }
         });
-        let mut watching = PgConnection::connect(&database.url("postgres"))
+        let mut observer = PgConnection::connect(&database.url("postgres"))
             .await
             .unwrap();
         eventually("the operation waits for the lock", async || {
@@ -144,24 +144,24 @@ impl Busy {
                 "select exists (select from pg_stat_activity where datname = current_database()
                  and usename = 'palisade_app' and wait_event_type = 'Lock')",
             )
-            .fetch_one(&mut watching)
+            .fetch_one(&mut observer)
             .await
             .unwrap()
         })
         .await;
         Self {
             database,
-            serving,
+            service,
             url,
             token,
-            asking,
-            holder,
+            operation,
+            blocker,
         }
     }
 
-    /// Tells the service to stop, and waits until it takes nobody in any more.
-    async fn stop(&self) {
-        self.serving.signal("-TERM");
+    /// Requests the shutdown, and waits until the service accepts no more connections.
+    async fn request_stop(&self) {
+        self.service.signal("-TERM");
         let port = self
             .url
             .trim_start_matches("http://")
@@ -170,40 +170,40 @@ impl Busy {
             tokio::net::TcpStream::connect(port).await.is_err()
         })
         .await;
-        assert!(!self.asking.is_finished());
+        assert!(!self.operation.is_finished());
     }
 }
 
 #[apply(palisade_test)]
-async fn a_running_operation_is_answered_before_the_service_ends() {
-    let mut busy = Busy::start().await;
-    busy.stop().await;
+async fn a_shutdown_waits_for_running_operations() {
+    let mut blocked = BlockedService::start().await;
+    blocked.request_stop().await;
     sqlx::raw_sql("commit")
-        .execute(&mut busy.holder)
+        .execute(&mut blocked.blocker)
         .await
         .unwrap();
     let expected = json!({ "projects": { "totalCount": 2 } });
-    assert_eq!(busy.asking.await.unwrap()["data"], expected);
-    let (code, printed) = busy.serving.end().await;
-    assert_eq!(code, Some(0), "{printed}");
+    assert_eq!(blocked.operation.await.unwrap()["data"], expected);
+    let (code, output) = blocked.service.wait().await;
+    assert_eq!(code, Some(0), "{output}");
     assert!(
-        !printed.contains(SECRET) && !printed.contains(&busy.token),
-        "{printed}"
+        !output.contains(SECRET) && !output.contains(&blocked.token),
+        "{output}"
     );
-    drop(busy.holder);
-    busy.database.drop().await;
+    drop(blocked.blocker);
+    blocked.database.drop().await;
 }
 
 #[apply(palisade_test)]
-async fn a_second_signal_ends_the_service_whatever_still_runs() {
-    let busy = Busy::start().await;
-    busy.stop().await;
-    busy.serving.signal("-TERM");
-    // The operation has ten minutes, and nobody lets go of the lock.
-    let (code, printed) = busy.serving.end().await;
-    assert_eq!(code, Some(0), "{printed}");
-    assert!(printed.contains("stopping immediately"), "{printed}");
-    busy.asking.abort();
-    drop(busy.holder);
-    busy.database.drop().await;
+async fn a_second_signal_stops_the_service_at_once() {
+    let blocked = BlockedService::start().await;
+    blocked.request_stop().await;
+    blocked.service.signal("-TERM");
+    // The operation may run for ten minutes, and the lock is not released.
+    let (code, output) = blocked.service.wait().await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("stopping immediately"), "{output}");
+    blocked.operation.abort();
+    drop(blocked.blocker);
+    blocked.database.drop().await;
 }

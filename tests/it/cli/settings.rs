@@ -1,165 +1,126 @@
-//! Flags and environment variables with wrong values.
+//! Options and environment variables with invalid values.
 
 use macro_rules_attribute::apply;
+use tokio::net::TcpListener;
 
-use super::{end_of, palisade, run_command};
+use super::{palisade, run_palisade, run_to_exit};
 use crate::harness::{SECRET, palisade_test};
 
-#[apply(palisade_test)]
-#[expect(clippy::too_many_lines, reason = "a table of cases")]
-async fn bad_settings_are_one_line_that_says_what_to_do() {
-    let holder = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let taken = holder.local_addr().unwrap().to_string();
-    let closed = {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap().port()
-    };
-    let closed = format!("postgres://palisade_app:hunter2secret@127.0.0.1:{closed}/palisade");
-    let no_socket = "postgres://palisade_app:hunter2secret@localhost/palisade?host=/nonexistent";
-    let no_dir = "/proc/nothing";
-    let serve = |url: &'static str| vec!["serve", "--listen", "127.0.0.1:0", "--database-url", url];
-    let secret = Some(SECRET);
-    let listen = ["serve", "--listen", &taken, "--database-url", no_socket];
-    let at_closed = [
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--database-url",
-        &closed,
-    ];
-    let cases: Vec<(Vec<&str>, Option<&str>, i32, &str)> = vec![
-        (
-            listen.to_vec(),
-            secret,
-            1,
-            "the port is in use; choose another with --listen",
-        ),
-        (
-            vec!["dev", "--listen", &taken, "--data-dir", no_dir],
-            None,
-            1,
-            "the port is in use",
-        ),
-        (
-            at_closed.to_vec(),
-            secret,
-            1,
-            "cannot reach the database at 127.0.0.1:",
-        ),
-        (
-            serve(no_socket),
-            secret,
-            1,
-            "cannot reach the database at /nonexistent",
-        ),
-        (
-            serve("mysql://u:hunter2secret@h/d"),
-            secret,
-            2,
-            "not a PostgreSQL URL: it must start with",
-        ),
-        (serve("hunter2secret"), secret, 2, "not a PostgreSQL URL"),
-        (serve(""), secret, 2, "not a PostgreSQL URL"),
-        (
-            serve("postgres://u:hunter2secret@h:99999/d"),
-            secret,
-            2,
-            "not a PostgreSQL URL",
-        ),
-        (
-            serve(no_socket),
-            None,
-            2,
-            "no token secret: set PALISADE_JWT_SECRET",
-        ),
-        (
-            serve(no_socket),
-            Some("hunter2secret"),
-            2,
-            "the token secret has 13 bytes",
-        ),
-        (
-            vec!["serve"],
-            secret,
-            2,
-            "no database: set PALISADE_APP_DATABASE_URL",
-        ),
-        (
-            vec!["migrate"],
-            None,
-            2,
-            "no database: set PALISADE_OWNER_DATABASE_URL",
-        ),
-        (
-            vec!["migrate", "--database-url", no_socket],
-            None,
-            1,
-            "cannot reach the database",
-        ),
-        (
-            vec!["migrate", "--database-url", "x:hunter2secret"],
-            None,
-            1,
-            "not a PostgreSQL URL",
-        ),
-        (
-            vec!["dev", "--listen", "127.0.0.1:0", "--data-dir", no_dir],
-            None,
-            1,
-            no_dir,
-        ),
-        (
-            vec![
-                "dev",
-                "--listen",
-                "127.0.0.1:0",
-                "--data-dir",
-                "/etc/passwd",
-            ],
-            None,
-            1,
-            "/etc/passwd",
-        ),
-        (
-            vec!["dev", "--listen", "127.0.0.1:0", "--data-dir", "/etc"],
-            None,
-            1,
-            "/etc",
-        ),
-        (
-            vec![
-                "token",
-                "--tenant",
-                "a",
-                "--user",
-                "b",
-                "--data-dir",
-                no_dir,
-            ],
-            None,
-            1,
-            no_dir,
-        ),
-    ];
-    for (arguments, secret, code, says) in cases {
-        let mut command = palisade(&arguments);
-        command.envs(secret.map(|secret| ("PALISADE_JWT_SECRET", secret)));
-        let ended = end_of(command).await;
-        assert!(ended.line(code).contains(says), "{arguments:?}: {ended:?}");
-        assert!(
-            !format!("{ended:?}").contains("hunter2secret"),
-            "{arguments:?}: {ended:?}"
-        );
-        assert!(
-            !format!("{ended:?}").contains(SECRET),
-            "{arguments:?}: {ended:?}"
-        );
-    }
-    drop(holder);
+/// A password in the URLs. No message may print it.
+const PASSWORD: &str = "hunter2secret";
+const NO_SOCKET: &str =
+    "postgres://palisade_app:hunter2secret@localhost/palisade?host=/nonexistent";
+const NO_DIR: &str = "/proc/nothing";
+
+/// Runs a command that must fail with this exit code and one line that contains `message`. The
+/// output must not contain a secret.
+async fn assert_fails(arguments: &[&str], secret: Option<&str>, code: i32, message: &str) {
+    let mut command = palisade(arguments);
+    command.envs(secret.map(|secret| ("PALISADE_JWT_SECRET", secret)));
+    let result = run_to_exit(command).await;
+    let line = result.error_line(code);
+    assert!(line.contains(message), "{arguments:?}: {result:?}");
+    let output = format!("{result:?}");
+    assert!(!output.contains(PASSWORD), "{arguments:?}: {output}");
+    assert!(!output.contains(SECRET), "{arguments:?}: {output}");
+}
+
+fn serve(url: &str) -> [&str; 5] {
+    ["serve", "--listen", "127.0.0.1:0", "--database-url", url]
 }
 
 #[apply(palisade_test)]
-async fn a_flag_that_cannot_be_is_a_usage_error() {
+async fn a_taken_port_is_reported_before_anything_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    let serve = ["serve", "--listen", &taken, "--database-url", NO_SOCKET];
+    let dev = ["dev", "--listen", &taken, "--data-dir", NO_DIR];
+    let message = "the port is in use; choose another with --listen";
+    assert_fails(&serve, Some(SECRET), 1, message).await;
+    assert_fails(&dev, None, 1, "the port is in use").await;
+}
+
+#[apply(palisade_test)]
+async fn a_database_that_cannot_be_used_is_named_without_its_password() {
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let closed = format!("postgres://palisade_app:{PASSWORD}@127.0.0.1:{closed}/palisade");
+    for (url, code, message) in [
+        (&*closed, 1, "cannot reach the database at 127.0.0.1:"),
+        (NO_SOCKET, 1, "cannot reach the database at /nonexistent"),
+        (
+            "mysql://u:hunter2secret@h/d",
+            2,
+            "not a PostgreSQL URL: it must start with",
+        ),
+        (PASSWORD, 2, "not a PostgreSQL URL"),
+        ("", 2, "not a PostgreSQL URL"),
+        (
+            "postgres://u:hunter2secret@h:99999/d",
+            2,
+            "not a PostgreSQL URL",
+        ),
+    ] {
+        assert_fails(&serve(url), Some(SECRET), code, message).await;
+    }
+    for (url, message) in [
+        (NO_SOCKET, "cannot reach the database"),
+        ("x:hunter2secret", "not a PostgreSQL URL"),
+    ] {
+        assert_fails(&["migrate", "--database-url", url], None, 1, message).await;
+    }
+}
+
+#[apply(palisade_test)]
+async fn a_missing_or_short_setting_is_reported_with_its_variable() {
+    for (arguments, secret, message) in [
+        (
+            &serve(NO_SOCKET)[..],
+            None,
+            "no token secret: set PALISADE_JWT_SECRET",
+        ),
+        (
+            &serve(NO_SOCKET),
+            Some(PASSWORD),
+            "the token secret has 13 bytes",
+        ),
+        (
+            &["serve"],
+            Some(SECRET),
+            "no database: set PALISADE_APP_DATABASE_URL",
+        ),
+        (
+            &["migrate"],
+            None,
+            "no database: set PALISADE_OWNER_DATABASE_URL",
+        ),
+    ] {
+        assert_fails(arguments, secret, 2, message).await;
+    }
+}
+
+#[apply(palisade_test)]
+async fn a_data_directory_that_cannot_be_used_is_named() {
+    for dir in [NO_DIR, "/etc/passwd", "/etc"] {
+        let dev = ["dev", "--listen", "127.0.0.1:0", "--data-dir", dir];
+        assert_fails(&dev, None, 1, dir).await;
+    }
+    let token = [
+        "token",
+        "--tenant",
+        "a",
+        "--user",
+        "b",
+        "--data-dir",
+        NO_DIR,
+    ];
+    assert_fails(&token, None, 1, NO_DIR).await;
+}
+
+#[apply(palisade_test)]
+async fn an_invalid_option_is_a_usage_error() {
     let token = [
         "token",
         "--tenant",
@@ -185,7 +146,7 @@ async fn a_flag_that_cannot_be_is_a_usage_error() {
         vec!["demo", "--tenants", "-1"],
         vec!["token", "--tenant", "acme"],
     ];
-    for life in [
+    for lifetime in [
         "",
         "0",
         "12",
@@ -199,45 +160,56 @@ async fn a_flag_that_cannot_be_is_a_usage_error() {
         "h",
         "é",
     ] {
-        cases.push([&token[..], &[life]].concat());
+        cases.push([&token[..], &[lifetime]].concat());
     }
     for arguments in cases {
-        let ended = run_command(&arguments).await;
-        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+        let result = run_palisade(&arguments).await;
+        assert_eq!(result.code, Some(2), "{arguments:?}: {result:?}");
         assert!(
-            ended.stderr.starts_with("error: "),
-            "{arguments:?}: {ended:?}"
+            result.stderr.starts_with("error: "),
+            "{arguments:?}: {result:?}"
         );
         assert!(
-            !ended.stderr.contains("panicked"),
-            "{arguments:?}: {ended:?}"
+            !result.stderr.contains("panicked"),
+            "{arguments:?}: {result:?}"
         );
-        assert_eq!(ended.stdout, "", "{arguments:?}");
+        assert_eq!(result.stdout, "", "{arguments:?}");
+    }
+}
+
+#[apply(palisade_test)]
+async fn an_invalid_log_setting_is_a_usage_error() {
+    for (name, value, message) in [
+        ("PALISADE_LOG", "info,palisade=loud", "PALISADE_LOG: "),
+        (
+            "PALISADE_LOG_FORMAT",
+            "JSON",
+            "must be text or json, not JSON",
+        ),
+    ] {
+        let mut command = palisade(&["schema"]);
+        command.env(name, value);
+        let result = run_to_exit(command).await;
+        assert!(result.error_line(2).contains(message), "{name}: {result:?}");
     }
 }
 
 #[apply(palisade_test)]
 async fn a_duration_without_unit_is_rejected_with_the_notation() {
     let notation = "write a duration as a number with its unit: ms, s, m, h or d, such as 10s";
-    for flag in [
-        "--operation-timeout",
-        "--receive-timeout",
-        "--acquire-timeout",
+    for (flag, variable) in [
+        ("--operation-timeout", "PALISADE_OPERATION_TIMEOUT"),
+        ("--receive-timeout", "PALISADE_RECEIVE_TIMEOUT"),
+        ("--acquire-timeout", "PALISADE_ACQUIRE_TIMEOUT"),
     ] {
-        let ended = run_command(&["serve", flag, "10000"]).await;
-        assert_eq!(ended.code, Some(2), "{flag}: {ended:?}");
-        assert!(ended.stderr.contains(notation), "{flag}: {ended:?}");
-        assert!(ended.stderr.contains(flag), "{flag}: {ended:?}");
-    }
-    for variable in [
-        "PALISADE_OPERATION_TIMEOUT",
-        "PALISADE_RECEIVE_TIMEOUT",
-        "PALISADE_ACQUIRE_TIMEOUT",
-    ] {
-        let mut command = palisade(&["serve"]);
-        command.env(variable, "2000");
-        let ended = end_of(command).await;
-        assert_eq!(ended.code, Some(2), "{variable}: {ended:?}");
-        assert!(ended.stderr.contains(notation), "{variable}: {ended:?}");
+        let by_flag = palisade(&["serve", flag, "10000"]);
+        let mut by_variable = palisade(&["serve"]);
+        by_variable.env(variable, "10000");
+        for command in [by_flag, by_variable] {
+            let result = run_to_exit(command).await;
+            assert_eq!(result.code, Some(2), "{flag}: {result:?}");
+            assert!(result.stderr.contains(notation), "{flag}: {result:?}");
+            assert!(result.stderr.contains(flag), "{flag}: {result:?}");
+        }
     }
 }

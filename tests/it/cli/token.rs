@@ -1,15 +1,15 @@
-//! `palisade token`: the users for whom it issues no token.
+//! `palisade token`: issues tokens to active users only.
 
 use macro_rules_attribute::apply;
 
-use super::{Database, demo_command, end_of, palisade};
+use super::{Database, demo_command, palisade, run_to_exit};
 use crate::harness::{self, SECRET, palisade_test};
 
 #[apply(palisade_test)]
-async fn a_token_for_nobody_is_refused() {
+async fn only_an_active_user_of_an_active_tenant_gets_a_token() {
     let database = Database::migrated().await;
     let demo = demo_command(&database, "1", "1", "0", "0");
-    end_of(demo).await.ok();
+    run_to_exit(demo).await.success();
     let token = |tenant: &str, user: &str| {
         let url = database.url("palisade_auth");
         let mut command = palisade(&[
@@ -24,21 +24,23 @@ async fn a_token_for_nobody_is_refused() {
         command.env("PALISADE_JWT_SECRET", SECRET);
         command
     };
-    let printed = end_of(token("acme", "Olivia@Acme.example")).await.ok();
-    let printed = printed.lines().last().unwrap();
-    assert!(harness::tokens().verify(printed).is_ok(), "{printed}");
+    let stdout = run_to_exit(token("acme", "Olivia@Acme.example"))
+        .await
+        .success();
+    let issued = stdout.lines().last().unwrap();
+    assert!(harness::tokens().verify(issued).is_ok(), "{issued}");
     for (tenant, user) in [
         ("nobody", "olivia@acme.example"),
         ("acme", "nobody@acme.example"),
         ("acme' or '1'='1", "x"),
         ("", ""),
     ] {
-        let ended = end_of(token(tenant, user)).await;
+        let result = run_to_exit(token(tenant, user)).await;
         assert_eq!(
-            ended.line(1),
-            format!("no active user {user} in an active tenant {tenant}")
+            result.error_line(1),
+            format!("there is no active user {user} in an active tenant {tenant}")
         );
-        assert_eq!(ended.stdout, "");
+        assert_eq!(result.stdout, "");
     }
     database.drop().await;
 }

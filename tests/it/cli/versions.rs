@@ -3,7 +3,9 @@
 use macro_rules_attribute::apply;
 use sqlx::{Connection as _, PgConnection};
 
-use super::{Database, Running, new_dir, remove, run_command, serve_command, start};
+use super::{
+    Database, Service, create_test_dir, remove_dir, run_palisade, serve_command, start_server,
+};
 use crate::harness::{create_database, palisade_test};
 
 /// Turns a migrated database into one like those from before the first release.
@@ -17,13 +19,13 @@ const BEFORE_FIRST_RELEASE: &str = "
 async fn migrate_and_serve_refuse_a_database_from_before_the_first_release() {
     let database = Database::migrated().await;
     database.execute(BEFORE_FIRST_RELEASE).await;
-    for ended in [
+    for result in [
         database.migrate("postgres").await,
         database.migrate("palisade_owner").await,
         database.serve("palisade_app").await,
     ] {
         assert_eq!(
-            ended.line(1),
+            result.error_line(1),
             "the database was created by a version of palisade before its first release and cannot be \
              upgraded: start over with an empty database"
         );
@@ -33,14 +35,16 @@ async fn migrate_and_serve_refuse_a_database_from_before_the_first_release() {
 
 #[apply(palisade_test)]
 async fn dev_names_its_directory_if_the_database_is_from_before_the_first_release() {
-    let dir = new_dir().await;
-    let server = start(dir.clone()).await;
+    let dir = create_test_dir().await;
+    let server = start_server(dir.clone()).await;
     let mut postgres = PgConnection::connect(&server.url("postgres", "postgres"))
         .await
         .unwrap();
     create_database(&mut postgres, "palisade").await;
     let url = server.url("postgres", "palisade");
-    run_command(&["migrate", "--database-url", &url]).await.ok();
+    run_palisade(&["migrate", "--database-url", &url])
+        .await
+        .success();
     let mut database = PgConnection::connect(&url).await.unwrap();
     sqlx::raw_sql(BEFORE_FIRST_RELEASE)
         .execute(&mut database)
@@ -50,16 +54,16 @@ async fn dev_names_its_directory_if_the_database_is_from_before_the_first_releas
     server.stop().await.unwrap();
 
     let path = dir.to_str().unwrap();
-    let ended = run_command(&["dev", "--data-dir", path, "--listen", "127.0.0.1:0"]).await;
+    let result = run_palisade(&["dev", "--data-dir", path, "--listen", "127.0.0.1:0"]).await;
     assert_eq!(
-        ended.line(1),
+        result.error_line(1),
         format!(
             "the development database in {path} was created by a version of palisade before its first \
              release and cannot be upgraded: stop palisade, delete {path}, and start again"
         )
     );
     assert!(dir.exists());
-    remove(&dir);
+    remove_dir(&dir);
 }
 
 /// The status and the text of `/health/ready`.
@@ -105,11 +109,11 @@ async fn serve_and_its_readiness_compare_the_schema_with_the_binary() {
     );
 
     database.execute(&older).await;
-    assert_eq!(database.serve("palisade_app").await.line(1), is_older);
+    assert_eq!(database.serve("palisade_app").await.error_line(1), is_older);
     database.execute(&current).await;
 
     // The schema moves while the service runs.
-    let (serving, api) = Running::serve(serve_command(&database.url("palisade_app"))).await;
+    let (serving, api) = Service::serve(serve_command(&database.url("palisade_app"))).await;
     let ready = |version: i64| (200, format!("ready, schema version {version}\n"));
     assert_eq!(readiness(&api).await, ready(newest));
     database.execute(&older).await;
@@ -118,13 +122,13 @@ async fn serve_and_its_readiness_compare_the_schema_with_the_binary() {
     assert_eq!(readiness(&api).await, ready(newest));
     database.execute(&newer).await;
     assert_eq!(readiness(&api).await, ready(NEWER));
-    let (compatible, _) = Running::serve(serve_command(&database.url("palisade_app"))).await;
+    let (compatible, _) = Service::serve(serve_command(&database.url("palisade_app"))).await;
     compatible.terminate().await;
     database.execute(&incompatible).await;
     assert_eq!(readiness(&api).await, (503, format!("{is_incompatible}\n")));
     serving.terminate().await;
     assert_eq!(
-        database.serve("palisade_app").await.line(1),
+        database.serve("palisade_app").await.error_line(1),
         is_incompatible
     );
     drop(postgres);

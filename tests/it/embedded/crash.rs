@@ -1,4 +1,4 @@
-//! Killed processes, and what they leave on disk.
+//! Killed processes, and the files that they leave.
 
 use std::{
     fs,
@@ -13,20 +13,21 @@ use palisade::embedded::Embedded;
 use rustix::process::{Signal, geteuid, kill_process};
 
 use super::{
-    EndIfFailed, Service, cluster_of, options, postmaster, scratch, start, the_server_is_gone,
+    DevProcess, StopIfFailed, find_cluster, options, server_pid, start, test_dir,
+    wait_until_server_exits,
 };
 use crate::harness::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_service_takes_its_server_along() {
-    let dir = scratch("killed").await;
+async fn the_server_stops_if_its_starter_is_killed() {
+    let dir = test_dir("killed").await;
     let root = dir.join("data");
-    let mut service = Service::start(&root);
-    let greeting = service.greeting().await;
-    assert!(greeting.contains(" started, "), "{greeting}");
-    let _guard = EndIfFailed(postmaster(&cluster_of(&root, "").unwrap()));
-    service.kill().await;
-    the_server_is_gone(&root).await;
+    let mut process = DevProcess::start(&root);
+    let first_line = process.first_line().await;
+    assert!(first_line.contains(" started, "), "{first_line}");
+    let _guard = StopIfFailed(server_pid(&find_cluster(&root, "").unwrap()));
+    process.kill().await;
+    wait_until_server_exits(&root).await;
     let log = fs::read_to_string(root.join("postgres.log")).unwrap();
     assert!(
         log.contains("database system is shut down"),
@@ -36,62 +37,62 @@ async fn a_killed_service_takes_its_server_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_crash_of_both_leaves_is_cleared_away() {
-    let dir = scratch("crash").await;
+async fn a_start_removes_the_stale_files_of_a_killed_server() {
+    let dir = test_dir("crash").await;
     let root = dir.join("data");
-    let mut service = Service::start(&root);
-    service.greeting().await;
-    let cluster = cluster_of(&root, "").unwrap();
-    kill_process(postmaster(&cluster), Signal::KILL).unwrap();
-    service.kill().await;
+    let mut process = DevProcess::start(&root);
+    process.first_line().await;
+    let cluster = find_cluster(&root, "").unwrap();
+    kill_process(server_pid(&cluster), Signal::KILL).unwrap();
+    process.kill().await;
     let stale = [
         cluster.join("postmaster.pid"),
         root.join("s/.s.PGSQL.5432.lock"),
     ];
     assert!(stale.iter().all(|file| file.exists()));
     let server = start(&root).await;
-    assert!(!server.attached());
+    assert!(!server.is_attached());
     server.stop().await.unwrap();
 
-    // The same with the number of a process that lives, of the same account.
+    // The same if the process id in the files now belongs to another process of the same account.
     let owner = root.metadata().unwrap();
-    let mut stranger = Command::new("sleep");
-    stranger.arg("60");
+    let mut other = Command::new("sleep");
+    other.arg("60");
     if geteuid().is_root() {
-        stranger.uid(owner.uid()).gid(owner.gid());
+        other.uid(owner.uid()).gid(owner.gid());
     }
-    let mut stranger = stranger.spawn().unwrap();
+    let mut other = other.spawn().unwrap();
     for file in &stale {
-        fs::write(file, format!("{}\n{}\n", stranger.id(), cluster.display())).unwrap();
+        fs::write(file, format!("{}\n{}\n", other.id(), cluster.display())).unwrap();
         chown(file, Some(owner.uid()), Some(owner.gid())).unwrap();
     }
     let server = Embedded::start(&options(&root)).await;
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
     server.unwrap().stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_made_cluster_is_started_over() {
-    let dir = scratch("half").await;
+async fn an_incomplete_cluster_is_created_again() {
+    let dir = test_dir("half").await;
     let root = dir.join("data");
-    let service = Service::start(&root);
+    let process = DevProcess::start(&root);
     eventually("initdb's first files", async || {
-        cluster_of(&root, ".new0").is_some_and(|half| half.join("PG_VERSION").exists())
+        find_cluster(&root, ".new0").is_some_and(|cluster| cluster.join("PG_VERSION").exists())
     })
     .await;
-    service.kill().await;
-    assert_eq!(cluster_of(&root, ""), None, "initdb was not done");
+    process.kill().await;
+    assert_eq!(find_cluster(&root, ""), None, "initdb had finished");
     let server = start(&root).await;
-    assert!(!server.attached());
+    assert!(!server.is_attached());
     let entries = fs::read_dir(&root)
         .unwrap()
         .map(|entry| entry.unwrap().path());
-    let mut left: Vec<_> = entries.collect();
-    left.sort();
-    let cluster = server.data_dir().to_owned();
+    let mut files: Vec<_> = entries.collect();
+    files.sort();
+    let cluster = server.cluster_dir().to_owned();
     assert_eq!(
-        left,
+        files,
         [
             root.join("lock"),
             cluster,

@@ -15,32 +15,33 @@ use palisade::embedded::{self, Embedded, Error, Options};
 use rustix::process::geteuid;
 
 use super::{
-    PALISADE, Service, account, ask, lock_is_free, options, psql, refused, scratch, start,
+    DevProcess, PALISADE, account, lock_is_free, options, psql, query, start, start_error, test_dir,
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_given_directory_without_programs_is_named() {
-    let dir = scratch("no-programs").await;
+async fn the_error_names_a_given_directory_without_programs() {
+    let dir = test_dir("no-programs").await;
     let given = Options {
         bin_dir: Some(dir.to_path_buf()),
         ..options(&dir.join("data"))
     };
     let error = Embedded::start(&given).await.unwrap_err();
     assert!(matches!(error, Error::BinDir { .. }), "{error:?}");
-    let text = error.to_string();
-    let named = text.contains(&dir.display().to_string()) && text.contains("no `postgres`");
-    assert!(named, "{text}");
+    let message = error.to_string();
+    let is_named =
+        message.contains(&dir.display().to_string()) && message.contains("no `postgres`");
+    assert!(is_named, "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_with_other_content_is_refused_untouched() {
-    let root = scratch("not-ours").await;
+async fn a_directory_with_other_content_is_rejected_and_not_changed() {
+    let root = test_dir("not-ours").await;
     File::create(root.join("precious"))
         .unwrap()
         .write_all(b"x")
         .unwrap();
     let before = root.metadata().unwrap();
-    let error = refused(&root).await;
+    let error = start_error(&root).await;
     assert!(matches!(error, Error::NotOurs { .. }), "{error:?}");
     let after = root.metadata().unwrap();
     assert_eq!((before.uid(), before.mode()), (after.uid(), after.mode()));
@@ -48,41 +49,41 @@ async fn a_directory_with_other_content_is_refused_untouched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_that_cannot_be_entered_is_named() {
-    let dir = scratch("closed").await;
+async fn the_error_names_a_directory_that_cannot_be_entered() {
+    let dir = test_dir("closed").await;
     let closed = dir.join("closed");
     fs::create_dir(&closed).unwrap();
-    // Closed to the owner, too, unless that is root.
+    // Closed also to the owner, unless the owner is root.
     let mode = if geteuid().is_root() { 0o700 } else { 0 };
     fs::set_permissions(&closed, Permissions::from_mode(mode)).unwrap();
     let root = closed.join("data");
-    let reachable = embedded::reachable(&root, None).await;
-    let error = refused(&root).await;
+    let reachable = embedded::check_reachable(&root, None).await;
+    let error = start_error(&root).await;
     fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
-    let text = error.to_string();
-    assert!(text.contains(&closed.display().to_string()), "{text}");
+    let message = error.to_string();
+    assert!(message.contains(&closed.display().to_string()), "{message}");
     if geteuid().is_root() {
         assert!(
             matches!(error, Error::Unreachable { dir, .. } if dir == closed),
-            "{text}"
+            "{message}"
         );
-        assert!(text.contains("mode 0700, owner 0"), "{text}");
+        assert!(message.contains("mode 0700, owner 0"), "{message}");
         assert!(reachable.is_err());
     } else {
-        assert!(matches!(error, Error::Io { .. }), "{text}");
+        assert!(matches!(error, Error::Io { .. }), "{message}");
     }
     assert!(!root.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn root_runs_it_as_another_account_and_everyone_else_as_themselves() {
-    let dir = scratch("accounts").await;
+async fn root_runs_the_server_as_another_account_and_others_as_themselves() {
+    let dir = test_dir("accounts").await;
     let as_user = |user: &str, name: &str| Options {
         user: Some(user.to_owned()),
         ..options(&dir.join(name))
     };
     let server = Embedded::start(&as_user("nobody", "nobody")).await.unwrap();
-    let owner = server.data_dir().metadata().unwrap().uid();
+    let owner = server.cluster_dir().metadata().unwrap().uid();
     server.stop().await.unwrap();
     if !geteuid().is_root() {
         assert_eq!(owner, geteuid().as_raw());
@@ -96,10 +97,10 @@ async fn root_runs_it_as_another_account_and_everyone_else_as_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ordinary_user_needs_no_help() {
-    let dir = scratch("ordinary").await;
-    // The build directory may be closed to the account. A copy of another process's making: a
-    // program that is open for writing anywhere, as in a child of another test, cannot be run.
+async fn dev_runs_without_root() {
+    let dir = test_dir("ordinary").await;
+    // The account may not be able to enter the build directory, so it runs a copy. `cp` creates it: a
+    // program cannot run while any process, such as a child of another test, has it open for writing.
     let program = dir.join("palisade");
     assert!(
         Command::new("cp")
@@ -110,21 +111,21 @@ async fn an_ordinary_user_needs_no_help() {
             .success()
     );
     let root = dir.join("new/data");
-    let mut command = Service::command(&program, &root);
+    let mut command = DevProcess::command(&program, &root);
     command.current_dir("/").env("HOME", &*dir);
     if let Some((uid, gid)) = account() {
         chown(&*dir, Some(uid), Some(gid)).unwrap();
         command.uid(uid).gid(gid);
     }
-    let mut service = Service::spawn(command);
-    let greeting = service.greeting().await;
-    assert!(greeting.contains(" started, "), "{greeting}");
-    service.stop().await;
+    let mut process = DevProcess::spawn(command);
+    let first_line = process.first_line().await;
+    assert!(first_line.contains(" started, "), "{first_line}");
+    process.stop().await;
     fs::remove_file(program).unwrap();
     assert!(lock_is_free(&root));
 }
 
-/// What a server put into the system's temporary directory for want of a short path.
+/// The directory of a socket in `/tmp`, which is removed after the test.
 struct SocketDir(PathBuf);
 
 impl Drop for SocketDir {
@@ -134,18 +135,18 @@ impl Drop for SocketDir {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_path_gets_a_short_socket() {
-    let dir = scratch("long").await;
+async fn a_data_directory_with_a_long_path_has_its_socket_in_tmp() {
+    let dir = test_dir("long").await;
     let root = dir.join("x".repeat(110));
     let server = start(&root).await;
     let SocketDir(socket_dir) = &SocketDir(server.socket_dir().to_owned());
     assert!(socket_dir.starts_with("/tmp"), "{}", socket_dir.display());
-    assert_eq!(ask(&server, "select 'here'").await, "here");
-    assert!(start(&root).await.attached());
+    assert_eq!(query(&server, "select 'here'").await, "here");
+    assert!(start(&root).await.is_attached());
     server.stop().await.unwrap();
 
     fs::set_permissions(socket_dir, Permissions::from_mode(0o755)).unwrap();
-    let error = refused(&root).await;
+    let error = start_error(&root).await;
     assert!(
         matches!(&error, Error::NotOurs { dir, .. } if dir == socket_dir),
         "{error:?}"
@@ -153,8 +154,8 @@ async fn a_long_path_gets_a_short_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_may_hold_anything() {
-    let dir = scratch("odd").await;
+async fn the_path_of_a_data_directory_may_have_any_characters() {
+    let dir = test_dir("odd").await;
     // A client splits the list of hosts at the comma.
     let server = start(&dir.join(r#"a b,"c"='%é"#)).await;
     let SocketDir(socket_dir) = &SocketDir(server.socket_dir().to_owned());
@@ -166,6 +167,6 @@ async fn a_path_may_hold_anything() {
     let server = start(&root).await;
     assert_eq!(server.socket_dir(), root.join("s"));
     assert_eq!(psql(&server, "select 'here'"), "here");
-    assert_eq!(ask(&server, "select 'here'").await, "here");
+    assert_eq!(query(&server, "select 'here'").await, "here");
     server.stop().await.unwrap();
 }

@@ -1,9 +1,9 @@
-//! The private PostgreSQL: started, attached to, killed and denied.
+//! The private PostgreSQL: starting, attaching, killed processes, and directories that cannot be used.
 //!
-//! A server must not outlive its owner nor meet another one in its cluster, so most tests end by
-//! looking at the lock, which is free only when no process of a server is left.
+//! A server must stop with the process that started it, and two servers must never share a cluster.
+//! Most tests therefore end by checking the lock, which is free only if no process of a server is left.
 //!
-//! Each test has a runtime of its own, because a server must not depend on the runtime of another test.
+//! Each test has its own runtime, because a server must not depend on the runtime of another test.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod crash;
@@ -29,10 +29,10 @@ use crate::harness::{self, eventually};
 
 const PALISADE: &str = env!("CARGO_BIN_EXE_palisade");
 
-/// The directory of one test, which goes when the test has passed.
-struct Scratch(PathBuf);
+/// The directory of one test, which is removed if the test passes.
+struct TestDir(PathBuf);
 
-impl std::ops::Deref for Scratch {
+impl std::ops::Deref for TestDir {
     type Target = PathBuf;
 
     fn deref(&self) -> &PathBuf {
@@ -40,7 +40,7 @@ impl std::ops::Deref for Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TestDir {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             let _ = fs::remove_dir_all(&self.0);
@@ -48,12 +48,12 @@ impl Drop for Scratch {
     }
 }
 
-/// An empty directory, which the server's account may enter.
-async fn scratch(name: &str) -> Scratch {
+/// Creates an empty directory that the server's account may enter.
+async fn test_dir(name: &str) -> TestDir {
     let dir = harness::scratch("embedded").await.join(name);
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).unwrap();
-    Scratch(dir.canonicalize().unwrap())
+    TestDir(dir.canonicalize().unwrap())
 }
 
 fn options(data_dir: &Path) -> Options {
@@ -71,14 +71,14 @@ async fn start(data_dir: &Path) -> Embedded {
     Embedded::start(&options(data_dir)).await.unwrap()
 }
 
-async fn refused(data_dir: &Path) -> Error {
+async fn start_error(data_dir: &Path) -> Error {
     Embedded::start(&options(data_dir)).await.unwrap_err()
 }
 
 /// The user and group that run the server for root; `None` for other callers.
 fn account() -> Option<(u32, u32)> {
-    let id = |which: &str, name: &str| {
-        let output = Command::new("id").args([which, name]).output().unwrap();
+    let id = |flag: &str, name: &str| {
+        let output = Command::new("id").args([flag, name]).output().unwrap();
         String::from_utf8(output.stdout)
             .unwrap()
             .trim()
@@ -92,31 +92,27 @@ fn account() -> Option<(u32, u32)> {
 
 fn bin_dir(server: &Embedded) -> PathBuf {
     match server.origin() {
-        Origin::Installed(dir) | Origin::Fetched(dir) => dir.clone(),
+        Origin::Installed(dir) | Origin::Downloaded(dir) => dir.clone(),
         Origin::Attached => panic!("attached"),
     }
 }
 
-/// One value, asked for as the superuser.
-async fn ask(server: &Embedded, sql: &str) -> String {
+/// Queries one value as the superuser.
+async fn query(server: &Embedded, sql: &str) -> String {
     let url = server.url("postgres", "postgres");
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    let answer = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+    let value = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
         .fetch_one(&mut connection)
         .await;
     connection.close().await.unwrap();
-    answer.unwrap()
+    value.unwrap()
 }
 
-/// The same through `psql`, which reads URLs differently: the server's own, or the one on PATH where
-/// a package of the server brings none.
+/// Queries one value with `psql`, which parses URLs differently. Uses the server's own `psql`, or the one
+/// on PATH if the server's package has none.
 fn psql(server: &Embedded, sql: &str) -> String {
-    let beside = bin_dir(server).join("psql");
-    let program = if beside.exists() {
-        beside
-    } else {
-        "psql".into()
-    };
+    let own = bin_dir(server).join("psql");
+    let program = if own.exists() { own } else { "psql".into() };
     let output = Command::new(program)
         .args(["-X", "-At", "-c", sql, &server.url("postgres", "postgres")])
         .env("PGPORT", "1")
@@ -130,8 +126,8 @@ fn psql(server: &Embedded, sql: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// The directory `pg<major>` with an ending in a data directory, once it is there.
-fn cluster_of(root: &Path, ending: &str) -> Option<PathBuf> {
+/// The directory `pg<major>` with this suffix in a data directory, if it exists.
+fn find_cluster(root: &Path, suffix: &str) -> Option<PathBuf> {
     fs::read_dir(root)
         .ok()?
         .flatten()
@@ -140,20 +136,21 @@ fn cluster_of(root: &Path, ending: &str) -> Option<PathBuf> {
             let name = path.file_name().unwrap().to_string_lossy();
             let major = name
                 .strip_prefix("pg")
-                .and_then(|name| name.strip_suffix(ending));
+                .and_then(|name| name.strip_suffix(suffix));
             major.is_some_and(|major| major.parse::<u32>().is_ok())
         })
 }
 
-fn postmaster(cluster: &Path) -> Pid {
-    let text = fs::read_to_string(cluster.join("postmaster.pid")).unwrap();
-    Pid::from_raw(text.lines().next().unwrap().parse().unwrap()).unwrap()
+/// The process id of the server that uses a cluster.
+fn server_pid(cluster: &Path) -> Pid {
+    let pid_file = fs::read_to_string(cluster.join("postmaster.pid")).unwrap();
+    Pid::from_raw(pid_file.lines().next().unwrap().parse().unwrap()).unwrap()
 }
 
-/// Ends a server that nobody else would, if the test fails.
-struct EndIfFailed(Pid);
+/// Stops a server if the test fails, because no other process would stop it.
+struct StopIfFailed(Pid);
 
-impl Drop for EndIfFailed {
+impl Drop for StopIfFailed {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let _ = kill_process(self.0, Signal::INT);
@@ -165,17 +162,17 @@ fn lock_is_free(root: &Path) -> bool {
     File::open(root.join("lock")).unwrap().try_lock().is_ok()
 }
 
-async fn the_server_is_gone(root: &Path) {
-    eventually("the server's end", async || lock_is_free(root)).await;
+async fn wait_until_server_exits(root: &Path) {
+    eventually("the server has exited", async || lock_is_free(root)).await;
 }
 
-/// A service in a process of its own, `palisade dev`.
-struct Service {
+/// A process that runs `palisade dev`.
+struct DevProcess {
     child: Child,
-    output: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
 }
 
-impl Service {
+impl DevProcess {
     fn command(program: &Path, root: &Path) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -197,18 +194,18 @@ impl Service {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        Self { child, output }
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdout }
     }
 
     fn start(root: &Path) -> Self {
         Self::spawn(Self::command(Path::new(PALISADE), root))
     }
 
-    /// The first line it prints, when it is ready.
-    async fn greeting(&mut self) -> String {
+    /// The first line of the output, which the process prints when its database is ready.
+    async fn first_line(&mut self) -> String {
         let mut line = String::new();
-        self.output.read_line(&mut line).await.unwrap();
+        self.stdout.read_line(&mut line).await.unwrap();
         line
     }
 
@@ -220,10 +217,10 @@ impl Service {
         self.child.kill().await.unwrap();
     }
 
-    /// An orderly end.
+    /// Stops the process with SIGTERM.
     async fn stop(mut self) {
         kill_process(self.pid(), Signal::TERM).unwrap();
-        self.output
+        self.stdout
             .read_to_string(&mut String::new())
             .await
             .unwrap();

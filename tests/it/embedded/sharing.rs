@@ -1,4 +1,4 @@
-//! Several processes and one server.
+//! Several processes that use one server.
 
 use std::{
     os::unix::{fs::MetadataExt as _, process::CommandExt as _},
@@ -10,40 +10,44 @@ use palisade::embedded::{Error, Origin};
 use rustix::process::geteuid;
 
 use super::{
-    EndIfFailed, Service, ask, bin_dir, lock_is_free, postmaster, refused, scratch, start,
+    DevProcess, StopIfFailed, bin_dir, lock_is_free, query, server_pid, start, start_error,
+    test_dir,
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_process_attaches_and_leaves_the_server_alone() {
-    let dir = scratch("attach").await;
+async fn a_second_process_attaches_and_does_not_stop_the_server() {
+    let dir = test_dir("attach").await;
     let root = dir.join("data");
     let server = start(&root).await;
-    let mut second = Service::start(&root);
-    let greeting = second.greeting().await;
+    let mut second = DevProcess::start(&root);
+    let first_line = second.first_line().await;
     let attached = format!(
         "{} attached to the server of another process",
         server.version()
     );
-    assert!(greeting.contains(&attached), "{greeting}");
+    assert!(first_line.contains(&attached), "{first_line}");
     second.stop().await;
 
     let third = start(&root).await;
-    assert!(third.attached());
+    assert!(third.is_attached());
     assert_eq!(third.origin(), &Origin::Attached);
-    assert_eq!(third.data_dir(), server.data_dir());
+    assert_eq!(third.cluster_dir(), server.cluster_dir());
     assert_eq!(third.version(), server.version());
     third.stop().await.unwrap();
-    assert_eq!(ask(&server, "select 'here'").await, "here");
+    assert_eq!(query(&server, "select 'here'").await, "here");
     server.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_five_cold_starts_at_once_one_starts_and_four_attach() {
-    let dir = scratch("five").await;
+async fn of_five_concurrent_starts_one_starts_the_server_and_four_attach() {
+    let dir = test_dir("five").await;
     let root = dir.join("data");
     let servers = join_all((0..5).map(|_| start(&root))).await;
     assert_eq!(
-        servers.iter().filter(|server| !server.attached()).count(),
+        servers
+            .iter()
+            .filter(|server| !server.is_attached())
+            .count(),
         1
     );
     for server in servers {
@@ -53,11 +57,11 @@ async fn of_five_cold_starts_at_once_one_starts_and_four_attach() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_started_by_hand_is_left_alone() {
-    let dir = scratch("by-hand").await;
+async fn a_server_started_by_hand_is_reported_and_not_stopped() {
+    let dir = test_dir("by-hand").await;
     let root = dir.join("data");
     let server = start(&root).await;
-    let (bin_dir, cluster) = (bin_dir(&server), server.data_dir().to_owned());
+    let (bin_dir, cluster) = (bin_dir(&server), server.cluster_dir().to_owned());
     server.stop().await.unwrap();
     let owner = root.metadata().unwrap();
     let pg_ctl = |verb: &str| {
@@ -77,13 +81,13 @@ async fn a_server_started_by_hand_is_left_alone() {
         assert!(command.status().unwrap().success(), "pg_ctl {verb}");
     };
     pg_ctl("start");
-    let by_hand = postmaster(&cluster);
-    let _guard = EndIfFailed(by_hand);
-    let error = refused(&root).await;
-    assert_eq!(postmaster(&cluster), by_hand);
+    let by_hand = server_pid(&cluster);
+    let _guard = StopIfFailed(by_hand);
+    let error = start_error(&root).await;
+    assert_eq!(server_pid(&cluster), by_hand);
     pg_ctl("stop");
     assert!(
-        matches!(error, Error::Foreign { pid, .. } if pid == by_hand.as_raw_pid()),
+        matches!(error, Error::ForeignServer { pid, .. } if pid == by_hand.as_raw_pid()),
         "{error:?}"
     );
     start(&root).await.stop().await.unwrap();

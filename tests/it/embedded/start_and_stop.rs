@@ -1,4 +1,4 @@
-//! Starting and stopping one server.
+//! Starts and stops one server.
 
 use std::{fs, future::Future, os::unix::fs::MetadataExt as _};
 
@@ -7,7 +7,8 @@ use rustix::process::test_kill_process;
 use tokio::runtime::Runtime;
 
 use super::{
-    ask, lock_is_free, options, postmaster, psql, refused, scratch, start, the_server_is_gone,
+    lock_is_free, options, psql, query, server_pid, start, start_error, test_dir,
+    wait_until_server_exits,
 };
 
 /// Runs a future on a new runtime.
@@ -16,19 +17,19 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cold_start_serves_and_a_stop_leaves_nothing_running() {
-    let dir = scratch("cold").await;
+async fn a_new_server_accepts_connections_and_stops_completely() {
+    let dir = test_dir("cold").await;
     let root = dir.join("data");
     let server = start(&root).await;
-    assert!(!server.attached());
-    let pid = postmaster(server.data_dir());
+    assert!(!server.is_attached());
+    let pid = server_pid(server.cluster_dir());
     let sql = "select concat_ws(' ', current_user, current_setting('fsync'),
                    current_setting('TimeZone'), current_setting('listen_addresses'),
                    pg_size_bytes(current_setting('wal_segment_size')))";
-    assert_eq!(ask(&server, sql).await, "postgres off UTC  1048576");
-    let version = ask(&server, "show server_version").await;
+    assert_eq!(query(&server, sql).await, "postgres off UTC  1048576");
+    let version = query(&server, "show server_version").await;
     assert_eq!(version.split(' ').next(), Some(server.version()));
-    for dir in [&root, server.socket_dir(), server.data_dir()] {
+    for dir in [&root, server.socket_dir(), server.cluster_dir()] {
         assert_eq!(
             dir.metadata().unwrap().mode() & 0o777,
             0o700,
@@ -38,58 +39,58 @@ async fn a_cold_start_serves_and_a_stop_leaves_nothing_running() {
     }
     assert!(!lock_is_free(&root));
     server.stop().await.unwrap();
-    assert!(test_kill_process(pid).is_err(), "reaped");
+    assert!(test_kill_process(pid).is_err(), "not reaped");
     assert!(lock_is_free(&root));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_warm_start_keeps_what_was_written() {
-    let dir = scratch("warm").await;
+async fn a_restarted_server_keeps_its_data() {
+    let dir = test_dir("warm").await;
     let root = dir.join("data");
     let durable = Options {
         durable: true,
         ..options(&root)
     };
     let server = Embedded::start(&durable).await.unwrap();
-    psql(&server, "create table kept as select 42 as answer");
+    psql(&server, "create table kept as select 42 as value");
     server.stop().await.unwrap();
 
     let server = Embedded::start(&durable).await.unwrap();
-    assert_eq!(ask(&server, "select answer::text from kept").await, "42");
-    let safe = "select concat_ws(' ', current_setting('fsync'),
+    assert_eq!(query(&server, "select value::text from kept").await, "42");
+    let durability = "select concat_ws(' ', current_setting('fsync'),
                     current_setting('full_page_writes'), current_setting('synchronous_commit'))";
-    assert_eq!(ask(&server, safe).await, "on on on");
+    assert_eq!(query(&server, durability).await, "on on on");
     server.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dropping_it_ends_the_server() {
-    let dir = scratch("dropped").await;
+async fn dropping_the_handle_stops_the_server() {
+    let dir = test_dir("dropped").await;
     let root = dir.join("data");
     drop(start(&root).await);
-    the_server_is_gone(&root).await;
+    wait_until_server_exits(&root).await;
 }
 
 #[test]
-fn it_outlives_the_runtime_that_started_it() {
-    let dir = run(scratch("runtime"));
+fn a_server_outlives_the_runtime_that_started_it() {
+    let dir = run(test_dir("runtime"));
     let root = dir.join("data");
     let server = run(start(&root));
-    assert_eq!(run(ask(&server, "select 'here'")), "here");
+    assert_eq!(run(query(&server, "select 'here'")), "here");
     run(server.stop()).unwrap();
     assert!(lock_is_free(&root));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_cannot_start_shows_its_log() {
-    let dir = scratch("broken").await;
+async fn the_error_of_a_server_that_cannot_start_has_the_end_of_its_log() {
+    let dir = test_dir("broken").await;
     let root = dir.join("data");
     let server = start(&root).await;
-    let cluster = server.data_dir().to_owned();
+    let cluster = server.cluster_dir().to_owned();
     server.stop().await.unwrap();
     fs::write(cluster.join("postgresql.conf"), "nonsense = on\n").unwrap();
-    let error = refused(&root).await;
-    assert!(matches!(error, Error::Ended { .. }), "{error:?}");
+    let error = start_error(&root).await;
+    assert!(matches!(error, Error::Exited { .. }), "{error:?}");
     assert!(error.to_string().contains("nonsense"), "{error}");
     assert!(lock_is_free(&root));
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, Caller, Tenant, id},
-    lists::{Field, row_of, rows_by_sql, table},
+    harness::{Answer, Caller, Field, Tenant, id_of},
+    lists::rows_by_sql,
 };
 
 /// A list with all its rows, unfiltered.
@@ -24,12 +24,12 @@ impl<'t> Subject<'t> {
         Self {
             caller: tenant.owner(),
             list,
-            rows: rows_by_sql(tenant, row_of(list)).await,
+            rows: rows_by_sql(tenant, list.row()).await,
         }
     }
 
     async fn ask(&self, filter: Value) -> Answer {
-        let (name, input) = (&self.list.name, self.list.arg("filter").unwrap());
+        let (name, input) = (&self.list.name, self.list.filter());
         let document = format!(
             "query ($f: {input}) {{ list: {name}(first: 100, filter: $f) {{ totalCount nodes {{ id }} }} }}"
         );
@@ -38,12 +38,16 @@ impl<'t> Subject<'t> {
 
     /// The rows that an oracle chooses are the rows that the filter chooses.
     async fn check(&self, filter: Value, holds: impl Fn(&Value) -> bool) -> usize {
-        let prefix = table(row_of(self.list)).1;
         let expected: BTreeSet<String> = self
             .rows
             .iter()
             .filter(|row| holds(row))
-            .map(|row| id(prefix, row["id"].as_str().unwrap().parse().unwrap()))
+            .map(|row| {
+                id_of(
+                    self.list.row(),
+                    row["id"].as_str().unwrap().parse().unwrap(),
+                )
+            })
             .collect();
         let answer = self.ask(filter.clone()).await;
         let list = &answer.data()["list"];

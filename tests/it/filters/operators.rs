@@ -8,11 +8,10 @@ use macro_rules_attribute::apply;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use palisade::entities::ENTITIES;
+
 use super::Subject;
-use crate::{
-    harness::{Tenant, id, palisade_test},
-    lists::{Field, Shape, column, fill, nobody, row_of, table},
-};
+use crate::harness::{Answer, Field, Kind, Tenant, id_of, model, palisade_test, snake_case};
 
 /// A value of a column, as it compares.
 #[derive(Clone, Debug, PartialEq, PartialOrd, Eq, Ord)]
@@ -22,54 +21,66 @@ enum Cell {
     Id(Uuid),
     Time(DateTime<Utc>),
     Date(NaiveDate),
+    Int(i64),
+    Boolean(bool),
 }
 
 /// How a filter's operand is written and read.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+enum Operand {
+    /// The id of an entity of this type.
     Id(&'static str),
     Text,
     Time,
     Date,
+    Int,
+    Boolean,
     Choice,
 }
 
-impl Kind {
+impl Operand {
     fn cell(self, value: &Value) -> Cell {
-        let Some(text) = value.as_str() else {
-            assert!(
-                value.is_null(),
-                "a column that no filter can be on: {value}"
-            );
+        if value.is_null() {
             return Cell::Null;
+        }
+        let text = || {
+            let text = value.as_str();
+            text.unwrap_or_else(|| panic!("{self:?} cannot be read from {value}"))
         };
         match self {
-            Self::Id(_) => Cell::Id(text.parse().unwrap()),
-            Self::Text | Self::Choice => Cell::Text(text.to_owned()),
-            Self::Time => Cell::Time(text.parse().unwrap()),
-            Self::Date => Cell::Date(text.parse().unwrap()),
+            Self::Id(_) => Cell::Id(text().parse().unwrap()),
+            Self::Text | Self::Choice => Cell::Text(text().to_owned()),
+            Self::Time => Cell::Time(text().parse().unwrap()),
+            Self::Date => Cell::Date(text().parse().unwrap()),
+            Self::Int => Cell::Int(value.as_i64().unwrap()),
+            Self::Boolean => Cell::Boolean(value.as_bool().unwrap()),
         }
     }
 
     /// The cell as a client writes it.
     fn operand(self, cell: &Cell) -> Value {
         match (self, cell) {
-            (Self::Id(prefix), Cell::Id(uuid)) => json!(id(prefix, *uuid)),
-            // The only enum whose names differ from what is stored: it names types by their tables.
-            (Self::Choice, Cell::Text(stored)) if stored.ends_with('s') => {
-                json!(stored.trim_end_matches('s').to_uppercase())
+            (Self::Id(type_name), Cell::Id(uuid)) => json!(id_of(type_name, *uuid)),
+            (Self::Choice, Cell::Text(stored)) => {
+                // The audit log stores the table of an entity, and the API names its type.
+                let mut entities = ENTITIES.iter();
+                let entity = entities.find(|entity| entity.table == *stored);
+                let type_name = entity.map(|entity| snake_case(entity.type_name).to_uppercase());
+                json!(type_name.unwrap_or_else(|| stored.clone()))
             }
             (_, Cell::Text(text)) => json!(text),
             (_, Cell::Time(time)) => json!(time.to_rfc3339()),
             (_, Cell::Date(date)) => json!(date.to_string()),
+            (_, Cell::Int(number)) => json!(number),
+            (_, Cell::Boolean(value)) => json!(value),
             other => panic!("no operand: {other:?}"),
         }
     }
 
-    /// Values that no row holds, or only some do.
-    fn strangers(self) -> Vec<Cell> {
+    /// Values that no row or only some rows hold.
+    fn others(self) -> Vec<Cell> {
         match self {
-            Self::Id(_) => vec![Cell::Id(nobody())],
+            Self::Id(_) => vec![Cell::Id(Uuid::now_v7())],
             Self::Text => ["", "%", "_", "\\", "100%", "same", "é", "'; select 1; --"]
                 .map(|text| Cell::Text(text.to_owned()))
                 .into(),
@@ -79,22 +90,35 @@ impl Kind {
             Self::Date => ["1970-01-01", "2026-03-10", "2200-01-01"]
                 .map(|date| Cell::Date(date.parse().unwrap()))
                 .into(),
+            Self::Int => [i32::MIN, 0, 7, i32::MAX]
+                .map(|number| Cell::Int(number.into()))
+                .into(),
+            Self::Boolean => vec![Cell::Boolean(true), Cell::Boolean(false)],
             Self::Choice => Vec::new(),
         }
     }
 }
 
-/// The kind of the prefix in a filter on ids: `projectId` of anything is the id of a project.
-fn prefix(row: &str, field: &str) -> &'static str {
-    match field {
-        "id" => table(row).1,
-        "ownerId" | "authorId" | "actorId" => "usr",
-        "organizationId" => "org",
-        "projectId" => "prj",
-        "invoiceId" => "inv",
-        "productId" => "prd",
-        other => panic!("name the prefix of {row}.{other} here"),
+/// The type whose ids a filter takes: of all types, the only one that the service accepts.
+async fn type_of_ids(subject: &Subject<'_>, field: &str) -> &'static str {
+    let mut accepted = Vec::new();
+    for entity in ENTITIES {
+        let id = id_of(entity.type_name, Uuid::now_v7());
+        let answer: Answer = subject.ask(json!({ field: { "eq": id } })).await;
+        if answer.body.get("errors").is_none() {
+            accepted.push(entity.type_name);
+        }
     }
+    let [accepted] = accepted[..] else {
+        panic!(
+            "{}: {field} takes the ids of {accepted:?}",
+            subject.list.name
+        );
+    };
+    if field == "id" {
+        assert_eq!(accepted, subject.list.row());
+    }
+    accepted
 }
 
 fn holds(operator: &str, cell: &Cell, operand: &Cell) -> bool {
@@ -114,13 +138,13 @@ fn holds(operator: &str, cell: &Cell, operand: &Cell) -> bool {
         ("contains", Cell::Text(text), Cell::Text(part)) => text
             .to_ascii_lowercase()
             .contains(&part.to_ascii_lowercase()),
-        other => panic!("teach the oracle {other:?}"),
+        other => panic!("the oracle does not know {other:?}"),
     }
 }
 
-/// What a filter of a field may say; `None` for `and`, `or` and `not`.
-fn kind(shape: &Shape, list: &Field, field: &Field) -> Option<Kind> {
-    if Some(field.named.as_str()) == list.arg("filter") {
+/// What a filter of a field compares with; `None` for `and`, `or` and `not`.
+async fn operand(subject: &Subject<'_>, field: &Field) -> Option<Operand> {
+    if field.type_name == subject.list.filter() {
         assert!(
             matches!(field.name.as_str(), "and" | "or" | "not"),
             "{}",
@@ -128,30 +152,28 @@ fn kind(shape: &Shape, list: &Field, field: &Field) -> Option<Kind> {
         );
         return None;
     }
-    Some(match field.named.as_str() {
-        "IdFilter" => Kind::Id(prefix(row_of(list), &field.name)),
-        "StringFilter" => Kind::Text,
-        "DateTimeFilter" => Kind::Time,
-        "DateFilter" => Kind::Date,
+    Some(match field.type_name.as_str() {
+        "IdFilter" => Operand::Id(type_of_ids(subject, &field.name).await),
+        "StringFilter" => Operand::Text,
+        "DateTimeFilter" => Operand::Time,
+        "DateFilter" => Operand::Date,
+        "IntFilter" => Operand::Int,
+        "BooleanFilter" => Operand::Boolean,
         other => {
-            let eq = shape
-                .named(other)
-                .inputs
-                .iter()
-                .find(|input| input.name == "eq")
-                .unwrap();
+            let mut operators = model().fields(other).iter();
+            let eq = operators.find(|operator| operator.name == "eq").unwrap();
             assert_eq!(
-                shape.named(&eq.named).kind,
-                "ENUM",
-                "teach the oracle {other}"
+                model().kind(&eq.type_name),
+                Kind::Enum,
+                "the oracle does not know {other}"
             );
-            Kind::Choice
+            Operand::Choice
         }
     })
 }
 
 /// Up to three values that rows hold, one of them of the least and one of the greatest row.
-fn held(rows: &[Value], column: &str, kind: Kind) -> Vec<Cell> {
+fn held(rows: &[Value], column: &str, kind: Operand) -> Vec<Cell> {
     let cells: BTreeSet<Cell> = rows
         .iter()
         .map(|row| kind.cell(&row[column]))
@@ -166,67 +188,56 @@ fn held(rows: &[Value], column: &str, kind: Kind) -> Vec<Cell> {
 }
 
 #[apply(palisade_test)]
-async fn every_operator_of_every_filter_chooses_what_it_says(tenant: Tenant) {
-    fill(&tenant, 24).await;
-    let shape = Shape::of(tenant.owner()).await;
-    let roots = shape.roots();
-    let checks = roots.iter().map(|list| check_list(&tenant, &shape, list));
+async fn every_operator_of_every_filter_finds_exactly_its_rows(tenant: Tenant) {
+    tenant.fill(24).await;
+    let checks = model().root_lists().map(|list| check_list(&tenant, list));
     let visited: BTreeSet<String> = join_all(checks).await.into_iter().flatten().collect();
 
-    // Computed from the schema: what of a filter that a list takes was not asked.
+    assert!(visited.len() >= 263, "only {} operators", visited.len());
+    // Computed from the schema: the operators that were not used.
     let mut left = Vec::new();
-    for (name, one) in shape.types() {
-        let is_listed = roots.iter().any(|list| list.arg("filter") == Some(name));
-        for field in one.inputs.iter().filter(|_| is_listed) {
-            if field.named == *name {
+    let mut known = BTreeSet::new();
+    for list in model().root_lists() {
+        let filter = list.filter();
+        known.insert(filter);
+        for field in model().fields(filter) {
+            known.insert(&field.type_name);
+            if field.type_name == filter {
                 continue;
             }
-            for operator in &shape.named(&field.named).inputs {
-                let key = format!("{name}.{}.{}", field.name, operator.name);
+            for operator in model().fields(&field.type_name) {
+                let key = format!("{filter}.{}.{}", field.name, operator.name);
                 if !visited.contains(&key) {
                     left.push(key);
                 }
             }
         }
     }
-    assert!(left.is_empty(), "never asked: {left:?}");
-    // Every filter of the schema belongs to a list of rows or to a column of one.
-    let known = |name: &String| {
-        roots.iter().any(|list| {
-            let filter = list.arg("filter").unwrap();
-            filter == name
-                || shape
-                    .named(filter)
-                    .inputs
-                    .iter()
-                    .any(|field| field.named == *name)
-        })
-    };
-    let unknown: Vec<&String> = shape
-        .types()
-        .filter(|(name, one)| {
-            one.kind == "INPUT_OBJECT" && name.ends_with("Filter") && !known(name)
-        })
-        .map(|(name, _)| name)
+    assert!(left.is_empty(), "not used: {left:?}");
+    // Every filter of the schema is of a list or of a column.
+    let filters = model().types().filter(|of| of.kind == Kind::Input);
+    let unknown: Vec<&str> = filters
+        .map(|of| of.name.as_str())
+        .filter(|name| name.ends_with("Filter") && !known.contains(name))
         .collect();
     assert!(unknown.is_empty(), "filters of no list: {unknown:?}");
 }
 
-/// Answers what it has visited, as `ProjectFilter.name.eq`.
-async fn check_list(tenant: &Tenant, shape: &Shape, list: &Field) -> Vec<String> {
+/// Returns what it has visited, as `ProjectFilter.name.eq`.
+async fn check_list(tenant: &Tenant, list: &Field) -> Vec<String> {
     let subject = Subject::new(tenant, list).await;
-    let input = list.arg("filter").unwrap();
+    let input = list.filter();
     let mut visited = Vec::new();
-    for field in &shape.named(input).inputs {
-        let Some(kind) = kind(shape, list, field) else {
+    for field in model().fields(input) {
+        let Some(kind) = operand(&subject, field).await else {
             continue;
         };
-        let column = column(&field.name);
+        let column = snake_case(&field.name);
         let cell = |row: &Value| kind.cell(&row[&column]);
         let held = held(&subject.rows, &column, kind);
         assert!(!held.is_empty(), "no {} has a {column}", list.name);
-        let operands: Vec<Cell> = held.iter().cloned().chain(kind.strangers()).collect();
-        for operator in &shape.named(&field.named).inputs {
+        let operands: Vec<Cell> = held.iter().cloned().chain(kind.others()).collect();
+        for operator in model().fields(&field.type_name) {
             let operator = operator.name.as_str();
             visited.push(format!("{input}.{}.{operator}", field.name));
             let filter = |operand: Value| json!({ (&*field.name): { (operator): operand } });
@@ -267,11 +278,10 @@ async fn check_list(tenant: &Tenant, shape: &Shape, list: &Field) -> Vec<String>
 }
 
 #[apply(palisade_test)]
-async fn and_or_and_not_combine_in_two_values(tenant: Tenant) {
-    fill(&tenant, 24).await;
-    let shape = Shape::of(tenant.owner()).await;
-    for list in shape.roots() {
-        let subject = Subject::new(&tenant, &list).await;
+async fn and_or_and_not_combine_in_two_valued_logic(tenant: Tenant) {
+    tenant.fill(24).await;
+    for list in model().root_lists() {
+        let subject = Subject::new(&tenant, list).await;
         // On every list: what the empty combinations mean.
         for (filter, everything) in [
             (json!({}), true),
@@ -290,15 +300,11 @@ async fn and_or_and_not_combine_in_two_values(tenant: Tenant) {
         }
     }
 
-    let projects = shape
-        .roots()
-        .into_iter()
-        .find(|list| list.name == "projects")
-        .unwrap();
-    let subject = Subject::new(&tenant, &projects).await;
+    let subject = Subject::new(&tenant, model().root_list("projects")).await;
     let due = |row: &Value| row["due_on"].as_str().map(str::to_owned);
     let is = |row: &Value, column: &str, value: &str| row[column] == value;
-    let day = "2026-02-28";
+    let same = &*format!("Same {}", tenant.slug);
+    let day = "2026-03-10";
     let without = subject
         .check(json!({ "dueOn": { "isNull": true } }), |row| {
             due(row).is_none()
@@ -319,22 +325,22 @@ async fn and_or_and_not_combine_in_two_values(tenant: Tenant) {
         .await;
     subject
         .check(
-            json!({ "not": { "dueOn": { "gt": day }, "name": { "eq": "Same" } } }),
-            |row| !(due(row).is_some_and(|due| *due > *day) && is(row, "name", "Same")),
+            json!({ "not": { "dueOn": { "gt": day }, "name": { "eq": same } } }),
+            |row| !(due(row).is_some_and(|due| *due > *day) && is(row, "name", same)),
         )
         .await;
-    // Everything that stands side by side must hold, in and around the lists.
+    // All that one object gives must hold, beside the lists and in them.
     subject
         .check(
             json!({
                 "status": { "eq": "ACTIVE" },
-                "or": [{ "name": { "eq": "Same" } }, { "dueOn": { "isNull": true } }],
+                "or": [{ "name": { "eq": same } }, { "dueOn": { "isNull": true } }],
                 "and": [{ "not": { "dueOn": { "eq": day } } }, { "status": { "in": ["ACTIVE", "PLANNED"] } }],
                 "not": { "dueOn": { "gte": "2026-03-20" } },
             }),
             |row| {
                 is(row, "status", "ACTIVE")
-                    && (is(row, "name", "Same") || due(row).is_none())
+                    && (is(row, "name", same) || due(row).is_none())
                     && due(row).as_deref() != Some(day)
                     && due(row).is_none_or(|due| *due < *"2026-03-20")
             },
@@ -343,8 +349,8 @@ async fn and_or_and_not_combine_in_two_values(tenant: Tenant) {
     // Several operators of one column must all hold.
     subject
         .check(
-            json!({ "dueOn": { "gt": day, "lt": "2026-03-12", "isNull": false } }),
-            |row| due(row).is_some_and(|due| *due > *day && *due < *"2026-03-12"),
+            json!({ "dueOn": { "gt": day, "lt": "2026-03-20", "isNull": false } }),
+            |row| due(row).is_some_and(|due| *due > *day && *due < *"2026-03-20"),
         )
         .await;
     // An operator that is null is not given.
@@ -354,7 +360,7 @@ async fn and_or_and_not_combine_in_two_values(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn pattern_characters_in_a_filter_stand_for_themselves(tenant: Tenant) {
+async fn pattern_characters_in_a_filter_are_literal(tenant: Tenant) {
     let seed = tenant.seed(1, 0).await;
     let mut sql = tenant.begin().await;
     let names = [
@@ -380,13 +386,7 @@ async fn pattern_characters_in_a_filter_stand_for_themselves(tenant: Tenant) {
         .await
         .unwrap();
     }
-    let shape = Shape::of(tenant.owner()).await;
-    let projects = shape
-        .roots()
-        .into_iter()
-        .find(|list| list.name == "projects")
-        .unwrap();
-    let subject = Subject::new(&tenant, &projects).await;
+    let subject = Subject::new(&tenant, model().root_list("projects")).await;
     for part in [
         "%", "_", "\\", "100%", "a_b", "k\\s", "\\\\", "%%", "Äp", "", "A_B", "BACK",
     ] {
@@ -411,14 +411,14 @@ async fn pattern_characters_in_a_filter_stand_for_themselves(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn a_filter_below_a_row_holds_in_every_list_of_the_level(tenant: Tenant) {
-    fill(&tenant, 40).await;
+async fn a_filter_below_a_row_applies_to_every_list_of_the_level(tenant: Tenant) {
+    tenant.fill(40).await;
     let answer = tenant
         .owner()
         .query(
-            "{ organizations(first: 3, orderBy: [{ field: NAME }]) { nodes { id
-                open: invoices(first: 100, filter: { status: { eq: OPEN } }) { totalCount nodes { status organization { id } } }
-                all: invoices(first: 100) { totalCount nodes { status } } } } }",
+            "{ organizations(first: 40) { nodes { id
+                open: invoices(first: 30, filter: { status: { eq: OPEN } }) { totalCount nodes { status organization { id } } }
+                all: invoices(first: 30) { totalCount nodes { status } } } } }",
         )
         .await;
     let mut open = 0;

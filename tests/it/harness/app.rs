@@ -32,8 +32,8 @@ use super::{
 
 static APP: OnceCell<TestApp> = OnceCell::const_new();
 
-/// A client that lets go of idle connections before the service does, which closes them after 10 s: a
-/// request on one that is being closed is nobody's fault.
+/// A client that drops idle connections before the service does, which closes them after 10 s: otherwise
+/// a request could meet a connection that is being closed.
 fn client() -> reqwest::Client {
     reqwest::Client::builder()
         .pool_idle_timeout(Duration::from_secs(5))
@@ -111,12 +111,12 @@ impl TestApp {
         attempt(&mut superuser, drop).await.unwrap();
     }
 
-    /// Another service over the same database; answers the address of its API.
+    /// Another service over the same database; returns the address of its API.
     pub async fn serve(&self, options: ServiceOptions) -> String {
         self.serve_database(&self.database, options).await
     }
 
-    /// A service over a database that [`TestApp::own_database`] made.
+    /// A service over a database of [`TestApp::own_database`].
     pub async fn serve_database(&self, database: &str, options: ServiceOptions) -> String {
         self.serve_with(database, settings(options)).await
     }
@@ -233,7 +233,7 @@ impl TestApp {
     }
 }
 
-/// Serves a database until `stop`; answers the address of the API.
+/// Serves a database until `stop`; returns the address of the API.
 async fn serve(
     server: &Embedded,
     database: &str,

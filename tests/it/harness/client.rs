@@ -14,7 +14,7 @@ pub fn id(prefix: &str, uuid: Uuid) -> String {
     format!("{prefix}_{}", uuid.simple())
 }
 
-/// Somebody who calls the API.
+/// A user with a token, who calls the API.
 #[derive(Clone)]
 pub struct Caller {
     pub app: &'static TestApp,
@@ -38,7 +38,7 @@ impl Caller {
         self.graphql(document, json!({})).await
     }
 
-    /// Sends an operation under a request id of the caller's choice; answers the status and every
+    /// Sends an operation with a given request id; returns the status and every
     /// byte of the body.
     pub async fn bytes(&self, document: &str, variables: &Value, request: Uuid) -> (u16, String) {
         let response = self
@@ -54,7 +54,7 @@ impl Caller {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
-    /// Sends an operation with further headers. No answer may hold words of the database, but for the
+    /// Sends an operation with further headers. No response may contain words of the database, except for the
     /// statements that a trace lists.
     pub async fn send(&self, document: &str, variables: &Value, headers: &[(&str, &str)]) -> Reply {
         let mut request = self.app.client.post(&self.url).bearer_auth(&self.token);
@@ -78,7 +78,7 @@ impl Caller {
         reply
     }
 
-    /// Sends one mutation by its name; answers its payload. `selection` is what is asked of it besides
+    /// Sends one mutation by its name; returns its payload. `selection` is what it selects besides
     /// the errors.
     pub async fn mutate(&self, name: &str, input: Value, selection: &str) -> Value {
         let variables = json!({ "input": input });
@@ -86,8 +86,8 @@ impl Caller {
         reply.answer().data()[name].clone()
     }
 
-    /// The same for one that is not refused.
-    pub async fn does(&self, name: &str, input: Value, selection: &str) -> Value {
+    /// Sends one mutation that must succeed; returns its payload.
+    pub async fn mutate_ok(&self, name: &str, input: Value, selection: &str) -> Value {
         let payload = self.mutate(name, input.clone(), selection).await;
         assert_eq!(payload["userErrors"], json!([]), "{name} {input}");
         payload
@@ -114,7 +114,7 @@ impl Caller {
 /// The header that asks for the cost of an operation.
 pub const TRACE: &str = "palisade-trace";
 
-/// What no answer holds: the database speaking of its tables and rules.
+/// What no response contains: words of the database's messages.
 const DATABASE_WORDS: [&str; 12] = [
     "constraint",
     "violates",
@@ -141,7 +141,7 @@ pub fn mutation(name: &str, selection: &str) -> String {
 }
 
 /// The code and the field of each error of a payload.
-pub fn refusals(payload: &Value) -> Vec<(&str, String)> {
+pub fn user_errors(payload: &Value) -> Vec<(&str, String)> {
     let errors = payload["userErrors"].as_array().unwrap().iter();
     let told = errors.map(|error| {
         assert!(!error["message"].as_str().unwrap().is_empty(), "{error}");
@@ -152,7 +152,7 @@ pub fn refusals(payload: &Value) -> Vec<(&str, String)> {
     told.collect()
 }
 
-/// An answer of the API with everything that HTTP says of it.
+/// An HTTP response of the API.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
@@ -179,7 +179,7 @@ impl Reply {
     }
 }
 
-/// An answer of the API.
+/// A GraphQL response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -187,7 +187,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The data of an answer without errors.
+    /// The data of a response without errors.
     pub fn data(&self) -> &Value {
         assert_eq!(self.status, 200, "{}", self.body);
         assert!(
@@ -205,7 +205,7 @@ impl Answer {
             .unwrap_or_default()
     }
 
-    /// Waits for the database, as the transaction itself counted them.
+    /// The number of round trips to the database that the transaction counted.
     pub fn round_trips(&self) -> u64 {
         self.body["extensions"]["palisade"]["roundTrips"]
             .as_u64()
@@ -221,7 +221,7 @@ impl Answer {
             .collect()
     }
 
-    /// The answer without what differs between any two: the request's id and the cost.
+    /// The response without what differs between any two: the request id and the cost.
     pub fn comparable(&self) -> Value {
         let mut body = self.body.clone();
         if let Some(body) = body.as_object_mut() {

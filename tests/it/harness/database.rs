@@ -11,7 +11,7 @@ use palisade::{
     db::migrate::{self, RolePasswords},
     embedded::{self, Embedded},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ use uuid::Uuid;
 /// account that runs PostgreSQL for root cannot enter `target/`.
 pub async fn scratch(name: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    match embedded::reachable(target, None).await {
+    match embedded::check_reachable(target, None).await {
         Ok(()) => target.join(name),
         Err(_) => AWAY.join(name),
     }
@@ -80,7 +80,7 @@ pub async fn create_database(connection: &mut PgConnection, name: &str) {
         .unwrap();
 }
 
-/// Databases of earlier runs. One that somebody uses belongs to a run that goes on.
+/// Databases of earlier runs. One with connections belongs to a test run that is in progress.
 async fn drop_old_databases(connection: &mut PgConnection) {
     let old: Vec<String> = sqlx::query_scalar(
         "select datname::text from pg_database d where datname like 'palisade\\_test\\_%'
@@ -101,7 +101,7 @@ async fn drop_old_databases(connection: &mut PgConnection) {
 /// A connection in the context of a tenant.
 pub struct TenantSql(pub PgConnection);
 
-/// Runs a statement: the number of rows that it touched, or the SQLSTATE by which it was refused.
+/// Runs a statement: returns the number of affected rows, or the SQLSTATE of its error.
 pub async fn attempt(connection: &mut PgConnection, sql: String) -> Result<u64, String> {
     match sqlx::raw_sql(sqlx::AssertSqlSafe(sql.clone()))
         .execute(connection)
@@ -113,19 +113,9 @@ pub async fn attempt(connection: &mut PgConnection, sql: String) -> Result<u64, 
     }
 }
 
-/// A statement that inserts a copy of a row the caller sees, with other values in some columns.
-///
-/// A copied invoice is a draft, and a copied user nobody who signs in: the database lets a tenant make
-/// no others.
+/// A statement that inserts a copy of the first row that the caller sees, with other values in some columns.
 pub fn insert_copy(table: &str, with: &Value) -> String {
-    let mut changed = match table {
-        "invoices" => json!({ "status": "DRAFT", "number": null }),
-        "users" => json!({ "identity_id": null }),
-        _ => json!({}),
-    };
-    let given = with.as_object().unwrap().clone();
-    changed.as_object_mut().unwrap().extend(given);
-    let with = changed.to_string().replace('\'', "''");
+    let with = with.to_string().replace('\'', "''");
     format!(
         "insert into {table}
          select (jsonb_populate_record(null::{table}, to_jsonb(row) || '{with}')).*
@@ -141,7 +131,7 @@ pub struct TenantTable {
     pub tenant_column: String,
 }
 
-/// Every table that belongs to tenants, as the catalogue knows them.
+/// Every table whose rows belong to tenants, from the catalogue.
 pub async fn tenant_tables(connection: &mut PgConnection) -> Vec<TenantTable> {
     let rows = sqlx::query(
         "select c.oid::regclass::text, coalesce(a.attname, 'id')::text

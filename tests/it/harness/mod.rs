@@ -1,8 +1,11 @@
 //! One PostgreSQL, one database, one service for the whole binary, and callers to talk to it.
 
 mod app;
+mod catalogue;
 mod client;
 mod database;
+mod entity;
+mod model;
 mod seed;
 mod tenant;
 mod wait;
@@ -13,11 +16,13 @@ use tokio::{runtime::Runtime, sync::oneshot};
 
 pub use self::{
     app::{SECRET, ServiceOptions, TestApp, settings, tokens},
-    client::{Answer, Caller, Reply, TRACE, id, mutation, refusals},
+    catalogue::{Column, Table, authored_entities, fill_empty_tables},
+    client::{Answer, Caller, Reply, TRACE, id, mutation, user_errors},
     database::{
         TenantSql, TenantTable, attempt, create_database, insert_copy, scratch, tenant_tables,
     },
-    seed::{Seed, seed_every_table},
+    entity::{camel_case, entity, id_of, snake_case},
+    model::{Field, Kind, model},
     tenant::Tenant,
     wait::eventually,
 };

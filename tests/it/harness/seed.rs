@@ -4,7 +4,7 @@ use palisade::ids::{EntityId as _, OrganizationId};
 use sqlx::Connection as _;
 use uuid::Uuid;
 
-use super::{database::attempt, tenant::Tenant};
+use super::tenant::Tenant;
 
 impl Tenant {
     /// An organization, `projects` projects in it, each with `invoices` invoices of two lines, and
@@ -94,30 +94,7 @@ impl Tenant {
     }
 }
 
-/// A row in every table: the seed, an issued invoice beside its drafts, and each user's idempotency key.
-pub async fn seed_every_table(tenant: &Tenant, projects: i32, invoices: i32) -> Seed {
-    let seed = tenant.seed(projects, invoices).await;
-    let mut sql = tenant.begin().await.0;
-    for statement in [
-        "insert into invoices (id, organization_id, currency)
-         select app.uuid_v7(), id, 'EUR' from organizations",
-        "insert into invoice_line_items (id, invoice_id, position, description, quantity,
-                                         unit_price_minor, amount_minor, currency)
-         select app.uuid_v7(), id, 1, 'One', 1, 100, 100, 'EUR' from invoices where project_id is null",
-        "update invoices set status = 'OPEN' where project_id is null",
-    ] {
-        assert_eq!(attempt(&mut sql, statement.to_owned()).await, Ok(1));
-    }
-    for caller in &tenant.callers {
-        let mut own = tenant.begin_as(caller.role).await.0;
-        let key =
-            "insert into idempotency_keys (id, request) values (app.uuid_v7(), sha256('one'))";
-        assert_eq!(attempt(&mut own, key.to_owned()).await, Ok(1));
-    }
-    seed
-}
-
-/// What [`Tenant::seed`] made.
+/// The ids of the rows of [`Tenant::seed`].
 pub struct Seed {
     pub organization: Uuid,
     pub product: Uuid,

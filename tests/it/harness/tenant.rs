@@ -12,7 +12,7 @@ use super::{
     database::{TenantSql, TenantTable, tenant_tables},
 };
 
-/// What the service writes in its own time. That nobody else does hold the tests of the seals.
+/// The tables that the service writes in the background. Other tests prove that no role writes them.
 const SEALS: [&str; 3] = ["audit_seal_entries", "audit_seals", "audit_unsealed"];
 
 /// A tenant of one test.
@@ -32,7 +32,7 @@ impl Tenant {
             .unwrap()
     }
 
-    /// The owner, who sees everything of the tenant.
+    /// The owner, who may read everything of the tenant.
     pub fn owner(&self) -> &Caller {
         self.caller(UserRole::Owner)
     }
@@ -68,7 +68,7 @@ impl Tenant {
 
     /// All rows of the tenant in all tables, each table in one line: as the role that no policy binds,
     /// so that not even a key which only its user sees can change unnoticed. Without the seals of the
-    /// audit log, which the service puts there a moment behind the writers.
+    /// audit log, which the service writes shortly after the changes.
     pub async fn everything(&self) -> Vec<String> {
         let mut admin = self.app.connect("palisade_admin").await;
         let tenant = self.id.uuid();
@@ -98,7 +98,7 @@ impl Tenant {
         sums
     }
 
-    /// The same person as a member here and there; the answer is who they are here.
+    /// Adds one identity as a user to both tenants; returns its caller in this one.
     pub async fn share_member_with(&self, other: &Self, role: UserRole) -> Caller {
         let mut auth = self.app.connect("palisade_auth").await;
         let identity: Uuid =
@@ -111,7 +111,7 @@ impl Tenant {
         let mut users = Vec::new();
         for tenant in [self, other] {
             let user = UserId::generate();
-            // A tenant does not choose who signs in as its user.
+            // Only the admin role may set the identity of a user.
             let mut sql = tenant.connect_as("palisade_admin", UserRole::Owner).await;
             sqlx::query(
                 "insert into users (id, tenant_id, identity_id, email, role, status)

@@ -264,7 +264,7 @@ async fn hostile_values_are_errors_of_their_field() {
 }
 
 #[apply(palisade_test)]
-async fn an_unknown_id_is_no_error_and_tells_nothing() {
+async fn an_unknown_id_is_not_an_error_and_reveals_nothing() {
     let (url, token) = caller().await;
     let document = format!("{{ project(id: \"{}\") {{ id }} }}", ProjectId::generate());
     assert_eq!(

@@ -76,7 +76,7 @@ async fn the_service_says_so_while_the_database_is_gone_and_recovers_by_itself()
 }
 
 #[apply(palisade_test)]
-async fn connections_that_the_database_closed_cost_no_request() {
+async fn connections_that_the_database_closed_fail_no_request() {
     let broken = Broken::new().await;
     let mut postgres = superuser(TestApp::shared().await).await;
     let document = "{ projects { totalCount } }";

@@ -62,7 +62,7 @@ async fn a_document_that_is_none_says_where() {
 }
 
 #[apply(palisade_test)]
-async fn an_answer_has_at_most_25_errors() {
+async fn a_response_has_at_most_25_errors() {
     let (url, token) = caller().await;
     let fields = (0..500).fold(String::new(), |mut text, n| {
         write!(text, "nothing{n} ").unwrap();
@@ -187,7 +187,7 @@ async fn every_answer_is_hardened() {
 }
 
 #[apply(palisade_test)]
-async fn no_word_of_the_database_leaves_with_an_internal_error() {
+async fn an_internal_error_contains_no_message_of_the_database() {
     let broken = Broken::new().await;
     let app = TestApp::shared().await;
     let mut postgres = {

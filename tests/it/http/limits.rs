@@ -180,7 +180,7 @@ async fn without_introspection_the_schema_stays_unknown(app: &'static TestApp) {
 }
 
 #[apply(palisade_test)]
-async fn an_answer_that_would_be_too_long_is_refused_on_the_way(tenant: Tenant) {
+async fn a_response_that_grows_too_long_is_rejected_while_it_is_built(tenant: Tenant) {
     let seed = tenant.seed(1, 0).await;
     let sql = "insert into comments (id, author_id, project_id, body)
         select app.uuid_v7(), app.user_id(), $1, repeat('x', 10000) from generate_series(1, 100)";

@@ -6,18 +6,18 @@ use serde_json::json;
 
 use super::{count, is_replayed, with_key};
 use crate::{
-    harness::{Tenant, palisade_test, refusals},
-    made::{self, asin, fingerprint, read},
+    create::{self, asin, fingerprint, read},
+    harness::{Tenant, palisade_test, user_errors},
 };
 
 const IMPORTED: &str = "results { index product { id asin } userErrors { code } }";
 
 #[apply(palisade_test)]
-async fn a_batch_with_a_key_of_its_own_is_done_once_for_the_same_input(acme: Tenant) {
+async fn a_batch_with_its_own_key_runs_once_for_the_same_input(acme: Tenant) {
     let owner = acme.owner();
     let rows = vec![json!({ "asin": asin() }), json!({ "asin": asin() })];
     let input = json!({ "rows": rows, "idempotencyKey": "key" });
-    let imports = (0..10).map(|_| owner.does("importProducts", input.clone(), IMPORTED));
+    let imports = (0..10).map(|_| owner.mutate_ok("importProducts", input.clone(), IMPORTED));
     let payloads = join_all(imports).await;
     assert!(payloads.iter().all(|payload| *payload == payloads[0]));
     assert!(payloads[0]["results"][1]["product"]["id"].is_string());
@@ -39,24 +39,24 @@ async fn a_batch_with_a_key_of_its_own_is_done_once_for_the_same_input(acme: Ten
     for input in [other_rows, other_terms] {
         let payload = owner.mutate("importProducts", input, IMPORTED).await;
         let expected = [("IDEMPOTENCY_MISMATCH", "input.idempotencyKey".to_owned())];
-        assert_eq!(refusals(&payload), expected);
+        assert_eq!(user_errors(&payload), expected);
         assert_eq!(payload["results"], json!([]));
     }
     for key in ["", &"k".repeat(256), "schlüssel"] {
         let input = json!({ "rows": [{ "asin": asin() }], "idempotencyKey": key });
         let payload = owner.mutate("importProducts", input, IMPORTED).await;
         let expected = [("INVALID", "input.idempotencyKey".to_owned())];
-        assert_eq!(refusals(&payload), expected);
+        assert_eq!(user_errors(&payload), expected);
     }
     assert!(fingerprint(&acme).await == before);
 }
 
 #[apply(palisade_test)]
-async fn a_batch_that_was_refused_is_done_again_and_one_that_was_done_in_part_is_not(acme: Tenant) {
+async fn a_rejected_batch_runs_again_and_a_partly_done_batch_does_not(acme: Tenant) {
     let owner = acme.owner();
     let taken = asin();
     let payload = owner
-        .does("createProduct", json!({ "asin": taken }), "product { id }")
+        .mutate_ok("createProduct", json!({ "asin": taken }), "product { id }")
         .await;
     let in_the_way = payload["product"]["id"].clone();
     let rows = json!([{ "asin": taken }, { "asin": asin() }]);
@@ -66,51 +66,57 @@ async fn a_batch_that_was_refused_is_done_again_and_one_that_was_done_in_part_is
         .mutate("importProducts", whole.clone(), IMPORTED)
         .await;
     assert_eq!(
-        refusals(&payload),
+        user_errors(&payload),
         [("ALREADY_EXISTS", "input.rows.0.asin".to_owned())]
     );
     assert_eq!(count(&acme, "products").await, 1);
-    let in_part = owner.does("importProducts", part.clone(), IMPORTED).await;
+    let in_part = owner
+        .mutate_ok("importProducts", part.clone(), IMPORTED)
+        .await;
     assert_eq!(count(&acme, "products").await, 2);
     let second = in_part["results"][1]["product"]["id"].clone();
     assert!(second.is_string() && in_part["results"][0]["product"].is_null());
 
     owner
-        .does("deleteProduct", json!({ "id": in_the_way }), "")
+        .mutate_ok("deleteProduct", json!({ "id": in_the_way }), "")
         .await;
-    let again = owner.does("importProducts", part.clone(), IMPORTED).await;
+    let again = owner
+        .mutate_ok("importProducts", part.clone(), IMPORTED)
+        .await;
     assert_eq!(again, in_part);
     assert_eq!(count(&acme, "products").await, 1);
-    // What is gone by now is null in the repeated answer.
+    // A row that was deleted since is null in the repeated response.
     owner
-        .does("deleteProduct", json!({ "id": second }), "")
+        .mutate_ok("deleteProduct", json!({ "id": second }), "")
         .await;
-    let again = owner.does("importProducts", part, IMPORTED).await;
+    let again = owner.mutate_ok("importProducts", part, IMPORTED).await;
     assert!(again["results"][1]["product"].is_null());
-    let payload = owner.does("importProducts", whole, IMPORTED).await;
+    let payload = owner.mutate_ok("importProducts", whole, IMPORTED).await;
     assert!(payload["results"][0]["product"]["id"].is_string());
     assert_eq!(count(&acme, "products").await, 2);
 }
 
 #[apply(palisade_test)]
-async fn a_deletion_with_a_key_of_its_own_answers_the_same_again(acme: Tenant) {
+async fn a_bulk_deletion_with_its_own_key_returns_the_same_result_again(acme: Tenant) {
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
-    let one = made::project(owner, &organization).await;
-    let two = made::project(owner, &organization).await;
+    let organization = create::organization(owner).await;
+    let one = create::project(owner, &organization).await;
+    let two = create::project(owner, &organization).await;
     let deleted = "results { index deletedId userErrors { code } }";
     // The same key as that of an import is another one.
     let import = json!({ "rows": [{ "asin": asin() }], "idempotencyKey": "key" });
-    owner.does("importProducts", import, "").await;
+    owner.mutate_ok("importProducts", import, "").await;
     let input = json!({ "ids": [one], "idempotencyKey": "key" });
-    let first = owner.does("deleteProjects", input.clone(), deleted).await;
+    let first = owner
+        .mutate_ok("deleteProjects", input.clone(), deleted)
+        .await;
     assert_eq!(first["results"][0]["deletedId"], one);
-    let again = owner.does("deleteProjects", input, deleted).await;
+    let again = owner.mutate_ok("deleteProjects", input, deleted).await;
     assert_eq!(again, first);
     let other = json!({ "ids": [two], "idempotencyKey": "key" });
     let payload = owner.mutate("deleteProjects", other, deleted).await;
     let expected = [("IDEMPOTENCY_MISMATCH", "input.idempotencyKey".to_owned())];
-    assert_eq!(refusals(&payload), expected);
+    assert_eq!(user_errors(&payload), expected);
     assert!(!read(owner, "project", &two, "id").await.is_null());
     // Nor is it that of a whole request.
     let reply = with_key(owner, "createOrganization", &json!({ "name": "n" }), "key").await;

@@ -5,15 +5,15 @@ use serde_json::json;
 
 use super::{count, is_replayed};
 use crate::{
+    create::{self, fingerprint, unique},
     harness::{Tenant, mutation, palisade_test},
-    made::{self, fingerprint, unique},
 };
 
 #[apply(palisade_test)]
-async fn a_dry_run_shows_what_would_be_and_changes_nothing(acme: Tenant) {
+async fn a_dry_run_returns_what_would_change_and_changes_nothing(acme: Tenant) {
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
-    let draft = made::draft(owner, &organization, &["1.00"]).await;
+    let organization = create::organization(owner).await;
+    let draft = create::draft(owner, &organization, &["1.00"]).await;
     let before = fingerprint(&acme).await;
     let document = format!(
         "mutation {{

@@ -8,8 +8,8 @@ use sqlx::PgConnection;
 
 use super::{count, is_replayed, with_key};
 use crate::{
-    harness::{Tenant, TestApp, attempt, mutation, palisade_test, refusals},
-    made::{self, fingerprint},
+    create::{self, fingerprint},
+    harness::{Tenant, TestApp, attempt, mutation, palisade_test, user_errors},
 };
 
 /// Makes the keys of a tenant older.
@@ -26,11 +26,14 @@ async fn age(tenant: &Tenant, by: &str) {
 }
 
 #[apply(palisade_test)]
-async fn a_repeated_request_is_answered_byte_for_byte_and_done_once(acme: Tenant) {
+async fn a_repeated_request_returns_the_same_bytes_and_runs_once(acme: Tenant) {
     let owner = acme.owner();
     let input = json!({ "name": "日本 🚀 \"quoted\" \\ \n", "slug": "one" });
     let first = with_key(owner, "createOrganization", &input, "key").await;
-    assert_eq!(refusals(&first.answer().data()["createOrganization"]), []);
+    assert_eq!(
+        user_errors(&first.answer().data()["createOrganization"]),
+        []
+    );
     assert!(!is_replayed(&first));
     let before = fingerprint(&acme).await;
     for _ in 0..3 {
@@ -41,10 +44,10 @@ async fn a_repeated_request_is_answered_byte_for_byte_and_done_once(acme: Tenant
     }
     assert!(fingerprint(&acme).await == before);
     assert_eq!(count(&acme, "organizations").await, 1);
-    // The answer is that of then, whatever became of the object.
+    // The first response is returned, whatever happened to the object since.
     let id = first.answer().data()["createOrganization"]["organization"]["id"].clone();
     owner
-        .does("deleteOrganization", json!({ "id": id }), "")
+        .mutate_ok("deleteOrganization", json!({ "id": id }), "")
         .await;
     let again = with_key(owner, "createOrganization", &input, "key").await;
     assert_eq!(again.data_text(), first.data_text());
@@ -73,7 +76,7 @@ async fn several_root_fields_are_replayed_in_their_order(acme: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn a_key_stands_for_one_request(acme: Tenant) {
+async fn a_key_belongs_to_one_request(acme: Tenant) {
     let owner = acme.owner();
     let input = json!({ "name": "One" });
     let first = with_key(owner, "createOrganization", &input, "key").await;
@@ -111,8 +114,8 @@ async fn a_key_stands_for_one_request(acme: Tenant) {
 #[apply(palisade_test)]
 async fn the_same_key_of_another_user_or_tenant_is_another_key(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
-    let organization = made::organization(acme.owner()).await;
-    let project = made::project(acme.owner(), &organization).await;
+    let organization = create::organization(acme.owner()).await;
+    let project = create::project(acme.owner(), &organization).await;
     let input = json!({ "subjectId": project, "body": "Mine" });
     let mut answers = Vec::new();
     for role in [UserRole::Owner, UserRole::Admin, UserRole::Member] {
@@ -134,7 +137,7 @@ async fn the_same_key_of_another_user_or_tenant_is_another_key(app: &'static Tes
         assert!(is_replayed(&again));
         assert_eq!(again.data_text(), first.data_text());
     }
-    // Another's body under the own key tells nothing of theirs.
+    // Another user's body with the caller's own key reveals nothing of theirs.
     let other = json!({ "name": "Others" });
     let reply = with_key(globex.owner(), "createOrganization", &other, "key").await;
     assert!(!is_replayed(&reply));
@@ -142,10 +145,10 @@ async fn the_same_key_of_another_user_or_tenant_is_another_key(app: &'static Tes
 }
 
 #[apply(palisade_test)]
-async fn twenty_duplicates_at_once_are_done_once(acme: Tenant) {
+async fn twenty_concurrent_duplicates_run_once(acme: Tenant) {
     let owner = acme.owner();
     let taken = json!({ "name": "Taken" });
-    owner.does("createOrganization", taken, "").await;
+    owner.mutate_ok("createOrganization", taken, "").await;
     let create = |slug: &str| {
         format!(
             "createOrganization(input: {{ name: \"n\", slug: \"{slug}\" }}) {{ organization {{ id }} userErrors {{ code }} }}"
@@ -153,7 +156,7 @@ async fn twenty_duplicates_at_once_are_done_once(acme: Tenant) {
     };
     for (round, fields, made) in [
         (0, vec![create("one")], 1),
-        // A refused first field ends the transaction that holds the key.
+        // A rejected first field ends the transaction that holds the key.
         (1, vec![create("taken"), create("two")], 1),
         (2, vec![create("three"), create("taken"), create("")], 1),
         (3, vec![create("taken")], 0),
@@ -183,29 +186,29 @@ async fn twenty_duplicates_at_once_are_done_once(acme: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn a_refusal_is_the_answer_also_when_it_would_not_be_refused_any_more(acme: Tenant) {
+async fn a_repeated_rejected_request_is_rejected_again_even_if_it_would_now_succeed(acme: Tenant) {
     let owner = acme.owner();
     let input = json!({ "name": "Taken" });
     let payload = owner
-        .does("createOrganization", input.clone(), "organization { id }")
+        .mutate_ok("createOrganization", input.clone(), "organization { id }")
         .await;
     let first = with_key(owner, "createOrganization", &input, "key").await;
     let told = first.answer();
     let expected = [("ALREADY_EXISTS", "input.slug".to_owned())];
-    assert_eq!(refusals(&told.data()["createOrganization"]), expected);
+    assert_eq!(user_errors(&told.data()["createOrganization"]), expected);
     let target = json!({ "id": payload["organization"]["id"] });
-    owner.does("deleteOrganization", target, "").await;
+    owner.mutate_ok("deleteOrganization", target, "").await;
 
     let again = with_key(owner, "createOrganization", &input, "key").await;
     assert!(is_replayed(&again));
     assert_eq!(again.data_text(), first.data_text());
     assert_eq!(count(&acme, "organizations").await, 0);
     let anew = with_key(owner, "createOrganization", &input, "another key").await;
-    assert_eq!(refusals(&anew.answer().data()["createOrganization"]), []);
+    assert_eq!(user_errors(&anew.answer().data()["createOrganization"]), []);
 }
 
 #[apply(palisade_test)]
-async fn a_failure_is_not_kept_and_the_retry_is_done(app: &'static TestApp) {
+async fn a_failure_is_not_stored_and_the_retry_runs(app: &'static TestApp) {
     let app = app
         .in_own_database(&[
             "create sequence public.runs",
@@ -226,7 +229,10 @@ async fn a_failure_is_not_kept_and_the_retry_is_done(app: &'static TestApp) {
     assert_eq!(count(&acme, "idempotency_keys").await, 0);
     let second = with_key(owner, "createOrganization", &input, "key").await;
     assert!(!is_replayed(&second));
-    assert_eq!(refusals(&second.answer().data()["createOrganization"]), []);
+    assert_eq!(
+        user_errors(&second.answer().data()["createOrganization"]),
+        []
+    );
     let third = with_key(owner, "createOrganization", &input, "key").await;
     assert!(is_replayed(&third));
     assert_eq!(third.data_text(), second.data_text());
@@ -235,10 +241,10 @@ async fn a_failure_is_not_kept_and_the_retry_is_done(app: &'static TestApp) {
 }
 
 #[apply(palisade_test)]
-async fn a_key_is_kept_for_a_day_and_old_keys_go(acme: Tenant) {
+async fn a_key_is_kept_for_a_day_and_old_keys_are_deleted(acme: Tenant) {
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
-    let project = made::project(owner, &organization).await;
+    let organization = create::organization(owner).await;
+    let project = create::project(owner, &organization).await;
     let input = json!({ "subjectId": project, "body": "Said" });
     let first = with_key(owner, "createComment", &input, "key").await;
     age(&acme, "23 hours 59 minutes").await;
@@ -253,7 +259,7 @@ async fn a_key_is_kept_for_a_day_and_old_keys_go(acme: Tenant) {
     assert!(is_replayed(&again));
     assert_eq!(again.data_text(), anew.data_text());
 
-    // After its day a key may stand for something else.
+    // After a day a key may be used for another request.
     age(&acme, "25 hours").await;
     let other = json!({ "subjectId": project, "body": "Said anew" });
     let reply = with_key(owner, "createComment", &other, "key").await;
@@ -279,7 +285,7 @@ async fn a_key_is_kept_for_a_day_and_old_keys_go(acme: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn a_key_that_is_none_is_refused_before_anything_is_done(acme: Tenant) {
+async fn an_invalid_key_is_rejected_before_anything_runs(acme: Tenant) {
     let owner = acme.owner();
     let before = fingerprint(&acme).await;
     let document =
@@ -322,7 +328,7 @@ async fn a_query_needs_no_key_and_ignores_one(acme: Tenant) {
         let reply = owner.send(document, &json!({}), &headers).await;
         assert!(!is_replayed(&reply));
         assert_eq!(reply.answer().data()["organizations"]["totalCount"], n);
-        made::organization(owner).await;
+        create::organization(owner).await;
     }
     assert_eq!(count(&acme, "idempotency_keys").await, 0);
 }
@@ -335,7 +341,7 @@ async fn keys_seen(sql: &mut PgConnection) -> i64 {
 }
 
 #[apply(palisade_test)]
-async fn nobody_reaches_the_answers_of_another_user(app: &'static TestApp) {
+async fn no_user_gets_the_stored_responses_of_another(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     let input = json!({ "name": "One" });
     with_key(acme.owner(), "createOrganization", &input, "key").await;
@@ -357,7 +363,7 @@ async fn nobody_reaches_the_answers_of_another_user(app: &'static TestApp) {
              values (gen_random_uuid(), '{id}', sha256('x'))"
         );
         assert_eq!(attempt(&mut sql, forge).await, Err("42501".to_owned()));
-        // To take over another's key by its id is refused as well, not answered.
+        // Using another user's key by its id is rejected as well.
         let claim = format!(
             "insert into idempotency_keys as known (id, request)
              select id, request from (values ('{}'::uuid, sha256('x'))) as given (id, request)

@@ -1,4 +1,4 @@
-//! A request that is sent again gets the first answer, byte for byte, and is done once.
+//! A repeated request returns the first response, byte for byte, and runs once.
 
 mod bulk;
 mod dry_runs;

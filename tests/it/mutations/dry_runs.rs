@@ -8,19 +8,18 @@ use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{
-    assert_done, document,
+use super::{assert_done, document, send};
+use crate::{
+    harness::{Tenant, palisade_test},
     samples::{Rows, samples},
-    send, tenant_and_schema,
 };
-use crate::harness::palisade_test;
 
-/// Takes out of an answer what differs between two runs that do the same: the ids that they make, the
-/// cursors of those rows, and the time.
+/// Replaces what differs between the responses of two equal runs: new ids, the cursors of those rows, and
+/// timestamps.
 struct Redaction<'a> {
     input: &'a str,
     started: DateTime<Utc>,
-    made: HashMap<Uuid, usize>,
+    new_ids: HashMap<Uuid, usize>,
 }
 
 impl Redaction<'_> {
@@ -36,8 +35,8 @@ impl Redaction<'_> {
                 let is_now = |time: DateTime<Utc>| time >= self.started;
                 if let Ok(uuid) = uuid.parse::<Uuid>() {
                     if !self.input.contains(&uuid.simple().to_string()) {
-                        let next = self.made.len();
-                        let known = *self.made.entry(uuid).or_insert(next);
+                        let next = self.new_ids.len();
+                        let known = *self.new_ids.entry(uuid).or_insert(next);
                         *text = format!("[id {known}]");
                     }
                 } else if text.parse().is_ok_and(is_now) {
@@ -50,23 +49,24 @@ impl Redaction<'_> {
 }
 
 #[apply(palisade_test)]
-async fn a_dry_run_of_any_mutation_answers_like_the_real_one_and_changes_nothing() {
-    let (tenant, schema) = tenant_and_schema().await;
+async fn a_dry_run_of_any_mutation_returns_what_the_real_one_returns_and_changes_nothing(
+    tenant: Tenant,
+) {
     let owner = tenant.owner();
     let mut sql = tenant.begin().await;
     for sample in samples() {
         let name = sample.name();
-        let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
-        let document = document(&schema, sample.field);
+        let rows = Rows::insert(&tenant, &mut sql, UserRole::Owner).await;
+        let document = document(sample.field);
         let (input, request) = ((sample.input)(&rows), Uuid::now_v7());
         let (text, started) = (input.to_string(), std::time::SystemTime::now().into());
         let redacted = |mut body: Value| {
-            let made = HashMap::new();
+            let new_ids = HashMap::new();
             let input = &text;
             Redaction {
                 input,
                 started,
-                made,
+                new_ids,
             }
             .redact(&mut body);
             body

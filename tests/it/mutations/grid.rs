@@ -1,4 +1,4 @@
-//! Every mutation, tried by every role. The answer is the database's: `role_rules` asks it by SQL.
+//! Every mutation, tried by every role. The database decides; `role_rules` tests its policies by SQL.
 
 use std::fmt::Write as _;
 
@@ -7,47 +7,43 @@ use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;
 use uuid::Uuid;
 
-use super::{
-    ROLES, document, outcome,
-    samples::{Rows, Sample, samples},
-    send, tenant_and_schema,
-};
+use super::{ROLES, document, outcome, send};
 use crate::{
-    cross_tenant::Schema,
-    harness::{TestApp, palisade_test},
+    harness::{Tenant, TestApp, authored_entities, palisade_test},
+    samples::{Rows, Sample, samples},
 };
 
-/// Whose comments a mutation meets, if it meets any.
+/// Who wrote the rows that a mutation changes, if they belong to their author.
 #[derive(Clone, Copy)]
-enum Comments {
-    Own,
-    OfAnother,
+enum Author {
+    Caller,
+    Another,
 }
 
-impl Comments {
-    fn author(self, caller: UserRole) -> UserRole {
+impl Author {
+    fn role(self, caller: UserRole) -> UserRole {
         match (self, caller) {
-            (Self::Own, caller) => caller,
-            (Self::OfAnother, UserRole::Owner) => UserRole::Member,
-            (Self::OfAnother, _) => UserRole::Owner,
+            (Self::Caller, caller) => caller,
+            (Self::Another, UserRole::Owner) => UserRole::Member,
+            (Self::Another, _) => UserRole::Owner,
         }
     }
 }
 
-/// One line of the grid: what each role is answered. Whoever is refused has written nothing.
-async fn line(schema: &Schema, sample: &Sample, comments: Option<Comments>) -> String {
-    let name = match comments {
+/// One line of the grid: the outcome for each role. A rejected mutation has written nothing.
+async fn line(sample: &Sample, author: Option<Author>) -> String {
+    let name = match author {
         None => sample.name(),
-        Some(Comments::Own) => format!("{} (own comment)", sample.name()),
-        Some(Comments::OfAnother) => format!("{} (another's comment)", sample.name()),
+        Some(Author::Caller) => format!("{} (own row)", sample.name()),
+        Some(Author::Another) => format!("{} (another's row)", sample.name()),
     };
     let tenant = TestApp::shared().await.tenant().await;
     let mut sql = tenant.begin().await;
-    let document = document(schema, sample.field);
+    let document = document(sample.field);
     let mut line = format!("{name:<42}");
     for role in ROLES {
-        let author = comments.unwrap_or(Comments::Own).author(role);
-        let rows = Rows::new(&tenant, &mut sql, author).await;
+        let author = author.unwrap_or(Author::Caller).role(role);
+        let rows = Rows::insert(&tenant, &mut sql, author).await;
         let before = tenant.everything().await;
         let input = (sample.input)(&rows);
         let reply = send(tenant.caller(role), &document, &input, Uuid::now_v7()).await;
@@ -61,30 +57,28 @@ async fn line(schema: &Schema, sample: &Sample, comments: Option<Comments>) -> S
 }
 
 #[apply(palisade_test)]
-async fn each_role_may_do_what_the_grid_says_and_writes_nothing_else() {
+async fn each_role_may_do_what_the_grid_says_and_writes_nothing_else(tenant: Tenant) {
     let mut head = format!("{:<42}", "");
     for role in ROLES {
         write!(head, "{:<15}", role.as_str()).unwrap();
     }
-    let (tenant, schema) = tenant_and_schema().await;
     let mut sql = tenant.begin().await;
-    let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
+    let rows = Rows::insert(&tenant, &mut sql, UserRole::Owner).await;
+    let authored = authored_entities(&mut sql.0).await;
     let mut samples = samples();
     samples.sort_by_key(Sample::name);
     let mut cases = Vec::new();
     for sample in &samples {
-        if sample.touches_comments(&rows) {
-            cases.push((sample, Some(Comments::Own)));
-            cases.push((sample, Some(Comments::OfAnother)));
+        if sample.changes_rows_of(&authored, &rows) {
+            cases.push((sample, Some(Author::Caller)));
+            cases.push((sample, Some(Author::Another)));
         } else {
             cases.push((sample, None));
         }
     }
     let mut lines = vec![head.trim_end().to_owned()];
     for some in cases.chunks(8) {
-        let some = some
-            .iter()
-            .map(|(sample, comments)| line(&schema, sample, *comments));
+        let some = some.iter().map(|(sample, author)| line(sample, *author));
         lines.extend(join_all(some).await);
     }
     insta::assert_snapshot!(lines.join("\n"));

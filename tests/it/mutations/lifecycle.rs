@@ -1,4 +1,4 @@
-//! What no statement does to an invoice, whoever sends it, and the drawing of its life.
+//! What no statement can do to an invoice, whatever the role, and the diagram of its statuses.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,14 @@ use palisade::auth::role::UserRole;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::samples::Rows;
-use crate::harness::{Tenant, TestApp, attempt, palisade_test};
+use crate::{
+    harness::{Tenant, TestApp, attempt, palisade_test},
+    samples::Rows,
+};
 
 const STATUSES: [&str; 5] = ["DRAFT", "OPEN", "PAID", "VOID", "UNCOLLECTIBLE"];
 
-/// Whether the one function that decides lets an invoice become something.
+/// Whether the function that decides allows a change of status.
 async fn may_become(present: &str, next: &str) -> bool {
     // Only its owner may ask it.
     let mut postgres = TestApp::shared().await.connect("postgres").await;
@@ -39,11 +41,14 @@ fn steps_to(status: &str) -> &'static [&'static str] {
 /// A new invoice with two lines, brought to a status.
 async fn invoice(tenant: &Tenant, status: &str) -> Uuid {
     let mut sql = tenant.begin().await;
-    let rows = Rows::new(tenant, &mut sql, UserRole::Owner).await;
+    let rows = Rows::insert(tenant, &mut sql, UserRole::Owner).await;
     for step in steps_to(status) {
-        assert_eq!(set_status(&mut sql.0, rows.draft, step).await, Ok(1));
+        assert_eq!(
+            set_status(&mut sql.0, rows.uuid("draft_invoice"), step).await,
+            Ok(1)
+        );
     }
-    rows.draft
+    rows.uuid("draft_invoice")
 }
 
 async fn set_status(sql: &mut PgConnection, invoice: Uuid, status: &str) -> Result<u64, String> {
@@ -60,7 +65,7 @@ fn forbidden() -> Result<u64, String> {
 }
 
 #[apply(palisade_test)]
-async fn the_drawing_of_an_invoices_life_shows_what_the_database_lets_happen() {
+async fn the_diagram_of_invoice_statuses_shows_what_the_database_allows() {
     let page = include_str!("../../../docs/invoices.md");
     let drawing = page.split("stateDiagram-v2").nth(1).unwrap();
     let drawing = drawing.split("```").next().unwrap();
@@ -101,7 +106,7 @@ async fn the_drawing_of_an_invoices_life_shows_what_the_database_lets_happen() {
 }
 
 #[apply(palisade_test)]
-async fn no_statement_makes_of_an_invoice_what_the_function_does_not_let_it_become(tenant: Tenant) {
+async fn no_statement_changes_an_invoices_status_unless_the_function_allows_it(tenant: Tenant) {
     for login in ["palisade_app", "palisade_admin"] {
         let mut sql = tenant.connect_as(login, UserRole::Owner).await.0;
         for present in STATUSES {
@@ -117,14 +122,14 @@ async fn no_statement_makes_of_an_invoice_what_the_function_does_not_let_it_beco
 }
 
 #[apply(palisade_test)]
-async fn an_invoice_begins_as_an_empty_draft_whatever_a_statement_says(tenant: Tenant) {
+async fn an_invoice_starts_as_an_empty_draft_whatever_a_statement_says(tenant: Tenant) {
     let mut sql = tenant.begin().await;
-    let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
+    let rows = Rows::insert(&tenant, &mut sql, UserRole::Owner).await;
     let insert = |columns: &str, values: &str| {
         format!(
             "insert into invoices (id, organization_id, currency, {columns})
              values (app.uuid_v7(), '{}', 'EUR', {values})",
-            rows.organization
+            rows.uuid("organization")
         )
     };
     for status in &STATUSES[1..] {
@@ -147,7 +152,7 @@ async fn an_invoice_begins_as_an_empty_draft_whatever_a_statement_says(tenant: T
 }
 
 #[apply(palisade_test)]
-async fn the_totals_of_a_draft_are_those_of_its_lines_whatever_a_statement_says(tenant: Tenant) {
+async fn the_totals_of_a_draft_are_the_sums_of_its_lines_whatever_a_statement_says(tenant: Tenant) {
     let draft = invoice(&tenant, "DRAFT").await;
     for login in ["palisade_app", "palisade_admin"] {
         let mut sql = tenant.connect_as(login, UserRole::Owner).await.0;
@@ -184,9 +189,7 @@ fn other_value(column: &str, of: &str) -> String {
 }
 
 #[apply(palisade_test)]
-async fn an_issued_invoice_is_neither_changed_nor_renumbered_nor_set_back_nor_deleted(
-    tenant: Tenant,
-) {
+async fn an_issued_invoice_is_neither_changed_nor_renumbered_nor_reset_nor_deleted(tenant: Tenant) {
     let mut sql = tenant.begin().await.0;
     let columns: Vec<(String, String)> = sqlx::query(
         "select attname::text, format_type(atttypid, null) from pg_attribute
@@ -262,7 +265,7 @@ async fn an_issued_invoice_is_neither_changed_nor_renumbered_nor_set_back_nor_de
 }
 
 #[apply(palisade_test)]
-async fn nobody_but_an_issue_counts_the_numbers_of_a_tenant(tenant: Tenant) {
+async fn only_issuing_an_invoice_advances_a_tenants_counter(tenant: Tenant) {
     invoice(&tenant, "OPEN").await;
     let before = tenant.everything().await;
     for login in ["palisade_app", "palisade_admin"] {
@@ -284,20 +287,18 @@ async fn nobody_but_an_issue_counts_the_numbers_of_a_tenant(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn each_tenant_counts_its_own_invoices_and_what_is_rolled_back_leaves_no_gap(
-    app: &'static TestApp,
-) {
+async fn each_tenant_numbers_its_own_invoices_and_a_rollback_leaves_no_gap(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     for tenant in [&acme, &globex] {
         let mut sql = tenant.begin().await;
         let mut numbers: Vec<String> = Vec::new();
         for is_kept in [true, false, true] {
-            let rows = Rows::new(tenant, &mut sql, UserRole::Owner).await;
+            let rows = Rows::insert(tenant, &mut sql, UserRole::Owner).await;
             let mut tx = sql.0.begin().await.unwrap();
-            // A number that the statement brings along is not taken.
+            // A number in the statement is ignored.
             let issue = "update invoices set status = 'OPEN', number = 'MINE-1' where id = $1 returning number";
             let number = sqlx::query_scalar(issue)
-                .bind(rows.draft)
+                .bind(rows.uuid("draft_invoice"))
                 .fetch_one(&mut *tx)
                 .await;
             numbers.push(number.unwrap());

@@ -1,4 +1,4 @@
-//! A tenant always has an owner, and never chooses who signs in as one.
+//! A tenant always has an owner, and cannot choose the identity of its users.
 
 use std::fmt::Display;
 
@@ -9,9 +9,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{ROLES, outcome};
-use crate::harness::{Answer, Caller, Tenant, TestApp, attempt, eventually, palisade_test};
+use crate::harness::{
+    Answer, Caller, Tenant, TestApp, attempt, eventually, palisade_test, user_errors,
+};
 
-/// The ways to take an owner away.
+/// The ways to remove an owner.
 const ENDS: [fn(&dyn Display) -> String; 3] = [
     |user| format!("update users set role = 'MEMBER' where id = '{user}'"),
     |user| format!("update users set status = 'DEACTIVATED' where id = '{user}'"),
@@ -43,7 +45,7 @@ async fn the_last_active_owner_is_neither_demoted_nor_deactivated_nor_deleted(ac
     let owner = acme.owner();
     let mut sql = acme.begin().await.0;
     let mut admin = acme.connect_as("palisade_admin", UserRole::Owner).await.0;
-    // Neither an owner who was only invited nor one who has gone signs in.
+    // Neither an invited nor a deactivated owner can sign in.
     new_owner(&mut sql, "INVITED").await;
     new_owner(&mut sql, "DEACTIVATED").await;
     let before = acme.everything().await;
@@ -53,18 +55,18 @@ async fn the_last_active_owner_is_neither_demoted_nor_deactivated_nor_deleted(ac
             assert_eq!(attempt(connection, end.clone()).await, refused(), "{end}");
         }
     }
-    assert_eq!(
-        outcome(&demote(owner, owner.user).await, "changeUserRole"),
-        "INVALID_STATE"
-    );
-    let document =
-        "mutation ($id: ID!) { deactivateUser(input: { id: $id }) { userErrors { code } } }";
-    let variables = json!({ "id": owner.user.to_string() });
-    let answer = owner.graphql(document, variables).await;
-    assert_eq!(outcome(&answer, "deactivateUser"), "INVALID_STATE");
+    let expected = [("INVALID_STATE", "input.id".to_owned())];
+    let id = owner.user.to_string();
+    let demotion = json!({ "id": id, "role": "ADMIN" });
+    let payload = owner.mutate("changeUserRole", demotion, "").await;
+    assert_eq!(user_errors(&payload), expected);
+    let payload = owner
+        .mutate("deactivateUser", json!({ "id": id }), "")
+        .await;
+    assert_eq!(user_errors(&payload), expected);
     assert_eq!(acme.everything().await, before);
 
-    // One of two goes, the other stays, and one statement does not take both.
+    // One of two owners can be removed, but one statement cannot remove both.
     let second = new_owner(&mut sql, "ACTIVE").await;
     for end in [
         "update users set role = 'MEMBER'",
@@ -87,7 +89,7 @@ async fn the_last_active_owner_is_neither_demoted_nor_deactivated_nor_deleted(ac
         refused()
     );
 
-    // A tenant that is being deleted is let go of.
+    // A tenant that is being deleted may lose its last owner.
     let deleting = format!(
         "update tenants set status = 'DELETING' where id = '{}'",
         acme.id.uuid()
@@ -97,7 +99,7 @@ async fn the_last_active_owner_is_neither_demoted_nor_deactivated_nor_deleted(ac
 }
 
 #[apply(palisade_test)]
-async fn of_two_owners_who_end_each_other_at_once_one_stays(app: &'static TestApp) {
+async fn two_owners_who_remove_each_other_concurrently_leave_one(app: &'static TestApp) {
     let mut watcher = app.connect("postgres").await;
     for one_end in ENDS {
         for other_end in ENDS {
@@ -154,7 +156,7 @@ async fn two_owners_who_demote_each_other_through_the_api_leave_one(app: &'stati
         let outcomes = [&first, &second].map(|answer| outcome(answer, "changeUserRole"));
         let done = outcomes.iter().filter(|outcome| *outcome == "ok").count();
         assert_eq!(done, 1, "{} {}", first.body, second.body);
-        // Whoever comes when the other is through is no owner any more.
+        // The second mutation finds that its caller is not an owner any more.
         let is_refusal = |of: &String| matches!(of.as_str(), "INVALID_STATE" | "FORBIDDEN" | "ok");
         assert!(outcomes.iter().all(is_refusal), "{outcomes:?}");
         let mut sql = acme.begin().await.0;
@@ -167,7 +169,7 @@ async fn two_owners_who_demote_each_other_through_the_api_leave_one(app: &'stati
 }
 
 #[apply(palisade_test)]
-async fn no_role_of_a_tenant_chooses_who_signs_in_as_its_user(app: &'static TestApp) {
+async fn no_role_of_a_tenant_chooses_the_identity_of_its_users(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     let mut admin = globex.connect_as("palisade_admin", UserRole::Owner).await.0;
     let somebody: Uuid =

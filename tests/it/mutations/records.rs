@@ -1,24 +1,23 @@
 //! What a mutation leaves in the audit log.
 
 use macro_rules_attribute::apply;
-use palisade::{auth::role::UserRole, ids::EntityId as _};
+use palisade::{auth::role::UserRole, entities::ENTITIES, ids::EntityId as _};
 use serde_json::Value;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{
-    assert_done, document, operation_name,
-    samples::{Of, Rows, samples},
-    send, tenant_and_schema,
+use super::{assert_done, document, operation_name, send};
+use crate::{
+    harness::{Tenant, palisade_test, snake_case},
+    samples::{EntryProject, Rows, samples},
 };
-use crate::harness::palisade_test;
 
 /// An entry of the audit log.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     action: String,
     subject_type: String,
-    of: Of,
+    project: EntryProject,
     actor: Option<Uuid>,
     operation: Option<String>,
     request: Option<Uuid>,
@@ -27,20 +26,32 @@ struct Entry {
 impl Entry {
     fn read(row: &PgRow) -> Self {
         let (subject_type, subject): (String, Uuid) = (row.get(1), row.get(2));
-        let of = match row.get(3) {
-            None => Of::Nothing,
-            Some(project) if subject_type == "projects" && project == subject => Of::Itself,
-            Some(project) => Of::Project(project),
+        let project = match row.get(3) {
+            None => EntryProject::None,
+            Some(project) if subject_type == "projects" && project == subject => {
+                EntryProject::Itself
+            }
+            Some(project) => EntryProject::Project(project),
         };
         Self {
             action: row.get(0),
             subject_type,
-            of,
+            project,
             actor: row.get(4),
             operation: row.get(5),
             request: row.get(6),
         }
     }
+}
+
+/// The table of the entity that an action names: `invoices` for `invoice.created`.
+fn table_of(action: &str) -> &'static str {
+    let (subject, _) = action.split_once('.').unwrap();
+    let mut entities = ENTITIES.iter();
+    let entity = entities.find(|entity| snake_case(entity.type_name) == subject);
+    entity
+        .unwrap_or_else(|| panic!("{action} names no entity"))
+        .table
 }
 
 async fn count(sql: &mut PgConnection) -> i64 {
@@ -51,16 +62,17 @@ async fn count(sql: &mut PgConnection) -> i64 {
 }
 
 #[apply(palisade_test)]
-async fn every_mutation_succeeds_for_an_owner_and_leaves_exactly_its_entries_in_the_audit_log() {
-    let (tenant, schema) = tenant_and_schema().await;
+async fn every_mutation_succeeds_for_an_owner_and_leaves_exactly_its_entries_in_the_audit_log(
+    tenant: Tenant,
+) {
     let owner = tenant.owner();
     let mut sql = tenant.begin().await;
     for sample in samples() {
         let name = sample.name();
-        let rows = Rows::new(&tenant, &mut sql, UserRole::Owner).await;
+        let rows = Rows::insert(&tenant, &mut sql, UserRole::Owner).await;
         let before = count(&mut sql.0).await;
         let request = Uuid::now_v7();
-        let document = document(&schema, sample.field);
+        let document = document(sample.field);
         let answer = send(owner, &document, &(sample.input)(&rows), request)
             .await
             .answer();
@@ -74,10 +86,10 @@ async fn every_mutation_succeeds_for_an_owner_and_leaves_exactly_its_entries_in_
         let mut left: Vec<Entry> = found.iter().map(Entry::read).collect();
         let mut expected: Vec<Entry> = (sample.entries)(&rows)
             .into_iter()
-            .map(|(action, of)| Entry {
+            .map(|(action, project)| Entry {
                 action: action.to_owned(),
-                subject_type: format!("{}s", action.split_once('.').unwrap().0),
-                of,
+                subject_type: table_of(action).to_owned(),
+                project,
                 actor: Some(owner.user.uuid()),
                 operation: Some(operation_name(sample.field)),
                 request: Some(request),

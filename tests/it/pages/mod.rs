@@ -1,4 +1,4 @@
-//! Keyset pages: every list, in every order, both ways, without a gap or a repeat.
+//! Keyset pages: every list, in every order and direction, without gaps or repeats.
 
 mod rejected;
 mod walks;
@@ -6,8 +6,8 @@ mod walks;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Caller, Tenant},
-    lists::{Field, column, ids, ids_by_sql, list, order_by},
+    harness::{Caller, Field, Tenant, snake_case},
+    lists::{ids, ids_by_sql, list, order_by},
 };
 
 /// Which way a list is walked.
@@ -17,7 +17,7 @@ enum Way {
     Backwards,
 }
 
-/// Checks what a page says of itself. `rest` tells how many rows the walk has not seen yet.
+/// Checks the page info. `rest` is the number of rows that the walk has not seen yet.
 fn check_page(connection: &Value, way: Way, is_first: bool, rest: usize) {
     let edges = connection["edges"].as_array().unwrap();
     let info = &connection["pageInfo"];
@@ -100,14 +100,14 @@ async fn walk(
     }
 }
 
-/// The rows in an order, sorted by Postgres without pages. The id goes the way of the last term.
+/// The rows in an order, sorted by Postgres without pages. The id has the direction of the last term.
 async fn sorted(tenant: &Tenant, row: &str, terms: &[String]) -> Vec<String> {
     let mut by: Vec<String> = terms
         .iter()
         .map(|term| {
             let (field, direction) = term.split_once(' ').unwrap();
             let nulls = if direction == "ASC" { "last" } else { "first" };
-            format!("{} {direction} nulls {nulls}", column(field))
+            format!("{} {direction} nulls {nulls}", snake_case(field))
         })
         .collect();
     let (_, last) = terms.last().unwrap().split_once(' ').unwrap();

@@ -5,22 +5,24 @@ use palisade::auth::role::UserRole;
 use serde_json::json;
 
 use crate::{
-    harness::{Tenant, palisade_test, refusals},
-    made::{self, read},
+    create::{self, read},
+    harness::{Tenant, palisade_test, user_errors},
 };
 
 #[apply(palisade_test)]
-async fn the_archive_gives_back_what_it_was_given(acme: Tenant) {
+async fn unarchiving_restores_the_status_before_archiving(acme: Tenant) {
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
+    let organization = create::organization(owner).await;
     for status in ["PLANNED", "ACTIVE", "ON_HOLD", "COMPLETED"] {
-        let id = made::project(owner, &organization).await;
+        let id = create::project(owner, &organization).await;
         let told = json!({ "id": id, "status": status });
-        owner.does("updateProject", told, "project { id }").await;
+        owner
+            .mutate_ok("updateProject", told, "project { id }")
+            .await;
         let target = json!({ "id": id });
         let selection = "project { status version }";
         let payload = owner
-            .does("archiveProject", target.clone(), selection)
+            .mutate_ok("archiveProject", target.clone(), selection)
             .await;
         assert_eq!(
             payload["project"],
@@ -28,16 +30,16 @@ async fn the_archive_gives_back_what_it_was_given(acme: Tenant) {
         );
         // What else changes meanwhile does not change where it returns to.
         let renamed = json!({ "id": id, "name": "Renamed" });
-        owner.does("updateProject", renamed, selection).await;
+        owner.mutate_ok("updateProject", renamed, selection).await;
         let refused = owner
             .mutate("archiveProject", target.clone(), selection)
             .await;
         assert_eq!(
-            refusals(&refused),
+            user_errors(&refused),
             [("INVALID_STATE", "input.id".to_owned())]
         );
         let payload = owner
-            .does("unarchiveProject", target.clone(), selection)
+            .mutate_ok("unarchiveProject", target.clone(), selection)
             .await;
         assert_eq!(
             payload["project"],
@@ -45,23 +47,23 @@ async fn the_archive_gives_back_what_it_was_given(acme: Tenant) {
         );
         let refused = owner.mutate("unarchiveProject", target, selection).await;
         assert_eq!(
-            refusals(&refused),
+            user_errors(&refused),
             [("INVALID_STATE", "input.id".to_owned())]
         );
     }
     for (object, kind, id) in [
         ("organization", "Organization", organization),
-        ("product", "Product", made::product(owner).await),
+        ("product", "Product", create::product(owner).await),
     ] {
         let target = json!({ "id": id });
         let selection = format!("{object} {{ status }}");
         for (verb, status) in [("archive", "ARCHIVED"), ("unarchive", "ACTIVE")] {
             let name = format!("{verb}{kind}");
-            let payload = owner.does(&name, target.clone(), &selection).await;
+            let payload = owner.mutate_ok(&name, target.clone(), &selection).await;
             assert_eq!(payload[object]["status"], status);
             let refused = owner.mutate(&name, target.clone(), &selection).await;
             assert_eq!(
-                refusals(&refused),
+                user_errors(&refused),
                 [("INVALID_STATE", "input.id".to_owned())]
             );
             assert_eq!(
@@ -73,18 +75,18 @@ async fn the_archive_gives_back_what_it_was_given(acme: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn what_is_deleted_is_answered_once_more_and_then_gone_with_its_comments(acme: Tenant) {
+async fn a_deleted_row_is_returned_once_and_is_gone_with_its_comments(acme: Tenant) {
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
-    let free = made::organization(owner).await;
-    let project = made::project(owner, &organization).await;
-    let product = made::product(owner).await;
+    let organization = create::organization(owner).await;
+    let free = create::organization(owner).await;
+    let project = create::project(owner, &organization).await;
+    let product = create::product(owner).await;
     let member = acme.caller(UserRole::Member);
-    let of_project = made::comment(member, &project).await;
-    let of_product = made::comment(member, &product).await;
-    let alone = made::comment(member, &made::project(owner, &organization).await).await;
-    let invoice = made::draft(owner, &organization, &["1.00"]).await;
-    let line = made::line(owner, &invoice).await;
+    let of_project = create::comment(member, &project).await;
+    let of_product = create::comment(member, &product).await;
+    let alone = create::comment(member, &create::project(owner, &organization).await).await;
+    let invoice = create::draft(owner, &organization, &["1.00"]).await;
+    let line = create::line(owner, &invoice).await;
     for (name, object, root, id) in [
         ("deleteOrganization", "organization", "organization", free),
         ("deleteProject", "project", "project", project),
@@ -94,11 +96,14 @@ async fn what_is_deleted_is_answered_once_more_and_then_gone_with_its_comments(a
     ] {
         let selection = format!("{object} {{ id version }}");
         let target = json!({ "id": id });
-        let payload = owner.does(name, target.clone(), &selection).await;
+        let payload = owner.mutate_ok(name, target.clone(), &selection).await;
         assert_eq!(payload[object], json!({ "id": id, "version": 1 }), "{name}");
         assert!(read(owner, root, &id, "id").await.is_null(), "{name}");
         let payload = owner.mutate(name, target, &selection).await;
-        assert_eq!(refusals(&payload), [("NOT_FOUND", "input.id".to_owned())]);
+        assert_eq!(
+            user_errors(&payload),
+            [("NOT_FOUND", "input.id".to_owned())]
+        );
     }
     for comment in [of_project, of_product] {
         assert!(read(owner, "comment", &comment, "id").await.is_null());

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    harness::{Tenant, palisade_test, refusals},
-    made::{self, fingerprint, read},
+    create::{self, fingerprint, read},
+    harness::{Tenant, palisade_test, user_errors},
 };
 
 fn rows(rows: &[(&str, &str)]) -> Vec<Value> {
@@ -19,10 +19,10 @@ fn rows(rows: &[(&str, &str)]) -> Vec<Value> {
 const IMPORTED: &str = "results { index product { asin title } userErrors { code field } }";
 
 #[apply(palisade_test)]
-async fn an_import_makes_all_products_or_none(acme: Tenant) {
+async fn an_import_creates_all_products_or_none(acme: Tenant) {
     let caller = acme.caller(UserRole::Member);
     let input = json!({ "rows": rows(&[("B000000001", "One"), ("B000000002", "Two")]) });
-    let payload = caller.does("importProducts", input, IMPORTED).await;
+    let payload = caller.mutate_ok("importProducts", input, IMPORTED).await;
     assert_eq!(
         payload["results"],
         json!([
@@ -42,7 +42,7 @@ async fn an_import_makes_all_products_or_none(acme: Tenant) {
     let payload = caller.mutate("importProducts", input, IMPORTED).await;
     let at = |row: u32, field: &str| format!("input.rows.{row}.{field}");
     assert_eq!(
-        refusals(&payload),
+        user_errors(&payload),
         [
             ("ALREADY_EXISTS", at(1, "asin")),
             ("INVALID", at(2, "asin")),
@@ -72,7 +72,7 @@ async fn an_import_makes_all_products_or_none(acme: Tenant) {
     assert!(fingerprint(&acme).await == before);
 
     let input = json!({ "rows": some_bad, "atomic": false });
-    let payload = caller.does("importProducts", input, IMPORTED).await;
+    let payload = caller.mutate_ok("importProducts", input, IMPORTED).await;
     let made: Vec<&Value> = payload["results"]
         .as_array()
         .unwrap()
@@ -107,12 +107,12 @@ async fn a_thousand_whole_products_are_imported_and_one_more_is_not(acme: Tenant
     for (count, code) in [(0, "REQUIRED"), (1_001, "LIMIT_REACHED")] {
         let input = json!({ "rows": rows[..count] });
         let payload = owner.mutate("importProducts", input, IMPORTED).await;
-        assert_eq!(refusals(&payload), [(code, "input.rows".to_owned())]);
+        assert_eq!(user_errors(&payload), [(code, "input.rows".to_owned())]);
         assert_eq!(payload["results"], json!([]));
     }
     rows.pop();
     let input = json!({ "rows": rows });
-    let payload = owner.does("importProducts", input, IMPORTED).await;
+    let payload = owner.mutate_ok("importProducts", input, IMPORTED).await;
     let results = payload["results"].as_array().unwrap();
     assert_eq!(results.len(), 1_000);
     for (index, row) in results.iter().enumerate() {
@@ -126,20 +126,22 @@ async fn a_thousand_whole_products_are_imported_and_one_more_is_not(acme: Tenant
 const DELETED: &str = "results { index deletedId userErrors { code field } }";
 
 #[apply(palisade_test)]
-async fn a_deletion_of_many_deletes_all_or_none_and_says_why(acme: Tenant) {
+async fn a_bulk_deletion_deletes_all_or_none_and_reports_why(acme: Tenant) {
     let owner = acme.owner();
     let member = acme.caller(UserRole::Member);
-    let organization = made::organization(owner).await;
+    let organization = create::organization(owner).await;
     let mut ids = Vec::new();
     for _ in 0..5 {
-        ids.push(made::project(member, &organization).await);
+        ids.push(create::project(member, &organization).await);
     }
     let [free, own, billed, discussed, last] = &<[String; 5]>::try_from(ids).unwrap();
     let input =
         json!({ "organizationId": organization, "projectId": billed, "currencyCode": "EUR" });
-    owner.does("createInvoice", input, "invoice { id }").await;
-    let own_comment = made::comment(member, own).await;
-    let others_comment = made::comment(owner, discussed).await;
+    owner
+        .mutate_ok("createInvoice", input, "invoice { id }")
+        .await;
+    let own_comment = create::comment(member, own).await;
+    let others_comment = create::comment(owner, discussed).await;
     let missing = format!("prj_{}", Uuid::now_v7().simple());
     let all = [free, own, billed, discussed, &missing, free];
 
@@ -154,7 +156,7 @@ async fn a_deletion_of_many_deletes_all_or_none_and_says_why(acme: Tenant) {
         ("NOT_FOUND", at(4)),
         ("INVALID", at(5)),
     ];
-    assert_eq!(refusals(&payload), expected);
+    assert_eq!(user_errors(&payload), expected);
     let results = payload["results"].as_array().unwrap();
     assert!(
         results.iter().all(|row| row["deletedId"].is_null()),
@@ -163,7 +165,7 @@ async fn a_deletion_of_many_deletes_all_or_none_and_says_why(acme: Tenant) {
     assert!(fingerprint(&acme).await == before);
 
     let input = json!({ "ids": all, "atomic": false });
-    let payload = member.does("deleteProjects", input, DELETED).await;
+    let payload = member.mutate_ok("deleteProjects", input, DELETED).await;
     let told: Vec<(Value, Value)> = payload["results"]
         .as_array()
         .unwrap()
@@ -196,7 +198,7 @@ async fn a_deletion_of_many_deletes_all_or_none_and_says_why(acme: Tenant) {
 
     // An owner may take the comments of others along.
     let input = json!({ "ids": [discussed, last] });
-    owner.does("deleteProjects", input, DELETED).await;
+    owner.mutate_ok("deleteProjects", input, DELETED).await;
     assert!(
         read(owner, "comment", &others_comment, "id")
             .await
@@ -207,7 +209,7 @@ async fn a_deletion_of_many_deletes_all_or_none_and_says_why(acme: Tenant) {
 #[apply(palisade_test)]
 async fn a_hundred_projects_are_deleted_at_once_and_one_more_is_not(acme: Tenant) {
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
+    let organization = create::organization(owner).await;
     let mut ids = Vec::new();
     for _ in 0..6 {
         let one = |n| {
@@ -225,12 +227,12 @@ async fn a_hundred_projects_are_deleted_at_once_and_one_more_is_not(acme: Tenant
     for (count, code) in [(0, "REQUIRED"), (101, "LIMIT_REACHED")] {
         let input = json!({ "ids": ids[..count] });
         let payload = owner.mutate("deleteProjects", input, DELETED).await;
-        assert_eq!(refusals(&payload), [(code, "input.ids".to_owned())]);
+        assert_eq!(user_errors(&payload), [(code, "input.ids".to_owned())]);
     }
     assert!(fingerprint(&acme).await == before);
     ids.pop();
     let payload = owner
-        .does("deleteProjects", json!({ "ids": ids }), DELETED)
+        .mutate_ok("deleteProjects", json!({ "ids": ids }), DELETED)
         .await;
     let deleted: Vec<&Value> = payload["results"]
         .as_array()

@@ -4,21 +4,21 @@ use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 
-use super::Life;
+use super::Lifecycle;
 use crate::{
+    create::{self, read},
     harness::{Tenant, palisade_test},
-    made::{self, read},
 };
 
 #[apply(palisade_test)]
-async fn organizations_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant) {
-    let life = Life {
+async fn organizations_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
+    let lifecycle = Lifecycle {
         root: "organization",
         object: "organization",
         selection: "name slug status",
         create: "createOrganization",
         input: json!({ "name": "Acme GmbH & Co. KG" }),
-        made: json!({ "name": "Acme GmbH & Co. KG", "slug": "acme-gmbh-co-kg", "status": "ACTIVE" }),
+        created: json!({ "name": "Acme GmbH & Co. KG", "slug": "acme-gmbh-co-kg", "status": "ACTIVE" }),
         update: "updateOrganization",
         changes: vec![
             (json!({ "name": "Acme" }), json!({ "name": "Acme" })),
@@ -30,30 +30,30 @@ async fn organizations_hold_what_they_were_told_and_keep_what_was_left_out(acme:
         ],
         fixed: &["name", "slug"],
     };
-    life.lead(acme.owner()).await;
+    lifecycle.check(acme.owner()).await;
     let given = json!({ "name": "Acme", "slug": "given" });
     let payload = acme
         .owner()
-        .does("createOrganization", given, "organization { slug }")
+        .mutate_ok("createOrganization", given, "organization { slug }")
         .await;
     assert_eq!(payload["organization"]["slug"], "given");
 }
 
 #[apply(palisade_test)]
-async fn projects_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant) {
+async fn projects_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
     let caller = acme.caller(UserRole::Member);
     let (one, two) = (
-        made::organization(caller).await,
-        made::organization(caller).await,
+        create::organization(caller).await,
+        create::organization(caller).await,
     );
     let (member, owner) = (caller.user.to_string(), acme.owner().user.to_string());
-    let life = Life {
+    let lifecycle = Lifecycle {
         root: "project",
         object: "project",
         selection: "name description status dueOn organization { id } owner { id }",
         create: "createProject",
         input: json!({ "name": "Apollo", "organizationId": one }),
-        made: json!({
+        created: json!({
             "name": "Apollo", "description": null, "status": "PLANNED", "dueOn": null,
             "organization": { "id": one }, "owner": { "id": member },
         }),
@@ -83,13 +83,13 @@ async fn projects_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tena
         ],
         fixed: &["name", "organizationId", "ownerId", "status"],
     };
-    life.lead(caller).await;
+    lifecycle.check(caller).await;
     let given = json!({
         "name": "Apollo", "organizationId": one, "ownerId": owner, "description": "d",
         "status": "COMPLETED", "dueOn": "2000-02-29",
     });
     let selection = "project { name description status dueOn owner { id } }";
-    let payload = caller.does("createProject", given, selection).await;
+    let payload = caller.mutate_ok("createProject", given, selection).await;
     assert_eq!(
         payload["project"],
         json!({ "name": "Apollo", "description": "d", "status": "COMPLETED",
@@ -98,8 +98,8 @@ async fn projects_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tena
 }
 
 #[apply(palisade_test)]
-async fn products_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant) {
-    let life = Life {
+async fn products_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
+    let lifecycle = Lifecycle {
         root: "product",
         object: "product",
         selection: "asin title status price { amount currencyCode }",
@@ -108,7 +108,7 @@ async fn products_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tena
             "asin": "B000000001", "title": "Rocket",
             "price": { "amount": "19.99", "currencyCode": "EUR" },
         }),
-        made: json!({
+        created: json!({
             "asin": "B000000001", "title": "Rocket", "status": "ACTIVE",
             "price": { "amount": "19.99", "currencyCode": "EUR" },
         }),
@@ -127,29 +127,32 @@ async fn products_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tena
         ],
         fixed: &["asin"],
     };
-    life.lead(acme.owner()).await;
+    lifecycle.check(acme.owner()).await;
     let bare = json!({ "asin": "B000000003" });
     let selection = "product { title price { amount } }";
-    let payload = acme.owner().does("createProduct", bare, selection).await;
+    let payload = acme
+        .owner()
+        .mutate_ok("createProduct", bare, selection)
+        .await;
     assert_eq!(payload["product"], json!({ "title": null, "price": null }));
 }
 
 #[apply(palisade_test)]
-async fn drafts_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant) {
+async fn drafts_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
     let caller = acme.caller(UserRole::Billing);
     let (one, two) = (
-        made::organization(caller).await,
-        made::organization(caller).await,
+        create::organization(caller).await,
+        create::organization(caller).await,
     );
-    let project = made::project(caller, &one).await;
-    let life = Life {
+    let project = create::project(caller, &one).await;
+    let lifecycle = Lifecycle {
         root: "invoice",
         object: "invoice",
         selection: "number status currencyCode issuedOn dueOn organization { id } project { id }
                     total { amount currencyCode }",
         create: "createInvoice",
         input: json!({ "organizationId": one, "currencyCode": "EUR" }),
-        made: json!({
+        created: json!({
             "number": null, "status": "DRAFT", "currencyCode": "EUR", "issuedOn": null,
             "dueOn": null, "organization": { "id": one }, "project": null,
             "total": { "amount": "0.00", "currencyCode": "EUR" },
@@ -171,16 +174,16 @@ async fn drafts_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant
         ],
         fixed: &["organizationId"],
     };
-    life.lead(caller).await;
+    lifecycle.check(caller).await;
 }
 
 #[apply(palisade_test)]
-async fn lines_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant) {
+async fn lines_store_given_fields_and_keep_omitted_ones(acme: Tenant) {
     let caller = acme.caller(UserRole::Billing);
-    let organization = made::organization(caller).await;
-    let (one, two) = (made::product(caller).await, made::product(caller).await);
-    let invoice = made::draft(caller, &organization, &["1.00"]).await;
-    let life = Life {
+    let organization = create::organization(caller).await;
+    let (one, two) = (create::product(caller).await, create::product(caller).await);
+    let invoice = create::draft(caller, &organization, &["1.00"]).await;
+    let lifecycle = Lifecycle {
         root: "invoiceLineItem",
         object: "lineItem",
         selection: "position description quantity taxRate unitPrice { amount currencyCode }
@@ -190,7 +193,7 @@ async fn lines_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant)
             "invoiceId": invoice, "description": "Work", "quantity": "2.5", "unitPrice": "3.33",
             "taxRate": "0.19", "productId": one,
         }),
-        made: json!({
+        created: json!({
             "position": 2, "description": "Work", "quantity": "2.5000", "taxRate": "0.1900",
             "unitPrice": { "amount": "3.33", "currencyCode": "EUR" },
             "amount": { "amount": "8.33", "currencyCode": "EUR" },
@@ -222,30 +225,30 @@ async fn lines_hold_what_they_were_told_and_keep_what_was_left_out(acme: Tenant)
         ],
         fixed: &["description", "quantity", "unitPrice"],
     };
-    life.lead(caller).await;
+    lifecycle.check(caller).await;
 }
 
 #[apply(palisade_test)]
-async fn comments_are_their_authors_and_hold_what_was_said_last(acme: Tenant) {
+async fn a_comment_belongs_to_its_author_and_holds_the_latest_text(acme: Tenant) {
     let caller = acme.caller(UserRole::Member);
-    let organization = made::organization(caller).await;
-    let invoice = made::draft(acme.owner(), &organization, &["1.00"]).await;
+    let organization = create::organization(caller).await;
+    let invoice = create::draft(acme.owner(), &organization, &["1.00"]).await;
     for subject in [
-        made::project(caller, &organization).await,
-        made::product(caller).await,
+        create::project(caller, &organization).await,
+        create::product(caller).await,
         invoice,
     ] {
         let selection = "comment { id version body author { id }
             subject { ... on Node { id } } }";
         let input = json!({ "subjectId": subject, "body": "First!\n\n日本 🚀" });
-        let said = caller.does("createComment", input, selection).await["comment"].clone();
+        let said = caller.mutate_ok("createComment", input, selection).await["comment"].clone();
         let mut expected = json!({
             "id": said["id"], "version": 1, "body": "First!\n\n日本 🚀",
             "author": { "id": caller.user.to_string() }, "subject": { "id": subject },
         });
         assert_eq!(said, expected);
         let input = json!({ "id": said["id"], "body": "Second" });
-        let said = caller.does("updateComment", input, selection).await["comment"].clone();
+        let said = caller.mutate_ok("updateComment", input, selection).await["comment"].clone();
         expected["version"] = json!(2);
         expected["body"] = json!("Second");
         assert_eq!(said, expected);
@@ -260,7 +263,7 @@ async fn users_are_invited_in_lower_case_change_their_roles_and_lose_their_acces
     let owner = acme.owner();
     let selection = "user { id email displayName role status version }";
     let input = json!({ "email": "Ada@Example.ORG", "displayName": "Ada" });
-    let ada = owner.does("inviteUser", input, selection).await["user"].clone();
+    let ada = owner.mutate_ok("inviteUser", input, selection).await["user"].clone();
     let mut expected = json!({
         "id": ada["id"], "email": "ada@example.org", "displayName": "Ada", "role": "MEMBER",
         "status": "INVITED", "version": 1,
@@ -268,11 +271,11 @@ async fn users_are_invited_in_lower_case_change_their_roles_and_lose_their_acces
     assert_eq!(ada, expected);
     let id = json!({ "id": ada["id"] });
     let input = json!({ "id": ada["id"], "role": "BILLING" });
-    let ada = owner.does("changeUserRole", input, selection).await["user"].clone();
+    let ada = owner.mutate_ok("changeUserRole", input, selection).await["user"].clone();
     expected["role"] = json!("BILLING");
     expected["version"] = json!(2);
     assert_eq!(ada, expected);
-    let ada = owner.does("deactivateUser", id, selection).await["user"].clone();
+    let ada = owner.mutate_ok("deactivateUser", id, selection).await["user"].clone();
     expected["status"] = json!("DEACTIVATED");
     expected["version"] = json!(3);
     assert_eq!(ada, expected);
@@ -284,7 +287,7 @@ async fn users_are_invited_in_lower_case_change_their_roles_and_lose_their_acces
     );
     assert_eq!(stored.await, expected);
     let input = json!({ "email": "grace@example.org", "role": "OWNER" });
-    let grace = owner.does("inviteUser", input, selection).await["user"].clone();
+    let grace = owner.mutate_ok("inviteUser", input, selection).await["user"].clone();
     assert_eq!(
         (&grace["role"], &grace["displayName"]),
         (&json!("OWNER"), &Value::Null)

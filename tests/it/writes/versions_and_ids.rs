@@ -3,150 +3,66 @@
 use std::collections::BTreeSet;
 
 use macro_rules_attribute::apply;
-use palisade::ids::UserId;
+use palisade::{auth::role::UserRole, ids::UserId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    harness::{Caller, Tenant, palisade_test, refusals},
-    made::{self, asin, fingerprint, unique},
+    create::{self, asin, fingerprint, unique},
+    harness::{Tenant, model, palisade_test, user_errors},
+    samples::{Rows, Sample, payload_object},
 };
 
-/// The mutations of the schema whose input has a field.
-async fn with_input_field(caller: &Caller, field: &str) -> BTreeSet<String> {
-    let document = "{ __schema { mutationType { fields { name
-        args { type { ofType { inputFields { name } } } } } } } }";
-    let answer = caller.query(document).await;
-    let fields = answer.data()["__schema"]["mutationType"]["fields"].as_array();
-    let has = |mutation: &&Value| {
-        let inputs = mutation["args"][0]["type"]["ofType"]["inputFields"].as_array();
-        inputs.unwrap().iter().any(|input| input["name"] == field)
-    };
-    let names = fields.unwrap().iter().filter(has);
-    names
-        .map(|mutation| mutation["name"].as_str().unwrap().to_owned())
-        .collect()
-}
-
-/// A new object on which a mutation can be done, as its payload calls it, with what it takes besides
-/// the id.
-async fn target(owner: &Caller, organization: &str, name: &str) -> (&'static str, String, Value) {
-    let archived = async |kind: &str, object: &str, id: String| {
-        let selection = format!("{object} {{ id }}");
-        owner
-            .does(&format!("archive{kind}"), json!({ "id": id }), &selection)
-            .await;
-        id
-    };
-    let nothing = json!({});
-    match name {
-        "updateOrganization" => (
-            "organization",
-            made::organization(owner).await,
-            json!({ "name": "Renamed" }),
-        ),
-        "archiveOrganization" | "deleteOrganization" => {
-            ("organization", made::organization(owner).await, nothing)
-        }
-        "unarchiveOrganization" => {
-            let id = made::organization(owner).await;
-            let id = archived("Organization", "organization", id).await;
-            ("organization", id, nothing)
-        }
-        "updateProject" => {
-            let id = made::project(owner, organization).await;
-            ("project", id, json!({ "dueOn": "2026-01-01" }))
-        }
-        "archiveProject" | "deleteProject" => {
-            ("project", made::project(owner, organization).await, nothing)
-        }
-        "unarchiveProject" => {
-            let id = made::project(owner, organization).await;
-            ("project", archived("Project", "project", id).await, nothing)
-        }
-        "updateProduct" => (
-            "product",
-            made::product(owner).await,
-            json!({ "title": "Renamed" }),
-        ),
-        "archiveProduct" | "deleteProduct" => ("product", made::product(owner).await, nothing),
-        "unarchiveProduct" => {
-            let id = made::product(owner).await;
-            ("product", archived("Product", "product", id).await, nothing)
-        }
-        "updateInvoice" => {
-            let id = made::draft(owner, organization, &[]).await;
-            ("invoice", id, json!({ "dueOn": "2030-01-01" }))
-        }
-        "issueInvoice" => {
-            let id = made::invoice(owner, organization, "DRAFT").await;
-            ("invoice", id, nothing)
-        }
-        "payInvoice" | "voidInvoice" | "markInvoiceUncollectible" => {
-            let id = made::invoice(owner, organization, "OPEN").await;
-            ("invoice", id, nothing)
-        }
-        "updateInvoiceLineItem" | "removeInvoiceLineItem" => {
-            let invoice = made::draft(owner, organization, &["1.00"]).await;
-            let line = made::line(owner, &invoice).await;
-            let change = match name {
-                "updateInvoiceLineItem" => json!({ "unitPrice": "2.00" }),
-                _ => nothing,
-            };
-            ("lineItem", line, change)
-        }
-        "updateComment" | "deleteComment" => {
-            let project = made::project(owner, organization).await;
-            let change = match name {
-                "updateComment" => json!({ "body": "Changed" }),
-                _ => nothing,
-            };
-            ("comment", made::comment(owner, &project).await, change)
-        }
-        "changeUserRole" => ("user", made::user(owner).await, json!({ "role": "VIEWER" })),
-        "deactivateUser" => ("user", made::user(owner).await, nothing),
-        other => panic!("no test makes an object for {other}"),
-    }
+/// The mutations whose input has a field.
+fn with_input_field(field: &str) -> BTreeSet<&'static str> {
+    let mutations = model().mutations().iter();
+    let with_field = mutations.filter(|mutation| {
+        let mut inputs = model().fields(mutation.input()).iter();
+        inputs.any(|input| input.name == field)
+    });
+    with_field.map(|mutation| mutation.name.as_str()).collect()
 }
 
 #[apply(palisade_test)]
-async fn every_mutation_of_one_object_obeys_its_version_and_finds_it(acme: Tenant) {
+async fn every_mutation_of_one_row_checks_its_version_and_its_id(acme: Tenant) {
     let owner = acme.owner();
-    let organization = made::organization(owner).await;
-    let names = with_input_field(owner, "ifVersion").await;
-    assert_eq!(names, with_input_field(owner, "id").await);
+    let names = with_input_field("ifVersion");
+    assert_eq!(names, with_input_field("id"));
     assert!(names.len() >= 23, "{names:?}");
+    let mut sql = acme.begin().await;
     for name in names {
-        let (object, id, more) = target(owner, &organization, &name).await;
+        let rows = Rows::insert(&acme, &mut sql, UserRole::Owner).await;
+        let object = payload_object(model().mutation(name)).name.as_str();
         let selection = format!("{object} {{ id version }}");
-        let mut input = more.clone();
+        let mut input = (Sample::of(name).input)(&rows);
+        let id = input["id"].as_str().unwrap().to_owned();
         let before = fingerprint(&acme).await;
 
-        // The same kind of id, of a row that is not there.
+        // The id of no row, of the same type.
         let (prefix, _) = id.split_once('_').unwrap();
         input["id"] = json!(format!("{prefix}_{}", Uuid::now_v7().simple()));
         for version in [Value::Null, json!(1)] {
             input["ifVersion"] = version;
-            let payload = owner.mutate(&name, input.clone(), &selection).await;
+            let payload = owner.mutate(name, input.clone(), &selection).await;
             assert!(payload[object].is_null(), "{name}: {payload}");
             let expected = [("NOT_FOUND", "input.id".to_owned())];
-            assert_eq!(refusals(&payload), expected, "{name}");
+            assert_eq!(user_errors(&payload), expected, "{name}");
         }
 
         input["id"] = json!(id);
         input["ifVersion"] = json!(99);
-        let payload = owner.mutate(&name, input.clone(), &selection).await;
+        let payload = owner.mutate(name, input.clone(), &selection).await;
         let expected = [("CONFLICT", "input.ifVersion".to_owned())];
-        assert_eq!(refusals(&payload), expected, "{name}");
+        assert_eq!(user_errors(&payload), expected, "{name}");
         assert_eq!(payload[object]["id"], id, "{name}: {payload}");
         let present = payload[object]["version"].clone();
         assert!(
             fingerprint(&acme).await == before,
-            "{name} wrote what it refused"
+            "{name} wrote although it was rejected"
         );
 
         input["ifVersion"] = present.clone();
-        let payload = owner.does(&name, input, &selection).await;
+        let payload = owner.mutate_ok(name, input, &selection).await;
         let deletes = name.starts_with("delete") || name.starts_with("remove");
         let version = present.as_i64().unwrap() + i64::from(!deletes);
         assert_eq!(
@@ -159,9 +75,9 @@ async fn every_mutation_of_one_object_obeys_its_version_and_finds_it(acme: Tenan
 }
 
 #[apply(palisade_test)]
-async fn ids_of_another_type_are_refused_before_anything_is_done(acme: Tenant) {
+async fn ids_of_another_type_are_rejected_before_anything_runs(acme: Tenant) {
     let owner = acme.owner();
-    let project = made::project(owner, &made::organization(owner).await).await;
+    let project = create::project(owner, &create::organization(owner).await).await;
     let before = fingerprint(&acme).await;
     for (name, input) in [
         ("deleteOrganization", json!({ "id": project })),
@@ -183,7 +99,7 @@ async fn ids_of_another_type_are_refused_before_anything_is_done(acme: Tenant) {
         assert!(reply.body["data"].is_null());
     }
     let (name, asin) = (unique("name"), asin());
-    // Text that cannot be stored is refused as well, wherever it stands.
+    // Strings that cannot be stored are rejected as well, in every field.
     for (mutation, input, field) in [
         (
             "createOrganization",
@@ -203,7 +119,7 @@ async fn ids_of_another_type_are_refused_before_anything_is_done(acme: Tenant) {
         ("inviteUser", json!({ "email": "a\0@b.example" }), "email"),
     ] {
         let payload = owner.mutate(mutation, input, "").await;
-        let told = refusals(&payload);
+        let told = user_errors(&payload);
         assert!(
             told.contains(&("INVALID", format!("input.{field}"))),
             "{mutation}: {told:?}"

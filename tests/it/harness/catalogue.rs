@@ -1,0 +1,425 @@
+//! The columns of a table, from the catalogue of the database, and rows that fit them: a new table gets
+//! rows without a line here.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use palisade::{auth::role::UserRole, entities::ENTITIES};
+use serde_json::{Value, json};
+use sqlx::{PgConnection, Row as _};
+use uuid::Uuid;
+
+use super::{database::attempt, entity::snake_case, tenant::Tenant};
+use crate::samples::SLICES;
+
+/// A table, with what the tests need of its columns.
+#[derive(Debug)]
+pub struct Table {
+    pub name: String,
+    pub columns: Vec<Column>,
+}
+
+#[derive(Debug)]
+pub struct Column {
+    pub name: String,
+    sql_type: String,
+    pub is_nullable: bool,
+    has_default: bool,
+    /// Whether a unique index but the primary key holds it.
+    is_unique: bool,
+    /// The table that it refers to.
+    pub references: Option<String>,
+    /// Whether that table belongs to tenants, and whether a tenant may read it.
+    refers_to_tenant: bool,
+    may_read_referenced: bool,
+    /// The strings that its check constraint allows, if it lists them.
+    choices: Vec<String>,
+    /// The columns of which exactly one has a value, this one among them.
+    pub alternatives: Vec<String>,
+    /// Whether the policy for new rows looks at it.
+    pub is_in_insert_policy: bool,
+    /// Whether the policy for new rows compares it with the caller.
+    pub holds_caller: bool,
+}
+
+const COLUMNS: &str = "
+    select a.attname::text, format_type(a.atttypid, null), not a.attnotnull, a.atthasdef,
+           exists (select from pg_index i
+                   where i.indrelid = a.attrelid and i.indisunique and not i.indisprimary
+                     and a.attnum = any (i.indkey)),
+           f.confrelid::regclass::text,
+           exists (select from pg_attribute t
+                   where t.attrelid = f.confrelid and t.attname = 'tenant_id' and not t.attisdropped),
+           coalesce(has_table_privilege('palisade_app', f.confrelid, 'select'), false),
+           array(select pg_get_constraintdef(c.oid) from pg_constraint c
+                 where c.conrelid = a.attrelid and c.contype = 'c' and a.attnum = any (c.conkey)),
+           array(select pg_get_expr(coalesce(p.polwithcheck, p.polqual), p.polrelid) from pg_policy p
+                 where p.polrelid = a.attrelid and not p.polpermissive and p.polcmd in ('a', '*'))
+    from pg_attribute a
+    left join lateral (
+        select c.confrelid from pg_constraint c
+        where c.conrelid = a.attrelid and c.contype = 'f' and a.attname <> 'tenant_id'
+          and a.attnum = any (c.conkey) limit 1) f on true
+    where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped
+      and a.attgenerated = ''
+    order by a.attnum";
+
+/// The strings of `CHECK ((status = ANY (ARRAY['ACTIVE'::text, …])))`.
+fn choices(column: &str, checks: &[String]) -> Vec<String> {
+    let start = format!("CHECK (({column} = ANY (ARRAY[");
+    let list = checks.iter().find_map(|check| check.strip_prefix(&start));
+    let quoted = list
+        .and_then(|list| list.split(']').next())
+        .unwrap_or_default();
+    quoted
+        .split('\'')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The columns of `CHECK ((num_nonnulls(project_id, invoice_id) = 1))`.
+fn alternatives(checks: &[String]) -> Vec<String> {
+    let list = checks
+        .iter()
+        .find_map(|check| check.strip_prefix("CHECK ((num_nonnulls("));
+    let list = list.and_then(|list| list.strip_suffix(") = 1))"));
+    list.into_iter()
+        .flat_map(|list| list.split(", "))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn holds_word(expression: &str, word: &str) -> bool {
+    expression
+        .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+        .any(|found| found == word)
+}
+
+impl Table {
+    pub async fn read(connection: &mut PgConnection, name: &str) -> Self {
+        let rows = sqlx::query(COLUMNS).bind(name).fetch_all(connection);
+        let rows = rows.await.unwrap();
+        let columns = rows.iter().map(|row| {
+            let column: String = row.get(0);
+            let (checks, policies): (Vec<String>, Vec<String>) = (row.get(8), row.get(9));
+            let compares =
+                ["( SELECT app.user_id()", "app.user_id()"].map(|one| format!("({column} = {one}"));
+            Column {
+                choices: choices(&column, &checks),
+                alternatives: if row.get(2) {
+                    alternatives(&checks)
+                } else {
+                    Vec::new()
+                },
+                is_in_insert_policy: policies.iter().any(|policy| holds_word(policy, &column)),
+                holds_caller: policies
+                    .iter()
+                    .any(|policy| compares.iter().any(|one| policy.contains(one))),
+                sql_type: row.get(1),
+                is_nullable: row.get(2),
+                has_default: row.get(3),
+                is_unique: row.get(4),
+                references: row.get(5),
+                refers_to_tenant: row.get(6),
+                may_read_referenced: row.get(7),
+                name: column,
+            }
+        });
+        let columns: Vec<Column> = columns.collect();
+        assert!(!columns.is_empty(), "{name} has no columns");
+        Self {
+            name: name.to_owned(),
+            columns,
+        }
+    }
+
+    fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The order of the rows in which [`Tenant::fill`] refers to them: the caller first among users,
+    /// then by age.
+    pub fn order(&self) -> &'static str {
+        if self.column("created_at").is_some() {
+            "id = app.user_id() desc, created_at, id"
+        } else {
+            "id"
+        }
+    }
+
+    /// The id of the first row, as a sub-select.
+    pub fn first(&self) -> String {
+        format!(
+            "(select id from {} order by {} limit 1)",
+            self.name,
+            self.order()
+        )
+    }
+
+    /// The strings that are unique and never null.
+    pub fn unique_strings(&self) -> impl Iterator<Item = &str> {
+        let columns = self
+            .columns
+            .iter()
+            .filter(|column| column.is_unique && !column.is_nullable && column.sql_type == "text");
+        columns.map(|column| column.name.as_str())
+    }
+
+    /// What a slice says of the values of a column.
+    fn sample(&self, column: &str) -> Option<&'static str> {
+        let mut values = SLICES.iter().flat_map(|slice| slice.values);
+        let found = values.find(|(table, name, _)| *table == self.name && *name == column);
+        found.map(|(_, _, expression)| *expression)
+    }
+
+    /// A value of a column in row number `n` of a new row, as an SQL expression; `None` for its default.
+    fn value(&self, column: &Column) -> Option<String> {
+        if let Some(expression) = self.sample(&column.name) {
+            return Some(expression.to_owned());
+        }
+        let name = column.name.as_str();
+        if matches!(name, "tenant_id" | "version" | "created_at" | "updated_at") {
+            return None;
+        }
+        if name == "id" {
+            let table = &self.name;
+            return Some(format!(
+                "md5(app.tenant_id()::text || '{table}' || n)::uuid"
+            ));
+        }
+        let is_reference = column.references.is_some();
+        if is_reference && column.is_nullable && !column.refers_to_tenant {
+            return None;
+        }
+        if column.has_default && column.choices.is_empty() && column.sql_type != "boolean" {
+            return None;
+        }
+        let value = if is_reference {
+            format!("of_{name}.ids[1 + (n / 3) % cardinality(of_{name}.ids)]")
+        } else if !column.choices.is_empty() {
+            let choices = column.choices.join("','");
+            let amount = column.choices.len();
+            format!("(array['{choices}'])[1 + n % {amount}]")
+        } else {
+            self.plain_value(column)
+        };
+        let position = column.alternatives.iter().position(|other| *other == name);
+        Some(match position {
+            Some(position) => {
+                let amount = column.alternatives.len();
+                format!("case when n % {amount} = {position} then {value} end")
+            }
+            None if column.is_nullable => format!("case when n % 3 > 0 then {value} end"),
+            None => value,
+        })
+    }
+
+    /// A value of a column without references and choices. Every string holds the tenant's slug.
+    fn plain_value(&self, column: &Column) -> String {
+        match column.sql_type.as_str() {
+            "text" if column.is_unique => {
+                let name = column.name.replace('_', "-");
+                format!("'{name}-' || n || '-' || canary")
+            }
+            "text" => "case n % 4 when 0 then 'Same ' || canary when 1 then 'Näme_' || n || '% ' || canary
+                            when 2 then 'Back\\' || n % 5 || ' ' || canary else 'Title ' || n || ' ' || canary end"
+                .to_owned(),
+            "smallint" | "integer" | "bigint" | "numeric" => "n".to_owned(),
+            "boolean" => "n % 2 = 0".to_owned(),
+            "date" => "date '2026-02-28' + n % 40".to_owned(),
+            "timestamp with time zone" => {
+                "timestamptz '2026-01-01T00:00:00Z' + n * interval '1 hour'".to_owned()
+            }
+            "uuid" => "md5(n::text)::uuid".to_owned(),
+            "jsonb" => "to_jsonb(n)".to_owned(),
+            other => panic!(
+                "{}.{}: give a value of type {other} in tests/it/samples",
+                self.name, column.name
+            ),
+        }
+    }
+
+    /// A statement that inserts rows: numbers `first + 1` to `first + amount`.
+    fn insert(&self, first: i64, amount: i32) -> String {
+        let (mut names, mut values) = (Vec::new(), Vec::new());
+        let mut from = format!(
+            "generate_series({} + 1, {first} + {amount}) n, (select slug canary from tenants where id = app.tenant_id()) t",
+            first
+        );
+        for column in &self.columns {
+            let Some(value) = self.value(column) else {
+                continue;
+            };
+            let of = format!("of_{}.", column.name);
+            if value.contains(&of) {
+                let target = column.references.as_ref().unwrap();
+                let mine = if column.refers_to_tenant {
+                    "where tenant_id = app.tenant_id()"
+                } else {
+                    ""
+                };
+                write!(
+                    from,
+                    ", (select array_agg(id) ids from (
+                           select id from {target} {mine}
+                           order by id = app.user_id() desc, created_at, id limit 4) first) of_{}",
+                    column.name
+                )
+                .unwrap();
+            }
+            names.push(column.name.as_str());
+            values.push(value);
+        }
+        let (names, values) = (names.join(", "), values.join(",\n"));
+        format!(
+            "insert into {} ({names}) select {values} from {from}",
+            self.name
+        )
+    }
+
+    /// A statement by which a caller inserts a row like the first one of the tenant: what must be unique
+    /// is new, what the policies want to be the caller's is theirs, what has a default or is unique and
+    /// may be null is left out. `with` gives other values.
+    pub fn insert_like_first(&self, author: Uuid, with: &Value) -> String {
+        let id = Uuid::now_v7();
+        let n = id.as_u128() % 100_000_000 + 1_000_000;
+        let mut given = json!({ "id": id });
+        for column in self.columns.iter().filter(|column| column.holds_caller) {
+            given[&column.name] = json!(author);
+        }
+        let with = with.as_object().unwrap();
+        for column in &self.columns {
+            if with.contains_key(&column.name) {
+                for other in &column.alternatives {
+                    given[other] = Value::Null;
+                }
+            }
+        }
+        given.as_object_mut().unwrap().extend(with.clone());
+        let given = given.as_object().unwrap();
+
+        let (mut names, mut values) = (Vec::new(), Vec::new());
+        for column in &self.columns {
+            let name = column.name.as_str();
+            let is_hidden = column.references.is_some() && !column.may_read_referenced;
+            let value = if let Some(value) = given.get(name) {
+                match value {
+                    Value::Null => "null".to_owned(),
+                    Value::String(text) => format!("'{}'", text.replace('\'', "''")),
+                    other => other.to_string(),
+                }
+            } else if column.has_default || column.is_nullable && (column.is_unique || is_hidden) {
+                continue;
+            } else if column.is_unique && column.references.is_none() {
+                let value = self.sample(name).map(str::to_owned);
+                value.unwrap_or_else(|| self.plain_value(column))
+            } else {
+                format!("first.{name}")
+            };
+            names.push(name);
+            values.push(value);
+        }
+        let (table, order) = (&self.name, self.order());
+        format!(
+            "insert into {table} ({}) select {} from (select * from {table} order by {order} limit 1) first,
+                 (select {n} n) number, (select slug canary from tenants where id = app.tenant_id()) t",
+            names.join(", "),
+            values.join(", "),
+        )
+    }
+}
+
+/// The tables of the entities whose rows tests make: not the tenants, which a test has already, and not
+/// the entries that triggers write. Each after the tables that it refers to.
+async fn fillable(connection: &mut PgConnection) -> Vec<Table> {
+    let mut left = Vec::new();
+    for entity in ENTITIES.iter().filter(|entity| entity.is_audited) {
+        let table = Table::read(connection, entity.table).await;
+        if table.column("tenant_id").is_some() {
+            left.push(table);
+        }
+    }
+    let mut sorted: Vec<Table> = Vec::new();
+    while !left.is_empty() {
+        let missing: BTreeSet<String> = left.iter().map(|table| table.name.clone()).collect();
+        let refers_to_missing = |table: &Table| {
+            let mut targets = table
+                .columns
+                .iter()
+                .filter_map(|one| one.references.clone());
+            targets.any(|target| target != table.name && missing.contains(&target))
+        };
+        let (later, next): (Vec<Table>, Vec<Table>) = left.into_iter().partition(refers_to_missing);
+        assert!(!next.is_empty(), "{missing:?} refer to each other");
+        sorted.extend(next);
+        left = later;
+    }
+    sorted
+}
+
+/// The entities whose rows belong to their author, in `snake_case`.
+pub async fn authored_entities(connection: &mut PgConnection) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entity in ENTITIES {
+        let table = Table::read(connection, entity.table).await;
+        if table.columns.iter().any(|column| column.holds_caller) {
+            found.insert(snake_case(entity.type_name));
+        }
+    }
+    found
+}
+
+/// Inserts `amount` rows of each entity in the tenant of the connection.
+async fn fill_tables(connection: &mut PgConnection, amount: i32, only_empty: bool) {
+    for table in fillable(connection).await {
+        let count = format!(
+            "select count(*) from {} where tenant_id = app.tenant_id()",
+            table.name
+        );
+        let first: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
+        if first > 0 && only_empty {
+            continue;
+        }
+        let insert = table.insert(first, amount);
+        let done = sqlx::raw_sql(sqlx::AssertSqlSafe(insert.clone()))
+            .execute(&mut *connection)
+            .await;
+        done.unwrap_or_else(|error| panic!("{insert}: {error}"));
+    }
+}
+
+/// Inserts rows of each entity of which the tenant of the connection has none.
+pub async fn fill_empty_tables(connection: &mut PgConnection, amount: i32) {
+    fill_tables(connection, amount, true).await;
+}
+
+impl Tenant {
+    /// `amount` rows of every entity, at least 12, and rows in every other table of the tenant. The rows of
+    /// all tables are inserted in one transaction, so their times of creation are the same. Strings repeat,
+    /// hold characters of patterns, and hold the tenant's slug. Nullable columns are null in a third of
+    /// the rows. The first four rows of each table are referred to by rows of every table that can.
+    pub async fn fill(&self, amount: i32) {
+        let mut admin = self.connect_as("palisade_admin", UserRole::Owner).await.0;
+        attempt(&mut admin, "begin".to_owned()).await.unwrap();
+        fill_tables(&mut admin, amount, false).await;
+        attempt(&mut admin, "commit".to_owned()).await.unwrap();
+
+        let mut owner = self.begin().await.0;
+        let seal = "select app.seal_audit_log()".to_owned();
+        attempt(&mut owner, seal).await.unwrap();
+        for step in SLICES.iter().flat_map(|slice| slice.after_fill) {
+            let done = attempt(&mut owner, (*step).to_owned()).await;
+            assert!(matches!(done, Ok(1..)), "{step}: {done:?}");
+        }
+        for caller in &self.callers {
+            let mut own = self.begin_as(caller.role).await.0;
+            let key =
+                "insert into idempotency_keys (id, request) values (app.uuid_v7(), sha256('one'))";
+            assert_eq!(attempt(&mut own, key.to_owned()).await, Ok(1));
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The schema as the tests use it, read from the SDL that the service prints.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::LazyLock,
+};
+
+use async_graphql::parser::{
+    parse_schema,
+    types::{BaseType, FieldDefinition, InputValueDefinition, TypeKind, TypeSystemDefinition},
+};
+
+/// The schema.
+pub fn model() -> &'static Model {
+    static MODEL: LazyLock<Model> = LazyLock::new(|| Model::parse(&palisade::api::sdl()));
+    &MODEL
+}
+
+/// The types of the schema by name. The built-in scalars are not among them.
+pub struct Model(BTreeMap<String, Type>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Scalar,
+    Enum,
+    Object,
+    Interface,
+    Union,
+    Input,
+}
+
+/// A type of the schema.
+pub struct Type {
+    pub name: String,
+    pub kind: Kind,
+    /// The fields of an object, an interface or an input.
+    pub fields: Vec<Field>,
+    /// The values of an enum.
+    pub values: Vec<String>,
+    /// The object types of an interface or a union.
+    pub members: Vec<String>,
+}
+
+/// A field, an argument or an input field.
+#[derive(Clone, Debug)]
+pub struct Field {
+    pub name: String,
+    /// The name of its type without lists and non-nulls.
+    pub type_name: String,
+    /// Its type as the SDL writes it: `[ID!]!`.
+    pub type_text: String,
+    pub is_nullable: bool,
+    pub is_semantic_non_null: bool,
+    pub args: Vec<Field>,
+}
+
+impl Field {
+    pub fn arg(&self, name: &str) -> Option<&Self> {
+        self.args.iter().find(|arg| arg.name == name)
+    }
+
+    /// Whether it is a list with pages.
+    pub fn is_connection(&self) -> bool {
+        self.arg("first").is_some()
+    }
+
+    /// The type of the rows of a connection.
+    pub fn row(&self) -> &str {
+        self.type_name.strip_suffix("Connection").unwrap()
+    }
+
+    /// The filter input of a connection.
+    pub fn filter(&self) -> &str {
+        &self.arg("filter").unwrap().type_name
+    }
+
+    /// The order input of a connection.
+    pub fn order(&self) -> &str {
+        &self.arg("orderBy").unwrap().type_name
+    }
+
+    /// The input of a mutation, which is its only argument.
+    pub fn input(&self) -> &str {
+        let [input] = &self.args[..] else {
+            panic!("{} has other arguments than its input", self.name);
+        };
+        assert_eq!(input.name, "input", "{}", self.name);
+        &input.type_name
+    }
+
+    fn of_input(input: InputValueDefinition) -> Self {
+        Self {
+            name: input.name.node.to_string(),
+            type_name: name_of(&input.ty.node.base),
+            type_text: input.ty.node.to_string(),
+            is_nullable: input.ty.node.nullable,
+            is_semantic_non_null: false,
+            args: Vec::new(),
+        }
+    }
+
+    fn of_object(field: FieldDefinition) -> Self {
+        let args = field.arguments.into_iter();
+        let mut directives = field.directives.iter();
+        Self {
+            name: field.name.node.to_string(),
+            type_name: name_of(&field.ty.node.base),
+            type_text: field.ty.node.to_string(),
+            is_nullable: field.ty.node.nullable,
+            is_semantic_non_null: directives.any(|one| one.node.name.node == "semanticNonNull"),
+            args: args.map(|arg| Self::of_input(arg.node)).collect(),
+        }
+    }
+}
+
+fn name_of(base: &BaseType) -> String {
+    match base {
+        BaseType::Named(name) => name.to_string(),
+        BaseType::List(of) => name_of(&of.base),
+    }
+}
+
+impl Model {
+    fn parse(sdl: &str) -> Self {
+        let mut types = BTreeMap::new();
+        let mut implementations = Vec::new();
+        for definition in parse_schema(sdl).unwrap().definitions {
+            let definition = match definition {
+                TypeSystemDefinition::Type(definition) => definition.node,
+                TypeSystemDefinition::Schema(schema) => {
+                    let schema = schema.node;
+                    assert_eq!(schema.query.unwrap().node, "Query");
+                    assert_eq!(schema.mutation.unwrap().node, "Mutation");
+                    assert!(
+                        schema.subscription.is_none(),
+                        "no test attacks the fields of subscriptions"
+                    );
+                    continue;
+                }
+                TypeSystemDefinition::Directive(_) => continue,
+            };
+            let name = definition.name.node.to_string();
+            let mut one = Type {
+                name: name.clone(),
+                kind: Kind::Scalar,
+                fields: Vec::new(),
+                values: Vec::new(),
+                members: Vec::new(),
+            };
+            match definition.kind {
+                TypeKind::Scalar => {}
+                TypeKind::Object(object) => {
+                    one.kind = Kind::Object;
+                    let fields = object.fields.into_iter();
+                    one.fields = fields.map(|field| Field::of_object(field.node)).collect();
+                    let interfaces = object.implements.into_iter();
+                    implementations.extend(interfaces.map(|of| (of.node, name.clone())));
+                }
+                TypeKind::Interface(interface) => {
+                    one.kind = Kind::Interface;
+                    let fields = interface.fields.into_iter();
+                    one.fields = fields.map(|field| Field::of_object(field.node)).collect();
+                }
+                TypeKind::Union(union) => {
+                    one.kind = Kind::Union;
+                    let members = union.members.into_iter();
+                    one.members = members.map(|member| member.node.to_string()).collect();
+                }
+                TypeKind::Enum(choice) => {
+                    one.kind = Kind::Enum;
+                    let values = choice.values.into_iter();
+                    one.values = values.map(|value| value.node.value.to_string()).collect();
+                }
+                TypeKind::InputObject(input) => {
+                    one.kind = Kind::Input;
+                    let fields = input.fields.into_iter();
+                    one.fields = fields.map(|field| Field::of_input(field.node)).collect();
+                }
+            }
+            types.insert(name, one);
+        }
+        for (interface, object) in implementations {
+            types
+                .get_mut(interface.as_str())
+                .unwrap()
+                .members
+                .push(object);
+        }
+        Self(types)
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Type> {
+        self.0.get(name)
+    }
+
+    /// A type that is not a built-in scalar.
+    pub fn named(&self, name: &str) -> &Type {
+        self.find(name)
+            .unwrap_or_else(|| panic!("the schema has no type {name}"))
+    }
+
+    pub fn kind(&self, name: &str) -> Kind {
+        self.find(name).map_or(Kind::Scalar, |of| of.kind)
+    }
+
+    pub fn types(&self) -> impl Iterator<Item = &Type> {
+        self.0.values()
+    }
+
+    pub fn fields(&self, of: &str) -> &[Field] {
+        &self.named(of).fields
+    }
+
+    pub fn queries(&self) -> &[Field] {
+        self.fields("Query")
+    }
+
+    pub fn mutations(&self) -> &[Field] {
+        self.fields("Mutation")
+    }
+
+    pub fn mutation(&self, name: &str) -> &Field {
+        let mut mutations = self.mutations().iter();
+        mutations.find(|mutation| mutation.name == name).unwrap()
+    }
+
+    /// The lists of all rows of a type.
+    pub fn root_lists(&self) -> impl Iterator<Item = &Field> {
+        self.queries().iter().filter(|field| field.is_connection())
+    }
+
+    pub fn root_list(&self, name: &str) -> &Field {
+        self.root_lists().find(|list| list.name == name).unwrap()
+    }
+
+    /// The lists below rows, each with the type of its parent.
+    pub fn nested_lists(&self) -> impl Iterator<Item = (&Type, &Field)> {
+        let parents = self.types().filter(|of| of.kind == Kind::Object);
+        parents
+            .filter(|of| of.name != "Query")
+            .flat_map(|of| of.fields.iter().map(move |field| (of, field)))
+            .filter(|(_, field)| field.is_connection())
+    }
+
+    /// The values by which a connection can be ordered.
+    pub fn order_fields(&self, list: &Field) -> &[String] {
+        let mut order = self.fields(list.order()).iter();
+        let field = order.find(|input| input.name == "field").unwrap();
+        &self.named(&field.type_name).values
+    }
+
+    /// Whether fields of this type need a selection.
+    pub fn is_composite(&self, name: &str) -> bool {
+        matches!(
+            self.kind(name),
+            Kind::Object | Kind::Interface | Kind::Union
+        )
+    }
+
+    /// The types that fields lead to from one type on.
+    pub fn reached_from(&self, root: &str) -> BTreeSet<String> {
+        let mut reached = BTreeSet::new();
+        let mut next = vec![root.to_owned()];
+        while let Some(name) = next.pop() {
+            if let Some(of) = self.find(&name) {
+                next.extend(of.fields.iter().map(|field| field.type_name.clone()));
+                next.extend(of.members.iter().cloned());
+            }
+            reached.insert(name);
+            next.retain(|name| !reached.contains(name));
+        }
+        reached
+    }
+
+    /// Everything that can be read of a type, to a depth: its scalars, related rows, and pages of two.
+    pub fn selection(&self, of: &str, depth: usize) -> String {
+        let mut selection = "__typename".to_owned();
+        let of = self.named(of);
+        for member in &of.members {
+            let fields = self.fields_of(member, depth);
+            write!(selection, " ... on {member} {{ {fields} }}").unwrap();
+        }
+        if of.kind == Kind::Object {
+            write!(selection, " {}", self.fields_of(&of.name, depth)).unwrap();
+        }
+        selection
+    }
+
+    fn fields_of(&self, object: &str, depth: usize) -> String {
+        let mut selection = String::new();
+        for field in self.fields(object) {
+            let name = &field.name;
+            if field.is_connection() {
+                if depth > 0 {
+                    // A connection takes no depth of its own: its rows are what is read.
+                    let row = self.selection(field.row(), depth - 1);
+                    let page = format!("totalCount edges {{ cursor }} nodes {{ {row} }}");
+                    write!(selection, "{name}(first: 2) {{ {page} }} ").unwrap();
+                }
+            } else if !self.is_composite(&field.type_name) {
+                write!(selection, "{name} ").unwrap();
+            } else if depth > 0 {
+                let inner = self.selection(&field.type_name, depth - 1);
+                write!(selection, "{name} {{ {inner} }} ").unwrap();
+            }
+        }
+        selection
+    }
+
+    /// Whether an input type holds an id, at any depth.
+    pub fn holds_id(&self, of: &str) -> bool {
+        of == "ID"
+            || self.kind(of) == Kind::Input
+                && self
+                    .fields(of)
+                    .iter()
+                    .any(|field| self.holds_id(&field.type_name))
+    }
+}

@@ -1,0 +1,108 @@
+//! `Viewer.permissions` and the grid of roles say the same. The grid is what the database decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use macro_rules_attribute::apply;
+use serde_json::Value;
+
+use super::ROLES;
+use crate::{
+    harness::{Tenant, model, palisade_test},
+    samples::{SLICES, samples},
+};
+
+/// The grid: what each role gets from each mutation.
+const GRID: &str = include_str!(
+    "snapshots/it__mutations__grid__each_role_may_do_what_the_grid_says_and_writes_nothing_else.snap"
+);
+
+/// The permission for a line of the grid. `None`: the line is about what even some of those with the permission may
+/// not do, such as changing another user's comment.
+fn permission(line: &str) -> Option<&'static str> {
+    let mutation = line.split(' ').next().unwrap();
+    let is_narrower = line.contains("owner") || line.contains("(another's row)");
+    let mut slices = SLICES.iter();
+    let slice = slices.find(|slice| {
+        let samples = (slice.mutations)();
+        samples.iter().any(|sample| sample.field == mutation)
+    });
+    (!is_narrower).then_some(slice.unwrap().permission)
+}
+
+/// The lines of the grid: the name of the sample, and the roles whose mutation succeeded.
+fn grid() -> BTreeMap<String, BTreeSet<&'static str>> {
+    let body = GRID.rsplit("---\n").next().unwrap();
+    let mut lines = body.lines();
+    let head: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
+    assert_eq!(head, ROLES.map(palisade::auth::role::UserRole::as_str));
+    let line = |line: &str| {
+        let (name, outcomes) = line.split_at(42);
+        let outcomes: Vec<&str> = outcomes.split_whitespace().collect();
+        assert_eq!(outcomes.len(), ROLES.len(), "{line}");
+        let roles = ROLES.iter().zip(outcomes);
+        let allowed = roles.filter(|(_, outcome)| *outcome == "ok");
+        let allowed = allowed.map(|(role, _)| role.as_str()).collect();
+        (name.trim_end().to_owned(), allowed)
+    };
+    lines.map(line).collect()
+}
+
+/// The roles that have each permission, by the API.
+async fn holders(tenant: &Tenant) -> BTreeMap<String, BTreeSet<&'static str>> {
+    let permissions = model().named("Permission").values.iter();
+    let mut holders: BTreeMap<String, BTreeSet<&'static str>> = permissions
+        .map(|permission| (permission.clone(), BTreeSet::new()))
+        .collect();
+    for role in ROLES {
+        let answer = tenant
+            .caller(role)
+            .query("{ viewer { permissions } }")
+            .await;
+        let permissions = answer.data()["viewer"]["permissions"].as_array();
+        for permission in permissions.unwrap() {
+            let roles = holders.get_mut(permission.as_str().unwrap()).unwrap();
+            roles.insert(role.as_str());
+        }
+    }
+    holders
+}
+
+#[apply(palisade_test)]
+async fn each_permission_is_what_the_grid_lets_its_roles_do(tenant: Tenant) {
+    let holders = holders(&tenant).await;
+    let grid = grid();
+    let of_grid: BTreeSet<&str> = grid
+        .keys()
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    let samples = samples();
+    let tried: BTreeSet<&str> = samples.iter().map(|sample| sample.field).collect();
+    assert_eq!(of_grid, tried, "the snapshot of the grid is old");
+
+    let mut used = BTreeSet::new();
+    for (line, allowed) in &grid {
+        if let Some(permission) = permission(line) {
+            assert_eq!(allowed, &holders[permission], "{permission}: {line}");
+            used.insert(permission);
+        }
+    }
+    // The audit log has no mutations.
+    let audit = "READ_AUDIT_LOG";
+    let mut readers = BTreeSet::new();
+    for role in ROLES {
+        let answer = tenant
+            .caller(role)
+            .query("{ auditLogs { totalCount } }")
+            .await;
+        if answer.body["data"]["auditLogs"] != Value::Null {
+            readers.insert(role.as_str());
+        }
+    }
+    assert_eq!(readers, holders[audit], "{audit}");
+    used.insert(audit);
+    let all: BTreeSet<&str> = holders.keys().map(String::as_str).collect();
+    assert_eq!(
+        used, all,
+        "a permission that no mutation and no query needs"
+    );
+}

@@ -1,0 +1,367 @@
+//! What the tests need from each slice: rows on which its mutations can be tried, an input for each
+//! mutation, and inputs that are rejected. One file per slice; everything else is computed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use palisade::{
+    auth::role::UserRole, db::write::ConstraintRule, entities::ENTITIES, ids::EntityId as _,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::harness::{Field, Fixture, Kind, Tenant, TenantSql, TestApp, id_of, model, snake_case};
+
+mod comments;
+mod invoices;
+mod organizations;
+mod products;
+mod projects;
+mod users;
+
+/// Every slice that has mutations. The rows of each may refer to those of the slices before it.
+pub const SLICES: &[&Slice] = &[
+    &users::SLICE,
+    &organizations::SLICE,
+    &projects::SLICE,
+    &products::SLICE,
+    &invoices::SLICE,
+    &comments::SLICE,
+];
+
+/// What the tests need from one slice.
+pub struct Slice {
+    /// SQL that inserts rows on which the mutations can be tried. `{project}` and `{archived_project}` are
+    /// the ids of new projects: a name ends with that of an entity. `{owner}` is the tenant's owner,
+    /// `{author}` the user who writes rows that belong to their author, `{unique}` ten capital letters and digits of these rows
+    /// alone, `{slug}` the same in lower case.
+    pub rows: &'static str,
+    /// The permission of the viewer that the mutations need.
+    pub permission: &'static str,
+    /// At least one sample of each mutation. Every id that an input can hold is given in it.
+    pub mutations: fn() -> Vec<Sample>,
+    /// Inputs that are rejected, each with its errors.
+    pub rejected: fn(&World) -> Vec<Rejected>,
+    /// What the violations of constraints mean to a client: the table, its rules, and the rules of the
+    /// references to it.
+    pub rules: &'static [(
+        &'static str,
+        &'static [ConstraintRule],
+        &'static [ConstraintRule],
+    )],
+    /// Constraints that no mutation can violate, each with the reason.
+    pub inviolable: &'static [(&'static str, &'static str)],
+    /// Values that [`Tenant::fill`] cannot derive from the catalogue: the table, the column, and an SQL
+    /// expression over the number `n` of the row and the tenant's slug `canary`.
+    pub values: &'static [(&'static str, &'static str, &'static str)],
+    /// SQL that [`Tenant::fill`] runs afterwards, as the owner.
+    pub after_fill: &'static [&'static str],
+}
+
+impl Slice {
+    /// A slice without samples.
+    pub const EMPTY: Self = Self {
+        rows: "",
+        permission: "",
+        mutations: Vec::new,
+        rejected: |_| Vec::new(),
+        rules: &[],
+        inviolable: &[],
+        values: &[],
+        after_fill: &[],
+    };
+}
+
+/// Rows of one tenant that suit every mutation. A mutation uses some of them up, so each use has its own.
+pub struct Rows {
+    /// Ten capital letters and digits that no other rows have.
+    pub unique: String,
+    ids: BTreeMap<String, Uuid>,
+}
+
+impl Rows {
+    /// Inserts them. The rows that belong to their author are those of the user with the role `author`.
+    pub async fn insert(tenant: &Tenant, sql: &mut TenantSql, author: UserRole) -> Self {
+        let unique = format!("{:010X}", Uuid::new_v4().as_u128() % (1 << 40));
+        let owner = tenant.owner().user.uuid();
+        let mut ids = BTreeMap::from([("tenant".to_owned(), tenant.id.uuid())]);
+        ids.insert("owner".to_owned(), owner);
+        ids.insert("author".to_owned(), tenant.caller(author).user.uuid());
+        let mut script = "begin;".to_owned();
+        for slice in SLICES {
+            script +=
+                &format!("set local app.user_id = '{owner}'; set local app.role = 'OWNER';\n");
+            let mut parts = slice.rows.split('{');
+            script += parts.next().unwrap();
+            for part in parts {
+                let (name, rest) = part.split_once('}').unwrap();
+                match name {
+                    "unique" => script += &unique,
+                    "slug" => script += &unique.to_lowercase(),
+                    name => {
+                        let id = ids.entry(name.to_owned()).or_insert_with(Uuid::now_v7);
+                        script += &id.to_string();
+                    }
+                }
+                script += rest;
+            }
+        }
+        script += "commit";
+        let inserted = sqlx::raw_sql(sqlx::AssertSqlSafe(script.clone()));
+        let inserted = inserted.execute(&mut sql.0).await;
+        inserted.unwrap_or_else(|error| panic!("{script}: {error}"));
+        Self { unique, ids }
+    }
+
+    pub fn uuid(&self, name: &str) -> Uuid {
+        let id = self.ids.get(name);
+        *id.unwrap_or_else(|| panic!("no slice inserts a row `{name}`"))
+    }
+
+    /// The id in the API of a row whose name ends with that of its entity.
+    pub fn id(&self, name: &str) -> String {
+        let type_name = type_of_row(name);
+        let type_name = type_name.unwrap_or_else(|| panic!("`{name}` ends with no entity's name"));
+        id_of(type_name, self.uuid(name))
+    }
+
+    /// A row of an entity.
+    pub fn any_of(&self, type_name: &str) -> Option<Uuid> {
+        let mut rows = self.ids.iter();
+        let found = rows.find(|(name, _)| type_of_row(name) == Some(type_name));
+        found.map(|(_, id)| *id)
+    }
+
+    /// A slug that no row has.
+    pub fn new_slug(&self) -> String {
+        format!("new-{}", self.unique.to_lowercase())
+    }
+
+    /// An ASIN that no row has.
+    pub fn asin(&self, letter: char) -> String {
+        format!("{letter}{}", &self.unique[1..])
+    }
+}
+
+/// The type of `draft_invoice`, which is `Invoice`.
+fn type_of_row(name: &str) -> Option<&'static str> {
+    if name == "owner" {
+        return Some("User");
+    }
+    let types = ENTITIES.iter().map(|entity| entity.type_name);
+    let mut types = types.filter(|of| {
+        let start = name.strip_suffix(&snake_case(of));
+        start.is_some_and(|start| start.is_empty() || start.ends_with('_'))
+    });
+    let found = types.next();
+    assert!(types.next().is_none(), "`{name}` is of several entities");
+    found
+}
+
+/// A tenant with a caller of each role, and rows of every slice.
+pub struct World {
+    pub tenant: Tenant,
+    pub rows: Rows,
+}
+
+impl Fixture for World {
+    async fn create() -> Self {
+        let tenant = TestApp::shared().await.tenant().await;
+        let mut sql = tenant.begin().await;
+        let rows = Rows::insert(&tenant, &mut sql, UserRole::Owner).await;
+        Self { tenant, rows }
+    }
+}
+
+impl World {
+    pub fn id(&self, name: &str) -> String {
+        self.rows.id(name)
+    }
+
+    /// The id of the user with a role.
+    pub fn caller_id(&self, role: UserRole) -> String {
+        self.tenant.caller(role).user.to_string()
+    }
+}
+
+/// The project of an entry of the audit log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EntryProject {
+    None,
+    Project(Uuid),
+    /// The changed row is the project.
+    Itself,
+}
+
+/// Entries of the audit log by their action.
+pub type Entries = Vec<(&'static str, EntryProject)>;
+
+/// One mutation with an input that an owner may send.
+pub struct Sample {
+    pub field: &'static str,
+    /// What distinguishes it from the other samples of the field.
+    case: &'static str,
+    pub input: fn(&Rows) -> Value,
+    /// The entries that it leaves in the audit log, in any order.
+    pub entries: fn(&Rows) -> Entries,
+    /// The changed columns of the row that an `updateX` names: column, before and after.
+    pub changes: Option<fn(&Rows) -> Value>,
+}
+
+impl Sample {
+    pub const fn new(
+        field: &'static str,
+        input: fn(&Rows) -> Value,
+        entries: fn(&Rows) -> Entries,
+    ) -> Self {
+        Self {
+            field,
+            case: "",
+            input,
+            entries,
+            changes: None,
+        }
+    }
+
+    pub const fn case(self, case: &'static str) -> Self {
+        Self { case, ..self }
+    }
+
+    pub const fn changing(self, changes: fn(&Rows) -> Value) -> Self {
+        Self {
+            changes: Some(changes),
+            ..self
+        }
+    }
+
+    /// The field, and the case if it has several.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.field, self.case)
+            .trim_end()
+            .to_owned()
+    }
+
+    /// The only sample of a field, or the first one.
+    pub fn of(field: &str) -> Self {
+        let mut samples = samples().into_iter();
+        let found = samples.find(|sample| sample.field == field);
+        found.unwrap_or_else(|| panic!("{field} has no sample"))
+    }
+
+    /// Whether it changes or deletes existing rows of one of the entities, which are in `snake_case`.
+    pub fn changes_rows_of(&self, entities: &BTreeSet<String>, rows: &Rows) -> bool {
+        (self.entries)(rows).iter().any(|(action, _)| {
+            let (entity, verb) = action.split_once('.').unwrap();
+            entities.contains(entity) && verb != "created"
+        })
+    }
+}
+
+/// At least one sample of each mutation: a mutation without one fails the test.
+pub fn samples() -> Vec<Sample> {
+    let samples: Vec<Sample> = SLICES
+        .iter()
+        .flat_map(|slice| (slice.mutations)())
+        .collect();
+    let sampled: BTreeSet<&str> = samples.iter().map(|sample| sample.field).collect();
+    let mutations = model().mutations().iter().map(|field| field.name.as_str());
+    assert_eq!(
+        sampled,
+        mutations.collect(),
+        "each mutation has a sample in tests/it/samples"
+    );
+    samples
+}
+
+/// A mutation that is rejected: its caller, its name, its input and its errors, each with its field.
+pub struct Rejected {
+    pub role: UserRole,
+    pub field: &'static str,
+    pub input: Value,
+    pub errors: Vec<(&'static str, String)>,
+}
+
+/// A rejected mutation. The fields of `errors` are below the input.
+pub fn rejected(
+    role: UserRole,
+    field: &'static str,
+    input: Value,
+    errors: &[(&'static str, &'static str)],
+) -> Rejected {
+    let path = |field: &str| match field {
+        "" => String::new(),
+        field => format!("input.{field}"),
+    };
+    let errors = errors.iter().map(|(code, field)| (*code, path(field)));
+    Rejected {
+        role,
+        field,
+        input,
+        errors: errors.collect(),
+    }
+}
+
+/// The field of a payload that holds the changed row of a mutation.
+pub fn payload_object(mutation: &Field) -> &'static Field {
+    let mut fields = model().fields(&mutation.type_name).iter();
+    let is_entity = |name: &str| ENTITIES.iter().any(|entity| entity.type_name == name);
+    let found = fields.find(|field| is_entity(&field.type_name));
+    found.unwrap_or_else(|| panic!("the payload of {} holds no row", mutation.name))
+}
+
+/// The id of no row.
+pub fn missing(type_name: &str) -> String {
+    id_of(type_name, Uuid::now_v7())
+}
+
+fn money(amount: &str) -> Value {
+    json!({ "amount": amount, "currencyCode": "EUR" })
+}
+
+fn change(field: &str, before: impl Into<Value>, after: impl Into<Value>) -> Value {
+    json!({ "field": field, "before": before.into(), "after": after.into() })
+}
+
+/// A changed reference.
+fn moved(rows: &Rows, field: &str, before: &str, after: &str) -> Value {
+    let uuid = |name: &str| rows.uuid(name).to_string();
+    change(field, uuid(before), uuid(after))
+}
+
+/// The project that most rows belong to.
+fn the_project(rows: &Rows) -> EntryProject {
+    EntryProject::Project(rows.uuid("project"))
+}
+
+/// One entry of a row that belongs to no project.
+fn without_project(entry: &'static str) -> Entries {
+    vec![(entry, EntryProject::None)]
+}
+
+/// The positions of the ids in a sample's input, as JSON pointers. Computed from the schema: an input that
+/// can hold an id which the sample leaves out fails the test.
+pub fn id_positions(mutation: &Field, input: &Value) -> Vec<String> {
+    let mut positions = Vec::new();
+    collect_ids(mutation.input(), "", input, &mut positions);
+    positions
+}
+
+fn collect_ids(of: &str, at: &str, value: &Value, positions: &mut Vec<String>) {
+    let model = model();
+    if let Value::Array(values) = value {
+        assert!(!values.is_empty(), "{at}: a sample with an empty list");
+        for (index, value) in values.iter().enumerate() {
+            collect_ids(of, &format!("{at}/{index}"), value, positions);
+        }
+    } else if of == "ID" {
+        assert!(value.is_string(), "{at}: a sample without this id: {value}");
+        positions.push(at.to_owned());
+    } else if model.kind(of) == Kind::Input {
+        for field in model.fields(of) {
+            // What holds no id may be left out.
+            if model.holds_id(&field.type_name) {
+                let at = format!("{at}/{}", field.name);
+                collect_ids(&field.type_name, &at, &value[&field.name], positions);
+            }
+        }
+    }
+}
