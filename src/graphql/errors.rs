@@ -3,7 +3,7 @@
 use async_graphql::{ErrorExtensionValues, Response, ServerError};
 use uuid::Uuid;
 
-use crate::error::Error;
+use crate::error::{Code, Error};
 
 /// The maximum number of errors in a response. A document can have thousands.
 const MAX_ERRORS: usize = 25;
@@ -31,18 +31,18 @@ pub fn finish(response: &mut Response, request_id: Uuid, log: bool) {
     for error in &mut response.errors {
         let code = match error.source::<Error>() {
             Some(ours) => {
-                if log && ours.is_ours() {
+                if log && ours.is_service_failure() {
                     tracing::error!(
                         request.id = %request_id,
-                        error.code = ours.code(),
+                        error.code = ours.code().as_str(),
                         "request {request_id} failed: {}", ours.detail(),
                     );
                 }
                 ours.code()
             }
             // An error of async-graphql: about the document, or about the value of an argument.
-            None if error.path.is_empty() => "GRAPHQL_VALIDATION_FAILED",
-            None => "BAD_USER_INPUT",
+            None if error.path.is_empty() => Code::GraphqlValidationFailed,
+            None => Code::BadUserInput,
         };
         // An error about the whole response does not have a location.
         error.locations.retain(|location| location.line > 0);
@@ -50,10 +50,10 @@ pub fn finish(response: &mut Response, request_id: Uuid, log: bool) {
     }
 }
 
-fn set_codes(error: &mut ServerError, code: &str, request_id: Uuid) {
+fn set_codes(error: &mut ServerError, code: Code, request_id: Uuid) {
     let extensions = error
         .extensions
         .get_or_insert_with(ErrorExtensionValues::default);
-    extensions.set("code", code);
+    extensions.set("code", code.as_str());
     extensions.set("requestId", request_id.to_string());
 }

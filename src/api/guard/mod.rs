@@ -31,6 +31,7 @@ pub use self::cost::Shape;
 #[cfg(test)]
 pub(super) use self::cost::{CONNECTION_FIELDS, INTROSPECTION_LISTS};
 use self::count::Counter;
+use crate::error::Code;
 
 /// Messages of the parser are cut to this length, because they may quote the document.
 const MAX_PARSE_MESSAGE_CHARS: usize = 200;
@@ -204,13 +205,13 @@ pub enum Reason {
 impl Reason {
     /// The stable `extensions.code`.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::LimitExceeded { .. } | Self::CostExceeded { .. } => "QUERY_TOO_COMPLEX",
-            Self::Parse { .. } => "GRAPHQL_PARSE_FAILED",
-            Self::MissingVariable { .. } => "BAD_USER_INPUT",
+            Self::LimitExceeded { .. } | Self::CostExceeded { .. } => Code::QueryTooComplex,
+            Self::Parse { .. } => Code::GraphqlParseFailed,
+            Self::MissingVariable { .. } => Code::BadUserInput,
             Self::FragmentCycle { .. } | Self::UnknownOperation | Self::OperationNameRequired => {
-                "GRAPHQL_VALIDATION_FAILED"
+                Code::GraphqlValidationFailed
             }
         }
     }

@@ -228,7 +228,7 @@ fn bombs_are_rejected_with_linear_work() {
     for (levels, spreads) in [(25, 2), (31, 2), (31, 40), (9, 7)] {
         for last in ["__typename", "...unknown", "... { __typename }"] {
             let error = rejected(&bomb(levels, spreads, last));
-            assert_eq!(error.reason.code(), "QUERY_TOO_COMPLEX");
+            assert_eq!(error.reason.code(), Code::QueryTooComplex);
             let nodes = bomb_nodes(levels as u64, spreads as u64) + 1;
             assert!(error.work <= 2 * nodes, "{} > 2 * {nodes}", error.work);
         }
@@ -489,7 +489,7 @@ fn parse_errors_have_a_position_and_a_short_message() {
     };
     assert_eq!(message, "expected name");
     assert_eq!(positions, &[Pos { line: 2, column: 6 }]);
-    assert_eq!(error.reason.code(), "GRAPHQL_PARSE_FAILED");
+    assert_eq!(error.reason.code(), Code::GraphqlParseFailed);
     let long = format!("query {} {{ a }}", "A".repeat(1_000));
     let Reason::Parse { message, positions } = rejected(&long.repeat(2)).reason else {
         panic!()
@@ -705,7 +705,7 @@ fn nested_pages_are_rejected() {
         reason.to_string(),
         "the operation could fetch 1020201 rows, and the limit is 20000: request smaller pages"
     );
-    assert_eq!(reason.code(), "QUERY_TOO_COMPLEX");
+    assert_eq!(reason.code(), Code::QueryTooComplex);
 }
 
 #[test]
