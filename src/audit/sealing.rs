@@ -1,7 +1,7 @@
-//! Seals the audit log, a second behind its writers, none of whom waits for it.
+//! Seals the audit log about a second after its rows were written. No writer waits for it.
 //!
-//! What a seal is, and which rows it takes, stands in the database (`app.seal_audit_log`); here is who
-//! asks for it, and when.
+//! The database function `app.seal_audit_log` defines what a seal is and which rows it takes. This module decides when
+//! to call it, and for which tenants.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,26 +25,25 @@ use crate::{
     ids::TenantId,
 };
 
-/// Between two rounds: what is written meanwhile goes into one seal.
-const PAUSE: Duration = Duration::from_secs(1);
-/// How long a tenant waits after a failure, and all of them while the database is away.
-const RETRY: Duration = Duration::from_secs(10);
-/// How long the last round may take.
-const LAST: Duration = Duration::from_secs(1);
-/// Most tenants that are kept in mind. The rows of one more are sealed after its next write.
-const MOST: usize = 100_000;
+/// The pause between two rounds. The rows that are written meanwhile go into one seal.
+const ROUND_INTERVAL: Duration = Duration::from_secs(1);
+/// The pause after a failure: of one tenant, or of all of them while the database is unavailable.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// The longest time that the last round may take.
+const LAST_ROUND_TIMEOUT: Duration = Duration::from_secs(1);
+/// The most tenants that wait for a seal. The rows of a further tenant are sealed after its next write.
+const MAX_PENDING_TENANTS: usize = 100_000;
 
-/// What [`seal`] did.
+/// The result of [`seal`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SealOutcome {
-    /// The rows that were sealed.
+    /// The number of sealed rows.
     pub rows: u64,
-    /// Whether another sealer is at this tenant, which may have begun too early to see every row.
+    /// Whether another sealer works on this tenant. It may have started too early to see all rows.
     pub is_contended: bool,
 }
 
-/// Seals what a tenant has written and is not sealed yet, as many seals as it takes, each in a
-/// transaction of its own.
+/// Seals all unsealed rows of a tenant. Writes as many seals as necessary, each in its own transaction.
 pub async fn seal(db: &TenantDb, tenant: TenantId) -> Result<SealOutcome> {
     let context = TenantContext {
         tenant,
@@ -76,43 +75,45 @@ pub async fn seal(db: &TenantDb, tenant: TenantId) -> Result<SealOutcome> {
     }
 }
 
-/// Notes who has written, and seals it in the background. Cheap to clone.
+/// Records which tenants have written, and seals their rows in the background. Cheap to clone.
 #[derive(Clone)]
 pub struct Sealer(Arc<Handle>);
 
 struct Handle {
-    noted: Arc<PendingTenants>,
-    /// Dropped with the last clone, which ends the task like [`Sealer::finish`] does.
+    pending: Arc<PendingTenants>,
+    /// Dropped with the last clone. That ends the task, as [`Sealer::finish`] does.
     stop: watch::Sender<()>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Sealer {
-    /// Starts the one task that seals.
+    /// Starts the task that seals.
     #[must_use]
     pub fn start(db: TenantDb) -> Self {
-        let noted = Arc::new(PendingTenants::default());
+        let pending = Arc::new(PendingTenants::default());
         let (stop, stopped) = watch::channel(());
-        let task = tokio::spawn(work(db, Arc::clone(&noted), stopped));
+        let task = tokio::spawn(work(db, Arc::clone(&pending), stopped));
         Self(Arc::new(Handle {
-            noted,
+            pending,
             stop,
             task: Mutex::new(Some(task)),
         }))
     }
 
-    /// Notes that a tenant's rows have changed. Never waits for the database.
+    /// Records that a tenant has written. Never waits for the database.
     pub fn wrote(&self, tenant: TenantId) {
-        self.0.noted.add(tenant);
+        self.0.pending.add(tenant);
     }
 
-    /// Seals what was noted and ends, within a second. What is left is sealed after the tenant's next
-    /// write, or by `palisade audit seal`.
+    /// Seals the rows of the pending tenants and ends, within a second. The remaining rows are sealed after the tenant's
+    /// next write, or by `palisade audit seal`.
     pub async fn finish(&self) {
         self.0.stop.send_replace(());
         let task = lock(&self.0.task).take();
         if let Some(task) = task
-            && tokio::time::timeout(LAST, task).await.is_err()
+            && tokio::time::timeout(LAST_ROUND_TIMEOUT, task)
+                .await
+                .is_err()
         {
             tracing::warn!("the last rows of the audit log are not sealed yet");
         }
@@ -125,7 +126,7 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// Tenants whose rows wait for a seal.
+/// The tenants whose rows wait for a seal.
 #[derive(Default)]
 struct PendingTenants {
     tenants: Mutex<HashSet<TenantId>>,
@@ -135,7 +136,7 @@ struct PendingTenants {
 impl PendingTenants {
     fn add(&self, tenant: TenantId) {
         let mut tenants = lock(&self.tenants);
-        if tenants.len() < MOST {
+        if tenants.len() < MAX_PENDING_TENANTS {
             tenants.insert(tenant);
         }
         self.any.notify_one();
@@ -152,54 +153,56 @@ impl PendingTenants {
     }
 }
 
-/// What is behind these locks is whole after every statement, so a panic elsewhere spoils nothing.
+/// The guarded data is consistent after every statement, so poisoning can be ignored.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn work(db: TenantDb, noted: Arc<PendingTenants>, mut stop: watch::Receiver<()>) {
+async fn work(db: TenantDb, pending: Arc<PendingTenants>, mut stop: watch::Receiver<()>) {
     let mut failing = HashMap::new();
     loop {
         tokio::select! {
-            () = noted.any() => {}
+            () = pending.any() => {}
             _ = stop.changed() => break,
         }
-        let pause = round(&db, &noted, &mut failing).await;
+        let pause = round(&db, &pending, &mut failing).await;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = stop.changed() => break,
         }
     }
     failing.clear();
-    round(&db, &noted, &mut failing).await;
+    round(&db, &pending, &mut failing).await;
 }
 
-/// Seals for every tenant that was noted, and notes those again that must wait. Answers how long to wait
-/// for the next round. Each tenant that fails waits by itself, and the first failure of its series is
-/// logged; `failing` holds when the next attempt is due.
+/// Seals the rows of every pending tenant. A tenant whose rows could not be sealed waits again; only the first of
+/// several failures in a row is logged. `failing` holds the time of the next attempt. Returns the pause before the
+/// next round.
 async fn round(
     db: &TenantDb,
-    noted: &PendingTenants,
+    pending: &PendingTenants,
     failing: &mut HashMap<TenantId, Instant>,
 ) -> Duration {
-    let mut tenants = noted.take().into_iter();
+    let mut tenants = pending.take().into_iter();
     while let Some(tenant) = tenants.next() {
         if failing
             .get(&tenant)
             .is_some_and(|due| *due > Instant::now())
         {
-            noted.add(tenant);
+            pending.add(tenant);
             continue;
         }
         match seal(db, tenant).await {
             Ok(sealed) => {
                 failing.remove(&tenant);
                 if sealed.is_contended {
-                    noted.add(tenant);
+                    pending.add(tenant);
                 }
             }
             Err(error) => {
-                let had_failed = failing.insert(tenant, Instant::now() + RETRY).is_some();
+                let had_failed = failing
+                    .insert(tenant, Instant::now() + RETRY_INTERVAL)
+                    .is_some();
                 if !had_failed {
                     tracing::warn!(
                         tenant.id = %tenant,
@@ -207,14 +210,14 @@ async fn round(
                         error.detail(),
                     );
                 }
-                noted.add(tenant);
-                // Nobody else's rows could be sealed either.
+                pending.add(tenant);
+                // The same would happen to all other tenants.
                 if error.code() == "UNAVAILABLE" {
-                    tenants.by_ref().for_each(|tenant| noted.add(tenant));
-                    return RETRY;
+                    tenants.by_ref().for_each(|tenant| pending.add(tenant));
+                    return RETRY_INTERVAL;
                 }
             }
         }
     }
-    PAUSE
+    ROUND_INTERVAL
 }

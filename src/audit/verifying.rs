@@ -1,4 +1,4 @@
-//! Finds what was changed, removed or inserted in a tenant's audit log behind the service's back.
+//! Verifies a tenant's audit log: finds rows that were changed, removed or inserted outside the service.
 
 use std::{fmt, pin::pin, str::FromStr};
 
@@ -33,18 +33,18 @@ impl FromStr for SealHash {
     }
 }
 
-/// Something that the service did not do. Its text is one line.
+/// A trace of manipulation. `Display` writes one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// A sealed row is not what it was.
+    /// A sealed row was changed.
     Changed(AuditLogId, String),
-    /// A row is gone.
+    /// A row was removed.
     Removed(AuditLogId, String),
-    /// A row that no trigger wrote, or not at the time that it claims.
+    /// A row was not written by a trigger, or not at the time that it claims.
     Inserted(AuditLogId, String),
-    /// A seal does not fit what it holds, or the seal before it.
+    /// A seal does not match its rows, or the previous seal.
     SealBroken(i32, String),
-    /// No seal has the hash that somebody noted.
+    /// No seal has the hash that the operator expects.
     HeadMissing(SealHash),
 }
 
@@ -57,24 +57,24 @@ impl fmt::Display for Finding {
             Self::SealBroken(number, why) => write!(f, "seal broken {number}: {why}"),
             Self::HeadMissing(head) => write!(
                 f,
-                "head missing {head}: no seal has this hash, the history was made anew"
+                "head missing {head}: no seal has this hash: the history was rewritten"
             ),
         }
     }
 }
 
-/// What the log consists of.
+/// The numbers of a verified log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Rows.
+    /// The number of rows.
     pub rows: u64,
-    /// Those that a seal holds.
+    /// The number of sealed rows.
     pub sealed: u64,
-    /// Seals.
+    /// The number of seals.
     pub seals: u64,
     /// The hash of the last seal.
     pub head: Option<SealHash>,
-    /// Findings.
+    /// The number of findings.
     pub findings: u64,
 }
 
@@ -98,22 +98,22 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Compares every row with its hash and its seal, and every seal with the one before it. Findings are
-/// told as they are found, so that nothing grows with the log.
+/// Compares every row with its hash and its seal, and every seal with the previous one. Reports each finding at once,
+/// so that the memory does not grow with the log.
 ///
-/// `noted_head` is the head of an earlier time: a seal must still have it.
+/// `expected_head` is the hash of an earlier last seal: a seal must still have it.
 pub async fn verify(
     log: &mut AuditSnapshot<'_>,
-    noted_head: Option<SealHash>,
-    mut tell: impl FnMut(&Finding),
+    expected_head: Option<SealHash>,
+    mut report: impl FnMut(&Finding),
 ) -> Result<Summary> {
     let mut summary = Summary::default();
     let mut found = |finding: Option<Finding>| {
-        finding.iter().for_each(&mut tell);
+        finding.iter().for_each(&mut report);
         u64::from(finding.is_some())
     };
 
-    let mut missing_head = noted_head;
+    let mut missing_head = expected_head;
     let mut last: Option<AuditSeal> = None;
     {
         let mut seals = pin!(log.seals());
@@ -151,11 +151,11 @@ fn broken(seal: &AuditSeal, last: Option<&AuditSeal>) -> Option<Finding> {
             seal.number.saturating_sub(1)
         )
     } else if seal.previous_hash.as_ref() != last.map(|last| &last.hash) {
-        "it does not continue the seal before it".to_owned()
+        "it does not continue the previous seal".to_owned()
     } else if i64::from(seal.rows) != seal.entries {
-        format!("it is over {} rows and holds {}", seal.rows, seal.entries)
+        format!("it claims {} rows and contains {}", seal.rows, seal.entries)
     } else if seal.hash != seal.computed_hash {
-        "its hash is not that of what it holds".to_owned()
+        "its hash does not match its rows".to_owned()
     } else {
         return None;
     };
@@ -166,16 +166,16 @@ fn faulty(row: AuditRow) -> Option<Finding> {
     let seal = row.seal.unwrap_or_default();
     Some(match row.fault? {
         Fault::Content => {
-            Finding::Changed(row.id, "its content is not that of its hash".to_owned())
+            Finding::Changed(row.id, "its content does not match its hash".to_owned())
         }
         Fault::Hash => Finding::Changed(row.id, format!("its hash is not the one in seal {seal}")),
         Fault::SealedLate => Finding::Inserted(
             row.id,
-            format!("it claims a time more than a day before seal {seal}, which holds it"),
+            format!("it claims a time more than a day before seal {seal}, which contains it"),
         ),
         Fault::Forged => Finding::Inserted(
             row.id,
-            "not sealed, and its content is not that of its hash: inserted, or changed at once"
+            "not sealed, and its content does not match its hash: inserted, or changed at once"
                 .to_owned(),
         ),
         Fault::Unannounced => Finding::Inserted(
@@ -191,7 +191,7 @@ fn faulty(row: AuditRow) -> Option<Finding> {
 
 fn removed(row: MissingRow) -> Finding {
     let why = match row.seal {
-        Some(seal) => format!("seal {seal} holds it"),
+        Some(seal) => format!("seal {seal} contains it"),
         None => "it was announced for the next seal".to_owned(),
     };
     Finding::Removed(row.id, why)
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_reads_back_from_its_text() {
+    fn a_hash_parses_from_its_string() {
         let text = "00ff".repeat(16);
         assert_eq!(text.parse::<SealHash>().unwrap().to_string(), text);
         for wrong in [

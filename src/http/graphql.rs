@@ -23,7 +23,9 @@ use super::{
     traffic::{Place, Standing, Taken},
 };
 use crate::{
-    api::{Admitted, Incoming, Manner, rate_limit::RateLimit},
+    api::{
+        AdmittedOperation, OperationReply, OperationRequest, RequestOptions, rate_limit::RateLimit,
+    },
     auth::Principal,
     db::Operation,
     error::Error,
@@ -136,7 +138,7 @@ async fn operate(
 struct Asked<'r> {
     service: &'r Service,
     principal: Principal,
-    manner: Manner,
+    manner: RequestOptions,
     request_id: Uuid,
     by_get: bool,
 }
@@ -155,7 +157,7 @@ impl Asked<'_> {
         let query = service.0.documents.resolve(tenant, named)?;
         let query =
             query.ok_or_else(|| Refused::bad("there is no `query`, and nothing that names one"))?;
-        let incoming = Incoming {
+        let incoming = OperationRequest {
             query,
             operation_name: body.operation_name,
             variables: Variables::from_json(body.variables.unwrap_or_default().into()),
@@ -185,7 +187,7 @@ impl Asked<'_> {
         let place = service.0.places.take(tenant, service.0.place_timeout).await;
         let place = place.ok_or_else(Refused::busy)?;
         let standing = service.0.budgets.standing(tenant);
-        let admitted = admitted.under(standing.map(|standing| {
+        let admitted = admitted.with_rate_limit(standing.map(|standing| {
             let Standing {
                 limit,
                 remaining,
@@ -232,18 +234,18 @@ async fn authenticate(service: &Service, headers: &HeaderMap) -> Result<Principa
 /// in two. If it does, or takes too long, the operation is ended where it works: in the database.
 async fn run(
     service: &Service,
-    admitted: Admitted,
+    admitted: AdmittedOperation,
     operation: Arc<Operation>,
     place: Place,
     taken: Taken,
-) -> Answer {
+) -> OperationReply {
     let request_id = operation.request_id();
     let api = service.0.api.clone();
     let mut running = tokio::spawn(async move {
         let answer = api.execute(admitted).await;
         // The task's own, so that an operation that nobody waits for keeps its place until it ends, and
         // pays what it fetched.
-        let fetched = actual_cost(&answer).unwrap_or(taken.rows());
+        let fetched = actual_cost(&answer.response).unwrap_or(taken.rows());
         taken.settle(fetched);
         drop(place);
         answer
@@ -257,14 +259,14 @@ async fn run(
     let limit = service.0.operation_timeout;
     let mut answer = match tokio::time::timeout(limit, &mut running).await {
         Ok(Ok(answer)) => return answer,
-        Ok(Err(panicked)) => errors::refused(Error::Internal(
+        Ok(Err(panicked)) => errors::error_response(Error::Internal(
             format!("an operation panicked: {panicked}").into(),
         )),
-        Err(_) => errors::refused(Error::Timeout),
+        Err(_) => errors::error_response(Error::Timeout),
     };
     drop(abandoned);
     errors::finish(&mut answer, request_id, true);
-    answer
+    answer.into()
 }
 
 /// Ends an operation that nobody waits for any more.

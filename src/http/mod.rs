@@ -35,15 +35,12 @@ use self::{
     explorer::Explorer,
     negotiate::Origins,
     persisted::{Documents, ManifestError},
+    response::{PREFERENCE_APPLIED, REPLAYED},
     traffic::{Budgets, Places},
 };
 
 use crate::{
-    api::{
-        Api,
-        guard::Limits,
-        transaction::{PREFERENCE_APPLIED, REPLAYED},
-    },
+    api::{Api, guard::Limits},
     audit::sealing::Sealer,
     auth::{jwt::Tokens, membership::Memberships},
     config::ServiceSettings,
@@ -209,8 +206,8 @@ fn cors(origins: Origins) -> CorsLayer {
             header::RETRY_AFTER,
             HeaderName::from_static("ratelimit"),
             HeaderName::from_static("ratelimit-policy"),
-            HeaderName::from_static(REPLAYED),
-            HeaderName::from_static(PREFERENCE_APPLIED),
+            REPLAYED,
+            PREFERENCE_APPLIED,
         ])
         .max_age(Duration::from_hours(1))
 }

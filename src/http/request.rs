@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::{Service, response::Refused};
 use crate::{
-    api::Manner,
-    graphql::mutation::{MAX_KEY, is_key},
+    api::RequestOptions,
+    graphql::idempotency::{MAX_KEY_LENGTH, is_valid_key},
 };
 
 /// The longest body, in bytes (a document is at most 64 KiB, the rest is for variables).
@@ -61,8 +61,8 @@ const MEMBERS: &str = "the body must be one object: it may have a text `query`, 
                        `operationName`, and an object `variables` and `extensions`";
 
 /// How the client wants its operation run.
-pub fn manner(service: &Service, headers: &HeaderMap) -> Result<Manner, Refused> {
-    Ok(Manner {
+pub fn manner(service: &Service, headers: &HeaderMap) -> Result<RequestOptions, Refused> {
+    Ok(RequestOptions {
         traced: service.0.features.development && headers.contains_key("palisade-trace"),
         dry_run: prefers_rollback(headers)?,
         idempotency_key: idempotency_key(headers)?,
@@ -118,9 +118,9 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refused> {
         return Ok(None);
     };
     match key.to_str() {
-        Ok(key) if is_key(key) && given.next().is_none() => Ok(Some(key.to_owned())),
+        Ok(key) if is_valid_key(key) && given.next().is_none() => Ok(Some(key.to_owned())),
         _ => Err(Refused::bad(format!(
-            "Idempotency-Key is given once, and is 1 to {MAX_KEY} printable ASCII characters"
+            "Idempotency-Key is given once, and is 1 to {MAX_KEY_LENGTH} printable ASCII characters"
         ))),
     }
 }

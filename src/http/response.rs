@@ -4,15 +4,22 @@ use std::{borrow::Cow, time::Duration};
 
 use async_graphql::{Response as Answer, Value as GraphqlValue};
 use axum::{
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{negotiate::Format, persisted, traffic::Standing};
-use crate::{api::guard, error::Error};
+use crate::{
+    api::{OperationReply, guard, transaction::Ending},
+    error::Error,
+};
 
+/// The header of a response that was stored with its idempotency key.
+pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// The header with the preference that the service applied (RFC 7240, 3).
+pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// What a client waits before it tries again when the database is busy.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -91,8 +98,8 @@ impl From<Error> for Refused {
     }
 }
 
-impl From<guard::Refusal> for Refused {
-    fn from(refusal: guard::Refusal) -> Self {
+impl From<guard::GuardError> for Refused {
+    fn from(refusal: guard::GuardError) -> Self {
         let locations = match &refusal.reason {
             guard::Reason::Parse { positions, .. } => positions.clone(),
             _ => Vec::new(),
@@ -112,7 +119,7 @@ impl From<persisted::Refusal> for Refused {
 }
 
 /// What became of one operation.
-pub type Answered = Result<Answer, Refused>;
+pub type Answered = Result<OperationReply, Refused>;
 
 /// What became of a request.
 pub struct Replied {
@@ -145,7 +152,7 @@ pub fn respond(replied: Replied, request_id: Uuid, format: Format) -> Response {
         let body = [b"[", &bodies.join(&b","[..])[..], b"]"].concat();
         let mut response = with_body(StatusCode::OK, body, format);
         for answer in answers.into_iter().flatten() {
-            response.headers_mut().extend(answer.http_headers);
+            report_ending(response.headers_mut(), answer.ending);
         }
         response
     } else {
@@ -155,7 +162,7 @@ pub fn respond(replied: Replied, request_id: Uuid, format: Format) -> Response {
         let mut response = with_body(status(&answered, format), body, format);
         let headers = response.headers_mut();
         match answered {
-            Ok(answer) => headers.extend(answer.http_headers),
+            Ok(answer) => report_ending(headers, answer.ending),
             Err(refused) => {
                 if refused.status == StatusCode::UNAUTHORIZED {
                     headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -177,6 +184,19 @@ pub fn respond(replied: Replied, request_id: Uuid, format: Format) -> Response {
         rate_limit(response.headers_mut(), standing);
     }
     response
+}
+
+/// Adds the header that reports a special ending of an operation.
+fn report_ending(headers: &mut HeaderMap, ending: Ending) {
+    match ending {
+        Ending::Executed => {}
+        Ending::RolledBack => {
+            headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("tx=rollback"));
+        }
+        Ending::Replayed => {
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+    }
 }
 
 /// Whole seconds, rounded up: whoever comes back after them is not too early.
@@ -219,8 +239,8 @@ pub fn is_not_executed(answer: &Answer) -> bool {
 
 fn status(answered: &Answered, format: Format) -> StatusCode {
     match answered {
-        Ok(answer) if code_is(answer, "UNAVAILABLE") => StatusCode::SERVICE_UNAVAILABLE,
-        Ok(answer) if format == Format::GraphQl && is_not_executed(answer) => {
+        Ok(reply) if code_is(&reply.response, "UNAVAILABLE") => StatusCode::SERVICE_UNAVAILABLE,
+        Ok(reply) if format == Format::GraphQl && is_not_executed(&reply.response) => {
             StatusCode::BAD_REQUEST
         }
         Ok(_) => StatusCode::OK,
@@ -231,10 +251,10 @@ fn status(answered: &Answered, format: Format) -> StatusCode {
 
 fn body(answered: &Answered, request_id: Uuid) -> Vec<u8> {
     let written = match answered {
-        Ok(answer) if is_not_executed(answer) => {
-            serde_json::to_vec(&json!({ "errors": answer.errors }))
+        Ok(reply) if is_not_executed(&reply.response) => {
+            serde_json::to_vec(&json!({ "errors": reply.response.errors }))
         }
-        Ok(answer) => serde_json::to_vec(answer),
+        Ok(reply) => serde_json::to_vec(&reply.response),
         Err(refused) => {
             let mut extensions = json!({ "code": refused.code });
             // All refusals of a token are the same byte for byte; their id is in the header alone.

@@ -17,7 +17,7 @@ use palisade::{
     graphql::{
         context::ContextExt as _,
         errors,
-        mutation::{Outcome, Write as _},
+        mutation::{MutationResult, Write as _},
         object::Object,
     },
     ids::OrganizationId,
@@ -38,10 +38,10 @@ struct Said {
     done: bool,
 }
 
-impl From<Outcome<Organization>> for Said {
-    fn from(outcome: Outcome<Organization>) -> Self {
+impl From<MutationResult<Organization>> for Said {
+    fn from(result: MutationResult<Organization>) -> Self {
         Self {
-            done: outcome.value.is_some(),
+            done: result.value.is_some(),
         }
     }
 }

@@ -28,7 +28,7 @@ const ProjectCard = graphql(`
         }
       }
     }
-    auditLogs(first: 3) {
+    auditLogs(first: 3) @include(if: $history) {
       nodes {
         id
         action
@@ -55,7 +55,7 @@ export function Project(props: { project: FragmentType<typeof ProjectCard> }) {
   const permissions = useContext(Permissions);
   const [editing, setEditing] = useState(false);
   const invoices = project.invoices.nodes;
-  const changes = project.auditLogs.nodes;
+  const changes = project.auditLogs?.nodes ?? [];
   return (
     <li className="card">
       <header>
@@ -103,7 +103,7 @@ export function Project(props: { project: FragmentType<typeof ProjectCard> }) {
         )}
         <h4>History</h4>
         {!permissions.includes("READ_AUDIT_LOG") && (
-          <p className="quiet">Only owners and admins can read the history. For you, the list is always empty.</p>
+          <p className="quiet">Only owners and admins can read the history.</p>
         )}
         <ol className="history">
           {changes.map((change) => (

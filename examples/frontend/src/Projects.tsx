@@ -1,16 +1,22 @@
-import { useState } from "react";
+import { useContext, useState } from "react";
 import { useQuery } from "urql";
 
 import { graphql } from "./gql";
 import type { ProjectFilter, ProjectOrder } from "./gql/graphql";
-import { Project } from "./Project";
+import { Permissions, Project } from "./Project";
 import { RequestError } from "./RequestError";
 
 /** The filter and the sort order of the list. */
 export type View = { filter: ProjectFilter; orderBy: ProjectOrder[] };
 
 const ProjectsPage = graphql(`
-  query ProjectsPage($after: String, $filter: ProjectFilter, $orderBy: [ProjectOrder!], $count: Boolean!) {
+  query ProjectsPage(
+    $after: String
+    $filter: ProjectFilter
+    $orderBy: [ProjectOrder!]
+    $count: Boolean!
+    $history: Boolean!
+  ) {
     projects(first: 5, after: $after, filter: $filter, orderBy: $orderBy) {
       totalCount @include(if: $count)
       nodes {
@@ -35,11 +41,18 @@ export function Projects({ view }: { view: View }) {
  * end cursor of this page, so no row is missing or shown twice after the pages are refetched.
  */
 function Page({ view, after }: { view: View; after: string | null }) {
+  const permissions = useContext(Permissions);
   const [showNext, setShowNext] = useState(false);
   const [{ data, error, fetching }, refetch] = useQuery({
     query: ProjectsPage,
-    // Only the first page requests the count, because it takes an extra SQL statement.
-    variables: { ...view, after, count: after === null },
+    variables: {
+      ...view,
+      after,
+      // Only the first page requests the count, because it takes an extra SQL statement.
+      count: after === null,
+      // Without this permission, the list would be the error FORBIDDEN.
+      history: permissions.includes("READ_AUDIT_LOG"),
+    },
   });
   if (error) return <RequestError error={error} onRetry={() => refetch({ requestPolicy: "network-only" })} />;
   if (!data) return <p role="status">{fetching ? "Loading…" : ""}</p>;

@@ -101,8 +101,8 @@ impl Tampered {
     async fn found(&self) -> Vec<String> {
         let lines = findings(&self.tenant, &[]).await;
         let name = |line: String| {
-            let over = format!("over {} rows and holds {}", self.rows, self.rows - 1);
-            line.replace(&over, "over ROWS rows and holds FEWER")
+            let over = format!("claims {} rows and contains {}", self.rows, self.rows - 1);
+            line.replace(&over, "claims ROWS rows and contains FEWER")
                 .replace(&id("aud", self.sealed), "SEALED")
                 .replace(&id("aud", self.unsealed), "UNSEALED")
         };
@@ -144,7 +144,7 @@ async fn an_intact_log_is_reported_as_intact(tenant: Tenant) {
 
 #[apply(palisade_test)]
 async fn each_tampering_is_detected_and_named() {
-    let changed = "changed SEALED: its content is not that of its hash";
+    let changed = "changed SEALED: its content does not match its hash";
     let cases: [(&str, &[&str]); 12] = [
         (
             "update audit_logs set changes = '[]' where id = $sealed",
@@ -173,7 +173,7 @@ async fn each_tampering_is_detected_and_named() {
         ),
         (
             "delete from audit_logs where id = $sealed",
-            &["removed SEALED: seal 1 holds it"],
+            &["removed SEALED: seal 1 contains it"],
         ),
         (
             "delete from audit_logs where id = $unsealed",
@@ -182,28 +182,28 @@ async fn each_tampering_is_detected_and_named() {
         (
             "update audit_logs set actor_id = app.uuid_v7() where id = $unsealed",
             &[
-                "inserted UNSEALED: not sealed, and its content is not that of its hash: inserted, or changed at once",
+                "inserted UNSEALED: not sealed, and its content does not match its hash: inserted, or changed at once",
             ],
         ),
         (
             "update audit_seal_entries set hash = sha256('') where id = $sealed",
             &[
-                "seal broken 1: its hash is not that of what it holds",
+                "seal broken 1: its hash does not match its rows",
                 "changed SEALED: its hash is not the one in seal 1",
             ],
         ),
         (
             "delete from audit_seal_entries where id = $sealed",
             &[
-                "seal broken 1: it is over ROWS rows and holds FEWER",
+                "seal broken 1: it claims ROWS rows and contains FEWER",
                 "inserted SEALED: not sealed, and no trigger announced it for the next seal",
             ],
         ),
         (
             "update audit_seals set hash = sha256('') where tenant_id = $own and number = 1",
             &[
-                "seal broken 1: its hash is not that of what it holds",
-                "seal broken 2: it does not continue the seal before it",
+                "seal broken 1: its hash does not match its rows",
+                "seal broken 2: it does not continue the previous seal",
             ],
         ),
     ];
@@ -285,7 +285,7 @@ async fn an_inserted_row_is_detected_unless_it_claims_to_be_new_and_was_announce
     )
     .await;
     let sealed_late = format!(
-        "inserted {}: it claims a time more than a day before seal 4, which holds it",
+        "inserted {}: it claims a time more than a day before seal 4, which contains it",
         id("aud", row)
     );
     assert_eq!(log.found().await, [sealed_late]);
@@ -349,7 +349,7 @@ async fn a_rewritten_history_is_detected_with_a_recorded_head() {
     assert_eq!(log.found().await, [""; 0], "it is sound in itself");
     let found = findings(&log.tenant, &["--expect-head", &noted]).await;
     let expected =
-        format!("head missing {noted}: no seal has this hash, the history was made anew");
+        format!("head missing {noted}: no seal has this hash: the history was rewritten");
     assert_eq!(found, [expected]);
 }
 
