@@ -145,10 +145,11 @@ impl Table {
             return "id".to_owned();
         }
         let authors = self.columns.iter().filter(|column| column.holds_caller);
-        let own: String = authors
-            .map(|column| format!("{} = app.user_id() desc, ", column.name))
-            .collect();
-        format!("id = app.user_id() desc, {own}created_at, id")
+        let own = authors.map(|column| format!("{} = app.user_id() desc", column.name));
+        let mut terms = vec!["id = app.user_id() desc".to_owned()];
+        terms.extend(own);
+        terms.extend(["created_at".to_owned(), "id".to_owned()]);
+        terms.join(", ")
     }
 
     /// The id of the first row, as a sub-select.
