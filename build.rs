@@ -175,7 +175,7 @@ fn rust_list(files: &[(String, PathBuf)]) -> Result<String> {
         let path = path.to_str().ok_or("a path is not UTF-8")?;
         writeln!(
             text,
-            "    File {{ name: {name:?}, kind: {kind:?}, gzip: include_bytes!({path:?}) }},"
+            "    File {{ name: {name:?}, content_type: {kind:?}, gzip: include_bytes!({path:?}) }},"
         )?;
     }
     text.push_str("]\n");

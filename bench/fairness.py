@@ -19,7 +19,7 @@ import lab
 # Q3 fetches 356 rows, so the default budget of 1,000,000 rows per minute allows 47 requests per second.
 BUDGET_PER_SECOND = 1_000_000 / 60 / 356
 OTHERS_LOAD = {"connections": 16, "pause_ms": 100}
-NO_TENANT_LIMIT = ("--tenant-places", "1000")
+NO_TENANT_LIMIT = ("--tenant-slots", "1000")
 SETTINGS = {
     "defaults": (),
     "no budget": ("--tenant-budget", "0"),

@@ -1,66 +1,129 @@
-//! Everything that can go wrong in a request, and what a client may read of it.
+//! The errors of a request: what the client may read of them, and what only the log may hold.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
-/// The result of anything that a resolver calls.
+/// The result of a function that a resolver calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong in a request.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// The value of `extensions.code` in an entry of `errors`. Clients decide by it, so a code that was
+        /// released never changes its meaning.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The code as clients read it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// There is no token, or it is not valid.
+    Unauthenticated = "UNAUTHENTICATED",
+    /// An argument, a variable or the request itself is invalid.
+    BadUserInput = "BAD_USER_INPUT",
+    /// The document is not GraphQL.
+    GraphqlParseFailed = "GRAPHQL_PARSE_FAILED",
+    /// The document does not fit the schema.
+    GraphqlValidationFailed = "GRAPHQL_VALIDATION_FAILED",
+    /// The document requests more than one operation may.
+    QueryTooComplex = "QUERY_TOO_COMPLEX",
+    /// The service does not know a document with this hash.
+    PersistedQueryNotFound = "PERSISTED_QUERY_NOT_FOUND",
+    /// The document is not in the file of trusted documents.
+    DocumentNotTrusted = "DOCUMENT_NOT_TRUSTED",
+    /// The tenant's budget is used up.
+    RateLimited = "RATE_LIMITED",
+    /// Pages of this origin may not call the API.
+    CsrfBlocked = "CSRF_BLOCKED",
+    /// The caller's role does not allow it.
+    Forbidden = "FORBIDDEN",
+    /// The idempotency key was used for another request.
+    IdempotencyMismatch = "IDEMPOTENCY_MISMATCH",
+    /// The operation or one of its statements exceeded a time limit.
+    Timeout = "TIMEOUT",
+    /// The database is busy or unreachable.
+    Unavailable = "UNAVAILABLE",
+    /// A defect of the service.
+    Internal = "INTERNAL",
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An error of a request.
 ///
-/// `Display` is what the client reads; what only operators may read is in the source and goes to
-/// the log. Resolvers return this and never `async_graphql::Error`, into which any error converts
-/// together with its text.
+/// The invariant: **`Display` holds only what the client may read.** What only operators may read is in
+/// the source and goes to the log. Resolvers return this error and never `async_graphql::Error`, because
+/// every error converts into that one together with its message.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No token, or one that proves nothing: one message for every cause, so that it tells nothing.
+    /// There is no token, or it is not valid. The message is the same for every cause, so that it
+    /// reveals none.
     #[error("Invalid or expired token")]
     Unauthenticated,
     /// The caller's role does not allow it.
     #[error("your role does not allow this")]
     Forbidden,
-    /// Also when the row exists but belongs to another tenant.
+    /// The row does not exist, or it belongs to another tenant.
     #[error("{0} not found")]
     NotFound(&'static str),
-    /// A value that the client sent cannot be used. `argument` is its GraphQL name.
+    /// A value that the client sent is invalid. `argument` is its GraphQL name.
     #[error("{argument}: {reason}")]
     Invalid {
-        /// The argument or input field, as it is spelled in the schema.
+        /// The argument or input field, spelled as in the schema.
         argument: &'static str,
-        /// What is wrong with it, for people.
+        /// What is wrong with the value, in words for the client.
         reason: Cow<'static, str>,
     },
-    /// The document asks for more than an operation may.
+    /// The document requests more than one operation may.
     #[error("{0}")]
     TooComplex(String),
-    /// A statement or the operation took too long, or was cancelled because nobody waits for it.
+    /// The operation or one of its statements exceeded its time limit, or was cancelled because the client
+    /// closed the connection.
     #[error("the operation took too long")]
     Timeout,
-    /// The database cannot be reached, or every connection is busy. Worth a retry.
+    /// The database cannot be reached, or every connection is in use. The client may try again.
     #[error("the service is busy, try again")]
     Unavailable(#[source] Option<sqlx::Error>),
-    /// The database gave this transaction up in favour of another (SQLSTATE 40001, 40P01). Nothing was
-    /// written, and the service has tried again for as long as it does.
+    /// The database aborted the transaction in favour of another (SQLSTATE 40001 or 40P01). It wrote
+    /// nothing, and the service has already run it again as often as it does.
     #[error("the service is busy, try again")]
     Contended(#[source] sqlx::Error),
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     IdempotencyMismatch,
-    /// A database error that is a defect of the service.
+    /// A database error that only a defect of the service can cause.
     #[error("internal error")]
     Database(#[source] sqlx::Error),
     /// A statement was sent to a transaction that has ended.
     #[error("internal error")]
     TransactionClosed,
-    /// An invariant of the service does not hold; the text says which, for operators.
+    /// An invariant of the service is violated. The string names it for operators.
     #[error("internal error")]
     Internal(Cow<'static, str>),
-    /// One failed batch, reported to every field that waited for it.
+    /// The error of one batch of the data loader, reported to every field that waited for the batch.
     #[error(transparent)]
     Shared(#[from] Arc<Error>),
 }
 
 impl Error {
-    /// A value that the client sent cannot be used.
+    /// Creates the error of an invalid value.
     pub fn invalid(argument: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Invalid {
             argument,
@@ -68,24 +131,25 @@ impl Error {
         }
     }
 
-    /// The stable `extensions.code`.
+    /// The value of `extensions.code`.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Unauthenticated => "UNAUTHENTICATED",
-            Self::Forbidden => "FORBIDDEN",
-            Self::NotFound(_) => "NOT_FOUND",
-            Self::Invalid { .. } => "BAD_USER_INPUT",
-            Self::TooComplex(_) => "QUERY_TOO_COMPLEX",
-            Self::Timeout => "TIMEOUT",
-            Self::Unavailable(_) | Self::Contended(_) => "UNAVAILABLE",
-            Self::IdempotencyMismatch => "IDEMPOTENCY_MISMATCH",
-            Self::Database(_) | Self::TransactionClosed | Self::Internal(_) => "INTERNAL",
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::Forbidden => Code::Forbidden,
+            // Mutations report a missing row as a user error, and queries return null: if the error leaves
+            // a field nevertheless, the argument with the id is what is wrong.
+            Self::NotFound(_) | Self::Invalid { .. } => Code::BadUserInput,
+            Self::TooComplex(_) => Code::QueryTooComplex,
+            Self::Timeout => Code::Timeout,
+            Self::Unavailable(_) | Self::Contended(_) => Code::Unavailable,
+            Self::IdempotencyMismatch => Code::IdempotencyMismatch,
+            Self::Database(_) | Self::TransactionClosed | Self::Internal(_) => Code::Internal,
             Self::Shared(error) => error.code(),
         }
     }
 
-    /// Whether the same operation may succeed if it is run again, and has written nothing.
+    /// Whether the operation wrote nothing and may succeed if it runs again.
     #[must_use]
     pub fn is_contended(&self) -> bool {
         match self {
@@ -95,13 +159,16 @@ impl Error {
         }
     }
 
-    /// Whether the log must hold it: everything that is not the client's own doing.
+    /// Whether the service or its database caused the error, and not the client. Such an error is logged.
     #[must_use]
-    pub fn is_ours(&self) -> bool {
-        matches!(self.code(), "INTERNAL" | "UNAVAILABLE" | "TIMEOUT")
+    pub fn is_service_failure(&self) -> bool {
+        matches!(
+            self.code(),
+            Code::Internal | Code::Unavailable | Code::Timeout
+        )
     }
 
-    /// The chain of causes in one line, for the log only.
+    /// The error and the chain of its sources in one line. For the log only.
     #[must_use]
     pub fn detail(&self) -> String {
         let mut detail = match self {
@@ -119,7 +186,7 @@ impl Error {
 }
 
 impl From<sqlx::Error> for Error {
-    /// SQLSTATE classes from the PostgreSQL documentation, appendix A.
+    /// The SQLSTATE codes are in appendix A of the PostgreSQL documentation.
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) => {
@@ -141,5 +208,29 @@ impl From<sqlx::Error> for Error {
             },
             _ => Self::Database(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_every_code_once_and_no_other() {
+        let page = include_str!("../docs/api.md");
+        let (_, section) = page
+            .split_once("\n## Errors\n")
+            .expect("the section on errors");
+        let (section, _) = section.split_once("\n## ").expect("the next section");
+        let mut documented: Vec<&str> = section
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .filter_map(|row| row.split('|').nth(1))
+            .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+            .collect();
+        let mut codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        documented.sort_unstable();
+        codes.sort_unstable();
+        assert_eq!(documented, codes);
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     audit::AuditSubjectType,
     entities::entities,
     error::{Error, Result},
-    graphql::{context::ContextExt as _, object::abstract_type},
+    graphql::{abstract_type::abstract_type, context::ContextExt as _},
     ids,
 };
 

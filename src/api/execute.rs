@@ -1,27 +1,28 @@
-//! How an operation is admitted, executed and, if the database aborted it in favour of another, run again.
+//! Checks operations, executes them, and runs a mutation again if the database aborted it.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_graphql::{
-    IntrospectionMode, Request, Response, Variables, parser::types::ExecutableDocument,
+    IntrospectionMode, Name, Request, Response, Variables,
+    parser::types::{ExecutableDocument, OperationType},
 };
 
 use super::{
-    guard::{self, Guard, RootField},
+    guard::{self, Guard, GuardError, RootField},
     rate_limit::RateLimit,
     root::{complete_root, nullable_root_fields},
     schema::{ApiSchema, builder, shape},
-    transaction::OperationInfo,
+    transaction::{Ending, EndingSlot, OperationInfo},
     variables,
 };
 use crate::{
     audit::sealing::Sealer,
     auth::Principal,
-    db::{TenantDb, idempotency::Claim, sign_in::SignInDb},
-    graphql::{errors, object::ResponseText},
+    db::{Operation, Purpose, TenantDb, idempotency::Claim, sign_in::SignInDb},
+    graphql::{errors, object::LongStringBytes},
 };
 
-/// The API over its databases.
+/// The API with its databases.
 #[derive(Clone)]
 pub struct Api {
     schema: ApiSchema,
@@ -30,16 +31,16 @@ pub struct Api {
     introspection: bool,
 }
 
-/// How often an operation is run at most that the database gave up in favour of another. Two clients
-/// that do nothing but get in each other's way have been seen to use up five.
+/// The maximum number of runs of a mutation that the database aborts in favour of another. Two clients
+/// that only conflict with each other were seen to need five.
 const MAX_RUNS: u32 = 8;
-/// The longest wait before the second run; before each further one it is twice as long, up to 160 ms.
+/// The longest pause before the second run. It doubles with each further run, up to 160 ms.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// An operation that has passed the guard.
-pub struct Admitted {
+/// An operation that passed the guard.
+pub struct AdmittedOperation {
     document: ExecutableDocument,
-    operation_name: Option<String>,
+    name: Option<Name>,
     variables: Variables,
     principal: Principal,
     root_fields: Vec<RootField>,
@@ -47,51 +48,69 @@ pub struct Admitted {
     rate_limit: Option<RateLimit>,
 }
 
-impl Admitted {
-    /// The rows that it may fetch.
+impl AdmittedOperation {
+    /// The number of rows that the operation could fetch.
     #[must_use]
     pub fn cost(&self) -> u64 {
         self.info.cost
     }
 
-    /// Tells it what the tenant may still fetch.
+    /// Sets what the field `rateLimit` returns.
     #[must_use]
-    pub fn under(self, rate_limit: Option<RateLimit>) -> Self {
+    pub fn with_rate_limit(self, rate_limit: Option<RateLimit>) -> Self {
         Self { rate_limit, ..self }
     }
 
-    /// Whether it only reads.
+    /// Whether the operation is a query.
     #[must_use]
     pub fn is_query(&self) -> bool {
-        self.info.purpose == crate::db::Purpose::Read
+        self.info.purpose == Purpose::Read
     }
 }
 
-/// How an operation is to be run.
+/// The options of a request, from its headers.
 #[derive(Clone, Debug, Default)]
-pub struct Manner {
-    /// Whether the answer tells what it cost.
+pub struct RequestOptions {
+    /// Whether the response lists the statements that were sent to the database.
     pub traced: bool,
-    /// Whether a mutation is undone at its end.
+    /// Whether the changes of a mutation are rolled back at its end.
     pub dry_run: bool,
-    /// The key by which a mutation may be sent again: 1 to 255 characters.
+    /// The idempotency key of a mutation: 1 to 255 characters.
     pub idempotency_key: Option<String>,
 }
 
-/// A request for an operation, as it came.
+/// The operation in a request, as the client sent it.
 #[derive(Debug)]
-pub struct Incoming {
-    /// The document.
+pub struct OperationRequest {
+    /// The text of the document.
     pub query: String,
-    /// Which of its operations.
+    /// The name of the operation to execute; optional if the document has only one.
     pub operation_name: Option<String>,
-    /// Their variables.
-    pub variables: async_graphql::Variables,
+    /// The variables.
+    pub variables: Variables,
+}
+
+/// The response to an operation.
+#[derive(Debug)]
+pub struct OperationReply {
+    /// The response.
+    pub response: Response,
+    /// How the operation ended.
+    pub ending: Ending,
+}
+
+impl From<Response> for OperationReply {
+    /// The response to an operation that has no special ending.
+    fn from(response: Response) -> Self {
+        Self {
+            response,
+            ending: Ending::Executed,
+        }
+    }
 }
 
 impl Api {
-    /// The API over a database, and over the sign-in directory if it may use it. The sealer is told of
-    /// every write.
+    /// Creates the API. The sealer is notified of every write.
     #[must_use]
     pub fn new(
         db: TenantDb,
@@ -113,86 +132,90 @@ impl Api {
         }
     }
 
-    /// Refuses a hostile document, or says what it will run as.
+    /// Checks the document and the variables of a request, and selects the operation.
     pub fn admit(
         &self,
-        incoming: Incoming,
+        request: OperationRequest,
         principal: Principal,
-        operation: Arc<crate::db::Operation>,
-        manner: Manner,
-    ) -> Result<Admitted, guard::Refusal> {
-        self.guard.check_variables(&incoming.variables)?;
-        let name = incoming.operation_name.as_deref();
-        let mut admitted = self
-            .guard
-            .admit(&incoming.query, name, &incoming.variables)?;
-        variables::settle(&mut admitted.document, name, &incoming.variables).map_err(|reason| {
-            guard::Refusal {
-                reason,
-                work: admitted.work,
-            }
+        operation: Arc<Operation>,
+        options: RequestOptions,
+    ) -> Result<AdmittedOperation, GuardError> {
+        let OperationRequest {
+            query,
+            operation_name,
+            variables,
+        } = request;
+        let name = operation_name.as_deref();
+        self.guard.check_variables(&variables)?;
+        let mut checked = self.guard.check(&query, name, &variables)?;
+        variables::apply(&mut checked, &variables).map_err(|reason| GuardError {
+            reason,
+            work: checked.work,
         })?;
-        let purpose = match admitted.operation {
-            async_graphql::parser::types::OperationType::Mutation => crate::db::Purpose::Write,
-            _ => crate::db::Purpose::Read,
+        let purpose = match checked.operation_type {
+            OperationType::Mutation => Purpose::Write,
+            _ => Purpose::Read,
         };
-        let claim = manner
+        let claim = options
             .idempotency_key
-            .filter(|_| purpose == crate::db::Purpose::Write)
+            .filter(|_| purpose == Purpose::Write)
             .map(|key| {
-                let variables = serde_json::to_vec(&incoming.variables).unwrap_or_default();
+                let variables = serde_json::to_vec(&variables).unwrap_or_default();
                 let name = name.unwrap_or_default();
-                let request = [incoming.query.as_bytes(), name.as_bytes(), &variables];
-                Claim::new(principal.user, None, &key, &request)
+                let parts = [query.as_bytes(), name.as_bytes(), &variables];
+                Claim::new(principal.user, None, &key, &parts)
             });
         let info = OperationInfo {
             operation,
             purpose,
-            traced: manner.traced,
-            dry_run: manner.dry_run,
+            traced: options.traced,
+            dry_run: options.dry_run,
             claim,
-            cost: admitted.cost,
+            cost: checked.cost,
         };
-        Ok(Admitted {
-            document: admitted.document,
-            operation_name: incoming.operation_name,
-            variables: incoming.variables,
+        Ok(AdmittedOperation {
+            document: checked.document,
+            name: checked.operation_name,
+            variables,
             principal,
-            root_fields: admitted.root_fields,
+            root_fields: checked.root_fields,
             info,
             rate_limit: None,
         })
     }
 
-    /// Runs an operation in its tenant transaction. A mutation that the database gave up in favour of
-    /// another is run again: nothing of it was written, and nobody has seen an answer.
-    pub async fn execute(&self, admitted: Admitted) -> Response {
-        let Admitted {
+    /// Executes an operation in its tenant transaction. A mutation that the database aborted in favour
+    /// of another runs again: nothing of it was written, and the client has not received a response.
+    pub async fn execute(&self, admitted: AdmittedOperation) -> OperationReply {
+        let AdmittedOperation {
             document,
-            operation_name,
+            name,
             variables,
             principal,
             root_fields,
             info,
             rate_limit,
         } = admitted;
+        let ending = EndingSlot::default();
         let request = |document: ExecutableDocument, variables: Variables| {
             let mut request = Request::new(String::new())
                 .variables(variables)
                 .data(principal)
                 .data(info.clone())
-                .data(ResponseText::default());
+                .data(ending.clone())
+                .data(LongStringBytes::default());
             if let Some(limit) = rate_limit {
                 request = request.data(limit);
             }
-            request.operation_name.clone_from(&operation_name);
+            request.operation_name = name.as_ref().map(Name::to_string);
             request.set_parsed_query(document);
             if !self.introspection {
                 request.introspection_mode = IntrospectionMode::Disabled;
             }
             request
         };
-        let mut response = if info.purpose == crate::db::Purpose::Read {
+        let operation = &info.operation;
+        let mut response = if info.purpose == Purpose::Read {
             self.schema.execute(request(document, variables)).await
         } else {
             let mut run = 1;
@@ -203,27 +226,29 @@ impl Api {
                     break response;
                 }
                 tracing::debug!(
-                    request.id = %info.operation.request_id(),
-                    "request {} is run again: the database preferred another",
-                    info.operation.request_id(),
+                    request.id = %operation.request_id(),
+                    "request {} runs again: the database aborted it in favour of another",
+                    operation.request_id(),
                 );
-                // At random, so that two that got in each other's way do not meet again.
+                // A random pause, so that two conflicting operations do not meet again.
                 let longest = FIRST_PAUSE * 2_u32.pow((run - 1).min(4));
                 tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
                 run += 1;
-                // Whoever lost to others each time would lose to them for as long as they come.
+                // The last run is exclusive. Otherwise steady traffic could starve the operation.
                 if run == MAX_RUNS {
-                    info.operation.make_exclusive();
+                    operation.make_exclusive();
                 }
             }
         };
         complete_root(&mut response, &root_fields, &self.nullable_root_fields);
-        let operation = &info.operation;
         errors::finish(
             &mut response,
             operation.request_id(),
             !operation.is_cancelled(),
         );
-        response
+        OperationReply {
+            response,
+            ending: ending.get(),
+        }
     }
 }

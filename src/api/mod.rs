@@ -1,4 +1,4 @@
-//! The API as a whole: its roots, its schema, and how an operation is admitted and executed.
+//! The API as a whole: the root types, the schema, and the execution of operations.
 
 mod execute;
 pub mod guard;
@@ -10,6 +10,6 @@ pub mod transaction;
 mod variables;
 
 pub use self::{
-    execute::{Admitted, Api, Incoming, Manner},
+    execute::{AdmittedOperation, Api, OperationReply, OperationRequest, RequestOptions},
     schema::{ApiSchema, Mutation, Query, schema, sdl, shape},
 };

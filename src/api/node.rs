@@ -1,4 +1,4 @@
-//! The two root queries that take ids of any type.
+//! The root queries `node` and `nodes`.
 
 use async_graphql::{Context, ID};
 use futures_util::future::join_all;

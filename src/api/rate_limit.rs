@@ -35,7 +35,7 @@ impl RateLimit {
     }
 }
 
-/// The root query about the tenant's budget.
+/// The root query for the tenant's budget.
 #[derive(Debug, Default)]
 pub struct RateLimitQueries;
 

@@ -1,4 +1,4 @@
-//! Completes the root of a response as the specification demands.
+//! Completes the root of a response.
 
 use std::collections::HashSet;
 
@@ -12,17 +12,19 @@ use super::{
     schema::{Query, registry},
 };
 
-/// Completes the root of an answer as the specification demands (6.2.2, 6.4.4) and [`crate::graphql::object::Object`]
-/// does below it: fields in the order of the query, and a failed one null, or all of the data if it
-/// cannot be null. The engine writes root fields as they complete and leaves failed ones out.
+/// Completes the root of a response as the specification requires (6.2.2, 6.4.4): the fields have the
+/// order of the query, and a failed field is null, or the whole data if the field is non-null.
+///
+/// [`Object`](crate::graphql::object::Object) does the same below the root. The engine writes root
+/// fields in the order in which they complete and omits failed ones.
 pub(super) fn complete_root(
     response: &mut Response,
     fields: &[RootField],
     nullable: &HashSet<String>,
 ) {
-    let mut given = match std::mem::take(&mut response.data) {
+    let mut values = match std::mem::take(&mut response.data) {
         Value::Object(data) => data,
-        // The engine's word for "no field succeeded", and for "nothing was executed".
+        // The engine returns null both if no field succeeded and if nothing was executed.
         _ => IndexMap::new(),
     };
     let has_failed = |key: &str| {
@@ -34,11 +36,11 @@ pub(super) fn complete_root(
     };
     let mut data = IndexMap::with_capacity(fields.len());
     for RootField { key, name } in fields {
-        match given.swap_remove(key) {
+        match values.swap_remove(key) {
             Some(value) => {
                 data.insert(key.clone(), value);
             }
-            // Neither given nor failed: it was skipped by a directive.
+            // Without a value and without an error: a directive skipped it.
             None if !has_failed(key) => {}
             None if nullable.contains(name.as_str()) => {
                 data.insert(key.clone(), Value::Null);
@@ -52,7 +54,7 @@ pub(super) fn complete_root(
     }
 }
 
-/// The root fields that can be null.
+/// The names of the nullable root fields of queries.
 pub(super) fn nullable_root_fields() -> HashSet<String> {
     let registry = registry();
     let query = registry.types.get(&*Query::type_name());

@@ -1,4 +1,4 @@
-//! The root types and the schema of the API.
+//! The root types and the schema.
 
 use async_graphql::{
     EmptySubscription, MergedObject, OutputType as _, Schema, SchemaBuilder,
@@ -8,7 +8,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    guard::Shape, node::NodeQueries, rate_limit::RateLimitQueries, transaction::TenantTransaction,
+    guard::{IDS_ARGUMENT, Shape},
+    node::NodeQueries,
+    rate_limit::RateLimitQueries,
+    transaction::TenantTransaction,
 };
 use crate::{
     currencies::CurrencyQueries,
@@ -43,7 +46,7 @@ entities!(roots);
 /// The schema of the API.
 pub type ApiSchema = Schema<Query, Mutation, EmptySubscription>;
 
-/// The schema without databases: for printing it and for computing its shape.
+/// The schema without databases, to print it and to inspect its shape.
 #[must_use]
 pub fn schema() -> ApiSchema {
     builder().finish()
@@ -52,9 +55,9 @@ pub fn schema() -> ApiSchema {
 pub(super) fn builder() -> SchemaBuilder<Query, Mutation, EmptySubscription> {
     Schema::build(Query::default(), Mutation::default(), EmptySubscription)
         .extension(TenantTransaction)
-        // Suggestions would reveal names, and take time on hostile documents.
+        // Suggestions in errors would reveal names of the schema, and cost time for hostile documents.
         .disable_suggestions()
-        // The descriptions of the libraries name Rust types.
+        // The libraries' descriptions speak of their Rust types.
         .override_output_type_description::<DateTime<Utc>>(
             "A date and time in RFC 3339 format. The service returns UTC with microseconds, such as \
              `2026-11-21T09:30:00.123456+00:00`, and accepts any offset.",
@@ -64,7 +67,7 @@ pub(super) fn builder() -> SchemaBuilder<Query, Mutation, EmptySubscription> {
         )
 }
 
-/// The API in the schema definition language. Ends with a line feed.
+/// The schema in the schema definition language. Ends with a line feed.
 #[must_use]
 pub fn sdl() -> String {
     let options = async_graphql::SDLExportOptions::new()
@@ -82,8 +85,8 @@ pub(super) fn registry() -> Registry {
     registry
 }
 
-/// The list in the `input` of a mutation that returns a result for each of its items.
-fn batch_list(registry: &Registry, field: &MetaField) -> Option<String> {
+/// The list in the `input` of a bulk mutation, which returns a result for each item of the list.
+fn bulk_list(registry: &Registry, field: &MetaField) -> Option<String> {
     let named = |name: &str| registry.types.get(name.trim_end_matches('!'));
     named(&field.ty)?.field_by_name("results")?;
     let MetaType::InputObject { input_fields, .. } = named(&field.args.get("input")?.ty)? else {
@@ -94,7 +97,7 @@ fn batch_list(registry: &Registry, field: &MetaField) -> Option<String> {
     Some(list.name.clone())
 }
 
-/// What the guard needs to know about the schema: the names of the fields that are lists.
+/// The properties of the schema that the guard needs: the names of the fields that are lists.
 #[must_use]
 pub fn shape() -> Shape {
     let registry = registry();
@@ -108,13 +111,90 @@ pub fn shape() -> Shape {
             if field.args.contains_key("first") {
                 shape.connections.insert(field.name.clone());
             }
-            if field.args.contains_key("ids") {
+            if field.args.contains_key(IDS_ARGUMENT) {
                 shape.id_lists.insert(field.name.clone());
             }
-            if let Some(list) = batch_list(&registry, field) {
-                shape.batches.insert(field.name.clone(), list);
+            if let Some(list) = bulk_list(&registry, field) {
+                shape.bulk_mutations.insert(field.name.clone(), list);
             }
         }
     }
     shape
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::api::guard::{CONNECTION_FIELDS, INTROSPECTION_LISTS};
+
+    fn named_type(of: &str) -> &str {
+        of.trim_matches(['[', ']', '!'])
+    }
+
+    /// The fields whose cost the guard would misread, because it identifies fields by name only.
+    fn misread_fields(registry: &Registry) -> Vec<String> {
+        let shape = shape();
+        let fields = || {
+            let types = registry.types.iter();
+            types.flat_map(|(name, of)| of.fields().into_iter().flatten().map(move |f| (name, f.1)))
+        };
+        let connections: HashSet<&str> = fields()
+            .filter(|(_, field)| field.args.contains_key("first"))
+            .map(|(_, field)| named_type(&field.ty))
+            .collect();
+        let edges: HashSet<&str> = fields()
+            .filter(|(of, field)| connections.contains(of.as_str()) && field.name == "edges")
+            .map(|(_, field)| named_type(&field.ty))
+            .collect();
+        let is_misread = |of: &str, field: &MetaField| {
+            let name = field.name.as_str();
+            let is_of_connection = connections.contains(of) || edges.contains(of);
+            let mut arguments = field.args.values();
+            // A field that cannot be selected without arguments is not read as one of a connection.
+            let needs_argument = arguments
+                .any(|argument| argument.ty.ends_with('!') && argument.default_value.is_none());
+            INTROSPECTION_LISTS.contains(&name)
+                || (CONNECTION_FIELDS.contains(&name) && !is_of_connection && !needs_argument)
+                || (shape.connections.contains(name) && !field.args.contains_key("first"))
+                || (shape.bulk_mutations.contains_key(name) && bulk_list(registry, field).is_none())
+        };
+        let misread = fields().filter(|(of, field)| is_misread(of, field));
+        misread
+            .map(|(of, field)| format!("{of}.{}", field.name))
+            .collect()
+    }
+
+    #[test]
+    fn the_guard_misreads_no_field_of_the_schema() {
+        assert_eq!(misread_fields(&registry()), [""; 0]);
+    }
+
+    #[test]
+    fn a_field_with_a_reserved_name_is_detected() {
+        /// A type that no resolver returns.
+        #[derive(async_graphql::SimpleObject)]
+        struct Row {
+            id: i32,
+            nodes: Vec<i32>,
+            page_info: String,
+            types: Vec<i32>,
+            projects: i32,
+            delete_projects: bool,
+        }
+
+        let mut registry = registry();
+        Row::create_type_info(&mut registry);
+        assert_eq!(
+            misread_fields(&registry),
+            [
+                "Row.nodes",
+                "Row.pageInfo",
+                "Row.types",
+                "Row.projects",
+                "Row.deleteProjects"
+            ]
+        );
+    }
 }

@@ -1,49 +1,65 @@
-//! Opens, ends and injects the tenant transaction: once per query, mutation and subscription event.
+//! The tenant transaction of an operation: opened for each query and mutation, and ended after it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_graphql::{
     Data, Response, Value,
     extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
 };
 
-use axum::http::HeaderValue;
-
 use crate::{
     audit::sealing::Sealer,
     auth::Principal,
     db::{
-        Operation, OperationName, Purpose, TenantDb, TenantTx, TracedStatement,
-        idempotency::{Claim, ClaimOutcome},
+        Operation, OperationName, Purpose, TenantDb, TenantTx, TracedStatement, idempotency::Claim,
         load::Loaders,
     },
-    error::{Error, Result},
-    graphql::errors,
+    error::Result,
+    graphql::{errors, idempotency},
 };
 
-/// The header of an answer that was given before.
-pub const REPLAYED: &str = "idempotency-replayed";
-/// The header that says which preference was followed (RFC 7240, 3).
-pub const PREFERENCE_APPLIED: &str = "preference-applied";
-
-/// What the HTTP layer says of an operation.
+/// The properties of an operation that its transaction depends on.
 #[derive(Clone, Debug)]
 pub struct OperationInfo {
-    /// By which it can be found and cancelled.
+    /// The operation as the database sees it, so that it can be cancelled.
     pub operation: Arc<Operation>,
     /// A query reads, a mutation writes.
     pub purpose: Purpose,
-    /// Whether the answer tells what it cost, under `extensions.palisade`.
+    /// Whether the response lists the statements, under `extensions.palisade`.
     pub traced: bool,
-    /// Whether a mutation is undone at its end.
+    /// Whether the changes of a mutation are rolled back at its end.
     pub dry_run: bool,
     /// The idempotency key of a mutation.
     pub claim: Option<Claim>,
-    /// The rows that it may fetch.
+    /// The number of rows that the operation could fetch.
     pub cost: u64,
 }
 
-/// The extension that gives every execution its tenant transaction.
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// It was executed, successfully or not.
+    #[default]
+    Executed,
+    /// It was a dry run: it succeeded, and its changes were rolled back.
+    RolledBack,
+    /// It was not executed: the response is the one stored with its idempotency key.
+    Replayed,
+}
+
+/// A slot in the data of a request, in which [`TenantTransaction`] reports the ending.
+#[derive(Clone, Debug, Default)]
+pub struct EndingSlot(Arc<OnceLock<Ending>>);
+
+impl EndingSlot {
+    /// The reported ending.
+    #[must_use]
+    pub fn get(&self) -> Ending {
+        self.0.get().copied().unwrap_or_default()
+    }
+}
+
+/// The extension that executes each operation in a tenant transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct TenantTransaction;
 
@@ -76,102 +92,103 @@ impl Extension for TenantTransaction {
             next.run_with_data(ctx, operation_name, data).await
         };
         let mut response = match info.purpose {
-            // What was only read needs no ending that the client would wait for.
+            // The rollback of a read needs no reply, so the client does not wait for it.
             Purpose::Read => run().await,
-            Purpose::Write => write(&tx, info, run).await,
+            Purpose::Write => {
+                let (response, ending) = write(&tx, info, run).await;
+                if let Some(slot) = ctx.data_opt::<EndingSlot>()
+                    && ending != Ending::Executed
+                {
+                    slot.0.get_or_init(|| ending);
+                }
+                response
+            }
         };
         tx.rollback().await;
-        // Also when the commit was lost half-way, for then nobody knows what was written.
+        // Also after a failed commit: it is not known whether the changes were written.
         if info.purpose == Purpose::Write
             && !info.dry_run
             && let Some(sealer) = ctx.data_opt::<Sealer>()
         {
             sealer.wrote(ctx.data_unchecked::<Principal>().tenant);
         }
-        let cost = tx.cost();
-        let rows = async_graphql::value!({ "requested": info.cost, "actual": cost.rows });
-        response.extensions.insert("cost".to_owned(), rows);
-        if info.traced {
-            let statements = cost.statements.into_iter().map(|statement| {
-                let TracedStatement {
-                    sql,
-                    duration,
-                    rows,
-                } = statement;
-                let ms = duration.as_secs_f64() * 1_000.0;
-                async_graphql::value!({ "sql": sql, "ms": ms, "rows": rows })
-            });
-            let traced = async_graphql::value!({
-                "roundTrips": cost.round_trips,
-                "statements": (Value::List(statements.collect())),
-            });
-            response.extensions.insert("palisade".to_owned(), traced);
-        }
+        add_cost(&mut response, info, &tx);
         response
     }
 }
 
-/// Runs a mutation and makes it durable. An error anywhere means that nothing was written, and then
-/// the answer holds no data either: what looks done in it is undone.
+/// Adds `extensions.cost` and, if the operation is traced, `extensions.palisade`.
+fn add_cost(response: &mut Response, info: &OperationInfo, tx: &TenantTx) {
+    let cost = tx.cost();
+    let rows = async_graphql::value!({ "requested": info.cost, "actual": cost.rows });
+    response.extensions.insert("cost".to_owned(), rows);
+    if info.traced {
+        let statements = cost.statements.into_iter().map(|statement| {
+            let TracedStatement {
+                sql,
+                duration,
+                rows,
+            } = statement;
+            let ms = duration.as_secs_f64() * 1_000.0;
+            async_graphql::value!({ "sql": sql, "ms": ms, "rows": rows })
+        });
+        let traced = async_graphql::value!({
+            "roundTrips": cost.round_trips,
+            "statements": (Value::List(statements.collect())),
+        });
+        response.extensions.insert("palisade".to_owned(), traced);
+    }
+}
+
+/// Executes a mutation and commits it. If there is any error, nothing is written, and the response
+/// does not have data, because the changes in it were rolled back.
 async fn write(
     tx: &TenantTx,
     info: &OperationInfo,
     run: impl AsyncFnOnce() -> Response,
-) -> Response {
-    // A dry run changes nothing, so it needs no protection from being repeated.
+) -> (Response, Ending) {
+    let failed = |error| (errors::error_response(error), Ending::Executed);
+    // A dry run changes nothing, so it may be repeated without protection.
     let claim = info.claim.as_ref().filter(|_| !info.dry_run);
     let mut claimed_generation = 0;
     if let Some(claim) = claim {
-        match claim.claim(tx).await {
-            Ok(ClaimOutcome::New) => claimed_generation = tx.generation().await,
-            Ok(ClaimOutcome::Repeated(answer)) => return replay(&answer),
-            Err(error) => return errors::refused(error),
+        match idempotency::claim::<Value>(claim, tx).await {
+            Ok(None) => claimed_generation = tx.generation().await,
+            Ok(Some(data)) => return (Response::new(data), Ending::Replayed),
+            Err(error) => return failed(error),
         }
     }
     let mut response = run().await;
     if !response.is_ok() {
         response.data = Value::Null;
-        return response;
+        return (response, Ending::Executed);
     }
-    let ended = match claim {
-        _ if info.dry_run => tx.check_field().await.map(|()| None),
+    if info.dry_run {
+        return match tx.check_field().await {
+            Ok(()) => (response, Ending::RolledBack),
+            Err(error) => failed(error),
+        };
+    }
+    let committed = match claim {
         None => tx.commit().await.map(|()| None),
-        Some(claim) => keep(claim, tx, claimed_generation, &response).await,
+        Some(claim) => commit_with_response(claim, tx, claimed_generation, &response).await,
     };
-    match ended {
-        Ok(None) if info.dry_run => {
-            let applied = HeaderValue::from_static("tx=rollback");
-            response.http_headers.insert(PREFERENCE_APPLIED, applied);
-            response
-        }
-        Ok(None) => response,
-        Ok(Some(first)) => replay(&first),
-        Err(error) => errors::refused(error),
+    match committed {
+        Ok(None) => (response, Ending::Executed),
+        Ok(Some(first)) => (Response::new(first), Ending::Replayed),
+        Err(error) => failed(error),
     }
 }
 
-async fn keep(
+/// Commits the changes together with the response. If another request with the same key has been
+/// executed in the meantime, commits nothing and returns the data of its response.
+async fn commit_with_response(
     claim: &Claim,
     tx: &TenantTx,
     claimed_generation: u32,
     response: &Response,
-) -> Result<Option<Vec<u8>>> {
-    let answer = serde_json::to_vec(&response.data)
-        .map_err(|error| Error::Internal(format!("an answer is no JSON: {error}").into()))?;
-    claim.commit(tx, claimed_generation, &answer).await
-}
-
-/// The first answer to a request, once more.
-fn replay(answer: &[u8]) -> Response {
-    match serde_json::from_slice::<Value>(answer) {
-        Ok(data) => {
-            let mut response = Response::new(data);
-            let yes = HeaderValue::from_static("true");
-            response.http_headers.insert(REPLAYED, yes);
-            response
-        }
-        Err(error) => errors::refused(Error::Internal(
-            format!("a stored answer is no JSON: {error}").into(),
-        )),
-    }
+) -> Result<Option<Value>> {
+    let stored = idempotency::encode(&response.data)?;
+    let first = claim.commit(tx, claimed_generation, &stored).await?;
+    first.map(|first| idempotency::decode(&first)).transpose()
 }

@@ -1,8 +1,8 @@
-//! Variables before anything runs (specification, 5.8.5 and 6.1.2): one that must have a value has one,
-//! and what was left out is left out wherever it is used.
+//! The rules for variables without a value (specification, 5.8.5 and 6.1.2): a required variable must
+//! have one, and an omitted variable is omitted everywhere it is used.
 //!
-//! The engine takes a variable without a value for null, in an input object as well. There a field that
-//! is null is cleared and one that is left out stays as it is, so that is no small difference.
+//! The engine treats a variable without a value as null, even inside an input object. There the
+//! difference matters: null clears a field, and an omitted field keeps its value.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,19 +16,16 @@ use async_graphql::{
 };
 use async_graphql_value::Value as InputValue;
 
-use super::guard::Reason;
+use super::guard::{CheckedDocument, Reason};
 
-/// Checks the variables of the operation that runs, and takes those that were left out of the document.
-/// `operation_name` names an operation of the document, or there is but one.
-pub fn settle(
-    document: &mut ExecutableDocument,
-    operation_name: Option<&str>,
-    variables: &Variables,
-) -> Result<(), Reason> {
-    let Some(operation) = operation(&document.operations, operation_name) else {
+/// Checks that every required variable of the selected operation has a value, and removes the omitted
+/// variables from the document.
+pub fn apply(checked: &mut CheckedDocument, variables: &Variables) -> Result<(), Reason> {
+    let (document, name) = (&mut checked.document, checked.operation_name.as_ref());
+    let Some(operation) = selected_operation(&document.operations, name) else {
         return Ok(());
     };
-    let mut absent = Absent::default();
+    let mut omitted = OmittedVariables::default();
     for definition in &operation.node.variable_definitions {
         let definition = &definition.node;
         let name = &definition.name.node;
@@ -36,105 +33,112 @@ pub fn settle(
         let has_value = value.is_some_and(|value| *value != async_graphql::Value::Null);
         let has_default = value.is_none() && definition.default_value.is_some();
         if !declared.nullable && !has_value && !has_default {
-            return Err(Reason::NoValue {
+            return Err(Reason::MissingVariable {
                 variable: name.to_string(),
                 declared: declared.to_string(),
             });
         }
         if value.is_none() && definition.default_value.is_none() {
-            absent.names.insert(name.clone());
+            omitted.names.insert(name.clone());
         }
     }
-    if !absent.names.is_empty() {
-        leave_out(document, operation_name, &mut absent);
+    if !omitted.names.is_empty() {
+        remove_omitted(document, name, &mut omitted);
     }
     Ok(())
 }
 
-/// Variables without a value.
+/// Variables that have neither a value nor a default.
 #[derive(Default)]
-struct Absent {
+struct OmittedVariables {
     names: HashSet<Name>,
-    /// Those that stood somewhere.
+    /// Those that the document uses.
     used: HashSet<Name>,
 }
 
-impl Absent {
-    fn is(&mut self, value: &InputValue) -> bool {
+impl OmittedVariables {
+    /// Whether a value is an omitted variable. Records that the variable is used.
+    fn matches(&mut self, value: &InputValue) -> bool {
         let InputValue::Variable(name) = value else {
             return false;
         };
-        let is_absent = self.names.contains(name);
-        if is_absent {
+        let is_omitted = self.names.contains(name);
+        if is_omitted {
             self.used.insert(name.clone());
         }
-        is_absent
+        is_omitted
     }
 }
 
-fn operation<'d>(
+/// The operation that the guard selected.
+fn selected_operation<'d>(
     operations: &'d DocumentOperations,
-    name: Option<&str>,
+    name: Option<&Name>,
 ) -> Option<&'d Positioned<OperationDefinition>> {
-    match (operations, name) {
-        (DocumentOperations::Single(operation), _) => Some(operation),
-        (DocumentOperations::Multiple(operations), Some(name)) => operations.get(name),
-        (DocumentOperations::Multiple(operations), None) => operations.values().next(),
+    match operations {
+        DocumentOperations::Single(operation) => Some(operation),
+        DocumentOperations::Multiple(operations) => operations.get(name?),
     }
 }
 
-/// Takes variables without a value, and their definitions, out of the document. Other operations and the
-/// fragments that only they spread go as well: they do not run, and could not be told apart from ones
-/// that use what is gone.
-fn leave_out(document: &mut ExecutableDocument, operation_name: Option<&str>, absent: &mut Absent) {
+/// Removes the omitted variables and their definitions from the document. Also removes the other
+/// operations, and the fragments that only those spread: they are not executed, and validation would
+/// find undefined variables in them.
+fn remove_omitted(
+    document: &mut ExecutableDocument,
+    selected: Option<&Name>,
+    omitted: &mut OmittedVariables,
+) {
     if let DocumentOperations::Multiple(operations) = &mut document.operations
         && operations.len() > 1
     {
-        operations.retain(|name, _| Some(name.as_str()) == operation_name);
+        operations.retain(|name, _| Some(name) == selected);
         let sets = operations.values().map(|one| &one.node.selection_set.node);
-        let needed = spread(sets.collect(), &document.fragments);
-        document.fragments.retain(|name, _| needed.contains(name));
+        let spread = spread_fragments(sets.collect(), &document.fragments);
+        document.fragments.retain(|name, _| spread.contains(name));
     }
-    for operation in all(&mut document.operations) {
+    for operation in operations_mut(&mut document.operations) {
         let operation = &mut operation.node;
-        of_directives(&mut operation.directives, absent);
-        of_selections(&mut operation.selection_set.node, absent);
+        remove_from_directives(&mut operation.directives, omitted);
+        remove_from_selections(&mut operation.selection_set.node, omitted);
     }
     for fragment in document.fragments.values_mut() {
-        of_directives(&mut fragment.node.directives, absent);
-        of_selections(&mut fragment.node.selection_set.node, absent);
+        remove_from_directives(&mut fragment.node.directives, omitted);
+        remove_from_selections(&mut fragment.node.selection_set.node, omitted);
     }
-    // One that nothing used is an error of the document, which the engine finds.
-    for operation in all(&mut document.operations) {
+    // The definition of an unused variable stays, because the engine must report it.
+    for operation in operations_mut(&mut document.operations) {
         let definitions = &mut operation.node.variable_definitions;
-        definitions.retain(|definition| !absent.used.contains(&definition.node.name.node));
+        definitions.retain(|definition| !omitted.used.contains(&definition.node.name.node));
     }
 }
 
-fn all(operations: &mut DocumentOperations) -> Vec<&mut Positioned<OperationDefinition>> {
+fn operations_mut(
+    operations: &mut DocumentOperations,
+) -> Vec<&mut Positioned<OperationDefinition>> {
     match operations {
         DocumentOperations::Single(operation) => vec![operation],
         DocumentOperations::Multiple(operations) => operations.values_mut().collect(),
     }
 }
 
-/// The fragments that selection sets spread, and those that these spread.
-fn spread<'d>(
-    mut open: Vec<&'d SelectionSet>,
+/// The fragments that these selection sets spread, directly or through other fragments.
+fn spread_fragments<'d>(
+    mut stack: Vec<&'d SelectionSet>,
     fragments: &'d HashMap<Name, Positioned<FragmentDefinition>>,
 ) -> HashSet<Name> {
     let mut found = HashSet::new();
-    while let Some(set) = open.pop() {
+    while let Some(set) = stack.pop() {
         for selection in &set.items {
             match &selection.node {
-                Selection::Field(field) => open.push(&field.node.selection_set.node),
-                Selection::InlineFragment(inline) => open.push(&inline.node.selection_set.node),
+                Selection::Field(field) => stack.push(&field.node.selection_set.node),
+                Selection::InlineFragment(inline) => stack.push(&inline.node.selection_set.node),
                 Selection::FragmentSpread(spread) => {
                     let name = &spread.node.fragment_name.node;
                     if found.insert(name.clone())
                         && let Some(fragment) = fragments.get(name)
                     {
-                        open.push(&fragment.node.selection_set.node);
+                        stack.push(&fragment.node.selection_set.node);
                     }
                 }
             }
@@ -143,60 +147,63 @@ fn spread<'d>(
     found
 }
 
-fn of_selections(set: &mut SelectionSet, absent: &mut Absent) {
+fn remove_from_selections(set: &mut SelectionSet, omitted: &mut OmittedVariables) {
     for selection in &mut set.items {
         match &mut selection.node {
             Selection::Field(field) => {
                 let field = &mut field.node;
-                of_arguments(&mut field.arguments, absent);
-                of_directives(&mut field.directives, absent);
-                of_selections(&mut field.selection_set.node, absent);
+                remove_from_arguments(&mut field.arguments, omitted);
+                remove_from_directives(&mut field.directives, omitted);
+                remove_from_selections(&mut field.selection_set.node, omitted);
             }
             Selection::InlineFragment(inline) => {
-                of_directives(&mut inline.node.directives, absent);
-                of_selections(&mut inline.node.selection_set.node, absent);
+                remove_from_directives(&mut inline.node.directives, omitted);
+                remove_from_selections(&mut inline.node.selection_set.node, omitted);
             }
             Selection::FragmentSpread(spread) => {
-                of_directives(&mut spread.node.directives, absent);
+                remove_from_directives(&mut spread.node.directives, omitted);
             }
         }
     }
 }
 
-fn of_directives(directives: &mut [Positioned<Directive>], absent: &mut Absent) {
-    for directive in directives {
-        of_arguments(&mut directive.node.arguments, absent);
-    }
-}
-
-fn of_arguments(
-    arguments: &mut Vec<(Positioned<Name>, Positioned<InputValue>)>,
-    absent: &mut Absent,
+fn remove_from_directives(
+    directives: &mut [Positioned<Directive>],
+    omitted: &mut OmittedVariables,
 ) {
-    arguments.retain(|(_, value)| !absent.is(&value.node));
-    for (_, value) in arguments {
-        of_value(&mut value.node, absent);
+    for directive in directives {
+        remove_from_arguments(&mut directive.node.arguments, omitted);
     }
 }
 
-fn of_value(value: &mut InputValue, absent: &mut Absent) {
+fn remove_from_arguments(
+    arguments: &mut Vec<(Positioned<Name>, Positioned<InputValue>)>,
+    omitted: &mut OmittedVariables,
+) {
+    arguments.retain(|(_, value)| !omitted.matches(&value.node));
+    for (_, value) in arguments {
+        remove_from_value(&mut value.node, omitted);
+    }
+}
+
+fn remove_from_value(value: &mut InputValue, omitted: &mut OmittedVariables) {
     match value {
         InputValue::Object(fields) => {
             let given = std::mem::take(fields).into_iter();
             *fields = given
-                .filter(|(_, value)| !absent.is(value))
+                .filter(|(_, value)| !omitted.matches(value))
                 .collect::<IndexMap<_, _>>();
             fields
                 .values_mut()
-                .for_each(|value| of_value(value, absent));
+                .for_each(|value| remove_from_value(value, omitted));
         }
         InputValue::List(items) => {
             for item in items {
-                // An item cannot be left out: it is null.
-                if absent.is(item) {
+                // An item of a list cannot be omitted, so it becomes null.
+                if omitted.matches(item) {
                     *item = InputValue::Null;
                 }
-                of_value(item, absent);
+                remove_from_value(item, omitted);
             }
         }
         _ => {}

@@ -20,10 +20,11 @@ use crate::{
     entities::entities,
     error::{Error, Result},
     graphql::{
+        abstract_type::abstract_type,
         context::ContextExt as _,
         enums::StoredEnum,
         filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
-        object::{Object, Objects, abstract_type},
+        object::{Object, Objects},
         relations::{NoMutations, RootMutations, relations, roots},
     },
     ids::{AuditLogId, ProjectId, UserId},

@@ -6,10 +6,11 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -21,7 +22,7 @@ use crate::{
         Operation, Purpose, TenantContext, TenantDb, TenantTx,
         audit_seal::{FULL_SEAL, seal_audit_log},
     },
-    error::Result,
+    error::{Code, Result},
     ids::TenantId,
 };
 
@@ -109,7 +110,7 @@ impl Sealer {
     /// next write, or by `palisade audit seal`.
     pub async fn finish(&self) {
         self.0.stop.send_replace(());
-        let task = lock(&self.0.task).take();
+        let task = self.0.task.lock().take();
         if let Some(task) = task
             && tokio::time::timeout(LAST_ROUND_TIMEOUT, task)
                 .await
@@ -135,7 +136,7 @@ struct PendingTenants {
 
 impl PendingTenants {
     fn add(&self, tenant: TenantId) {
-        let mut tenants = lock(&self.tenants);
+        let mut tenants = self.tenants.lock();
         if tenants.len() < MAX_PENDING_TENANTS {
             tenants.insert(tenant);
         }
@@ -143,19 +144,14 @@ impl PendingTenants {
     }
 
     fn take(&self) -> HashSet<TenantId> {
-        std::mem::take(&mut *lock(&self.tenants))
+        std::mem::take(&mut *self.tenants.lock())
     }
 
     async fn any(&self) {
-        while lock(&self.tenants).is_empty() {
+        while self.tenants.lock().is_empty() {
             self.any.notified().await;
         }
     }
-}
-
-/// The guarded data is consistent after every statement, so poisoning can be ignored.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn work(db: TenantDb, pending: Arc<PendingTenants>, mut stop: watch::Receiver<()>) {
@@ -212,7 +208,7 @@ async fn round(
                 }
                 pending.add(tenant);
                 // The same would happen to all other tenants.
-                if error.code() == "UNAVAILABLE" {
+                if error.code() == Code::Unavailable {
                     tenants.by_ref().for_each(|tenant| pending.add(tenant));
                     return RETRY_INTERVAL;
                 }

@@ -16,7 +16,7 @@ pub struct SealHash(Vec<u8>);
 
 impl fmt::Display for SealHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&base16ct::lower::encode_string(&self.0))
     }
 }
 
@@ -24,10 +24,8 @@ impl FromStr for SealHash {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits = text.as_bytes().chunks(2);
-        let bytes = digits.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok());
-        match bytes.collect::<Option<Vec<u8>>>() {
-            Some(bytes) if text.len() == 64 && !text.contains('+') => Ok(Self(bytes)),
+        match base16ct::mixed::decode_vec(text) {
+            Ok(bytes) if text.len() == 64 => Ok(Self(bytes)),
             _ => Err("the hash of a seal is 64 hexadecimal digits"),
         }
     }

@@ -1,7 +1,10 @@
-//! Bearer tokens: signed with one secret (HS256), verified strictly.
+//! Bearer tokens: JSON Web Tokens that are signed with one secret (HS256).
+//!
+//! The invariant: **a token that is wrong in any way proves nothing**, and the error does not say why.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -10,25 +13,25 @@ use crate::{
     ids::{EntityId as _, TenantId, UserId},
 };
 
-/// The shortest secret: as long as the hash (RFC 7518, 3.2).
+/// The minimum length of the secret: the length of the hash (RFC 7518, 3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
-/// The longest life of a token.
+/// The longest lifetime of a token.
 pub const MAX_LIFETIME: TimeDelta = TimeDelta::days(31);
-/// How far the clocks of two machines may be apart, in seconds.
-const LEEWAY: u64 = 5;
+/// The accepted difference between the clocks of two machines.
+const CLOCK_LEEWAY_SECONDS: u64 = 5;
 
-/// How tokens are signed, by whom and for whom.
-#[derive(Clone, clap::Args)]
+/// The settings of tokens.
+#[derive(Clone, Debug, clap::Args)]
 pub struct TokenSettings {
-    /// The secret by which tokens are signed; at least 32 bytes.
+    /// The secret that signs the tokens, at least 32 bytes.
     #[arg(
         long,
         env = "PALISADE_JWT_SECRET",
         hide_env_values = true,
         value_name = "SECRET"
     )]
-    pub jwt_secret: Option<String>,
-    /// The issuer that tokens must name.
+    pub jwt_secret: Option<SecretString>,
+    /// The issuer (`iss`) of the tokens.
     #[arg(
         long,
         env = "PALISADE_JWT_ISSUER",
@@ -36,7 +39,7 @@ pub struct TokenSettings {
         value_name = "NAME"
     )]
     pub jwt_issuer: String,
-    /// The audience that tokens must name.
+    /// The audience (`aud`) of the tokens.
     #[arg(
         long,
         env = "PALISADE_JWT_AUDIENCE",
@@ -46,46 +49,47 @@ pub struct TokenSettings {
     pub jwt_audience: String,
 }
 
-/// The secret cannot be used. One line that says what to do.
+/// The secret is missing or too short. The message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// There is none.
+    /// No secret is set.
     #[error("no token secret: set PALISADE_JWT_SECRET to at least {MIN_SECRET_BYTES} random bytes")]
     Missing,
-    /// It can be guessed.
+    /// The secret is short enough to be guessed.
     #[error(
         "the token secret has {0} bytes: PALISADE_JWT_SECRET needs at least {MIN_SECRET_BYTES}"
     )]
     Short(usize),
 }
 
-/// What a token says. A claim that is missing, repeated or of another type is refused.
+/// The claims of a token. A token with a claim that is missing, repeated or of another type is rejected.
 #[derive(Debug, Serialize, Deserialize)]
 struct Claims {
-    /// The user, in this tenant.
+    /// The user in the tenant.
     sub: Uuid,
     tenant_id: Uuid,
     iss: String,
     aud: String,
-    /// Seconds since 1970.
+    /// Seconds since 1970, as `iat` and `nbf`.
     exp: i64,
     iat: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,
 }
 
-/// What a good token proves. Whether the user may still enter is another question.
+/// What a valid token proves. It does not prove that the user is still an active member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The tenant that the token is for.
+    /// The tenant of the token.
     pub tenant: TenantId,
-    /// The user in this tenant.
+    /// The user in the tenant.
     pub user: UserId,
-    /// When the token ends.
+    /// The time at which the token expires.
     pub expires_at: DateTime<Utc>,
 }
 
-/// Makes and verifies tokens.
+/// Issues and verifies tokens.
+#[derive(Debug)]
 pub struct Tokens {
     signing: EncodingKey,
     verifying: DecodingKey,
@@ -95,23 +99,24 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Tokens of these settings.
+    /// Creates the issuer and verifier for these settings.
     pub fn new(settings: &TokenSettings) -> Result<Self, SecretError> {
         let secret = settings
             .jwt_secret
-            .as_deref()
+            .as_ref()
             .ok_or(SecretError::Missing)?
+            .expose_secret()
             .as_bytes();
         if secret.len() < MIN_SECRET_BYTES {
             return Err(SecretError::Short(secret.len()));
         }
         let mut validation = Validation::new(Algorithm::HS256);
-        // The library checks these claims only where they are present, unless told to require them.
+        // The library accepts a token without these claims unless they are required here.
         validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
         validation.set_issuer(&[&settings.jwt_issuer]);
         validation.set_audience(&[&settings.jwt_audience]);
         validation.validate_nbf = true;
-        validation.leeway = LEEWAY;
+        validation.leeway = CLOCK_LEEWAY_SECONDS;
         Ok(Self {
             signing: EncodingKey::from_secret(secret),
             verifying: DecodingKey::from_secret(secret),
@@ -121,15 +126,15 @@ impl Tokens {
         })
     }
 
-    /// A token for a user of a tenant. A life longer than [`MAX_LIFETIME`] is cut to it.
-    pub fn issue(&self, tenant: TenantId, user: UserId, life: TimeDelta) -> Result<String> {
+    /// Issues a token for a user of a tenant. A lifetime above [`MAX_LIFETIME`] is reduced to it.
+    pub fn issue(&self, tenant: TenantId, user: UserId, lifetime: TimeDelta) -> Result<String> {
         let now = now();
         let claims = Claims {
             sub: user.uuid(),
             tenant_id: tenant.uuid(),
             iss: self.issuer.clone(),
             aud: self.audience.clone(),
-            exp: (now + life.min(MAX_LIFETIME)).timestamp(),
+            exp: (now + lifetime.min(MAX_LIFETIME)).timestamp(),
             iat: now.timestamp(),
             nbf: None,
         };
@@ -137,7 +142,7 @@ impl Tokens {
             .map_err(|error| Error::Internal(format!("cannot sign a token: {error}").into()))
     }
 
-    /// What a token proves; [`Error::Unauthenticated`] for every cause.
+    /// Verifies a token. The error is [`Error::Unauthenticated`] for every cause.
     pub fn verify(&self, token: &str) -> Result<Identity> {
         self.check(token).ok_or(Error::Unauthenticated)
     }
@@ -151,9 +156,9 @@ impl Tokens {
         let claims = token.claims;
         let issued = DateTime::from_timestamp(claims.iat, 0)?;
         let expires_at = DateTime::from_timestamp(claims.exp, 0)?;
-        let leeway = TimeDelta::seconds(i64::try_from(LEEWAY).ok()?);
-        let lives_too_long = expires_at.signed_duration_since(issued) > MAX_LIFETIME + leeway;
-        if issued > now() + leeway || lives_too_long || claims.tenant_id.is_nil() {
+        let leeway = TimeDelta::seconds(i64::try_from(CLOCK_LEEWAY_SECONDS).ok()?);
+        let is_too_long = expires_at.signed_duration_since(issued) > MAX_LIFETIME + leeway;
+        if issued > now() + leeway || is_too_long || claims.tenant_id.is_nil() {
             return None;
         }
         Some(Identity {
@@ -166,24 +171,8 @@ impl Tokens {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "a token is judged by this machine's clock"
+    reason = "the lifetime of a token is checked by the clock of this machine"
 )]
 fn now() -> DateTime<Utc> {
     Utc::now()
-}
-
-impl std::fmt::Debug for Tokens {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokens")
-            .field("issuer", &self.issuer)
-            .finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for TokenSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenSettings")
-            .field("jwt_issuer", &self.jwt_issuer)
-            .finish_non_exhaustive()
-    }
 }

@@ -1,4 +1,6 @@
-//! Whether a user may enter a tenant now, and as what.
+//! Whether a user is an active member of a tenant now, and with which role.
+//!
+//! The invariant: **a user who is deactivated loses access within [`CACHE_LIFETIME`]**.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,43 +14,43 @@ use crate::{
     ids::{TenantId, UserId},
 };
 
-/// How long an answer is believed: the longest that somebody who was removed can still enter.
-const BELIEVED: Duration = Duration::from_secs(5);
-/// Most answers that are kept.
-const KEPT: u64 = 100_000;
+/// How long a role is cached: the longest time for which a deactivated user still has access.
+const CACHE_LIFETIME: Duration = Duration::from_secs(5);
+/// The maximum number of cached roles.
+const MAX_CACHED_ROLES: u64 = 100_000;
 
-/// Asks the tenant's own rows who may enter, and remembers for seconds.
+/// Finds the roles of users in the rows of their tenants, and caches them.
 #[derive(Clone, Debug)]
 pub struct Memberships {
     db: TenantDb,
-    /// `None`: may not enter. Callers who ask for the same member at once share one question.
-    known: Cache<(TenantId, UserId), Option<UserRole>>,
+    /// `None` if the user is not an active member. Concurrent requests of one user share one query.
+    roles: Cache<(TenantId, UserId), Option<UserRole>>,
 }
 
 impl Memberships {
-    /// Memberships as the database knows them.
+    /// Creates an empty cache over the database.
     #[must_use]
     pub fn new(db: TenantDb) -> Self {
         Self {
             db,
-            known: Cache::builder()
-                .max_capacity(KEPT)
-                .time_to_live(BELIEVED)
+            roles: Cache::builder()
+                .max_capacity(MAX_CACHED_ROLES)
+                .time_to_live(CACHE_LIFETIME)
                 .build(),
         }
     }
 
-    /// The principal of an identity. `Unauthenticated` unless the user is an active member of an
-    /// active tenant.
-    pub async fn enter(&self, identity: Identity) -> Result<Principal> {
+    /// Returns the principal of an identity. The error is `Unauthenticated` unless the user is an active
+    /// member of an active tenant.
+    pub async fn principal(&self, identity: Identity) -> Result<Principal> {
         let Identity {
             tenant,
             user,
             expires_at,
         } = identity;
         let role = self
-            .known
-            .try_get_with((tenant, user), ask(self.db.clone(), tenant, user))
+            .roles
+            .try_get_with((tenant, user), find_role(self.db.clone(), tenant, user))
             .await
             .map_err(|error: Arc<Arc<Error>>| Error::Shared(Arc::clone(&error)))?;
         let role = role.ok_or(Error::Unauthenticated)?;
@@ -61,9 +63,13 @@ impl Memberships {
     }
 }
 
-/// Runs in a task of its own: the caller may be gone before the answer, which others wait for too.
-async fn ask(db: TenantDb, tenant: TenantId, user: UserId) -> Result<Option<UserRole>, Arc<Error>> {
-    let asking = tokio::spawn(async move {
+/// Runs the query in a task of its own: the caller may be cancelled while others wait for the result.
+async fn find_role(
+    db: TenantDb,
+    tenant: TenantId,
+    user: UserId,
+) -> Result<Option<UserRole>, Arc<Error>> {
+    let task = tokio::spawn(async move {
         let context = TenantContext {
             tenant,
             user: Some(user),
@@ -71,12 +77,12 @@ async fn ask(db: TenantDb, tenant: TenantId, user: UserId) -> Result<Option<User
         };
         let operation = Operation::new(Uuid::now_v7());
         let tx = TenantTx::new(db, context, Purpose::Read, operation);
-        let found = active_role(&tx, user).await;
+        let role = active_role(&tx, user).await;
         tx.rollback().await;
-        found
+        role
     });
-    match asking.await {
-        Ok(found) => found.map_err(Arc::new),
-        Err(panicked) => Err(Arc::new(Error::Internal(panicked.to_string().into()))),
+    match task.await {
+        Ok(role) => role.map_err(Arc::new),
+        Err(panic) => Err(Arc::new(Error::Internal(panic.to_string().into()))),
     }
 }

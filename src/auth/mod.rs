@@ -1,4 +1,4 @@
-//! Who asks: from a bearer token to a principal.
+//! Authentication: from a bearer token to a principal.
 
 pub mod jwt;
 pub mod membership;
@@ -12,7 +12,7 @@ use crate::{
     ids::{TenantId, UserId},
 };
 
-/// Who asks: one user in one tenant, with the role that the database confirmed.
+/// The caller of an operation: one user in one tenant, with the role from the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// The tenant.
@@ -21,12 +21,12 @@ pub struct Principal {
     pub user: UserId,
     /// The user's role in the tenant.
     pub role: UserRole,
-    /// When the token ends.
+    /// The time at which the token expires.
     pub expires_at: DateTime<Utc>,
 }
 
 impl Principal {
-    /// The context of this principal's transactions.
+    /// The context of the transactions of this principal.
     #[must_use]
     pub fn context(&self) -> TenantContext {
         TenantContext {

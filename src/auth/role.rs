@@ -1,4 +1,4 @@
-//! What a user may do in a tenant. The policies read the role; nothing else decides by it.
+//! The role and the status of a user in a tenant. Only the policies in the database decide by the role.
 
 use async_graphql::Enum;
 

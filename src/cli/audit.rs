@@ -1,5 +1,7 @@
 //! `palisade audit`
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use super::{Failure, databases::Databases, dev::DevHome};
 use crate::{
     audit::{
@@ -21,7 +23,7 @@ pub enum Command {
 }
 
 /// The options of `palisade audit verify`.
-#[derive(Clone, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Verify {
     /// The tenant's slug.
     #[arg(long, value_name = "SLUG")]
@@ -36,17 +38,9 @@ pub struct Verify {
         hide_env_values = true,
         value_name = "URL"
     )]
-    admin_database_url: Option<String>,
+    admin_database_url: Option<SecretString>,
     #[command(flatten)]
     embedded: EmbeddedSettings,
-}
-
-impl std::fmt::Debug for Verify {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Verify")
-            .field("tenant", &self.tenant)
-            .finish_non_exhaustive()
-    }
 }
 
 /// The options of `palisade audit seal`.
@@ -73,10 +67,12 @@ async fn verify(options: Verify) -> Result<(), Failure> {
         (url, None)
     } else {
         let home = DevHome::open(&options.embedded).await?;
-        (home.url("palisade_admin"), Some(home))
+        (home.url("palisade_admin").into(), Some(home))
     };
     let result = async {
-        let mut admin = AdminDb::connect(&url).await.map_err(Failure::failed)?;
+        let mut admin = AdminDb::connect(url.expose_secret())
+            .await
+            .map_err(Failure::failed)?;
         let tenant = find(&mut admin, &options.tenant).await?;
         let mut log = admin.audit_snapshot(tenant).await?;
         let summary = verifying::verify(&mut log, options.expect_head, |finding| {

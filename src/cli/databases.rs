@@ -1,5 +1,7 @@
 //! The database of the commands that write data of tenants.
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use super::{Failure, dev::DevHome};
 use crate::{
     config::EmbeddedSettings,
@@ -7,7 +9,7 @@ use crate::{
 };
 
 /// The URLs of one database for two roles. Without both URLs, the commands use the database of `dev`.
-#[derive(Clone, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Databases {
     /// URL of the database for the role `palisade_app`, which writes the rows [default: the database of `dev`].
     #[arg(
@@ -17,7 +19,7 @@ pub struct Databases {
         value_name = "URL",
         requires = "admin_database_url"
     )]
-    app_database_url: Option<String>,
+    app_database_url: Option<SecretString>,
     /// URL of the database for the role `palisade_admin`, which lists and creates tenants [default: the database of `dev`].
     #[arg(
         long,
@@ -26,16 +28,9 @@ pub struct Databases {
         value_name = "URL",
         requires = "app_database_url"
     )]
-    admin_database_url: Option<String>,
+    admin_database_url: Option<SecretString>,
     #[command(flatten)]
     embedded: EmbeddedSettings,
-}
-
-/// Hides the URLs, which may contain passwords.
-impl std::fmt::Debug for Databases {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Databases").finish_non_exhaustive()
-    }
 }
 
 impl Databases {
@@ -50,14 +45,16 @@ impl Databases {
             } else {
                 let home = DevHome::open(&self.embedded).await?;
                 (
-                    home.url("palisade_app"),
-                    home.url("palisade_admin"),
+                    home.url("palisade_app").into(),
+                    home.url("palisade_admin").into(),
                     Some(home),
                 )
             };
         let result = async {
-            let mut admin = AdminDb::connect(&admin).await.map_err(Failure::failed)?;
-            let db = TenantDb::connect(&app, PoolSettings::default())
+            let mut admin = AdminDb::connect(admin.expose_secret())
+                .await
+                .map_err(Failure::failed)?;
+            let db = TenantDb::connect(app.expose_secret(), PoolSettings::default())
                 .await
                 .map_err(Failure::failed)?;
             let result = work(&db, &mut admin).await;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use chrono::TimeDelta;
+use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
 use super::Failure;
@@ -186,7 +187,7 @@ async fn prepare(
     listener: &tokio::net::TcpListener,
 ) -> Result<Service, Failure> {
     if settings.tokens.jwt_secret.is_none() {
-        settings.tokens.jwt_secret = Some(home.secret()?);
+        settings.tokens.jwt_secret = Some(home.secret()?.into());
     }
     let tokens = Tokens::new(&settings.tokens).map_err(Failure::usage)?;
     let address = listener.local_addr().map_err(Failure::failed)?;
@@ -216,9 +217,10 @@ async fn prepare(
             });
         }
     }
-    let secret = settings.tokens.jwt_secret.clone().unwrap_or_default();
+    let secret = settings.tokens.jwt_secret.as_ref();
+    let secret = secret.map(SecretString::expose_secret).unwrap_or_default();
     let env_file = home.dir.join("dev.env");
-    write_env(&env_file, home, address, &secret, &logins)?;
+    write_env(&env_file, home, address, secret, &logins)?;
     print_summary(home, address, &env_file, &logins);
 
     let features = Features {
@@ -226,7 +228,7 @@ async fn prepare(
         explorer: true,
         development: true,
         // The user picker gives out tokens without a login, so other machines must not reach it.
-        people: address.ip().is_loopback(),
+        people: http::is_loopback_address(address.ip()),
     };
     Service::new(db, Some(directory), tokens, &settings, features).map_err(Failure::usage)
 }

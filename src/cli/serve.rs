@@ -1,5 +1,7 @@
 //! `palisade serve`
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use super::Failure;
 use crate::{
     auth::jwt::Tokens,
@@ -9,7 +11,7 @@ use crate::{
 };
 
 /// The options of `palisade serve`.
-#[derive(Clone, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// URL of the database for the role `palisade_app` [default: `DATABASE_URL`].
     #[arg(
@@ -18,7 +20,7 @@ pub struct Options {
         hide_env_values = true,
         value_name = "URL"
     )]
-    database_url: Option<String>,
+    database_url: Option<SecretString>,
     /// URL of the database for the role `palisade_auth`. Without it, `viewer.memberships` lists only the current tenant.
     #[arg(
         long,
@@ -26,7 +28,7 @@ pub struct Options {
         hide_env_values = true,
         value_name = "URL"
     )]
-    auth_database_url: Option<String>,
+    auth_database_url: Option<SecretString>,
     /// Allow introspection queries.
     #[arg(long, env = "PALISADE_INTROSPECTION")]
     introspection: bool,
@@ -37,19 +39,11 @@ pub struct Options {
     service: ServiceSettings,
 }
 
-impl std::fmt::Debug for Options {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options")
-            .field("service", &self.service)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(options: Options) -> Result<(), Failure> {
     let url = options
         .database_url
-        .or_else(|| std::env::var("DATABASE_URL").ok())
+        .or_else(|| std::env::var("DATABASE_URL").ok().map(SecretString::from))
         .ok_or_else(|| {
             Failure::usage(
                 "no database: set PALISADE_APP_DATABASE_URL or DATABASE_URL, or run `palisade dev`",
@@ -60,11 +54,14 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let listener = http::listen(settings.listen)
         .await
         .map_err(Failure::failed)?;
-    let db = TenantDb::connect(&url, settings.pool)
+    let db = TenantDb::connect(url.expose_secret(), settings.pool)
         .await
         .map_err(connect_failure)?;
     let directory = match options.auth_database_url {
-        Some(url) => Some(SignInDb::connect(&url).await.map_err(connect_failure)?),
+        Some(url) => {
+            let connected = SignInDb::connect(url.expose_secret()).await;
+            Some(connected.map_err(connect_failure)?)
+        }
         None => None,
     };
     let features = Features {

@@ -1,16 +1,20 @@
 //! `palisade token`
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Failure, dev::DevHome};
 use crate::{
     auth::jwt::{MAX_LIFETIME, TokenSettings, Tokens},
     config::EmbeddedSettings,
     db::sign_in::SignInDb,
+    duration,
 };
 
 /// The options of `palisade token`.
-#[derive(Clone, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// The tenant's slug.
     #[arg(long, env = "PALISADE_TOKEN_TENANT", value_name = "SLUG")]
@@ -18,9 +22,10 @@ pub struct Options {
     /// The user's email address.
     #[arg(long, env = "PALISADE_TOKEN_USER", value_name = "EMAIL")]
     user: String,
-    /// How long the token lives: a number with s, m, h or d; at most 31d.
-    #[arg(long, env = "PALISADE_TOKEN_EXPIRES", default_value = "12h", value_parser = lifetime, value_name = "TIME")]
-    expires: TimeDelta,
+    /// The lifetime of the token, at most 31d.
+    #[arg(long, env = "PALISADE_TOKEN_EXPIRES", default_value = "12h", value_name = "DURATION",
+          value_parser = duration::between("1s", "31d"))]
+    expires: Duration,
     /// URL of the database for the role `palisade_auth` [default: the database of `dev`].
     #[arg(
         long,
@@ -28,39 +33,11 @@ pub struct Options {
         hide_env_values = true,
         value_name = "URL"
     )]
-    auth_database_url: Option<String>,
+    auth_database_url: Option<SecretString>,
     #[command(flatten)]
     embedded: EmbeddedSettings,
     #[command(flatten)]
     tokens: TokenSettings,
-}
-
-impl std::fmt::Debug for Options {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options")
-            .field("tenant", &self.tenant)
-            .finish_non_exhaustive()
-    }
-}
-
-fn lifetime(text: &str) -> Result<TimeDelta, String> {
-    let wrong = || "a time is a number with s, m, h or d, such as 12h".to_owned();
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let number: u32 = text[..text.len() - unit.len_utf8()]
-        .parse()
-        .map_err(|_| wrong())?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(wrong()),
-    };
-    let life = TimeDelta::seconds(i64::from(number) * seconds);
-    if life <= TimeDelta::zero() || life > MAX_LIFETIME {
-        return Err("a token lives between 1s and 31d".to_owned());
-    }
-    Ok(life)
 }
 
 /// Prints the token as the last line of standard output.
@@ -70,15 +47,18 @@ pub async fn run(mut options: Options) -> Result<(), Failure> {
         _ => Some(DevHome::open(&options.embedded).await?),
     };
     if let (None, Some(home)) = (&options.tokens.jwt_secret, &home) {
-        options.tokens.jwt_secret = Some(home.secret()?);
+        options.tokens.jwt_secret = Some(home.secret()?.into());
     }
     let url = match (options.auth_database_url, &home) {
-        (None, Some(home)) => home.url("palisade_auth"),
+        (None, Some(home)) => home.url("palisade_auth").into(),
         (url, _) => url.unwrap_or_default(),
     };
+    let lifetime = TimeDelta::from_std(options.expires).unwrap_or(MAX_LIFETIME);
     let tokens = Tokens::new(&options.tokens).map_err(Failure::usage)?;
     let token = async {
-        let directory = SignInDb::connect(&url).await.map_err(Failure::failed)?;
+        let directory = SignInDb::connect(url.expose_secret())
+            .await
+            .map_err(Failure::failed)?;
         let entry = directory.find(&options.tenant, &options.user).await?;
         let entry = entry.ok_or_else(|| {
             Failure::Failed(format!(
@@ -87,7 +67,7 @@ pub async fn run(mut options: Options) -> Result<(), Failure> {
             ))
         })?;
         tokens
-            .issue(entry.tenant, entry.user, options.expires)
+            .issue(entry.tenant, entry.user, lifetime)
             .map_err(Failure::failed)
     }
     .await;

@@ -11,10 +11,10 @@ use crate::{
     db::entity::entity,
     error::Result,
     graphql::{
+        abstract_type::abstract_type,
         context::ContextExt as _,
         directives::semantic_non_null,
         filter::{DateTimeFilter, IdFilter, StringFilter, listed},
-        object::abstract_type,
         relations::{relations, roots},
     },
     ids::{CommentId, InvoiceId, ProductId, ProjectId, UserId},

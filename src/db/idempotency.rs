@@ -5,7 +5,6 @@
 //! only extra round trip of a request with a key.
 
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 use uuid::Uuid;
 
 use super::{TenantTx, statement::Statement};
@@ -140,18 +139,12 @@ impl Claim {
             return Ok(Some(first));
         }
         // UUIDs and hexadecimal digits: no part of this text comes from the client.
-        let mut store = String::with_capacity(response.len() * 2 + 160);
-        store.push_str("UPDATE idempotency_keys SET answer = '\\x");
-        for byte in response {
-            write!(store, "{byte:02x}").expect("BUG: writing to a String fails");
-        }
-        write!(
-            store,
-            "' WHERE tenant_id = '{}' AND id = '{}'",
+        let store = format!(
+            "UPDATE idempotency_keys SET answer = '\\x{}' WHERE tenant_id = '{}' AND id = '{}'",
+            base16ct::lower::encode_string(response),
             tx.tenant_uuid(),
             self.id
-        )
-        .expect("BUG: writing to a String fails");
+        );
         tx.commit_with(Some(store)).await?;
         Ok(None)
     }

@@ -11,7 +11,7 @@ use std::{
     fmt::Debug,
     hash::Hash,
     marker::PhantomData,
-    sync::{Arc, PoisonError},
+    sync::Arc,
 };
 
 use dataloader::{BatchFn, cached};
@@ -118,7 +118,7 @@ const YIELD_COUNT: usize = 2;
 /// The loaders of one operation. Each is created when a key of its type is first loaded.
 pub struct Loaders {
     tx: TenantTx,
-    by_key: std::sync::Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
+    by_key: parking_lot::Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
 }
 
 impl Loaders {
@@ -127,7 +127,7 @@ impl Loaders {
     pub fn new(tx: TenantTx) -> Self {
         Self {
             tx,
-            by_key: std::sync::Mutex::default(),
+            by_key: parking_lot::Mutex::default(),
         }
     }
 
@@ -139,8 +139,7 @@ impl Loaders {
 
     /// Drops every loaded value, because a mutation may have changed it.
     pub fn clear(&self) {
-        let by_key = self.by_key.lock();
-        by_key.unwrap_or_else(PoisonError::into_inner).clear();
+        self.by_key.lock().clear();
     }
 
     /// Loads a key, together with all others of its type that the same level loads. A key is loaded at
@@ -153,7 +152,7 @@ impl Loaders {
     }
 
     fn loader<K: LoadKey>(&self) -> Loader<K> {
-        let mut by_key = self.by_key.lock().expect("BUG: creating a loader panicked");
+        let mut by_key = self.by_key.lock();
         let loader = by_key.entry(TypeId::of::<K>()).or_insert_with(|| {
             let batches = BatchLoader::<K> {
                 tx: self.tx.clone(),

@@ -3,6 +3,7 @@
 //! Roles belong to the cluster and not to a database, so they are created here and never in a migration.
 //! A superuser creates or repairs them; `palisade_owner` only migrates.
 
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection,
     migrate::{Migrate as _, MigrateError as SqlxMigrateError, Migration, Migrator},
@@ -37,7 +38,7 @@ const ROLES: [(&str, &str, &[&str]); 4] = [
 ];
 
 /// Passwords to set for the roles. A role without one keeps its password.
-#[derive(Clone, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct RolePasswords {
     /// Password to set for `palisade_owner`.
     #[arg(
@@ -46,7 +47,7 @@ pub struct RolePasswords {
         hide_env_values = true,
         value_name = "PASSWORD"
     )]
-    pub owner_password: Option<String>,
+    pub owner_password: Option<SecretString>,
     /// Password to set for `palisade_app`.
     #[arg(
         long,
@@ -54,7 +55,7 @@ pub struct RolePasswords {
         hide_env_values = true,
         value_name = "PASSWORD"
     )]
-    pub app_password: Option<String>,
+    pub app_password: Option<SecretString>,
     /// Password to set for `palisade_auth`.
     #[arg(
         long,
@@ -62,7 +63,7 @@ pub struct RolePasswords {
         hide_env_values = true,
         value_name = "PASSWORD"
     )]
-    pub auth_password: Option<String>,
+    pub auth_password: Option<SecretString>,
     /// Password to set for `palisade_admin`.
     #[arg(
         long,
@@ -70,17 +71,18 @@ pub struct RolePasswords {
         hide_env_values = true,
         value_name = "PASSWORD"
     )]
-    pub admin_password: Option<String>,
+    pub admin_password: Option<SecretString>,
 }
 
 impl RolePasswords {
     fn of(&self, role: &str) -> Option<&str> {
-        match role {
-            OWNER => self.owner_password.as_deref(),
-            "palisade_app" => self.app_password.as_deref(),
-            "palisade_auth" => self.auth_password.as_deref(),
-            _ => self.admin_password.as_deref(),
-        }
+        let password = match role {
+            OWNER => &self.owner_password,
+            "palisade_app" => &self.app_password,
+            "palisade_auth" => &self.auth_password,
+            _ => &self.admin_password,
+        };
+        password.as_ref().map(SecretString::expose_secret)
     }
 }
 

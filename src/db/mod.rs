@@ -32,7 +32,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::embedded::OLDEST_MAJOR_VERSION;
+use crate::{duration, embedded::OLDEST_MAJOR_VERSION};
 
 pub use operation::{Operation, OperationName};
 pub use statement::TracedStatement;
@@ -129,21 +129,21 @@ pub enum ConnectError {
 /// The size of a connection pool, and how long an operation waits for a connection.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct PoolSettings {
-    /// Database connections; 2 to 4 for each core of the database's machine.
+    /// The number of database connections; 2 to 4 for each core of the database server.
     #[arg(long = "pool-size", env = "PALISADE_POOL_SIZE", default_value_t = 8, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub size: u32,
-    /// Longest wait for a free connection, in milliseconds; after it, the response is UNAVAILABLE.
-    #[arg(long = "acquire-timeout", env = "PALISADE_ACQUIRE_TIMEOUT", default_value_t = 2_000, value_name = "MS",
-          value_parser = clap::value_parser!(u64).range(1..=60_000))]
-    pub acquire_timeout_ms: u64,
+    /// The longest wait for a free connection; after it, the response is UNAVAILABLE.
+    #[arg(long, env = "PALISADE_ACQUIRE_TIMEOUT", default_value = "2s", value_name = "DURATION",
+          value_parser = duration::between("1ms", "1m"))]
+    pub acquire_timeout: Duration,
 }
 
 impl Default for PoolSettings {
     fn default() -> Self {
         Self {
             size: 8,
-            acquire_timeout_ms: 2_000,
+            acquire_timeout: Duration::from_secs(2),
         }
     }
 }
@@ -162,7 +162,7 @@ impl TenantDb {
     /// Connects. Fails if row level security does not bind the role or the schema does not fit this binary.
     pub async fn connect(url: &str, settings: PoolSettings) -> Result<Self, ConnectError> {
         let options = connect_options(url)?;
-        let pool = pool(options.clone(), settings.size, settings.acquire_timeout_ms);
+        let pool = pool(options.clone(), settings.size, settings.acquire_timeout);
         check_at_start(&options).await?;
         let side = pool_of_side_connections(options);
         let db = Self {
@@ -200,10 +200,10 @@ impl TenantDb {
     }
 }
 
-fn pool(options: PgConnectOptions, size: u32, acquire_timeout_ms: u64) -> PgPool {
+fn pool(options: PgConnectOptions, size: u32, acquire_timeout: Duration) -> PgPool {
     PgPoolOptions::new()
         .max_connections(size)
-        .acquire_timeout(Duration::from_millis(acquire_timeout_ms))
+        .acquire_timeout(acquire_timeout)
         .idle_timeout(Duration::from_mins(10))
         .max_lifetime(Duration::from_mins(30))
         // The statement that opens a transaction detects a dead connection, without one more round trip.
@@ -212,7 +212,11 @@ fn pool(options: PgConnectOptions, size: u32, acquire_timeout_ms: u64) -> PgPool
 }
 
 fn pool_of_side_connections(options: PgConnectOptions) -> PgPool {
-    pool(options.application_name("palisade side"), 2, 1_000)
+    pool(
+        options.application_name("palisade side"),
+        2,
+        Duration::from_secs(1),
+    )
 }
 
 /// Parses a URL. An error never contains its password.

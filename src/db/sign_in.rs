@@ -54,7 +54,7 @@ impl SignInDb {
             size: 2,
             ..PoolSettings::default()
         };
-        let pool = pool(options.clone(), settings.size, settings.acquire_timeout_ms);
+        let pool = pool(options.clone(), settings.size, settings.acquire_timeout);
         sqlx::query_scalar!(r#"select exists (select 1 from memberships) as "any!""#)
             .fetch_one(&pool)
             .await

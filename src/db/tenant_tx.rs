@@ -7,7 +7,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Instant,
@@ -70,7 +70,7 @@ struct Inner {
     session: Mutex<Session>,
     round_trips: AtomicU32,
     rows: AtomicU64,
-    statements: std::sync::Mutex<Vec<TracedStatement>>,
+    statements: parking_lot::Mutex<Vec<TracedStatement>>,
 }
 
 /// The connection, and how to undo the current root field of a mutation.
@@ -155,7 +155,7 @@ impl TenantTx {
             }),
             round_trips: AtomicU32::new(0),
             rows: AtomicU64::new(0),
-            statements: std::sync::Mutex::default(),
+            statements: parking_lot::Mutex::default(),
         }))
     }
 
@@ -326,9 +326,7 @@ impl TenantTx {
 
     fn record(&self, statement: &str, begun: Instant, rows: u64) {
         if self.0.db.records_statements {
-            let recorded = self.0.statements.lock();
-            let mut recorded = recorded.unwrap_or_else(PoisonError::into_inner);
-            recorded.push(TracedStatement {
+            self.0.statements.lock().push(TracedStatement {
                 sql: statement.to_owned(),
                 duration: begun.elapsed(),
                 rows,
@@ -339,12 +337,10 @@ impl TenantTx {
     /// The cost of the transaction so far.
     #[must_use]
     pub fn cost(&self) -> Cost {
-        let statements = self.0.statements.lock();
-        let statements = statements.unwrap_or_else(PoisonError::into_inner);
         Cost {
             round_trips: self.0.round_trips.load(Ordering::Relaxed),
             rows: self.0.rows.load(Ordering::Relaxed),
-            statements: statements.clone(),
+            statements: self.0.statements.lock().clone(),
         }
     }
 

@@ -23,7 +23,7 @@ pub trait Writable: Entity {
     /// The rules for the constraints of its table, for a client that writes a row.
     const RULES: &'static [ConstraintRule];
     /// The rules for the foreign keys of other tables, for a client that deletes a row to which other
-    /// rows refer.
+    /// rows refer. Without a rule, the message is made from the name of the other table.
     const REFERRERS: &'static [ConstraintRule] = &[];
 }
 
@@ -268,7 +268,7 @@ pub async fn delete_one<E: Writable>(
         query.and_where(Expr::col("version").eq(version));
     }
     let row = tx.fetch_optional(Statement::build(&query)).await;
-    let row = row.map_err(|error| WriteError::from_statement(error, E::REFERRERS))?;
+    let row = row.map_err(|error| WriteError::from_deletion(error, E::REFERRERS))?;
     if let Some(row) = row {
         return Ok(E::read(&row)?);
     }
@@ -304,7 +304,7 @@ pub async fn delete_many<E: Writable>(
         .and_where(filter::any("id", filter::Value::Uuids(ids)))
         .returning(Query::returning().columns(E::COLUMNS.iter().copied()));
     let rows = tx.fetch_all(Statement::build(&query)).await;
-    let rows = rows.map_err(|error| WriteError::from_statement(error, E::REFERRERS))?;
+    let rows = rows.map_err(|error| WriteError::from_deletion(error, E::REFERRERS))?;
     Ok(rows.iter().map(E::read).collect::<sqlx::Result<_>>()?)
 }
 

@@ -1,7 +1,8 @@
 //! The reasons for which a write was rejected, and their translation from the database's errors.
 //!
-//! The one rule: **only a constraint with a rule becomes a user error.** Every other database error
-//! stays an error of the operation, so a client never sees a message of the database.
+//! The one rule: **a client never sees a message of the database.** A constraint with a rule and a
+//! reference that prevents a deletion become user errors. Every other database error stays an error of
+//! the operation.
 
 use crate::{
     error::Error,
@@ -60,6 +61,32 @@ impl<T> WriteError<T> {
         }
         error.into()
     }
+}
+
+impl<T> WriteError<T> {
+    /// Translates the error of a statement that deletes rows. Rows of another table that refer to one of
+    /// them reject the deletion, also without a rule.
+    #[must_use]
+    pub fn from_deletion(error: Error, rules: &[ConstraintRule]) -> Self {
+        let referrer = match &error {
+            Error::Database(sqlx::Error::Database(database)) if is_foreign_key(&**database) => {
+                database.table().map(|table| table.replace('_', " "))
+            }
+            _ => None,
+        };
+        match (Self::from_statement(error, rules), referrer) {
+            (Self::Failed(_), Some(referrer)) => {
+                let message = format!("is still used by {referrer}: delete them first");
+                Self::rejected(UserErrorCode::InvalidState, "id", message)
+            }
+            (translated, _) => translated,
+        }
+    }
+}
+
+/// The SQLSTATE `foreign_key_violation`.
+fn is_foreign_key(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().as_deref() == Some("23503")
 }
 
 /// The message for a computed amount that does not fit its column.

@@ -10,10 +10,11 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom},
     path::Path,
     process::{Child, ChildStdin, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread,
 };
 
+use parking_lot::Mutex;
 use rustix::{
     io::Errno,
     process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid},
@@ -136,7 +137,7 @@ impl Server {
 
     /// Sends the server a signal that requests a shutdown, unless it has exited.
     fn signal(&self, signal: Signal) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.stopping = true;
         if !state.reaped {
             let _ = kill_process(self.pid, signal);
@@ -165,7 +166,7 @@ fn reap(
     ) {}
     let _ = watchdog.kill();
     let _ = watchdog.wait();
-    let mut state = lock(state);
+    let mut state = state.lock();
     state.reaped = true;
     let status = server
         .wait()
@@ -178,10 +179,6 @@ fn reap(
     }
     drop(state);
     exit_status.send_replace(Some(status));
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The last lines of the server's log.

@@ -8,8 +8,10 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::LazyLock,
 };
+
+use parking_lot::Mutex;
 
 use super::{Options, discover::SearchLocations};
 
@@ -28,9 +30,7 @@ struct Log;
 
 impl Write for Log {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        LOG.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write(line)
+        LOG.lock().write(line)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -40,7 +40,7 @@ impl Write for Log {
 
 /// How many times a string was logged.
 pub fn times_logged(string: &str) -> usize {
-    let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    let log = LOG.lock();
     String::from_utf8_lossy(&log).matches(string).count()
 }
 

@@ -1,6 +1,7 @@
 //! The kit that slices are made of: the only place, besides `api`, that knows async-graphql's plumbing.
 
-pub mod batch;
+pub mod abstract_type;
+pub mod bulk;
 pub mod checks;
 pub mod connection;
 pub mod context;
@@ -9,6 +10,7 @@ pub mod enums;
 pub mod errors;
 pub mod filter;
 pub mod generic_input;
+pub mod idempotency;
 pub mod mutation;
 pub mod object;
 pub mod relations;

@@ -1,31 +1,31 @@
-//! What every mutation has in common: it is done whole or not at all, and says which.
+//! The common part of all mutations: each root field writes everything or nothing.
 //!
-//! A resolver hands its work to [`Write::write`]. What the work refuses is undone and reported in
-//! `userErrors`; what fails is an error of the whole operation, of which then nothing is written.
+//! A resolver passes its work to [`Write::write`]. If the work is rejected, its changes are rolled back
+//! and `userErrors` has the reasons. If the work fails, the whole operation fails and writes nothing.
 
 use async_graphql::Context;
 
 use super::{context::ContextExt as _, object::Object};
 use crate::{db::write_error::WriteError, error::Result, user_error::UserError};
 
-/// What became of a mutation.
-pub struct Outcome<T> {
-    /// What it wrote, or what is there instead of the version that the client expected.
+/// The result of one root field of a mutation.
+pub struct MutationResult<T> {
+    /// The written value. After a conflict, the current value.
     pub value: Option<T>,
-    /// Why it wrote nothing.
+    /// The reasons why nothing was written; empty if the mutation succeeded.
     pub user_errors: Vec<UserError>,
 }
 
-/// Does the work of one root field of a mutation.
+/// Runs the work of one root field of a mutation.
 pub trait Write {
-    /// Does the work, and undoes it if it is refused. The payload `P` takes what became of it.
+    /// Runs the work, and rolls its changes back if it is rejected. Returns the payload `P`.
     fn write<T, P>(
         &self,
         work: impl Future<Output = Result<T, WriteError<T>>> + Send,
     ) -> impl Future<Output = Result<Object<P>>> + Send
     where
         T: Send,
-        P: From<Outcome<T>> + Send + Sync;
+        P: From<MutationResult<T>> + Send + Sync;
 }
 
 impl Write for Context<'_> {
@@ -35,12 +35,12 @@ impl Write for Context<'_> {
     ) -> Result<Object<P>>
     where
         T: Send,
-        P: From<Outcome<T>> + Send + Sync,
+        P: From<MutationResult<T>> + Send + Sync,
     {
         let tx = self.tx();
         tx.begin_field().await?;
         let (value, user_errors) = match work.await {
-            // Work that passed over a failed statement has not written what it says.
+            // Work that ignored a failed statement has not written what it returns.
             Ok(value) => {
                 tx.check_field().await?;
                 (Some(value), Vec::new())
@@ -51,13 +51,13 @@ impl Write for Context<'_> {
         if !user_errors.is_empty() {
             tx.undo_field().await?;
         }
-        // What was loaded before may have changed.
+        // Rows that were loaded before may have changed.
         self.loaders().clear();
-        Ok(P::from(Outcome { value, user_errors }).into())
+        Ok(P::from(MutationResult { value, user_errors }).into())
     }
 }
 
-/// A payload: what a mutation answers.
+/// Defines the payloads of mutations.
 ///
 /// ```text
 /// payload! {
@@ -78,11 +78,11 @@ macro_rules! payload {
                 pub user_errors: $crate::graphql::object::Objects<$crate::user_error::UserError>,
             }
 
-            impl From<$crate::graphql::mutation::Outcome<$row>> for $name {
-                fn from(outcome: $crate::graphql::mutation::Outcome<$row>) -> Self {
+            impl From<$crate::graphql::mutation::MutationResult<$row>> for $name {
+                fn from(result: $crate::graphql::mutation::MutationResult<$row>) -> Self {
                     Self {
-                        $field: outcome.value.map(Into::into),
-                        user_errors: outcome.user_errors.into_iter().collect(),
+                        $field: result.value.map(Into::into),
+                        user_errors: result.user_errors.into_iter().collect(),
                     }
                 }
             }
@@ -91,7 +91,7 @@ macro_rules! payload {
 }
 pub(crate) use payload;
 
-/// Inputs that name one row, and perhaps the version that the client knows of it.
+/// Defines inputs that name one object and, optionally, the version that the client last read.
 macro_rules! targets {
     ($($(#[$doc:meta])* $name:ident($id:ty))+) => {
         $(
@@ -108,13 +108,3 @@ macro_rules! targets {
     };
 }
 pub(crate) use targets;
-
-/// Most characters of an idempotency key.
-pub const MAX_KEY: usize = 255;
-
-/// Whether a text can be an idempotency key: 1 to 255 visible ASCII characters and spaces.
-#[must_use]
-pub fn is_key(key: &str) -> bool {
-    let fits = !key.is_empty() && key.len() <= MAX_KEY;
-    fits && key.bytes().all(|byte| (b' '..=b'~').contains(&byte))
-}

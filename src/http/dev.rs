@@ -1,9 +1,8 @@
-//! `/dev`: who there is, and tokens for them. Only in `palisade dev`.
+//! `/dev`: the list of users and tokens for them. Only in `palisade dev`.
 //!
-//! Whoever reaches this needs no password, so it answers the explorer's own page and programs on this
-//! machine alone: no page of another site, and no name that somebody made point here (DNS rebinding).
-
-use std::net::IpAddr;
+//! The invariant: **only this machine gets a token without a password**: the explorer's own page and local
+//! programs. Rejected are pages of another site, and host names other than loopback, because an attacker can
+//! let such a name point to this machine (DNS rebinding).
 
 use axum::{
     body::Bytes,
@@ -15,39 +14,40 @@ use chrono::{SecondsFormat, TimeDelta};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Service, hardened};
+use super::{Service, loopback::is_loopback};
 use crate::{db::sign_in::SignInDb, error::Error};
 
-/// How long a token of the picker lives.
-const TOKEN_LIFE: TimeDelta = TimeDelta::hours(12);
-/// The longest body, in bytes: two names.
-pub const MAX_BODY: usize = 4 * 1024;
+/// The lifetime of a token.
+const TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(12);
+/// The longest body of `/dev/token`, which holds two names.
+pub const MAX_BODY_BYTES: usize = 4 * 1024;
 
-struct Refused(StatusCode, &'static str);
+/// The status and the message of a rejected request.
+struct DevError(StatusCode, &'static str);
 
-impl From<Error> for Refused {
+impl From<Error> for DevError {
     fn from(error: Error) -> Self {
-        tracing::error!("the directory cannot be read: {}", error.detail());
+        tracing::error!("cannot read the users: {}", error.detail());
         Self(
             StatusCode::SERVICE_UNAVAILABLE,
-            "the directory cannot be read; the log says why",
+            "cannot read the users: see the log",
         )
     }
 }
 
-/// `GET /dev/people`: every active tenant with its people.
+/// `GET /dev/people`: every active tenant with its users.
 pub async fn people(State(service): State<Service>, headers: HeaderMap) -> Response {
     respond(list(&service, &headers).await)
 }
 
-/// `POST /dev/token`: a token for an active member of an active tenant.
+/// `POST /dev/token`: a token for an active user of an active tenant.
 pub async fn token(State(service): State<Service>, headers: HeaderMap, body: Bytes) -> Response {
     respond(issue(&service, &headers, &body).await)
 }
 
-async fn list(service: &Service, headers: &HeaderMap) -> Result<Value, Refused> {
-    let directory = enter(service, headers)?;
-    let mut tenants: Vec<Listed> = Vec::new();
+async fn list(service: &Service, headers: &HeaderMap) -> Result<Value, DevError> {
+    let directory = authorize(service, headers)?;
+    let mut tenants: Vec<TenantEntry> = Vec::new();
     for member in directory.people().await? {
         let person = json!({
             "email": member.email,
@@ -56,7 +56,7 @@ async fn list(service: &Service, headers: &HeaderMap) -> Result<Value, Refused> 
         });
         match tenants.last_mut() {
             Some(last) if last.slug == member.tenant_slug => last.people.push(person),
-            _ => tenants.push(Listed {
+            _ => tenants.push(TenantEntry {
                 name: member.tenant_name,
                 slug: member.tenant_slug,
                 people: vec![person],
@@ -66,46 +66,46 @@ async fn list(service: &Service, headers: &HeaderMap) -> Result<Value, Refused> 
     Ok(json!({ "tenants": tenants }))
 }
 
-/// A tenant with its people.
+/// A tenant with its users.
 #[derive(Serialize)]
-struct Listed {
+struct TenantEntry {
     name: String,
     slug: String,
     people: Vec<Value>,
 }
 
-/// Whose token.
+/// The body of `/dev/token`.
 #[derive(Deserialize)]
-struct Wanted {
+struct TokenRequest {
     /// The tenant's slug.
     tenant: String,
-    /// The user's address.
+    /// The user's email address.
     user: String,
 }
 
-async fn issue(service: &Service, headers: &HeaderMap, body: &[u8]) -> Result<Value, Refused> {
-    let directory = enter(service, headers)?;
+async fn issue(service: &Service, headers: &HeaderMap, body: &[u8]) -> Result<Value, DevError> {
+    let directory = authorize(service, headers)?;
     let is_json = headers
         .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .and_then(|kind| kind.split(';').next())
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"));
     if !is_json {
-        let what = "the body must be JSON, with the header Content-Type: application/json";
-        return Err(Refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, what));
+        let message = "the body must be JSON, with the header Content-Type: application/json";
+        return Err(DevError(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    let wanted: Wanted = serde_json::from_slice(body).map_err(|_| {
-        let what =
-            "the body must be an object with the texts `tenant`, a slug, and `user`, an address";
-        Refused(StatusCode::BAD_REQUEST, what)
+    let request: TokenRequest = serde_json::from_slice(body).map_err(|_| {
+        let message =
+            "the body must be an object with `tenant`, a slug, and `user`, an email address";
+        DevError(StatusCode::BAD_REQUEST, message)
     })?;
-    let entry = directory.find(&wanted.tenant, &wanted.user).await?;
-    let entry = entry.ok_or(Refused(
+    let entry = directory.find(&request.tenant, &request.user).await?;
+    let entry = entry.ok_or(DevError(
         StatusCode::NOT_FOUND,
-        "no active user with this address in an active tenant of this name",
+        "no active user with this email address in an active tenant with this slug",
     ))?;
-    let tokens = &service.0.tokens;
-    let token = tokens.issue(entry.tenant, entry.user, TOKEN_LIFE)?;
+    let tokens = &service.tokens;
+    let token = tokens.issue(entry.tenant, entry.user, TOKEN_LIFETIME)?;
     let expires_at = tokens.verify(&token)?.expires_at;
     Ok(json!({
         "token": token,
@@ -113,22 +113,22 @@ async fn issue(service: &Service, headers: &HeaderMap, body: &[u8]) -> Result<Va
     }))
 }
 
-fn enter<'a>(service: &'a Service, headers: &HeaderMap) -> Result<&'a SignInDb, Refused> {
-    if !is_from_here(headers) {
-        return Err(Refused(
+fn authorize<'a>(service: &'a Service, headers: &HeaderMap) -> Result<&'a SignInDb, DevError> {
+    if !is_from_this_machine(headers) {
+        return Err(DevError(
             StatusCode::FORBIDDEN,
-            "only for the explorer of this service, opened under localhost or a loopback address",
+            "only for the explorer of this service, opened at localhost or a loopback address",
         ));
     }
-    service.0.directory.as_ref().ok_or(Refused(
+    service.directory.as_ref().ok_or(DevError(
         StatusCode::NOT_FOUND,
-        "the service has no directory",
+        "the service has no connection to the list of users",
     ))
 }
 
-/// Whether the request came to a name of this machine, and from no other site's page.
-fn is_from_here(headers: &HeaderMap) -> bool {
-    let text = |name| -> Option<Option<&str>> {
+/// Whether the request was sent to a loopback host, and not by a page of another site.
+fn is_from_this_machine(headers: &HeaderMap) -> bool {
+    let single = |name| -> Option<Option<&str>> {
         let mut given = headers.get_all(name).iter();
         match (given.next(), given.next()) {
             (None, _) => Some(None),
@@ -137,9 +137,9 @@ fn is_from_here(headers: &HeaderMap) -> bool {
         }
     };
     let (Some(Some(host)), Some(origin), Some(site)) = (
-        text(header::HOST),
-        text(header::ORIGIN),
-        text(header::HeaderName::from_static("sec-fetch-site")),
+        single(header::HOST),
+        single(header::ORIGIN),
+        single(header::HeaderName::from_static("sec-fetch-site")),
     ) else {
         return false;
     };
@@ -148,23 +148,11 @@ fn is_from_here(headers: &HeaderMap) -> bool {
         && site.is_none_or(|site| matches!(site, "same-origin" | "none"))
 }
 
-/// `localhost` or a loopback address, with or without a port.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost")
-        || name
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
-}
-
-fn respond(answered: Result<Value, Refused>) -> Response {
-    let (status, body) = match answered {
+fn respond(result: Result<Value, DevError>) -> Response {
+    let (status, body) = match result {
         Ok(body) => (StatusCode::OK, body),
-        Err(Refused(status, what)) => (status, json!({ "error": what })),
+        Err(DevError(status, message)) => (status, json!({ "error": message })),
     };
-    let kind = [(header::CONTENT_TYPE, "application/json")];
-    hardened((status, kind, body.to_string()).into_response())
+    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    (status, content_type, body.to_string()).into_response()
 }

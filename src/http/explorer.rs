@@ -1,5 +1,6 @@
-//! The explorer: GraphiQL, built by `build.rs` and embedded compressed. It loads nothing from anywhere
-//! else, and may not by its policy.
+//! The explorer: GraphiQL, built by `build.rs` and embedded in the binary as gzip.
+//!
+//! The invariant: **the page loads nothing from another host**; its content security policy forbids it.
 
 use std::io::Read as _;
 
@@ -12,54 +13,53 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use flate2::read::GzDecoder;
 use sha2::{Digest as _, Sha256};
 
-use super::{Features, Service, hardened, not_found};
+use super::{Features, Service, not_found};
 
-/// One file of the build.
+/// A file of the build.
 struct File {
-    /// Its path below `/graphiql/`.
+    /// The path below `/graphiql/`.
     name: &'static str,
-    kind: &'static str,
+    content_type: &'static str,
     gzip: &'static [u8],
 }
 
-/// Every file of the build; none if npm was not there.
+/// Every file of the build; empty if npm was not installed.
 static FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/explorer.rs"));
 const INDEX: &str = "index.html";
 /// The page of a build without npm.
-const WITHOUT_NPM: &str = include_str!("../../explorer/without-npm.html");
-/// Where the page says what is offered besides the API.
+const PAGE_WITHOUT_NPM: &str = include_str!("../../explorer/without-npm.html");
+/// The start of the element that lists what the service offers besides the API.
 const OFFERS: &str = r#"<meta name="palisade-offers" content=""#;
 
-/// Scripts, workers and connections are the service's own and nobody else's. Two things are wider, for
-/// Monaco, the editor in GraphiQL: the hash is that of nothing, which admits `<style>` elements only as
-/// long as they are empty (their rules come from constructed sheets, see
-/// `explorer/src/style-elements.ts`); and style attributes, which it writes into the markup of each line
-/// to place it. An attribute styles one element and cannot load or select anything. Its stylesheet
-/// carries fonts and images as `data:`.
-const POLICY: &str = "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; \
+/// Scripts, workers and connections are limited to the service. Monaco, the editor in GraphiQL, needs three
+/// exceptions. It creates `<style>` elements: the hash is that of the empty string, so they must be empty
+/// (their rules come from constructed style sheets, see `explorer/src/style-elements.ts`). It sets style
+/// attributes to position each line: an attribute styles one element and cannot load or select anything.
+/// Its style sheet has fonts and images as `data:`.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; \
      style-src 'self'; style-src-attr 'unsafe-inline'; \
      style-src-elem 'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='; \
      font-src 'self' data:; img-src 'self' data:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Names that hold a hash of their content never change what they mean.
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
-/// What may change with the binary is asked for again, which costs no body if it did not.
-const ASK_AGAIN: &str = "no-cache";
+/// For files whose name has a hash of the content.
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+/// For files that another binary may change: the browser asks again, and gets a body only if they changed.
+const REVALIDATE: &str = "no-cache";
 
-/// What is the same for every visitor, made once.
+/// The generated files, created once.
 pub struct Explorer {
-    page: Text,
-    schema: Text,
+    page: TextFile,
+    schema: TextFile,
 }
 
 impl Explorer {
-    /// The explorer of a service with these features.
+    /// Creates the explorer of a service with these features.
     pub fn new(features: Features) -> Self {
-        Self::of(FILES, features)
+        Self::from_files(FILES, features)
     }
 
-    fn of(files: &[File], features: Features) -> Self {
+    fn from_files(files: &[File], features: Features) -> Self {
         let index = files.iter().find(|file| file.name == INDEX).map(inflate);
         let page = match index {
             Some(index) => {
@@ -73,23 +73,23 @@ impl Explorer {
                 let offers = format!("{OFFERS}{}", offers.join(" "));
                 String::from_utf8_lossy(&index).replacen(OFFERS, &offers, 1)
             }
-            None => WITHOUT_NPM.to_owned(),
+            None => PAGE_WITHOUT_NPM.to_owned(),
         };
         Self {
-            page: Text::new("text/html; charset=utf-8", page),
-            schema: Text::new("text/plain; charset=utf-8", crate::api::sdl()),
+            page: TextFile::new("text/html; charset=utf-8", page),
+            schema: TextFile::new("text/plain; charset=utf-8", crate::api::sdl()),
         }
     }
 }
 
 /// `/graphiql`
 pub async fn page(State(service): State<Service>, headers: HeaderMap) -> Response {
-    with_explorer(&service, |explorer| explorer.page.answer(&headers))
+    with_explorer(&service, |explorer| explorer.page.respond(&headers))
 }
 
-/// `/graphiql/schema.graphql`. Whoever sees the explorer may see the schema, before there is a token.
+/// `/graphiql/schema.graphql`. Needs no token: the explorer shows the schema before the user signs in.
 pub async fn schema(State(service): State<Service>, headers: HeaderMap) -> Response {
-    with_explorer(&service, |explorer| explorer.schema.answer(&headers))
+    with_explorer(&service, |explorer| explorer.schema.respond(&headers))
 }
 
 /// `/graphiql/assets/…`
@@ -99,7 +99,7 @@ pub async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
         return not_found().await;
     };
     let tag = format!("W/\"{name}\"");
-    let mut response = if is_known(&headers, &tag) {
+    let mut response = if is_cached(&headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else if accepts_gzip(&headers) {
         ([(header::CONTENT_ENCODING, "gzip")], file.gzip).into_response()
@@ -108,95 +108,104 @@ pub async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     };
     let vary = HeaderValue::from_static("accept-encoding");
     response.headers_mut().insert(header::VARY, vary);
-    finish(response, file.kind, &tag, FOR_EVER)
+    finish(response, file.content_type, &tag, IMMUTABLE)
 }
 
 /// `/`, and `/graphiql/`
 pub async fn redirect() -> Response {
-    hardened(Redirect::temporary("/graphiql"))
+    Redirect::temporary("/graphiql").into_response()
 }
 
-/// A person who opens the address of the API in a browser wants to see something: leads them to the
-/// explorer, if there is one and they do not bring an operation.
-pub fn for_browsers<B>(service: &Service, request: &Request<B>) -> Option<Response> {
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !service.0.features.explorer || !reads {
+/// Redirects a user who opens the URL of the API in a browser to the explorer. Returns `None` if the request
+/// is from another client or has an operation, or if the explorer is turned off.
+pub fn redirect_browser<B>(service: &Service, request: &Request<B>) -> Option<Response> {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !service.features.explorer || !is_read {
         return None;
     }
     let query = request.uri().query().unwrap_or_default();
-    let brings_operation = form_urlencoded::parse(query.as_bytes())
+    let has_operation = form_urlencoded::parse(query.as_bytes())
         .any(|(name, _)| matches!(&*name, "query" | "documentId" | "extensions"));
     let is_browser = request
         .headers()
         .get_all(header::ACCEPT)
         .iter()
-        .any(|accept| accept.to_str().is_ok_and(|kind| kind.contains("text/html")));
-    let leads = is_browser && !brings_operation;
-    leads.then(|| hardened(Redirect::temporary("/graphiql")))
+        .any(|accept| {
+            accept
+                .to_str()
+                .is_ok_and(|types| types.contains("text/html"))
+        });
+    (is_browser && !has_operation).then(|| Redirect::temporary("/graphiql").into_response())
 }
 
-fn with_explorer(service: &Service, answer: impl FnOnce(&Explorer) -> Response) -> Response {
-    match &service.0.explorer {
-        Some(explorer) => answer(explorer),
-        None => hardened(StatusCode::NOT_FOUND),
+fn with_explorer(service: &Service, respond: impl FnOnce(&Explorer) -> Response) -> Response {
+    match &service.explorer {
+        Some(explorer) => respond(explorer),
+        None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-/// A text with its tag.
-struct Text {
-    kind: &'static str,
+/// A file that is created at start, with its entity tag.
+struct TextFile {
+    content_type: &'static str,
     body: String,
     tag: String,
 }
 
-impl Text {
-    fn new(kind: &'static str, body: String) -> Self {
+impl TextFile {
+    fn new(content_type: &'static str, body: String) -> Self {
         let hash = Sha256::digest(&body);
         let hash = URL_SAFE_NO_PAD.encode(&hash[..12]);
         Self {
-            kind,
+            content_type,
             body,
             tag: format!("\"{hash}\""),
         }
     }
 
-    fn answer(&self, headers: &HeaderMap) -> Response {
-        let response = if is_known(headers, &self.tag) {
+    fn respond(&self, headers: &HeaderMap) -> Response {
+        let response = if is_cached(headers, &self.tag) {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
             self.body.clone().into_response()
         };
-        finish(response, self.kind, &self.tag, ASK_AGAIN)
+        finish(response, self.content_type, &self.tag, REVALIDATE)
     }
 }
 
-fn finish(mut response: Response, kind: &'static str, tag: &str, keep: &'static str) -> Response {
+/// Adds the headers of a file of the explorer.
+fn finish(
+    mut response: Response,
+    content_type: &'static str,
+    tag: &str,
+    cache_control: &'static str,
+) -> Response {
     let headers = response.headers_mut();
     if let Ok(tag) = HeaderValue::from_str(tag) {
         headers.insert(header::ETAG, tag);
     }
     for (name, value) in [
-        (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, keep),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, cache_control),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    hardened(response)
+    response
 }
 
-/// Whether the client has it already (RFC 9110, 13.1.2: compared weakly).
-fn is_known(headers: &HeaderMap, tag: &str) -> bool {
-    let strong = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+/// Whether the client has the file already: `If-None-Match` compares entity tags weakly (RFC 9110, 13.1.2).
+fn is_cached(headers: &HeaderMap, tag: &str) -> bool {
+    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .filter_map(|known| known.to_str().ok())
         .flat_map(|known| known.split(','))
-        .any(|known| known.trim() == "*" || strong(known) == strong(tag))
+        .any(|known| known.trim() == "*" || opaque(known) == opaque(tag))
 }
 
-/// Whether `Accept-Encoding` names gzip, and does not name it to refuse it.
+/// Whether `Accept-Encoding` allows gzip: it names it with a weight above 0.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT_ENCODING)
@@ -205,19 +214,19 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
         .flat_map(|accept| accept.split(','))
         .any(|coding| {
             let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-            let refused = weight
+            let is_excluded = weight
                 .trim()
                 .strip_prefix("q=")
                 .is_some_and(|weight| weight.parse().is_ok_and(|weight: f32| weight <= 0.0));
-            name.trim().eq_ignore_ascii_case("gzip") && !refused
+            name.trim().eq_ignore_ascii_case("gzip") && !is_excluded
         })
 }
 
 fn inflate(file: &File) -> Vec<u8> {
     let mut plain = Vec::new();
     if let Err(error) = GzDecoder::new(file.gzip).read_to_end(&mut plain) {
-        // Only a broken build gets here.
-        tracing::error!("the explorer's {} cannot be unpacked: {error}", file.name);
+        // The build wrote the file, so only a broken build gets here.
+        tracing::error!("cannot decompress {} of the explorer: {error}", file.name);
     }
     plain
 }
@@ -234,14 +243,14 @@ mod tests {
     };
 
     #[test]
-    fn a_build_without_npm_says_how_to_get_the_explorer() {
-        let page = Explorer::of(&[], ALL).page.body;
-        for said in [
+    fn the_page_of_a_build_without_npm_says_how_to_get_the_explorer() {
+        let page = Explorer::from_files(&[], ALL).page.body;
+        for expected in [
             "install <strong>Node.js 20.19 or newer</strong>",
             "/graphiql/schema.graphql",
             "curl -s",
         ] {
-            assert!(page.contains(said), "{said}");
+            assert!(page.contains(expected), "{expected}");
         }
         for active in ["<script", "<style", "style=", "http://", "https://"] {
             assert!(!page.contains(active), "{active}");
@@ -249,13 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn the_page_knows_what_the_service_offers() {
+    fn the_page_lists_what_the_service_offers() {
         if FILES.is_empty() {
             return;
         }
         let offers = |features| {
             let page = Explorer::new(features).page;
-            let rest = page.body.split_once(OFFERS).expect("the place").1;
+            let rest = page.body.split_once(OFFERS).expect("the element").1;
             (
                 rest.split('"').next().expect("its end").to_owned(),
                 page.tag,
@@ -271,8 +280,8 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_for_those_who_take_it() {
-        for (accept, taken) in [
+    fn gzip_is_sent_only_if_the_client_accepts_it() {
+        for (accept, expected) in [
             ("gzip", true),
             ("deflate, GZIP;q=0.5, br", true),
             ("gzip;q=0", false),
@@ -281,7 +290,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(accept));
-            assert_eq!(accepts_gzip(&headers), taken, "{accept}");
+            assert_eq!(accepts_gzip(&headers), expected, "{accept}");
         }
         assert!(!accepts_gzip(&HeaderMap::new()));
     }

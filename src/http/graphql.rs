@@ -1,11 +1,11 @@
-//! `/graphql`: one request, one operation, or a few if batches are allowed.
+//! `/graphql`: reads a request, runs its operations and writes the response.
 //!
-//! In this order: where it comes from, who asks, what kind of body, how long it is, what it asks for,
-//! whether the tenant may ask for so much now. A stranger costs one signature check and nothing else.
+//! The invariant: **an unauthenticated request costs at most one signature check.** The checks run in this
+//! order: `Accept`, origin, token, headers, body, document, budget, slot.
 
 use std::{sync::Arc, time::Duration};
 
-use async_graphql::{Response as Answer, Value as GraphqlValue, Variables};
+use async_graphql::{Response as GraphqlResponse, Value as GraphqlValue, Variables};
 use axum::{
     body::Body,
     extract::State,
@@ -15,67 +15,64 @@ use axum::{
 use uuid::Uuid;
 
 use super::{
-    REQUEST_ID, Service, explorer, harden,
-    negotiate::Format,
-    persisted::Named,
-    request::{Received, RequestBody, from_address, manner, parse, receive, require_json},
-    response::{Answered, Refused, Replied, is_not_executed, respond},
-    traffic::{Place, Standing, Taken},
+    REQUEST_ID, Service,
+    budgets::{BudgetStatus, Charge},
+    concurrency::Slot,
+    explorer,
+    negotiate::ResponseFormat,
+    persisted::QuerySource,
+    request::{
+        GraphqlRequest, RequestBody, parse_body, parse_query_string, read_options, receive_body,
+        require_json,
+    },
+    response::{HttpReply, OperationResult, Rejection, is_not_executed, respond},
 };
 use crate::{
-    api::{Admitted, Incoming, Manner, rate_limit::RateLimit},
+    api::{
+        AdmittedOperation, OperationReply, OperationRequest, RequestOptions, rate_limit::RateLimit,
+    },
     auth::Principal,
     db::Operation,
-    error::Error,
+    error::{Code, Error},
     graphql::errors,
 };
 
-/// How long a cancelled statement gets to end before it is looked for again.
-const BETWEEN_CANCELLATIONS: Duration = Duration::from_millis(100);
-/// What may be sent here.
-const METHODS: &str = "GET, POST";
+/// The pause between two attempts to cancel the statement of an operation.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
+/// The methods of `/graphql`.
+const ALLOWED_METHODS: &str = "GET, POST";
 
-/// Everything but GET and POST.
-pub async fn other_method(method: Method) -> Response {
-    let message =
-        format!("{method} is not supported here: send operations by POST, queries also by GET\n");
-    let mut response = (StatusCode::METHOD_NOT_ALLOWED, message).into_response();
-    response
-        .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static(METHODS));
-    harden(&mut response);
-    response
+/// Responds to every method except GET and POST.
+pub async fn method_not_allowed(method: Method) -> Response {
+    let message = format!("{method} is not allowed: use POST, or GET for queries\n");
+    let allow = [(header::ALLOW, ALLOWED_METHODS)];
+    (StatusCode::METHOD_NOT_ALLOWED, allow, message).into_response()
 }
 
-/// Answers one request.
-pub async fn answer(State(service): State<Service>, request: Request<Body>) -> Response {
-    if let Some(led) = explorer::for_browsers(&service, &request) {
-        return led;
+/// Handles one request.
+pub async fn handle(State(service): State<Service>, request: Request<Body>) -> Response {
+    if let Some(redirect) = explorer::redirect_browser(&service, &request) {
+        return redirect;
     }
     let request_id = request_id(request.headers());
-    let format = Format::accepted(request.headers());
-    let replied = match format {
-        Some(_) => operate(&service, request, request_id).await,
-        None => Err(Refused::new(
+    let format = ResponseFormat::accepted_by(request.headers());
+    let reply = match format {
+        Some(_) => run_request(&service, request, request_id).await,
+        None => Err(Rejection::new(
             StatusCode::NOT_ACCEPTABLE,
-            "BAD_USER_INPUT",
-            "answers are application/graphql-response+json or application/json: accept one of them",
+            Code::BadUserInput,
+            "responses are application/graphql-response+json or application/json: accept one of them",
         )),
     };
-    let replied = replied.unwrap_or_else(|refused| Replied {
-        answers: vec![Err(refused)],
-        is_batch: false,
-        standing: None,
-    });
-    let mut response = respond(replied, request_id, format.unwrap_or(Format::Json));
-    harden(&mut response);
+    let reply = reply.unwrap_or_else(HttpReply::from);
+    let mut response = respond(reply, request_id, format.unwrap_or(ResponseFormat::Json));
     if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
 }
 
-/// The client's own request id if it is a UUID, so that it can be followed through; else a new one.
+/// The id of a request: the client's if it is a UUID, otherwise a new one.
 fn request_id(headers: &HeaderMap) -> Uuid {
     headers
         .get(REQUEST_ID)
@@ -84,125 +81,207 @@ fn request_id(headers: &HeaderMap) -> Uuid {
         .unwrap_or_else(Uuid::now_v7)
 }
 
-async fn operate(
+async fn run_request(
     service: &Service,
     request: Request<Body>,
     request_id: Uuid,
-) -> Result<Replied, Refused> {
-    if service.0.origins.refuse(request.headers()) {
+) -> Result<HttpReply, Rejection> {
+    if service.origins.rejects(request.headers()) {
         let message = "pages of this origin may not call this API";
-        return Err(Refused::new(StatusCode::FORBIDDEN, "CSRF_BLOCKED", message));
+        return Err(Rejection::new(
+            StatusCode::FORBIDDEN,
+            Code::CsrfBlocked,
+            message,
+        ));
     }
     let principal = authenticate(service, request.headers()).await?;
-    let manner = manner(service, request.headers())?;
-    let by_get = request.method() != Method::POST;
-    let received = if by_get {
-        Received::One(from_address(request.uri().query().unwrap_or_default())?)
+    let options = read_options(service, request.headers())?;
+    let is_get = request.method() != Method::POST;
+    let body = if is_get {
+        RequestBody::One(parse_query_string(
+            request.uri().query().unwrap_or_default(),
+        )?)
     } else {
         require_json(request.headers())?;
-        let body = receive(service, request.into_body()).await?;
-        parse(&body, service.0.max_batch)?
+        let body = receive_body(service, request.into_body()).await?;
+        parse_body(&body, service.max_batch)?
     };
-    let (bodies, is_batch) = match received {
-        Received::One(body) => (vec![body], false),
-        Received::Batch(_) if manner.idempotency_key.is_some() => {
-            return Err(Refused::bad(
+    let (requests, is_batch) = match body {
+        RequestBody::One(request) => (vec![request], false),
+        RequestBody::Batch(_) if options.idempotency_key.is_some() => {
+            return Err(Rejection::bad_request(
                 "Idempotency-Key is for one operation, not for a batch",
             ));
         }
-        Received::Batch(bodies) => (bodies, true),
+        RequestBody::Batch(requests) => (requests, true),
     };
-    let asked = Asked {
+    let context = OperationContext {
         service,
         principal,
-        manner,
+        options,
         request_id,
-        by_get,
+        is_get,
     };
-    let mut answers = Vec::with_capacity(bodies.len());
-    // One after the other: a batch has no more of the database than a single operation.
-    for body in bodies {
-        answers.push(asked.answer(body).await);
+    let mut operations = Vec::with_capacity(requests.len());
+    // In sequence: a batch uses no more of the database at a time than a single operation.
+    for request in requests {
+        operations.push(context.run(request).await);
     }
-    let standing = service.0.budgets.standing(principal.tenant);
-    Ok(Replied {
-        answers,
+    Ok(HttpReply {
+        operations,
         is_batch,
-        standing,
+        budget: service.budgets.status(principal.tenant),
     })
 }
 
-/// Who asks, and how.
-struct Asked<'r> {
+/// What the operations of one request have in common.
+struct OperationContext<'r> {
     service: &'r Service,
     principal: Principal,
-    manner: Manner,
+    options: RequestOptions,
     request_id: Uuid,
-    by_get: bool,
+    is_get: bool,
 }
 
-impl Asked<'_> {
-    async fn answer(&self, body: RequestBody) -> Answered {
+impl OperationContext<'_> {
+    /// Runs one operation if the guard admits it and the tenant has the budget and a slot for it.
+    async fn run(&self, request: GraphqlRequest) -> OperationResult {
         let (service, tenant) = (self.service, self.principal.tenant);
-        let named = Named {
-            query: body.query,
-            id: body.document_id,
-            hash: body
+        let operation = Operation::new(self.request_id);
+        let admitted = self.admit(request, Arc::clone(&operation))?;
+        let charge = service
+            .budgets
+            .try_charge(tenant, admitted.cost())
+            .map_err(budget_exceeded)?;
+        let slot = service
+            .limiter
+            .try_acquire(tenant, service.slot_timeout)
+            .await
+            .ok_or_else(Rejection::busy)?;
+        let rate_limit = service.budgets.status(tenant).map(|status| {
+            let BudgetStatus {
+                limit,
+                remaining,
+                full_in,
+            } = status;
+            RateLimit::new(limit, remaining, charge.rows(), full_in)
+        });
+        let admitted = admitted.with_rate_limit(rate_limit);
+        Ok(execute(service, admitted, operation, slot, charge).await)
+    }
+
+    /// Finds the document of a request and passes it through the guard.
+    fn admit(
+        &self,
+        request: GraphqlRequest,
+        operation: Arc<Operation>,
+    ) -> Result<AdmittedOperation, Rejection> {
+        let source = QuerySource {
+            query: request.query,
+            id: request.document_id,
+            hash: request
                 .extensions
                 .and_then(|extensions| extensions.persisted_query)
                 .and_then(|persisted| persisted.sha256_hash),
         };
-        let query = service.0.documents.resolve(tenant, named)?;
-        let query =
-            query.ok_or_else(|| Refused::bad("there is no `query`, and nothing that names one"))?;
-        let incoming = Incoming {
+        let documents = &self.service.documents;
+        let query = documents
+            .resolve(self.principal.tenant, source)?
+            .ok_or_else(|| {
+                Rejection::bad_request(
+                    "the request has no `query`, `documentId` or `persistedQuery`",
+                )
+            })?;
+        let request = OperationRequest {
             query,
-            operation_name: body.operation_name,
-            variables: Variables::from_json(body.variables.unwrap_or_default().into()),
+            operation_name: request.operation_name,
+            variables: Variables::from_json(request.variables.unwrap_or_default().into()),
         };
-        let operation = Operation::new(self.request_id);
-        let admitted = service.0.api.admit(
-            incoming,
-            self.principal,
-            Arc::clone(&operation),
-            self.manner.clone(),
-        )?;
-        if self.by_get && !admitted.is_query() {
-            let message = "by GET only queries are answered: send mutations by POST";
-            return Err(Refused::new(
+        let options = self.options.clone();
+        let admitted = self
+            .service
+            .api
+            .admit(request, self.principal, operation, options)?;
+        if self.is_get && !admitted.is_query() {
+            return Err(Rejection::new(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "BAD_USER_INPUT",
-                message,
+                Code::BadUserInput,
+                "GET runs only queries: send mutations by POST",
             ));
         }
-
-        let cost = admitted.cost();
-        let taken = service.0.budgets.take(tenant, cost).map_err(|wait| {
-            let seconds = wait.as_secs() + 1;
-            let message = format!("the tenant has asked for too much: try again in {seconds} s");
-            Refused::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message).after(wait)
-        })?;
-        let place = service.0.places.take(tenant, service.0.place_timeout).await;
-        let place = place.ok_or_else(Refused::busy)?;
-        let standing = service.0.budgets.standing(tenant);
-        let admitted = admitted.under(standing.map(|standing| {
-            let Standing {
-                limit,
-                remaining,
-                full_in,
-            } = standing;
-            RateLimit::new(limit, remaining, taken.rows(), full_in)
-        }));
-        Ok(run(service, admitted, operation, place, taken).await)
+        Ok(admitted)
     }
 }
 
-/// The rows that an operation fetched; `None` if it was cut short and nobody knows.
-fn actual_cost(answer: &Answer) -> Option<u64> {
-    if is_not_executed(answer) {
+fn budget_exceeded(wait: Duration) -> Rejection {
+    let seconds = wait.as_secs() + 1;
+    let message = format!("the tenant's budget is used up: try again in {seconds} s");
+    Rejection::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, message).retry_after(wait)
+}
+
+/// Authenticates a request by its one `Authorization` header with one bearer token. The error is the same
+/// for every cause.
+async fn authenticate(service: &Service, headers: &HeaderMap) -> Result<Principal, Error> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(Error::Unauthenticated);
+    };
+    let token = value
+        .to_str()
+        .ok()
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token)
+        .ok_or(Error::Unauthenticated)?;
+    let identity = service.tokens.verify(token)?;
+    service.memberships.principal(identity).await
+}
+
+/// Executes an operation in a task of its own, so that a client that closes the connection does not stop it
+/// in the middle of a statement. If the client does so, or the operation takes too long, its statement is
+/// cancelled in the database.
+async fn execute(
+    service: &Service,
+    admitted: AdmittedOperation,
+    operation: Arc<Operation>,
+    slot: Slot,
+    charge: Charge,
+) -> OperationReply {
+    let request_id = operation.request_id();
+    let api = service.api.clone();
+    let mut task = tokio::spawn(async move {
+        let reply = api.execute(admitted).await;
+        // The task owns the slot and the charge: a cancelled operation keeps its slot until it ends, and
+        // pays for the rows that it fetched.
+        let fetched = actual_cost(&reply.response).unwrap_or(charge.rows());
+        charge.settle(fetched);
+        drop(slot);
+        reply
+    });
+    let cancel_on_drop = CancelOnDrop {
+        service: service.clone(),
+        operation,
+        task: task.abort_handle(),
+    };
+
+    let mut response = match tokio::time::timeout(service.operation_timeout, &mut task).await {
+        Ok(Ok(reply)) => return reply,
+        Ok(Err(panic)) => errors::error_response(Error::Internal(
+            format!("an operation panicked: {panic}").into(),
+        )),
+        Err(_) => errors::error_response(Error::Timeout),
+    };
+    drop(cancel_on_drop);
+    errors::finish(&mut response, request_id, true);
+    response.into()
+}
+
+/// The number of rows that an operation fetched; `None` if it was aborted, so that the number is unknown.
+fn actual_cost(response: &GraphqlResponse) -> Option<u64> {
+    if is_not_executed(response) {
         return Some(0);
     }
-    match answer.extensions.get("cost")? {
+    match response.extensions.get("cost")? {
         GraphqlValue::Object(cost) => match cost.get("actual")? {
             GraphqlValue::Number(actual) => actual.as_u64(),
             _ => None,
@@ -211,87 +290,31 @@ fn actual_cost(answer: &Answer) -> Option<u64> {
     }
 }
 
-/// One bearer token in one header. Every cause of failure looks the same.
-async fn authenticate(service: &Service, headers: &HeaderMap) -> Result<Principal, Error> {
-    let mut given = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(header), None) = (given.next(), given.next()) else {
-        return Err(Error::Unauthenticated);
-    };
-    let token = header
-        .to_str()
-        .ok()
-        .and_then(|header| header.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token)
-        .ok_or(Error::Unauthenticated)?;
-    let identity = service.0.tokens.verify(token)?;
-    service.0.memberships.enter(identity).await
-}
-
-/// Runs the operation in a task of its own, so that a client that goes away cannot cut a statement
-/// in two. If it does, or takes too long, the operation is ended where it works: in the database.
-async fn run(
-    service: &Service,
-    admitted: Admitted,
-    operation: Arc<Operation>,
-    place: Place,
-    taken: Taken,
-) -> Answer {
-    let request_id = operation.request_id();
-    let api = service.0.api.clone();
-    let mut running = tokio::spawn(async move {
-        let answer = api.execute(admitted).await;
-        // The task's own, so that an operation that nobody waits for keeps its place until it ends, and
-        // pays what it fetched.
-        let fetched = actual_cost(&answer).unwrap_or(taken.rows());
-        taken.settle(fetched);
-        drop(place);
-        answer
-    });
-    let abandoned = CancelOnDrop {
-        service: service.clone(),
-        operation,
-        running: running.abort_handle(),
-    };
-
-    let limit = service.0.operation_timeout;
-    let mut answer = match tokio::time::timeout(limit, &mut running).await {
-        Ok(Ok(answer)) => return answer,
-        Ok(Err(panicked)) => errors::refused(Error::Internal(
-            format!("an operation panicked: {panicked}").into(),
-        )),
-        Err(_) => errors::refused(Error::Timeout),
-    };
-    drop(abandoned);
-    errors::finish(&mut answer, request_id, true);
-    answer
-}
-
-/// Ends an operation that nobody waits for any more.
+/// Cancels an operation when the handler stops waiting for it.
 struct CancelOnDrop {
     service: Service,
     operation: Arc<Operation>,
-    running: tokio::task::AbortHandle,
+    task: tokio::task::AbortHandle,
 }
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        if self.running.is_finished() {
+        if self.task.is_finished() {
             return;
         }
         self.operation.cancel();
         let (service, operation) = (self.service.clone(), Arc::clone(&self.operation));
-        let running = self.running.clone();
+        let task = self.task.clone();
         tokio::spawn(async move {
-            // Again until it has ended: a statement may have been on its way to the server when the
-            // first cancellation looked for it.
-            while !running.is_finished() {
-                if let Err(error) = service.0.db.cancel(&operation).await {
-                    // It ends by the statement timeout of its role instead.
+            // Repeated until the task ends: at the first cancellation, the next statement may have been on
+            // its way to the server.
+            while !task.is_finished() {
+                if let Err(error) = service.db.cancel(&operation).await {
+                    // The statement timeout of the role ends it.
                     tracing::warn!("cannot cancel an operation: {}", error.detail());
                     return;
                 }
-                tokio::time::sleep(BETWEEN_CANCELLATIONS).await;
+                tokio::time::sleep(CANCEL_INTERVAL).await;
             }
         });
     }

@@ -1,25 +1,31 @@
-//! Whether the process is alive, and whether it can serve requests.
+//! The health checks: whether the process is alive, and whether it can serve requests.
 
-use axum::{extract::State, http::StatusCode, response::Response};
+use std::fmt::Display;
 
-use super::{Service, hardened};
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+
+use super::Service;
 use crate::db::ConnectError;
 
-/// The process is alive.
-pub async fn live() -> Response {
-    hardened("live\n")
+/// `/health/live`: the process is alive.
+pub async fn live() -> &'static str {
+    "live\n"
 }
 
-/// The database responds and its schema fits this binary.
+/// `/health/ready`: the database responds and its schema fits this binary.
 pub async fn ready(State(service): State<Service>) -> Response {
-    match service.0.db.check_schema().await {
-        Ok(version) => hardened(format!("ready, schema version {version}\n")),
+    match service.db.check_schema().await {
+        Ok(version) => format!("ready, schema version {version}\n").into_response(),
         // Without the reason, which names the host.
         Err(ConnectError::Unreachable { .. }) => unavailable("the database does not respond"),
         Err(error) => unavailable(error),
     }
 }
 
-fn unavailable(reason: impl std::fmt::Display) -> Response {
-    hardened((StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")))
+fn unavailable(reason: impl Display) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
 }

@@ -1,17 +1,20 @@
-//! What the client reads, and where it calls from.
+//! The media type of a response: which of two the client accepts.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-/// A media type of answers (GraphQL over HTTP, 4).
+const GRAPHQL_RESPONSE: &str = "application/graphql-response+json";
+const JSON: &str = "application/json";
+
+/// The media type of a response (GraphQL over HTTP, 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// `application/graphql-response+json`, which has its own status codes.
+pub enum ResponseFormat {
+    /// `application/graphql-response+json`: the status tells whether the operation was executed.
     GraphQl,
-    /// `application/json`: older clients expect 200 for whatever is JSON.
+    /// `application/json`: older clients expect 200 for every well-formed request.
     Json,
 }
 
-impl Format {
+impl ResponseFormat {
     /// The value of `Content-Type`.
     #[must_use]
     pub fn content_type(self) -> HeaderValue {
@@ -21,10 +24,10 @@ impl Format {
         })
     }
 
-    /// The type that the client likes best (RFC 9110, 12.5.1); `None` if it takes neither. Whoever does
-    /// not say, or takes anything, gets the older one.
+    /// The type that `Accept` prefers (RFC 9110, 12.5.1); `None` if it accepts neither. Without a preference
+    /// it is the older type.
     #[must_use]
-    pub fn accepted(headers: &HeaderMap) -> Option<Self> {
+    pub fn accepted_by(headers: &HeaderMap) -> Option<Self> {
         if !headers.contains_key(header::ACCEPT) {
             return Some(Self::Json);
         }
@@ -33,26 +36,21 @@ impl Format {
             .iter()
             .filter_map(|accept| accept.to_str().ok())
             .flat_map(|accept| accept.split(','))
-            .map(range)
+            .map(media_range)
             .collect();
-        // The most specific range that holds a type says how much it is liked.
-        let liked = |name: &str| {
-            let quality = |wanted: &str| {
-                let found = ranges.iter().find(|(range, _)| range == wanted);
+        // The quality of a type is that of the most specific range that matches it.
+        let quality = |media_type: &str| {
+            let of_range = |name: &str| {
+                let found = ranges.iter().find(|(range, _)| range == name);
                 found.map(|(_, quality)| *quality)
             };
-            quality(name)
-                .or_else(|| quality("application/*"))
-                .or_else(|| quality("*/*"))
+            of_range(media_type)
+                .or_else(|| of_range("application/*"))
+                .or_else(|| of_range("*/*"))
                 .unwrap_or(0)
         };
-        let (graphql, json) = (
-            liked("application/graphql-response+json"),
-            liked("application/json"),
-        );
-        let names_graphql = ranges
-            .iter()
-            .any(|(range, _)| range == "application/graphql-response+json");
+        let (graphql, json) = (quality(GRAPHQL_RESPONSE), quality(JSON));
+        let names_graphql = ranges.iter().any(|(range, _)| range == GRAPHQL_RESPONSE);
         if graphql > json || (names_graphql && graphql == json && graphql > 0) {
             Some(Self::GraphQl)
         } else if json > 0 {
@@ -63,9 +61,9 @@ impl Format {
     }
 }
 
-/// A media range in lower case and its quality in thousandths, which are all that it has (RFC 9110,
-/// 12.4.2). One whose quality cannot be read counts in full.
-fn range(text: &str) -> (String, u16) {
+/// Reads a media range: its name in lower case and its quality in thousandths, the precision of RFC 9110,
+/// 12.4.2. A quality that is malformed counts as 1.
+fn media_range(text: &str) -> (String, u16) {
     let mut parts = text.split(';');
     let name = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
     let quality = parts
@@ -83,66 +81,20 @@ fn thousandths(text: &str) -> Option<u16> {
     (fraction.len() <= 3 && number <= 1_000).then_some(number)
 }
 
-/// The pages of other places that may call the API from a browser.
-#[derive(Clone, Debug, Default)]
-pub struct Origins {
-    /// As a browser writes them: scheme, host, and port unless it is the scheme's own.
-    pub allowed: Vec<String>,
-    /// Any page that this machine serves to itself.
-    pub loopback: bool,
-}
-
-impl Origins {
-    /// Whether a page of this origin may call.
-    #[must_use]
-    pub fn allow(&self, origin: &str) -> bool {
-        self.allowed.iter().any(|allowed| allowed == origin)
-            || (self.loopback && is_loopback(origin))
-    }
-
-    /// Whether a request comes from a page that may not call: it has an origin, and neither is that
-    /// this service nor is it allowed. Browsers name the origin of everything that can change
-    /// something; other clients have none.
-    #[must_use]
-    pub fn refuse(&self, headers: &HeaderMap) -> bool {
-        let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str());
-        match (text(header::ORIGIN), text(header::HOST)) {
-            (None, _) => false,
-            (Some(Ok(origin)), Some(Ok(host))) => {
-                let own = origin.split_once("://").is_some_and(|(_, own)| own == host);
-                !own && !self.allow(origin)
-            }
-            (Some(Ok(origin)), _) => !self.allow(origin),
-            (Some(Err(_)), _) => true,
-        }
-    }
-}
-
-fn is_loopback(origin: &str) -> bool {
-    let Some(place) = origin.strip_prefix("http://") else {
-        return false;
-    };
-    let host = match place.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => place,
-    };
-    matches!(host, "localhost" | "127.0.0.1" | "[::1]")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn accepted(accept: &str) -> Option<Format> {
+    fn accepted(accept: &str) -> Option<ResponseFormat> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_str(accept).unwrap());
-        Format::accepted(&headers)
+        ResponseFormat::accepted_by(&headers)
     }
 
     #[test]
-    fn the_client_gets_what_it_likes_best() {
-        use Format::{GraphQl, Json};
-        assert_eq!(Format::accepted(&HeaderMap::new()), Some(Json));
+    fn the_client_gets_the_media_type_that_it_prefers() {
+        use ResponseFormat::{GraphQl, Json};
+        assert_eq!(ResponseFormat::accepted_by(&HeaderMap::new()), Some(Json));
         for (accept, format) in [
             ("*/*", Some(Json)),
             ("application/*", Some(Json)),
@@ -170,46 +122,6 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(accepted(accept), format, "{accept}");
-        }
-    }
-
-    #[test]
-    fn a_page_of_another_place_is_refused_unless_it_is_allowed() {
-        let refused = |origins: &Origins, origin: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::HOST, HeaderValue::from_static("api.example:8080"));
-            headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
-            origins.refuse(&headers)
-        };
-        let strict = Origins::default();
-        assert!(!strict.refuse(&HeaderMap::new()));
-        assert!(!refused(&strict, "http://api.example:8080"));
-        for origin in [
-            "http://api.example",
-            "https://evil.example",
-            "null",
-            "http://localhost:5173",
-        ] {
-            assert!(refused(&strict, origin), "{origin}");
-        }
-        let open = Origins {
-            allowed: vec!["https://app.example".to_owned()],
-            loopback: true,
-        };
-        for origin in [
-            "https://app.example",
-            "http://localhost:5173",
-            "http://127.0.0.1",
-            "http://[::1]:80",
-        ] {
-            assert!(!refused(&open, origin), "{origin}");
-        }
-        for origin in [
-            "http://app.example",
-            "https://app.example.evil.example",
-            "http://localhost.evil.example",
-        ] {
-            assert!(refused(&open, origin), "{origin}");
         }
     }
 }

@@ -1,45 +1,47 @@
-//! Persisted operations: documents that clients name instead of sending them.
+//! Persisted documents: a client sends the hash or the id of a document instead of the document.
 //!
-//! Trusted documents come from a file when the service starts, and may be the only ones that are
-//! accepted. Automatic ones are learned from clients (Apollo's APQ): per tenant, so that nobody finds
-//! out what another tenant's clients ask for, and bounded in bytes.
+//! Trusted documents come from a file when the service starts; the service can be set to run no others.
+//! Automatic ones are stored when a client sends them with their hash (Apollo's APQ).
+//!
+//! The invariant: **a tenant cannot find out which documents the clients of another tenant send.** The
+//! automatic documents are stored per tenant, and their total size is bounded.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use moka::sync::Cache;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 
-use crate::ids::TenantId;
+use crate::{error::Code, ids::TenantId};
 
-/// Why a document is not run.
+/// Why a persisted document is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Nobody has sent the document of this hash yet. The text is the one that clients know.
+pub enum PersistedError {
+    /// No client of the tenant has sent the document with this hash yet. Apollo's clients recognize the
+    /// message.
     #[error("PersistedQueryNotFound")]
     NotFound,
-    /// Only documents of the file are run.
-    #[error("this document is not one of the trusted ones")]
+    /// The document is not in the file of trusted documents.
+    #[error("this document is not a trusted document")]
     NotTrusted,
-    /// The hash is that of another document.
+    /// The hash belongs to another document.
     #[error("the hash is not the SHA-256 of the document")]
     WrongHash,
 }
 
-impl Refusal {
-    /// The stable `extensions.code`.
+impl PersistedError {
+    /// The value of `extensions.code`.
     #[must_use]
-    pub fn code(self) -> &'static str {
+    pub fn code(self) -> Code {
         match self {
-            Self::NotFound => "PERSISTED_QUERY_NOT_FOUND",
-            Self::NotTrusted => "DOCUMENT_NOT_TRUSTED",
-            Self::WrongHash => "BAD_USER_INPUT",
+            Self::NotFound => Code::PersistedQueryNotFound,
+            Self::NotTrusted => Code::DocumentNotTrusted,
+            Self::WrongHash => Code::BadUserInput,
         }
     }
 }
 
-/// The file of trusted documents cannot be used. One line.
+/// The file of trusted documents is invalid. The message is one line.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the trusted documents in {path}: {reason}")]
 pub struct ManifestError {
@@ -47,17 +49,22 @@ pub struct ManifestError {
     reason: String,
 }
 
-/// The documents that clients may name.
+/// The approximate size of an automatic document in the store besides its strings.
+const ENTRY_OVERHEAD_BYTES: usize = 128;
+
+/// The documents that clients can refer to.
 #[derive(Debug)]
-pub struct Documents {
+pub struct PersistedDocuments {
+    /// By id and by hash.
     trusted: HashMap<String, Arc<str>>,
     only_trusted: bool,
-    learned: Option<Cache<(TenantId, String), Arc<str>>>,
+    /// The automatic documents by tenant and hash; `None` if they are turned off.
+    automatic: Option<Cache<(TenantId, String), Arc<str>>>,
 }
 
-/// What a request says of its document.
+/// How a request gives its document. Every member is optional.
 #[derive(Debug, Default)]
-pub struct Named {
+pub struct QuerySource {
     /// The document itself.
     pub query: Option<String>,
     /// The id of a trusted document.
@@ -66,36 +73,38 @@ pub struct Named {
     pub hash: Option<String>,
 }
 
-impl Documents {
-    /// No trusted documents; learned ones take at most so many bytes, none if it is 0.
+impl PersistedDocuments {
+    /// Creates the store without trusted documents. The automatic ones take at most `automatic_bytes`; with
+    /// 0 they are turned off.
     #[must_use]
-    pub fn new(learned_bytes: u64) -> Self {
+    pub fn new(automatic_bytes: u64) -> Self {
         let cache = || {
             Cache::builder()
-                .max_capacity(learned_bytes)
-                // What an entry takes beside its texts, roughly.
+                .max_capacity(automatic_bytes)
                 .weigher(|(_, hash): &(TenantId, String), query: &Arc<str>| {
-                    u32::try_from(hash.len() + query.len() + 128).unwrap_or(u32::MAX)
+                    let bytes = hash.len() + query.len() + ENTRY_OVERHEAD_BYTES;
+                    u32::try_from(bytes).unwrap_or(u32::MAX)
                 })
                 .build()
         };
         Self {
             trusted: HashMap::new(),
             only_trusted: false,
-            learned: (learned_bytes > 0).then(cache),
+            automatic: (automatic_bytes > 0).then(cache),
         }
     }
 
-    /// With the documents of a file: an object of ids and documents, as Relay and the GraphQL Code
-    /// Generator write it, or Apollo's persisted query manifest.
+    /// Adds the trusted documents of a file: an object of ids and documents, as Relay and the GraphQL Code
+    /// Generator write it, or Apollo's persisted query manifest. With `only`, the service runs no other
+    /// documents.
     pub fn trust(mut self, path: &Path, only: bool) -> Result<Self, ManifestError> {
-        let wrong = |reason: String| ManifestError {
+        let invalid = |reason: String| ManifestError {
             path: path.display().to_string(),
             reason,
         };
-        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-        let manifest: Manifest = serde_json::from_str(&text).map_err(|_| {
-            wrong("it is neither an object of ids and documents nor Apollo's manifest".to_owned())
+        let content = std::fs::read_to_string(path).map_err(|error| invalid(error.to_string()))?;
+        let manifest: Manifest = serde_json::from_str(&content).map_err(|_| {
+            invalid("it is neither an object of ids and documents nor Apollo's manifest".to_owned())
         })?;
         let documents = match manifest {
             Manifest::Apollo { operations } => operations
@@ -106,9 +115,9 @@ impl Documents {
         };
         for (id, document) in documents {
             async_graphql::parser::parse_query(&document)
-                .map_err(|error| wrong(format!("the document {id} is none: {error}")))?;
+                .map_err(|error| invalid(format!("the document {id} is invalid: {error}")))?;
             let document: Arc<str> = document.into();
-            // Clients of either kind name it by its hash as well.
+            // A client can refer to it by its hash, too.
             self.trusted.insert(hash(&document), Arc::clone(&document));
             self.trusted.insert(id, document);
         }
@@ -116,72 +125,72 @@ impl Documents {
         Ok(self)
     }
 
-    /// The document that a request means; `None` if it names none at all. Learns it if it came with its
+    /// Finds the document of a request; `None` if the request gives none. Stores it if it came with its
     /// hash.
-    pub fn resolve(&self, tenant: TenantId, named: Named) -> Result<Option<String>, Refusal> {
-        let Named {
+    pub fn resolve(
+        &self,
+        tenant: TenantId,
+        source: QuerySource,
+    ) -> Result<Option<String>, PersistedError> {
+        let QuerySource {
             query,
             id,
-            hash: given,
-        } = named;
-        let name = id.as_deref().or(given.as_deref());
-        if let Some(document) = name.and_then(|name| self.trusted.get(bare(name))) {
+            hash: given_hash,
+        } = source;
+        let key = id.as_deref().or(given_hash.as_deref());
+        if let Some(document) = key.and_then(|key| self.trusted.get(without_algorithm(key))) {
             return Ok(Some(document.to_string()));
         }
         let Some(query) = query else {
-            return match (&id, given, &self.learned) {
+            return match (&id, given_hash, &self.automatic) {
                 (None, None, _) => Ok(None),
-                (None, Some(hash), Some(learned)) if !self.only_trusted => {
-                    let found = learned.get(&(tenant, hash));
-                    let found = found.ok_or(Refusal::NotFound)?;
+                (None, Some(hash), Some(automatic)) if !self.only_trusted => {
+                    let found = automatic.get(&(tenant, hash));
+                    let found = found.ok_or(PersistedError::NotFound)?;
                     Ok(Some(found.to_string()))
                 }
-                (None, Some(_), None) if !self.only_trusted => Err(Refusal::NotFound),
-                _ => Err(Refusal::NotTrusted),
+                (None, Some(_), None) if !self.only_trusted => Err(PersistedError::NotFound),
+                _ => Err(PersistedError::NotTrusted),
             };
         };
         if self.only_trusted {
             return if self.trusted.contains_key(&hash(&query)) {
                 Ok(Some(query))
             } else {
-                Err(Refusal::NotTrusted)
+                Err(PersistedError::NotTrusted)
             };
         }
-        if let Some(given) = given {
-            if !hash(&query).eq_ignore_ascii_case(&given) {
-                return Err(Refusal::WrongHash);
+        if let Some(given_hash) = given_hash {
+            if !hash(&query).eq_ignore_ascii_case(&given_hash) {
+                return Err(PersistedError::WrongHash);
             }
-            if let Some(learned) = &self.learned {
-                learned.insert((tenant, given), query.as_str().into());
+            if let Some(automatic) = &self.automatic {
+                automatic.insert((tenant, given_hash), query.as_str().into());
             }
         }
         Ok(Some(query))
     }
 }
 
-/// The id without the name of its algorithm (GraphQL over HTTP, appendix on persisted documents).
-fn bare(id: &str) -> &str {
+/// Removes the name of the hash algorithm from an id (GraphQL over HTTP, appendix on persisted documents).
+fn without_algorithm(id: &str) -> &str {
     id.strip_prefix("sha256:").unwrap_or(id)
 }
 
 /// The SHA-256 of a document in hexadecimal digits.
 fn hash(document: &str) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(document.as_bytes()) {
-        write!(text, "{byte:02x}").expect("BUG: writing to a String fails");
-    }
-    text
+    base16ct::lower::encode_string(&Sha256::digest(document.as_bytes()))
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Manifest {
-    Apollo { operations: Vec<Operation> },
+    Apollo { operations: Vec<ApolloOperation> },
     Plain(HashMap<String, String>),
 }
 
 #[derive(Deserialize)]
-struct Operation {
+struct ApolloOperation {
     id: String,
     body: String,
 }
@@ -192,73 +201,76 @@ mod tests {
 
     const DOCUMENT: &str = "{ viewer { role } }";
 
-    fn by_hash(text: &str) -> Named {
-        Named {
+    fn by_hash(text: &str) -> QuerySource {
+        QuerySource {
             hash: Some(hash(text)),
-            ..Named::default()
+            ..QuerySource::default()
         }
     }
 
-    fn with_text(text: &str) -> Named {
-        Named {
+    fn with_document(text: &str) -> QuerySource {
+        QuerySource {
             query: Some(text.to_owned()),
             ..by_hash(text)
         }
     }
 
     #[test]
-    fn a_document_is_learned_by_one_tenant_alone() {
-        let documents = Documents::new(1_000_000);
+    fn an_automatic_document_is_known_to_one_tenant_only() {
+        let documents = PersistedDocuments::new(1_000_000);
         let (acme, globex) = (TenantId::generate(), TenantId::generate());
         assert_eq!(
             documents.resolve(acme, by_hash(DOCUMENT)),
-            Err(Refusal::NotFound)
+            Err(PersistedError::NotFound)
         );
-        let sent = documents.resolve(acme, with_text(DOCUMENT)).unwrap();
+        let sent = documents.resolve(acme, with_document(DOCUMENT)).unwrap();
         assert_eq!(sent.as_deref(), Some(DOCUMENT));
         let named = documents.resolve(acme, by_hash(DOCUMENT)).unwrap();
         assert_eq!(named.as_deref(), Some(DOCUMENT));
         assert_eq!(
             documents.resolve(globex, by_hash(DOCUMENT)),
-            Err(Refusal::NotFound)
+            Err(PersistedError::NotFound)
         );
     }
 
     #[test]
-    fn a_hash_of_another_document_teaches_nothing() {
-        let documents = Documents::new(1_000_000);
+    fn a_document_with_the_hash_of_another_is_not_stored() {
+        let documents = PersistedDocuments::new(1_000_000);
         let tenant = TenantId::generate();
-        let lie = Named {
+        let forged = QuerySource {
             query: Some("{ tenant { name } }".to_owned()),
             ..by_hash(DOCUMENT)
         };
-        assert_eq!(documents.resolve(tenant, lie), Err(Refusal::WrongHash));
+        assert_eq!(
+            documents.resolve(tenant, forged),
+            Err(PersistedError::WrongHash)
+        );
         assert_eq!(
             documents.resolve(tenant, by_hash(DOCUMENT)),
-            Err(Refusal::NotFound)
+            Err(PersistedError::NotFound)
         );
     }
 
     #[test]
-    fn what_is_learned_is_bounded_in_bytes() {
-        let documents = Documents::new(100_000);
+    fn the_size_of_the_automatic_documents_is_bounded() {
+        let documents = PersistedDocuments::new(100_000);
         let tenant = TenantId::generate();
         for number in 0..1_000 {
             let text = format!("{{ viewer {{ role }} }} # {number:01000}");
-            documents.resolve(tenant, with_text(&text)).unwrap();
+            documents.resolve(tenant, with_document(&text)).unwrap();
         }
-        let learned = documents.learned.unwrap();
-        learned.run_pending_tasks();
+        let automatic = documents.automatic.unwrap();
+        automatic.run_pending_tasks();
         assert!(
-            learned.weighted_size() <= 100_000,
+            automatic.weighted_size() <= 100_000,
             "{}",
-            learned.weighted_size()
+            automatic.weighted_size()
         );
-        assert!(learned.entry_count() > 50);
+        assert!(automatic.entry_count() > 50);
     }
 
     #[test]
-    fn only_trusted_documents_run_if_it_is_said() {
+    fn only_trusted_documents_run_if_the_service_is_set_so() {
         let path = std::env::temp_dir().join(format!("palisade-{}.json", uuid::Uuid::now_v7()));
         let tenant = TenantId::generate();
         for manifest in [
@@ -269,29 +281,31 @@ mod tests {
             ),
         ] {
             std::fs::write(&path, manifest).unwrap();
-            let documents = Documents::new(1_000_000).trust(&path, true).unwrap();
-            let by_id = |id: &str| Named {
+            let documents = PersistedDocuments::new(1_000_000)
+                .trust(&path, true)
+                .unwrap();
+            let by_id = |id: &str| QuerySource {
                 id: Some(id.to_owned()),
-                ..Named::default()
+                ..QuerySource::default()
             };
-            let found = |named| documents.resolve(tenant, named);
+            let found = |source| documents.resolve(tenant, source);
             assert_eq!(found(by_id("role")).unwrap().as_deref(), Some(DOCUMENT));
             assert_eq!(found(by_hash(DOCUMENT)).unwrap().as_deref(), Some(DOCUMENT));
             let prefixed = by_id(&format!("sha256:{}", hash(DOCUMENT)));
             assert_eq!(found(prefixed).unwrap().as_deref(), Some(DOCUMENT));
-            // The text itself is as good as its name.
+            // The document itself is accepted like its id.
             assert_eq!(
-                found(with_text(DOCUMENT)).unwrap().as_deref(),
+                found(with_document(DOCUMENT)).unwrap().as_deref(),
                 Some(DOCUMENT)
             );
-            for other in [by_id("other"), by_hash("{ a }"), with_text("{ a }")] {
-                assert_eq!(found(other), Err(Refusal::NotTrusted));
+            for other in [by_id("other"), by_hash("{ a }"), with_document("{ a }")] {
+                assert_eq!(found(other), Err(PersistedError::NotTrusted));
             }
-            assert_eq!(found(Named::default()), Ok(None));
+            assert_eq!(found(QuerySource::default()), Ok(None));
         }
         for wrong in ["[]", r#"{ "a": 1 }"#, r#"{ "a": "{" }"#, "nonsense"] {
             std::fs::write(&path, wrong).unwrap();
-            let error = Documents::new(0).trust(&path, true).unwrap_err();
+            let error = PersistedDocuments::new(0).trust(&path, true).unwrap_err();
             assert!(
                 error
                     .to_string()
@@ -299,6 +313,6 @@ mod tests {
             );
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(Documents::new(0).trust(&path, true).is_err());
+        assert!(PersistedDocuments::new(0).trust(&path, true).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What a request holds: its body or its address, and the headers that say how it is to be run.
+//! Reads a request to `/graphql`: its body or its query string, and the headers that set how it runs.
 
 use axum::{
     body::{Body, Bytes},
@@ -8,29 +8,30 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Service, response::Refused};
+use super::{Service, response::Rejection};
 use crate::{
-    api::Manner,
-    graphql::mutation::{MAX_KEY, is_key},
+    api::RequestOptions,
+    error::Code,
+    graphql::idempotency::{MAX_KEY_LENGTH, is_valid_key},
 };
 
-/// The longest body, in bytes (a document is at most 64 KiB, the rest is for variables).
-const MAX_BODY: usize = 1024 * 1024;
+/// The longest body. A document has at most 64 KiB; the rest is for variables.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// What the client would like (RFC 7240).
+/// The header with the client's preferences (RFC 7240).
 const PREFER: &str = "prefer";
 
-/// The key by which a mutation may be sent again.
+/// The header with the key that makes it safe to send a mutation again.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// The only kind of body.
+/// The only media type of a body.
 const JSON: &str = "application/json";
 
-/// The members of a request (GraphQL over HTTP, 5.3 and its appendix on persisted documents). Others
-/// are ignored, as it demands.
+/// The members of a request (GraphQL over HTTP, 5.3 and its appendix on persisted documents). Other members
+/// are ignored, as the specification demands.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RequestBody {
+pub struct GraphqlRequest {
     pub query: Option<String>,
     pub document_id: Option<String>,
     pub operation_name: Option<String>,
@@ -38,7 +39,7 @@ pub struct RequestBody {
     pub extensions: Option<Extensions>,
 }
 
-/// Further members, of which those of Apollo's persisted queries are known.
+/// The extensions that the service knows: Apollo's persisted queries.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Extensions {
@@ -51,32 +52,32 @@ pub struct PersistedQuery {
     pub sha256_hash: Option<String>,
 }
 
-/// One request, or a list of them.
-pub enum Received {
-    One(RequestBody),
-    Batch(Vec<RequestBody>),
+/// The body of a request: one operation or a list of them.
+pub enum RequestBody {
+    One(GraphqlRequest),
+    Batch(Vec<GraphqlRequest>),
 }
 
-const MEMBERS: &str = "the body must be one object: it may have a text `query`, `documentId` and \
-                       `operationName`, and an object `variables` and `extensions`";
+const EXPECTED_MEMBERS: &str = "the body must be one object, in which `query`, `documentId` and `operationName` \
+                                are strings, and `variables` and `extensions` are objects";
 
-/// How the client wants its operation run.
-pub fn manner(service: &Service, headers: &HeaderMap) -> Result<Manner, Refused> {
-    Ok(Manner {
-        traced: service.0.features.development && headers.contains_key("palisade-trace"),
+/// Reads the headers that set how the operation runs.
+pub fn read_options(service: &Service, headers: &HeaderMap) -> Result<RequestOptions, Rejection> {
+    Ok(RequestOptions {
+        traced: service.features.development && headers.contains_key("palisade-trace"),
         dry_run: prefers_rollback(headers)?,
         idempotency_key: idempotency_key(headers)?,
     })
 }
 
-/// Whether a mutation is to be undone: `Prefer: tx=rollback` (RFC 7240). Preferences that are not known
-/// are ignored, as it demands, but not another word for `tx`: a slip there would write.
-fn prefers_rollback(headers: &HeaderMap) -> Result<bool, Refused> {
+/// Whether the client asks for a dry run: `Prefer: tx=rollback` (RFC 7240). Unknown preferences are ignored,
+/// as the RFC demands, but not an unknown value of `tx`: a typing error would write.
+fn prefers_rollback(headers: &HeaderMap) -> Result<bool, Rejection> {
     let mut rollback = None;
     for header in headers.get_all(PREFER) {
-        let text = header
-            .to_str()
-            .map_err(|_| Refused::bad("Prefer is written in printable ASCII characters"))?;
+        let text = header.to_str().map_err(|_| {
+            Rejection::bad_request("Prefer is written in printable ASCII characters")
+        })?;
         for preference in preferences(text) {
             // What follows a semicolon are parameters of the preference.
             let preference = preference.split(';').next().unwrap_or_default();
@@ -85,22 +86,26 @@ fn prefers_rollback(headers: &HeaderMap) -> Result<bool, Refused> {
                 continue;
             }
             let value = value.trim().trim_matches('"');
-            let wanted = match value {
+            let is_rollback = match value {
                 _ if value.eq_ignore_ascii_case("rollback") => true,
                 _ if value.eq_ignore_ascii_case("commit") => false,
-                _ => return Err(Refused::bad("Prefer: tx is either rollback or commit")),
+                _ => {
+                    return Err(Rejection::bad_request(
+                        "Prefer: tx must be rollback or commit",
+                    ));
+                }
             };
-            // The first counts (RFC 7240, 2).
-            rollback.get_or_insert(wanted);
+            // If a preference is repeated, the first one counts (RFC 7240, 2).
+            rollback.get_or_insert(is_rollback);
         }
     }
     Ok(rollback.unwrap_or(false))
 }
 
-/// The preferences of a header: what lies between commas that stand in no quoted text.
-fn preferences(text: &str) -> impl Iterator<Item = &str> {
+/// Splits a header into its preferences, at the commas outside quoted strings.
+fn preferences(header: &str) -> impl Iterator<Item = &str> {
     let (mut is_quoted, mut is_escaped) = (false, false);
-    text.split(move |character| {
+    header.split(move |character| {
         let is_plain = !std::mem::take(&mut is_escaped);
         match character {
             '"' if is_plain => is_quoted = !is_quoted,
@@ -112,25 +117,26 @@ fn preferences(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refused> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = given.next() else {
         return Ok(None);
     };
     match key.to_str() {
-        Ok(key) if is_key(key) && given.next().is_none() => Ok(Some(key.to_owned())),
-        _ => Err(Refused::bad(format!(
-            "Idempotency-Key is given once, and is 1 to {MAX_KEY} printable ASCII characters"
+        Ok(key) if is_valid_key(key) && given.next().is_none() => Ok(Some(key.to_owned())),
+        _ => Err(Rejection::bad_request(format!(
+            "Idempotency-Key must be sent once, with 1 to {MAX_KEY_LENGTH} printable ASCII characters"
         ))),
     }
 }
 
-/// Exactly JSON: a browser sends no other type across sites without asking first.
-pub fn require_json(headers: &HeaderMap) -> Result<(), Refused> {
+/// Checks that the body is declared as JSON. Browsers send this media type to another origin only after a
+/// preflight, so a form of another site cannot run an operation.
+pub fn require_json(headers: &HeaderMap) -> Result<(), Rejection> {
     let unsupported = || {
-        Refused::new(
+        Rejection::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "BAD_USER_INPUT",
+            Code::BadUserInput,
             "the body must be JSON, with the header Content-Type: application/json",
         )
     };
@@ -139,85 +145,88 @@ pub fn require_json(headers: &HeaderMap) -> Result<(), Refused> {
         return Err(unsupported());
     };
     let given = given.to_str().map_err(|_| unsupported())?;
-    let (kind, parameters) = given.split_once(';').unwrap_or((given, ""));
+    let (media_type, parameters) = given.split_once(';').unwrap_or((given, ""));
     let charset = parameters.trim();
     let is_utf8 = charset.is_empty()
         || charset.split_once('=').is_some_and(|(name, value)| {
             name.trim().eq_ignore_ascii_case("charset")
                 && value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
         });
-    if kind.trim().eq_ignore_ascii_case(JSON) && is_utf8 {
+    if media_type.trim().eq_ignore_ascii_case(JSON) && is_utf8 {
         Ok(())
     } else {
         Err(unsupported())
     }
 }
 
-/// Receives a body: all of it, of at most [`MAX_BODY`] bytes, in time.
-pub async fn receive(service: &Service, body: Body) -> Result<Bytes, Refused> {
-    let received = Limited::new(body, MAX_BODY).collect();
-    match tokio::time::timeout(service.0.receive_timeout, received).await {
+/// Receives a body of at most [`MAX_BODY_BYTES`] within the time limit.
+pub async fn receive_body(service: &Service, body: Body) -> Result<Bytes, Rejection> {
+    let received = Limited::new(body, MAX_BODY_BYTES).collect();
+    match tokio::time::timeout(service.receive_timeout, received).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused::new(
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Rejection::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            "BAD_USER_INPUT",
-            format!("the body is longer than {MAX_BODY} bytes"),
+            Code::BadUserInput,
+            format!("the body is longer than {MAX_BODY_BYTES} bytes"),
         )),
-        Ok(Err(_)) => Err(Refused::bad("the body ended early")),
-        Err(_) => Err(Refused::new(
+        Ok(Err(_)) => Err(Rejection::bad_request("the body is incomplete")),
+        Err(_) => Err(Rejection::new(
             StatusCode::REQUEST_TIMEOUT,
-            "TIMEOUT",
+            Code::Timeout,
             "the body took too long to arrive",
         )),
     }
 }
 
-/// Reads a body: one request or, if as many may be sent at a time, a list of them.
-pub fn parse(body: &[u8], max_batch: u32) -> Result<Received, Refused> {
+/// Parses a body: one request, or a list of at most `max_batch` requests.
+pub fn parse_body(body: &[u8], max_batch: u32) -> Result<RequestBody, Rejection> {
     let is_list = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    let wrong = |error: serde_json::Error| match error.classify() {
-        serde_json::error::Category::Data => Refused::bad(MEMBERS),
-        _ => Refused::bad(format!(
-            "the body is not JSON: line {}, column {}",
+    let invalid = |error: serde_json::Error| match error.classify() {
+        serde_json::error::Category::Data => Rejection::bad_request(EXPECTED_MEMBERS),
+        _ => Rejection::bad_request(format!(
+            "the body is not valid JSON: line {}, column {}",
             error.line(),
             error.column()
         )),
     };
     if !is_list {
         return serde_json::from_slice(body)
-            .map(Received::One)
-            .map_err(wrong);
+            .map(RequestBody::One)
+            .map_err(invalid);
     }
     if max_batch == 0 {
-        // A list that is no JSON is told that it is none.
-        serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(wrong)?;
-        return Err(Refused::bad(MEMBERS));
+        // Report malformed JSON before the size of the batch.
+        serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(invalid)?;
+        return Err(Rejection::bad_request(EXPECTED_MEMBERS));
     }
-    let bodies: Vec<RequestBody> = serde_json::from_slice(body).map_err(wrong)?;
-    match bodies.len() {
-        0 => Err(Refused::bad("the batch is empty")),
-        many if many > max_batch as usize => Err(Refused::bad(format!(
+    let requests: Vec<GraphqlRequest> = serde_json::from_slice(body).map_err(invalid)?;
+    match requests.len() {
+        0 => Err(Rejection::bad_request("the batch is empty")),
+        many if many > max_batch as usize => Err(Rejection::bad_request(format!(
             "the batch has more than {max_batch} operations"
         ))),
-        _ => Ok(Received::Batch(bodies)),
+        _ => Ok(RequestBody::Batch(requests)),
     }
 }
 
-/// Reads a request from the address of a GET: each member once, `variables` and `extensions` as JSON.
-pub fn from_address(text: &str) -> Result<RequestBody, Refused> {
+/// Parses the query string of a GET: each member at most once, `variables` and `extensions` as JSON.
+pub fn parse_query_string(query: &str) -> Result<GraphqlRequest, Rejection> {
     let mut members = serde_json::Map::new();
-    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let value = match &*name {
             "query" | "documentId" | "operationName" => json!(value),
-            "variables" | "extensions" => serde_json::from_str(&value)
-                .map_err(|_| Refused::bad(format!("the parameter {name} is not JSON")))?,
+            "variables" | "extensions" => serde_json::from_str(&value).map_err(|_| {
+                Rejection::bad_request(format!("the parameter {name} is not valid JSON"))
+            })?,
             _ => continue,
         };
         if members.insert(name.to_string(), value).is_some() {
-            return Err(Refused::bad(format!("the parameter {name} is given twice")));
+            return Err(Rejection::bad_request(format!(
+                "the parameter {name} is given twice"
+            )));
         }
     }
     serde_json::from_value(members.into()).map_err(|_| {
-        Refused::bad("`query`, `documentId` and `operationName` are texts, `variables` and `extensions` objects")
+        Rejection::bad_request("`query`, `documentId` and `operationName` must be strings, `variables` and `extensions` objects")
     })
 }

@@ -7,10 +7,7 @@ use async_graphql::{Context, InputObject, MaybeUndefined};
 use rust_decimal::RoundingStrategy;
 use uuid::Uuid;
 
-use super::{
-    Invoice, InvoiceLineItem, InvoiceStatus,
-    mutations::{NOT_DRAFT, sum_up},
-};
+use super::{Invoice, InvoiceLineItem, InvoiceStatus};
 use crate::{
     db::{
         TenantTx,
@@ -26,6 +23,7 @@ use crate::{
     graphql::{
         checks::Checks,
         context::ContextExt as _,
+        enums::StoredEnum as _,
         mutation::{Write as _, payload, targets},
         object::Object,
         relations::RootMutations,
@@ -36,6 +34,8 @@ use crate::{
     user_error::UserErrorCode,
 };
 
+/// The message for a change of an invoice that is not a draft.
+pub(super) const NOT_DRAFT: &str = "is issued and can no longer be changed";
 /// The most characters of a description.
 const MAX_DESCRIPTION_LENGTH: usize = 500;
 /// The most decimal places of a quantity and of a tax rate.
@@ -415,6 +415,15 @@ fn require_draft<T>(invoice: Result<Invoice>, field: &str) -> Result<Invoice, Wr
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Updates the totals of a draft: the database computes them at every update of the row.
+pub(super) async fn sum_up(tx: &TenantTx, id: InvoiceId) -> WriteResult<Invoice> {
+    Update::<Invoice>::new(id, None)
+        .set("status", InvoiceStatus::Draft.as_str())
+        .only_if("status", "DRAFT", NOT_DRAFT)
+        .run(tx)
+        .await
 }
 
 #[cfg(test)]

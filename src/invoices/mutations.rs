@@ -4,7 +4,7 @@ use async_graphql::{Context, InputObject, MaybeUndefined};
 
 use super::{
     Invoice, InvoiceStatus,
-    line_mutations::{self, InvoiceLineItemInput},
+    line_mutations::{self, InvoiceLineItemInput, NOT_DRAFT, sum_up},
 };
 use crate::{
     db::{
@@ -27,7 +27,6 @@ use crate::{
 
 /// The most lines of one `createInvoice`.
 const MAX_LINES: usize = 500;
-pub(super) const NOT_DRAFT: &str = "is issued and can no longer be changed";
 
 impl Writable for Invoice {
     const RULES: &'static [ConstraintRule] = &[
@@ -267,15 +266,6 @@ async fn update(tx: &TenantTx, input: UpdateInvoiceInput) -> WriteResult<Invoice
         )
         .set_or_clear("project_id", input.project_id.map_value(ProjectId::uuid))
         .set_or_clear("due_on", input.due_on.map_value(|date| date.0))
-        .only_if("status", "DRAFT", NOT_DRAFT)
-        .run(tx)
-        .await
-}
-
-/// Updates the totals of a draft: the database computes them at every update of the row.
-pub(super) async fn sum_up(tx: &TenantTx, id: InvoiceId) -> WriteResult<Invoice> {
-    Update::<Invoice>::new(id, None)
-        .set("status", InvoiceStatus::Draft.as_str())
         .only_if("status", "DRAFT", NOT_DRAFT)
         .run(tx)
         .await

@@ -19,10 +19,10 @@ use crate::{
     },
     error::Result,
     graphql::{
-        batch::{self, Batch, Row, Terms},
+        bulk::{self, BulkOptions, BulkPayload, BulkResult, BulkRow, BulkRowResult},
         checks::Checks,
         context::ContextExt as _,
-        mutation::{Outcome, Write as _, payload, targets},
+        mutation::{Write as _, payload, targets},
         object::{Object, Objects},
         relations::RootMutations,
         scalars::{MoneyInput, UNSUPPORTED_CURRENCY},
@@ -33,8 +33,6 @@ use crate::{
 
 /// The most characters of a title.
 const MAX_TITLE_LENGTH: usize = 300;
-/// The most products of one `importProducts`.
-const MAX_IMPORTED: usize = 1_000;
 const INVALID_ASIN: &str = "must be ten upper-case letters and digits";
 const ASIN_TAKEN: &str = "is already the ASIN of another product";
 
@@ -203,7 +201,12 @@ impl ProductMutations {
         ctx: &Context<'_>,
         #[graphql(desc = "The products to create.")] input: ImportProductsInput,
     ) -> Result<Object<ImportProductsPayload>> {
-        ctx.write(import(ctx, input)).await
+        let ImportProductsInput { rows, options } = input;
+        let work = import_each(ctx.tx(), &rows);
+        ctx.write(bulk::run::<ImportProductsResult>(
+            ctx, &options, &rows, work,
+        ))
+        .await
     }
 }
 
@@ -285,23 +288,12 @@ async fn delete(tx: &TenantTx, input: DeleteProductInput) -> WriteResult<Product
 pub struct ImportProductsInput {
     /// The products to create; at most 1,000.
     pub rows: Vec<CreateProductInput>,
-    /// If true, either all products are created or none. If false, every product that can be created is.
-    #[graphql(default = true)]
-    pub atomic: bool,
-    /// A key that the client chooses; 1 to 255 printable ASCII characters. Repeating the same input with the same
-    /// key within 24 hours returns the first result without running the mutation again.
-    pub idempotency_key: Option<String>,
+    #[graphql(flatten)]
+    options: BulkOptions,
 }
 
 /// The payload of the `importProducts` mutation.
-#[derive(Debug, SimpleObject)]
-pub struct ImportProductsPayload {
-    /// The result for each product, in the order of the rows.
-    pub results: Objects<ImportProductsResult>,
-    /// The errors that prevented the whole mutation. Empty if `atomic` is false and the errors belong to single
-    /// rows.
-    pub user_errors: Objects<UserError>,
-}
+pub type ImportProductsPayload = BulkPayload<ImportProductsResult>;
 
 /// The result of `importProducts` for one row.
 #[derive(Debug, SimpleObject)]
@@ -323,46 +315,31 @@ impl ImportProductsResult {
     }
 }
 
-impl From<Outcome<Batch>> for ImportProductsPayload {
-    fn from(outcome: Outcome<Batch>) -> Self {
-        let (results, user_errors) = batch::results(outcome, |index, row| ImportProductsResult {
+impl BulkRowResult for ImportProductsResult {
+    const MUTATION: &'static str = "importProducts";
+    const LIST: &'static str = "rows";
+    const MAX_ROWS: usize = 1_000;
+
+    fn new(index: i32, row: BulkRow) -> Self {
+        Self {
             index,
             product_id: row.id.map(ProductId::from),
             user_errors: row.user_errors.into_iter().collect(),
-        });
-        Self {
-            results,
-            user_errors,
         }
     }
 }
 
-async fn import(ctx: &Context<'_>, input: ImportProductsInput) -> WriteResult<Batch> {
-    batch::check_size("rows", input.rows.len(), MAX_IMPORTED)?;
-    let terms = Terms {
-        list: "rows",
-        atomic: input.atomic,
-        key: input.idempotency_key.map(|key| batch::Key {
-            mutation: "importProducts",
-            key,
-            content: batch::content(input.atomic, &input.rows),
-        }),
-    };
-    // Boxed because the future holds all statements of a batch and is large.
-    Box::pin(batch::run(ctx, terms, import_each(ctx.tx(), input.rows))).await
-}
-
 /// Inserts the products that can be inserted, in one statement. The statement skips rows whose ASIN another
 /// product has; they are those whose ID it does not return.
-async fn import_each(tx: &TenantTx, inputs: Vec<CreateProductInput>) -> WriteResult<Batch> {
+async fn import_each(tx: &TenantTx, inputs: &[CreateProductInput]) -> WriteResult<BulkResult> {
     let mut rows = Vec::with_capacity(inputs.len());
     let mut seen = HashSet::new();
     let mut products = Vec::new();
     for input in inputs {
         let mut checks = Checks::new();
-        let price = check(&mut checks, &input);
+        let price = check(&mut checks, input);
         checks.require(
-            seen.insert(input.asin.clone()),
+            seen.insert(&input.asin),
             UserErrorCode::AlreadyExists,
             "asin",
             "is also in an earlier row",
@@ -375,9 +352,9 @@ async fn import_each(tx: &TenantTx, inputs: Vec<CreateProductInput>) -> WriteRes
                 price_minor: price,
                 input,
             });
-            rows.push(Row::written(id));
+            rows.push(BulkRow::written(id));
         } else {
-            rows.push(Row::refused(failures));
+            rows.push(BulkRow::rejected(failures));
         }
     }
     let written = insert_all(tx, &products)
@@ -385,15 +362,15 @@ async fn import_each(tx: &TenantTx, inputs: Vec<CreateProductInput>) -> WriteRes
         .map_err(WriteError::without_value)?;
     for row in &mut rows {
         if row.id.is_some_and(|id| !written.contains(&id)) {
-            *row = Row::because(UserErrorCode::AlreadyExists, "asin", ASIN_TAKEN);
+            *row = BulkRow::error(UserErrorCode::AlreadyExists, "asin", ASIN_TAKEN);
         }
     }
-    Ok(Batch(rows))
+    Ok(BulkResult(rows))
 }
 
 /// Returns the IDs of the inserted products.
-async fn insert_all(tx: &TenantTx, products: &[NewProduct]) -> WriteResult<HashSet<Uuid>> {
-    let currency = |product: &NewProduct| {
+async fn insert_all(tx: &TenantTx, products: &[NewProduct<'_>]) -> WriteResult<HashSet<Uuid>> {
+    let currency = |product: &NewProduct<'_>| {
         let price = product.input.price.as_ref();
         price.map(|price| price.currency_code.to_string())
     };
@@ -409,8 +386,8 @@ async fn insert_all(tx: &TenantTx, products: &[NewProduct]) -> WriteResult<HashS
 }
 
 /// A product whose input passed the checks.
-struct NewProduct {
+struct NewProduct<'i> {
     id: Uuid,
     price_minor: Option<i64>,
-    input: CreateProductInput,
+    input: &'i CreateProductInput,
 }

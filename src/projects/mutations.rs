@@ -20,11 +20,11 @@ use crate::{
     },
     error::{Error, Result},
     graphql::{
-        batch::{self, Batch, Row, Terms},
+        bulk::{self, BulkOptions, BulkPayload, BulkResult, BulkRow, BulkRowResult},
         checks::Checks,
         context::ContextExt as _,
         enums::StoredEnum as _,
-        mutation::{Outcome, Write as _, payload, targets},
+        mutation::{Write as _, payload, targets},
         object::{Object, Objects},
         relations::RootMutations,
         scalars::Date,
@@ -38,8 +38,6 @@ use crate::{
 const MAX_NAME_LENGTH: usize = 120;
 /// The most characters of a description.
 const MAX_DESCRIPTION_LENGTH: usize = 10_000;
-/// The most projects of one `deleteProjects`.
-const MAX_DELETED: usize = 100;
 
 const HAS_INVOICES: &str = "has invoices: archive it instead";
 const HAS_COMMENTS: &str =
@@ -221,7 +219,10 @@ impl ProjectMutations {
         ctx: &Context<'_>,
         #[graphql(desc = "The projects to delete.")] input: DeleteProjectsInput,
     ) -> Result<Object<DeleteProjectsPayload>> {
-        ctx.write(delete_all(ctx, input)).await
+        let DeleteProjectsInput { ids, options } = input;
+        let work = delete_each(ctx, &ids);
+        ctx.write(bulk::run::<DeleteProjectsResult>(ctx, &options, &ids, work))
+            .await
     }
 }
 
@@ -296,23 +297,12 @@ async fn delete(tx: &TenantTx, input: DeleteProjectInput) -> WriteResult<Project
 pub struct DeleteProjectsInput {
     /// The IDs of the projects; at most 100.
     pub ids: Vec<ProjectId>,
-    /// If true, either all projects are deleted or none. If false, every project that can be deleted is.
-    #[graphql(default = true)]
-    pub atomic: bool,
-    /// A key that the client chooses; 1 to 255 printable ASCII characters. Repeating the same input with the same
-    /// key within 24 hours returns the first result without running the mutation again.
-    pub idempotency_key: Option<String>,
+    #[graphql(flatten)]
+    options: BulkOptions,
 }
 
 /// The payload of the `deleteProjects` mutation.
-#[derive(Debug, SimpleObject)]
-pub struct DeleteProjectsPayload {
-    /// The result for each project, in the order of the IDs.
-    pub results: Objects<DeleteProjectsResult>,
-    /// The errors that prevented the whole mutation. Empty if `atomic` is false and the errors belong to single
-    /// projects.
-    pub user_errors: Objects<UserError>,
-}
+pub type DeleteProjectsPayload = BulkPayload<DeleteProjectsResult>;
 
 /// The result of `deleteProjects` for one project.
 #[derive(Debug, SimpleObject)]
@@ -325,38 +315,23 @@ pub struct DeleteProjectsResult {
     pub user_errors: Objects<UserError>,
 }
 
-impl From<Outcome<Batch>> for DeleteProjectsPayload {
-    fn from(outcome: Outcome<Batch>) -> Self {
-        let (results, user_errors) = batch::results(outcome, |index, row| DeleteProjectsResult {
+impl BulkRowResult for DeleteProjectsResult {
+    const MUTATION: &'static str = "deleteProjects";
+    const LIST: &'static str = "ids";
+    const MAX_ROWS: usize = 100;
+
+    fn new(index: i32, row: BulkRow) -> Self {
+        Self {
             index,
             deleted_id: row.id.map(ProjectId::from),
             user_errors: row.user_errors.into_iter().collect(),
-        });
-        Self {
-            results,
-            user_errors,
         }
     }
 }
 
-async fn delete_all(ctx: &Context<'_>, input: DeleteProjectsInput) -> WriteResult<Batch> {
-    batch::check_size("ids", input.ids.len(), MAX_DELETED)?;
-    let terms = Terms {
-        list: "ids",
-        atomic: input.atomic,
-        key: input.idempotency_key.map(|key| batch::Key {
-            mutation: "deleteProjects",
-            key,
-            content: batch::content(input.atomic, &input.ids),
-        }),
-    };
-    // Boxed because the future holds all statements of a batch and is large.
-    Box::pin(batch::run(ctx, terms, delete_each(ctx, &input.ids))).await
-}
-
 /// Deletes the projects that can be deleted. Looks up the obstacles first, because a foreign key would report
 /// only the first of them.
-async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> WriteResult<Batch> {
+async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> WriteResult<BulkResult> {
     let (tx, caller) = (ctx.tx(), ctx.principal());
     let uuids = |ids: &[ProjectId]| ids.iter().map(|id| id.uuid()).collect::<Vec<_>>();
     let no_filter = Filter::default();
@@ -376,21 +351,21 @@ async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> WriteResult<Batch>
     };
 
     let mut seen = HashSet::new();
-    let mut rows: Vec<Row> = Vec::with_capacity(ids.len());
+    let mut rows: Vec<BulkRow> = Vec::with_capacity(ids.len());
     let mut deletable = Vec::new();
     for id in ids {
         let uuid = id.uuid();
         rows.push(if !seen.insert(uuid) {
-            Row::because(UserErrorCode::Invalid, "", "is in the list twice")
+            BulkRow::error(UserErrorCode::Invalid, "", "is in the list twice")
         } else if !existing.contains(&uuid) {
-            Row::because(UserErrorCode::NotFound, "", "Project not found")
+            BulkRow::error(UserErrorCode::NotFound, "", "Project not found")
         } else if with_invoices.contains(&uuid) {
-            Row::because(UserErrorCode::InvalidState, "", HAS_INVOICES)
+            BulkRow::error(UserErrorCode::InvalidState, "", HAS_INVOICES)
         } else if with_comments_of_others.contains(&uuid) {
-            Row::because(UserErrorCode::InvalidState, "", HAS_COMMENTS)
+            BulkRow::error(UserErrorCode::InvalidState, "", HAS_COMMENTS)
         } else {
             deletable.push(*id);
-            Row::written(uuid)
+            BulkRow::written(uuid)
         });
     }
     delete_where::<Comment>(tx, "project_id", uuids(&deletable)).await?;
@@ -400,8 +375,8 @@ async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> WriteResult<Batch>
     let deleted: HashSet<Uuid> = deleted.iter().map(|project| project.id.uuid()).collect();
     for row in &mut rows {
         if row.id.is_some_and(|id| !deleted.contains(&id)) {
-            *row = Row::because(UserErrorCode::Forbidden, "", Error::Forbidden.to_string());
+            *row = BulkRow::error(UserErrorCode::Forbidden, "", Error::Forbidden.to_string());
         }
     }
-    Ok(Batch(rows))
+    Ok(BulkResult(rows))
 }

@@ -21,7 +21,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("private PostgreSQL", &["embedded"]),
     (
         "ground",
-        &["auth/role", "entities", "error", "ids", "user_error"],
+        &[
+            "auth/role",
+            "duration",
+            "entities",
+            "error",
+            "ids",
+            "user_error",
+        ],
     ),
 ];
 const SLICES: &str = "slices";

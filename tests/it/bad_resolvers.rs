@@ -1,6 +1,8 @@
 //! Resolvers that pass over a failed statement and say success. Whatever they say, nothing of it may
 //! be stored, and nobody may be told that it was.
 
+use std::time::Duration;
+
 use async_graphql::{Context, EmptySubscription, Request, Response, Schema, SimpleObject};
 use chrono::{DateTime, Utc};
 use macro_rules_attribute::apply;
@@ -17,7 +19,7 @@ use palisade::{
     graphql::{
         context::ContextExt as _,
         errors,
-        mutation::{Outcome, Write as _},
+        mutation::{MutationResult, Write as _},
         object::Object,
     },
     ids::OrganizationId,
@@ -38,10 +40,10 @@ struct Said {
     done: bool,
 }
 
-impl From<Outcome<Organization>> for Said {
-    fn from(outcome: Outcome<Organization>) -> Self {
+impl From<MutationResult<Organization>> for Said {
+    fn from(result: MutationResult<Organization>) -> Self {
         Self {
-            done: outcome.value.is_some(),
+            done: result.value.is_some(),
         }
     }
 }
@@ -139,7 +141,7 @@ async fn a_resolver_that_ignores_a_failure_stores_nothing_and_does_not_succeed(
     let mut superuser = app.connect("postgres").await;
     let settings = PoolSettings {
         size: 1,
-        acquire_timeout_ms: 5_000,
+        acquire_timeout: Duration::from_secs(5),
     };
     let db = TenantDb::connect(&app.database_url("palisade_app"), settings)
         .await

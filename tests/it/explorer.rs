@@ -454,6 +454,8 @@ async fn dev_answers_its_own_page_on_this_machine_alone() {
         vec![("host", "localhost.evil.example")],
         vec![("host", "192.168.1.2:8080")],
         vec![("host", "[::2]")],
+        vec![("host", "[::1].evil.example")],
+        vec![("host", "evil@localhost")],
     ] {
         let people = get(&format!("{origin}/dev/people"), &headers).await;
         assert_eq!(people.status().as_u16(), 403, "{headers:?}");

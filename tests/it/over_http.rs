@@ -439,11 +439,11 @@ async fn what_was_not_fetched_goes_back_if_the_client_goes_away() {
     let bounded = palisade::config::ServiceSettings {
         traffic: TrafficSettings {
             tenant_budget: 1_000,
-            tenant_places: Some(1),
+            tenant_slots: Some(1),
             ..TrafficSettings::default()
         },
         ..settings(ServiceOptions {
-            acquire_timeout_ms: 30_000,
+            acquire_timeout: Duration::from_secs(30),
             ..ServiceOptions::default()
         })
     };
@@ -515,7 +515,7 @@ async fn one_tenant_cannot_take_every_place(app: &'static TestApp) {
     let seed = greedy.seed(1, 0).await;
     let shared = palisade::config::ServiceSettings {
         traffic: TrafficSettings {
-            tenant_places: Some(2),
+            tenant_slots: Some(2),
             ..TrafficSettings::default()
         },
         ..settings(ServiceOptions {

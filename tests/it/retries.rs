@@ -222,7 +222,7 @@ async fn a_failure_without_contention_is_tried_once() {
         // An error of a constraint is not retried either.
         let payload = acme
             .owner()
-            .mutate("createOrganization", json!({ "name": "" }), "")
+            .mutate("createOrganization", json!({ "name": "", "slug": "" }), "")
             .await;
         assert_eq!(user_errors(&payload).len(), 2);
         assert_eq!(runs(&mut superuser).await, 1);

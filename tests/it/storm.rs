@@ -182,7 +182,7 @@ async fn two_hundred_requests_that_their_clients_cancel_leave_no_open_transactio
 async fn private_pool(app: &TestApp) -> TenantDb {
     let settings = PoolSettings {
         size: 1,
-        acquire_timeout_ms: 30_000,
+        acquire_timeout: Duration::from_secs(30),
     };
     TenantDb::connect(&app.database_url("palisade_app"), settings)
         .await
@@ -338,7 +338,7 @@ async fn an_operation_past_its_deadline_returns_timeout_and_ends_on_the_server()
     let tenant = app.tenant().await;
     tenant.seed(3, 2).await;
     let options = ServiceOptions {
-        operation_timeout_ms: 300,
+        operation_timeout: Duration::from_millis(300),
         ..ServiceOptions::default()
     };
     let caller = tenant.owner().at(&app.serve(options).await);
@@ -362,7 +362,7 @@ async fn an_exhausted_pool_returns_unavailable_with_a_time_to_retry() {
     tenant.seed(3, 2).await;
     let options = ServiceOptions {
         pool_size: 1,
-        acquire_timeout_ms: 200,
+        acquire_timeout: Duration::from_millis(200),
         ..ServiceOptions::default()
     };
     let caller = tenant.owner().at(&app.serve(options).await);
@@ -469,7 +469,7 @@ async fn a_query_cannot_write_and_a_failed_statement_never_commits() {
     find::<Writing>(&failed, id).await.unwrap();
     assert_eq!(
         find::<Missing>(&failed, id).await.unwrap_err().code(),
-        "INTERNAL"
+        palisade::error::Code::Internal
     );
     find::<Writing>(&failed, id).await.unwrap_err();
     assert!(
@@ -488,7 +488,11 @@ async fn a_query_cannot_write_and_a_failed_statement_never_commits() {
     find::<Writing>(&given_up, id).await.unwrap();
     operation.cancel();
     let refused = given_up.commit().await.unwrap_err();
-    assert_eq!(refused.code(), "TIMEOUT", "its client was told so");
+    assert_eq!(
+        refused.code(),
+        palisade::error::Code::Timeout,
+        "its client was told so"
+    );
     assert_eq!(written().await, 1);
 
     for ended in [begin(Purpose::Write), begin(Purpose::Write)] {

@@ -35,9 +35,9 @@ async fn a_taken_port_is_reported_before_anything_else() {
     let taken = listener.local_addr().unwrap().to_string();
     let serve = ["serve", "--listen", &taken, "--database-url", NO_SOCKET];
     let dev = ["dev", "--listen", &taken, "--data-dir", NO_DIR];
-    let message = "the port is taken; choose another with --listen";
+    let message = "the port is in use; choose another with --listen";
     assert_fails(&serve, Some(SECRET), 1, message).await;
-    assert_fails(&dev, None, 1, "the port is taken").await;
+    assert_fails(&dev, None, 1, "the port is in use").await;
 }
 
 #[apply(palisade_test)]
@@ -137,6 +137,9 @@ async fn an_invalid_option_is_a_usage_error() {
         vec!["serve", "--pool-size", "0"],
         vec!["serve", "--pool-size", "many"],
         vec!["serve", "--operation-timeout", "0"],
+        vec!["serve", "--operation-timeout", "0s"],
+        vec!["serve", "--operation-timeout", "11m"],
+        vec!["serve", "--acquire-timeout", "61s"],
         vec!["serve", "--max-connections", "0"],
         vec!["serve", "--explorer"],
         vec!["demo", "--tenants", "0"],
@@ -188,5 +191,25 @@ async fn an_invalid_log_setting_is_a_usage_error() {
         command.env(name, value);
         let result = run_to_exit(command).await;
         assert!(result.error_line(2).contains(message), "{name}: {result:?}");
+    }
+}
+
+#[apply(palisade_test)]
+async fn a_duration_without_unit_is_rejected_with_the_notation() {
+    let notation = "write a duration as a number with its unit: ms, s, m, h or d, such as 10s";
+    for (flag, variable) in [
+        ("--operation-timeout", "PALISADE_OPERATION_TIMEOUT"),
+        ("--receive-timeout", "PALISADE_RECEIVE_TIMEOUT"),
+        ("--acquire-timeout", "PALISADE_ACQUIRE_TIMEOUT"),
+    ] {
+        let by_flag = palisade(&["serve", flag, "10000"]);
+        let mut by_variable = palisade(&["serve"]);
+        by_variable.env(variable, "10000");
+        for command in [by_flag, by_variable] {
+            let result = run_to_exit(command).await;
+            assert_eq!(result.code, Some(2), "{flag}: {result:?}");
+            assert!(result.stderr.contains(notation), "{flag}: {result:?}");
+            assert!(result.stderr.contains(flag), "{flag}: {result:?}");
+        }
     }
 }

@@ -272,18 +272,18 @@ async fn serve(
 #[derive(Clone, Copy)]
 pub struct ServiceOptions {
     pub pool_size: u32,
-    pub acquire_timeout_ms: u64,
-    pub operation_timeout_ms: u64,
-    pub receive_timeout_ms: u64,
+    pub acquire_timeout: Duration,
+    pub operation_timeout: Duration,
+    pub receive_timeout: Duration,
 }
 
 impl Default for ServiceOptions {
     fn default() -> Self {
         Self {
             pool_size: 8,
-            acquire_timeout_ms: 30_000,
-            operation_timeout_ms: 60_000,
-            receive_timeout_ms: 10_000,
+            acquire_timeout: Duration::from_secs(30),
+            operation_timeout: Duration::from_mins(1),
+            receive_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -293,11 +293,11 @@ pub fn settings(options: ServiceOptions) -> ServiceSettings {
         listen: "127.0.0.1:0".parse().unwrap(),
         pool: PoolSettings {
             size: options.pool_size,
-            acquire_timeout_ms: options.acquire_timeout_ms,
+            acquire_timeout: options.acquire_timeout,
         },
         tokens: token_settings(),
-        operation_timeout: options.operation_timeout_ms,
-        receive_timeout: options.receive_timeout_ms,
+        operation_timeout: options.operation_timeout,
+        receive_timeout: options.receive_timeout,
         max_connections: 1_000,
         max_cost: 20_000,
         traffic: TrafficSettings::default(),
@@ -306,7 +306,7 @@ pub fn settings(options: ServiceOptions) -> ServiceSettings {
 
 fn token_settings() -> TokenSettings {
     TokenSettings {
-        jwt_secret: Some(SECRET.to_owned()),
+        jwt_secret: Some(SECRET.into()),
         jwt_issuer: "palisade".to_owned(),
         jwt_audience: "palisade".to_owned(),
     }

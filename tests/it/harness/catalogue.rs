@@ -138,14 +138,18 @@ impl Table {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// The order of the rows in which [`Tenant::fill`] refers to them: the caller first among users,
-    /// then by age.
-    pub fn order(&self) -> &'static str {
-        if self.column("created_at").is_some() {
-            "id = app.user_id() desc, created_at, id"
-        } else {
-            "id"
+    /// The order in which [`Tenant::fill`] refers to the rows: the caller first among users, the caller's
+    /// rows first among rows that belong to their author, then by age.
+    fn order(&self) -> String {
+        if self.column("created_at").is_none() {
+            return "id".to_owned();
         }
+        let authors = self.columns.iter().filter(|column| column.holds_caller);
+        let own = authors.map(|column| format!("{} = app.user_id() desc", column.name));
+        let mut terms = vec!["id = app.user_id() desc".to_owned()];
+        terms.extend(own);
+        terms.extend(["created_at".to_owned(), "id".to_owned()]);
+        terms.join(", ")
     }
 
     /// The id of the first row, as a sub-select.
@@ -241,11 +245,10 @@ impl Table {
     }
 
     /// A statement that inserts rows: numbers `first + 1` to `first + amount`.
-    fn insert(&self, first: i64, amount: i32) -> String {
+    fn insert(&self, tables: &[Self], first: i64, amount: i32) -> String {
         let (mut names, mut values) = (Vec::new(), Vec::new());
         let mut from = format!(
-            "generate_series({} + 1, {first} + {amount}) n, (select slug canary from tenants where id = app.tenant_id()) t",
-            first
+            "generate_series({first} + 1, {first} + {amount}) n, (select slug canary from tenants where id = app.tenant_id()) t"
         );
         for column in &self.columns {
             let Some(value) = self.value(column) else {
@@ -254,6 +257,8 @@ impl Table {
             let of = format!("of_{}.", column.name);
             if value.contains(&of) {
                 let target = column.references.as_ref().unwrap();
+                let order = tables.iter().find(|table| table.name == *target);
+                let order = order.map_or_else(|| "1".to_owned(), Self::order);
                 let mine = if column.refers_to_tenant {
                     "where tenant_id = app.tenant_id()"
                 } else {
@@ -263,7 +268,7 @@ impl Table {
                     from,
                     ", (select array_agg(id) ids from (
                            select id from {target} {mine}
-                           order by id = app.user_id() desc, created_at, id limit 4) first) of_{}",
+                           order by {order} limit 4) first) of_{}",
                     column.name
                 )
                 .unwrap();
@@ -372,7 +377,8 @@ pub async fn authored_entities(connection: &mut PgConnection) -> BTreeSet<String
 
 /// Inserts `amount` rows of each entity in the tenant of the connection.
 async fn fill_tables(connection: &mut PgConnection, amount: i32, only_empty: bool) {
-    for table in fillable(connection).await {
+    let tables = fillable(connection).await;
+    for table in &tables {
         let count = format!(
             "select count(*) from {} where tenant_id = app.tenant_id()",
             table.name
@@ -384,7 +390,7 @@ async fn fill_tables(connection: &mut PgConnection, amount: i32, only_empty: boo
         if first > 0 && only_empty {
             continue;
         }
-        let insert = table.insert(first, amount);
+        let insert = table.insert(&tables, first, amount);
         let done = sqlx::raw_sql(sqlx::AssertSqlSafe(insert.clone()))
             .execute(&mut *connection)
             .await;

@@ -275,33 +275,38 @@ impl Model {
 
     /// Everything that can be read of a type, to a depth: its scalars, related rows, and pages of two.
     pub fn selection(&self, of: &str, depth: usize) -> String {
+        self.selection_without(of, depth, &BTreeSet::new())
+    }
+
+    /// The same without lists of some types.
+    pub fn selection_without(&self, of: &str, depth: usize, hidden: &BTreeSet<&str>) -> String {
         let mut selection = "__typename".to_owned();
         let of = self.named(of);
         for member in &of.members {
-            let fields = self.fields_of(member, depth);
+            let fields = self.fields_of(member, depth, hidden);
             write!(selection, " ... on {member} {{ {fields} }}").unwrap();
         }
         if of.kind == Kind::Object {
-            write!(selection, " {}", self.fields_of(&of.name, depth)).unwrap();
+            write!(selection, " {}", self.fields_of(&of.name, depth, hidden)).unwrap();
         }
         selection
     }
 
-    fn fields_of(&self, object: &str, depth: usize) -> String {
+    fn fields_of(&self, object: &str, depth: usize, hidden: &BTreeSet<&str>) -> String {
         let mut selection = String::new();
         for field in self.fields(object) {
             let name = &field.name;
             if field.is_connection() {
-                if depth > 0 {
+                if depth > 0 && !hidden.contains(field.row()) {
                     // A connection takes no depth of its own: its rows are what is read.
-                    let row = self.selection(field.row(), depth - 1);
+                    let row = self.selection_without(field.row(), depth - 1, hidden);
                     let page = format!("totalCount edges {{ cursor }} nodes {{ {row} }}");
                     write!(selection, "{name}(first: 2) {{ {page} }} ").unwrap();
                 }
             } else if !self.is_composite(&field.type_name) {
                 write!(selection, "{name} ").unwrap();
             } else if depth > 0 {
-                let inner = self.selection(&field.type_name, depth - 1);
+                let inner = self.selection_without(&field.type_name, depth - 1, hidden);
                 write!(selection, "{name} {{ {inner} }} ").unwrap();
             }
         }

@@ -169,6 +169,10 @@ async fn every_answer_is_hardened() {
     ] {
         replies.push(reply(client.get(url.replace("/graphql", path))).await);
     }
+    // Statuses that the router sets itself.
+    let wrong_method = client.post(url.replace("/graphql", "/health/live"));
+    replies.push(reply(wrong_method).await);
+    replies.push(reply(client.put(&url)).await);
     for reply in replies {
         assert_eq!(
             reply.header("x-content-type-options"),

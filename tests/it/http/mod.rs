@@ -7,6 +7,8 @@ mod errors;
 mod limits;
 mod slow_clients;
 
+use std::time::Duration;
+
 use palisade::{
     auth::role::UserRole,
     db::{
@@ -138,7 +140,7 @@ impl Broken {
             .unwrap();
         let pool = PoolSettings {
             size: 2,
-            acquire_timeout_ms: 500,
+            acquire_timeout: Duration::from_millis(500),
         };
         let db = TenantDb::connect(&address("palisade_app"), pool)
             .await

@@ -28,7 +28,7 @@ async fn slow_service() -> (String, String, String) {
     let app = TestApp::shared().await;
     let tenant = app.tenant().await;
     let options = ServiceOptions {
-        receive_timeout_ms: 500,
+        receive_timeout: Duration::from_millis(500),
         ..ServiceOptions::default()
     };
     let url = app.serve(options).await;

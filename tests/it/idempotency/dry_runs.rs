@@ -17,8 +17,8 @@ async fn a_dry_run_returns_what_would_change_and_changes_nothing(acme: Tenant) {
     let before = fingerprint(&acme).await;
     let document = format!(
         "mutation {{
-            a: createOrganization(input: {{ name: \"Dry\" }}) {{ organization {{ slug }} userErrors {{ code }} }}
-            b: createOrganization(input: {{ name: \"Dry\" }}) {{ organization {{ slug }} userErrors {{ code }} }}
+            a: createOrganization(input: {{ name: \"Dry\", slug: \"dry\" }}) {{ organization {{ slug }} userErrors {{ code }} }}
+            b: createOrganization(input: {{ name: \"Dry\", slug: \"dry\" }}) {{ organization {{ slug }} userErrors {{ code }} }}
             c: issueInvoice(input: {{ id: \"{draft}\" }}) {{ invoice {{ number }} userErrors {{ code }} }} }}"
     );
     let expected = json!({

@@ -59,9 +59,9 @@ async fn several_root_fields_are_replayed_in_their_order(acme: Tenant) {
     let owner = acme.owner();
     let document = "mutation {
         z: createOrganization(input: { name: \"\" }) { userErrors { code field message } }
-        a: createOrganization(input: { name: \"a\" }) { organization { id } userErrors { code } }
+        a: createOrganization(input: { name: \"a\", slug: \"a\" }) { organization { id } userErrors { code } }
         skipped: createOrganization(input: { name: \"s\" }) @skip(if: true) { organization { id } }
-        m: createOrganization(input: { name: \"a\" }) { organization { id } userErrors { code } } }";
+        m: createOrganization(input: { name: \"a\", slug: \"a\" }) { organization { id } userErrors { code } } }";
     let headers = [("idempotency-key", "several")];
     let first = owner.send(document, &json!({}), &headers).await;
     let again = owner.send(document, &json!({}), &headers).await;
@@ -188,7 +188,7 @@ async fn twenty_concurrent_duplicates_run_once(acme: Tenant) {
 #[apply(palisade_test)]
 async fn a_repeated_rejected_request_is_rejected_again_even_if_it_would_now_succeed(acme: Tenant) {
     let owner = acme.owner();
-    let input = json!({ "name": "Taken" });
+    let input = json!({ "name": "Taken", "slug": "taken" });
     let payload = owner
         .mutate_ok("createOrganization", input.clone(), "organization { id }")
         .await;

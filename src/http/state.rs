@@ -1,0 +1,143 @@
+//! The state that all requests share.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use super::{
+    budgets::TenantBudgets,
+    concurrency::ConcurrencyLimiter,
+    explorer::Explorer,
+    origins::Origins,
+    persisted::{ManifestError, PersistedDocuments},
+};
+use crate::{
+    api::{Api, guard::Limits},
+    audit::sealing::Sealer,
+    auth::{jwt::Tokens, membership::Memberships},
+    config::ServiceSettings,
+    db::{TenantDb, sign_in::SignInDb},
+};
+
+/// The optional parts of the service.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each one turns a part of its own on"
+)]
+pub struct Features {
+    /// Allows introspection queries.
+    pub introspection: bool,
+    /// Serves the explorer at `/graphiql` and redirects `/` to it.
+    pub explorer: bool,
+    /// Lists the SQL statements of an operation in the response if the request has the header
+    /// `palisade-trace`, and allows pages that this machine serves to call the API.
+    pub development: bool,
+    /// Serves `/dev`, which lists the users and issues tokens for them. Only `palisade dev` does so.
+    pub people: bool,
+}
+
+/// The service. Its clones share one state.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<ServiceState>,
+}
+
+/// What a handler needs of the service.
+pub struct ServiceState {
+    pub(super) api: Api,
+    pub(super) db: TenantDb,
+    pub(super) directory: Option<SignInDb>,
+    pub(super) explorer: Option<Explorer>,
+    pub(super) sealer: Sealer,
+    pub(super) tokens: Tokens,
+    pub(super) memberships: Memberships,
+    pub(super) origins: Origins,
+    pub(super) documents: PersistedDocuments,
+    pub(super) budgets: TenantBudgets,
+    pub(super) limiter: ConcurrencyLimiter,
+    /// The longest wait for a slot of the limiter.
+    pub(super) slot_timeout: Duration,
+    /// The most operations in one request; 0 if a request must not be a list.
+    pub(super) max_batch: u32,
+    pub(super) operation_timeout: Duration,
+    pub(super) receive_timeout: Duration,
+    pub(super) features: Features,
+}
+
+impl Deref for Service {
+    type Target = ServiceState;
+
+    fn deref(&self) -> &ServiceState {
+        &self.inner
+    }
+}
+
+impl Service {
+    /// Creates the service over its databases. Starts the task that seals the audit log, so it needs a
+    /// Tokio runtime.
+    pub fn new(
+        db: TenantDb,
+        directory: Option<SignInDb>,
+        tokens: Tokens,
+        settings: &ServiceSettings,
+        features: Features,
+    ) -> Result<Self, ManifestError> {
+        let traffic = &settings.traffic;
+        let documents = PersistedDocuments::new(traffic.apq_bytes);
+        let documents = match &traffic.trusted_documents {
+            Some(path) => documents.trust(path, traffic.only_trusted)?,
+            None => documents,
+        };
+        let limits = Limits {
+            cost: settings.max_cost,
+            ..Limits::default()
+        };
+        let sealer = Sealer::start(db.clone());
+        let api = Api::new(
+            db.clone(),
+            directory.clone(),
+            sealer.clone(),
+            limits,
+            features.introspection,
+        );
+        let pool_size = settings.pool.size;
+        let limiter = ConcurrencyLimiter::new(
+            // Twice the connections: one operation can write its response while another reads from the
+            // database.
+            pool_size.saturating_mul(2),
+            traffic
+                .tenant_slots
+                .unwrap_or_else(|| default_tenant_slots(pool_size)),
+        );
+        let state = ServiceState {
+            api,
+            memberships: Memberships::new(db.clone()),
+            db,
+            directory,
+            explorer: features.explorer.then(|| Explorer::new(features)),
+            sealer,
+            tokens,
+            origins: Origins {
+                allowed: traffic.cors_origins.clone(),
+                loopback: features.development,
+            },
+            documents,
+            budgets: TenantBudgets::new(traffic.tenant_budget),
+            limiter,
+            slot_timeout: settings.pool.acquire_timeout,
+            max_batch: traffic.max_batch,
+            operation_timeout: settings.operation_timeout,
+            receive_timeout: settings.receive_timeout,
+            features,
+        };
+        Ok(Self {
+            inner: Arc::new(state),
+        })
+    }
+}
+
+/// The default number of slots of one tenant: a quarter of the pool, which is about the number of the
+/// database's cores if the pool has the recommended size. One tenant then fetches as many rows per
+/// second as with all slots, and the other tenants wait less (measured in `docs/operations.md`).
+fn default_tenant_slots(pool_size: u32) -> u32 {
+    (pool_size / 4).max(2)
+}
