@@ -15,17 +15,24 @@ pub fn is_loopback(authority: &str) -> bool {
         return false;
     };
     let host = authority.host();
-    // Only a port may follow the host, and nothing may precede it.
-    match authority.as_str().strip_prefix(host) {
-        Some("") => {}
-        Some(_) if authority.port().is_some() => {}
-        _ => return false,
+    // Nothing may precede the host, and only a port may follow it.
+    let is_host_and_port = match authority.as_str().strip_prefix(host) {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix(':').is_some_and(is_port),
+        None => false,
+    };
+    if !is_host_and_port {
+        return false;
     }
     let address = match host.strip_prefix('[') {
         Some(rest) => rest.strip_suffix(']').unwrap_or(rest),
         None => host,
     };
     host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(is_loopback_address)
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
 /// Whether an address belongs to the loopback interface: `127.0.0.0/8` or `::1`. An IPv4 address that is

@@ -349,9 +349,8 @@ fn variables(document: &str, ids: &BTreeMap<String, String>) -> Value {
     let named = ids
         .iter()
         .filter(|(name, _)| document.contains(&format!("${name}: ID!")));
-    let mut variables: serde_json::Map<String, Value> = named
-        .map(|(name, id)| ((*name).to_owned(), json!(id)))
-        .collect();
+    let mut variables: serde_json::Map<String, Value> =
+        named.map(|(name, id)| (name.clone(), json!(id))).collect();
     if document.contains("$ids: [ID!]!") {
         let listed = document.lines().filter_map(|line| line.strip_prefix("# $"));
         let all: Vec<&String> = listed

@@ -89,7 +89,7 @@ impl Field {
         &input.type_name
     }
 
-    fn of_input(input: InputValueDefinition) -> Self {
+    fn of_input(input: &InputValueDefinition) -> Self {
         Self {
             name: input.name.node.to_string(),
             type_name: name_of(&input.ty.node.base),
@@ -109,7 +109,7 @@ impl Field {
             type_text: field.ty.node.to_string(),
             is_nullable: field.ty.node.nullable,
             is_semantic_non_null: directives.any(|one| one.node.name.node == "semanticNonNull"),
-            args: args.map(|arg| Self::of_input(arg.node)).collect(),
+            args: args.map(|arg| Self::of_input(&arg.node)).collect(),
         }
     }
 }
@@ -175,7 +175,7 @@ impl Model {
                 TypeKind::InputObject(input) => {
                     one.kind = Kind::Input;
                     let fields = input.fields.into_iter();
-                    one.fields = fields.map(|field| Field::of_input(field.node)).collect();
+                    one.fields = fields.map(|field| Field::of_input(&field.node)).collect();
                 }
             }
             types.insert(name, one);

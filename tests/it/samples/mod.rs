@@ -88,8 +88,9 @@ impl Rows {
         ids.insert("author".to_owned(), tenant.caller(author).user.uuid());
         let mut script = "begin;".to_owned();
         for slice in SLICES {
-            script +=
-                &format!("set local app.user_id = '{owner}'; set local app.role = 'OWNER';\n");
+            script += "set local app.role = 'OWNER'; set local app.user_id = '";
+            script += &owner.to_string();
+            script += "';\n";
             let mut parts = slice.rows.split('{');
             script += parts.next().unwrap();
             for part in parts {
@@ -262,10 +263,10 @@ pub fn samples() -> Vec<Sample> {
         .iter()
         .flat_map(|slice| (slice.mutations)())
         .collect();
-    let sampled: BTreeSet<&str> = samples.iter().map(|sample| sample.field).collect();
+    let with_sample: BTreeSet<&str> = samples.iter().map(|sample| sample.field).collect();
     let mutations = model().mutations().iter().map(|field| field.name.as_str());
     assert_eq!(
-        sampled,
+        with_sample,
         mutations.collect(),
         "each mutation has a sample in tests/it/samples"
     );
