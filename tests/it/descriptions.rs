@@ -33,6 +33,7 @@ const UNCLEAR: &[&str] = &[
     "have not",
     "in front of",
     "in the way",
+    "is made of",
     "is no",
     "knows not",
     "less than nothing",
