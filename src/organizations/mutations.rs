@@ -72,10 +72,9 @@ impl Writable for Organization {
     ];
 }
 
-/// The input of the `createOrganization` mutation.
 impl Archivable for Organization {}
 
-/// What a new organization is made of.
+/// The input of the `createOrganization` mutation.
 #[derive(Debug, InputObject)]
 pub struct CreateOrganizationInput {
     /// The display name; 1 to 120 characters.

@@ -85,10 +85,9 @@ impl Writable for Product {
     ];
 }
 
-/// A product to create: the input of the `createProduct` mutation, and a row of `importProducts`.
 impl Archivable for Product {}
 
-/// What a new product is made of.
+/// A product to create: the input of the `createProduct` mutation, and a row of `importProducts`.
 #[derive(Debug, InputObject)]
 pub struct CreateProductInput {
     /// The ASIN: the article number, unique within the tenant. Ten upper-case letters and digits.

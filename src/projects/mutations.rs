@@ -86,12 +86,11 @@ impl Writable for Project {
     ];
 }
 
-/// The input of the `createProject` mutation.
 impl Archivable for Project {
     const FORMER_STATUS: Option<&'static str> = Some("archived_from");
 }
 
-/// What a new project is made of.
+/// The input of the `createProject` mutation.
 #[derive(Debug, InputObject)]
 pub struct CreateProjectInput {
     /// The display name; 1 to 120 characters.
