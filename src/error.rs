@@ -74,7 +74,7 @@ impl fmt::Display for Code {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no token, or it is not valid. The message is the same for every cause, so that it
-    /// reveals none.
+    /// does not reveal the cause.
     #[error("Invalid or expired token")]
     Unauthenticated,
     /// The caller's role does not allow it.

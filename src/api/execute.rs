@@ -31,8 +31,8 @@ pub struct Api {
     introspection: bool,
 }
 
-/// The maximum number of runs of a mutation that the database aborts in favour of another. Two clients
-/// that only conflict with each other were seen to need five.
+/// The maximum number of runs of a mutation that the database aborts in favour of another. In
+/// measurements, two clients that only conflict with each other needed five.
 const MAX_RUNS: u32 = 8;
 /// The longest pause before the second run. It doubles with each further run, up to 160 ms.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);

@@ -40,7 +40,7 @@ impl NodeQueries {
                 format!("must have at most {MAX_IDS} IDs"),
             ));
         }
-        // All are waited for, also if one fails: see `Fields::poll`.
+        // Waits for all of them, even if one fails: see `Fields::poll`.
         let nodes = join_all(ids.iter().map(|id| Node::load(ctx, id))).await;
         let list = ctx.with_selection_set(&ctx.item.node.selection_set);
         let nodes = nodes

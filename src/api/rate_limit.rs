@@ -17,7 +17,7 @@ pub struct RateLimit {
     /// The estimated number of rows of this operation, charged at its start. At its end, the service settles the
     /// difference to the actual number.
     pub cost: i32,
-    /// The number of seconds until the budget is full again, if the tenant fetches nothing meanwhile.
+    /// The number of seconds until the budget is full again, if the tenant fetches nothing until then.
     pub resets_in_seconds: i32,
 }
 

@@ -26,7 +26,7 @@ use crate::{
     ids::TenantId,
 };
 
-/// The pause between two rounds. The rows that are written meanwhile go into one seal.
+/// The pause between two rounds. All rows that are written during the pause go into one seal.
 const ROUND_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause after a failure: of one tenant, or of all of them while the database is unavailable.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);

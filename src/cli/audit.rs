@@ -16,7 +16,7 @@ use crate::{
 /// The commands for audit logs.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// Report the rows of a tenant's audit log that were changed, deleted or inserted after the fact.
+    /// Report the rows of a tenant's audit log that were changed, deleted or inserted outside the service.
     Verify(Verify),
     /// Seal the rows that are not sealed yet. The service also does this itself after each write.
     Seal(Seal),

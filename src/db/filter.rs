@@ -163,7 +163,7 @@ impl Filter {
             Self::Any(parts) => parts
                 .iter()
                 .fold(Cond::any(), |any, part| any.add(part.condition())),
-            // `not null` is null in SQL, so the part is first made two-valued.
+            // In SQL, `not null` is null. So the null of a part becomes false before it is negated.
             Self::Not(part) => {
                 let holds = Func::coalesce([Expr::from(part.condition()), Expr::cust("false")]);
                 Cond::all().add(Expr::from(holds).not())

@@ -59,9 +59,9 @@ impl Claim {
     /// Also deletes up to ten of the user's expired keys.
     pub async fn claim(&self, tx: &TenantTx) -> Result<ClaimOutcome> {
         let hours = i32::try_from(KEY_RETENTION_HOURS).unwrap_or(i32::MAX);
-        // `expired` is materialized, because a subquery that locks rows may run again for each row, and
-        // its limit would have no effect. The age of a key is a difference of timestamps, because Citus
-        // accepts only immutable functions in DO UPDATE, and now() is none.
+        // `expired` is materialized, because a subquery that locks rows may run again for each row, and its
+        // limit would have no effect. The age of a key is a difference of timestamps, because Citus accepts
+        // only immutable functions in DO UPDATE, and now() is not immutable.
         let claim = || {
             sqlx::query!(
                 r#"

@@ -360,7 +360,7 @@ fn by_list<E>(keys: &[PageOf<E>]) -> Vec<(Arc<List>, Vec<Option<Uuid>>)> {
     groups
 }
 
-/// The alias of the unnested ids of the parents, and thereby the name of their column.
+/// The alias of the unnested ids of the parents. It is also the name of their column.
 const PARENT: &str = "parent";
 
 /// `select row.…, parent from unnest($1) as parent join lateral (…) as row on true`

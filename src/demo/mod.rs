@@ -305,7 +305,7 @@ impl TenantWriter<'_> {
     }
 }
 
-/// The demo data violates no constraint: a rejection is a defect of it.
+/// Correct demo data violates no constraint, so a rejection is a defect of the demo data.
 fn expect_written<T>(written: WriteResult<T>) -> Result<()> {
     match written {
         Ok(_) => Ok(()),

@@ -43,7 +43,8 @@ pub(super) struct Server {
     state: Arc<Mutex<State>>,
     /// The exit status, once the server has exited.
     exit_status: watch::Receiver<Option<String>>,
-    /// The watchdog waits until this pipe is closed, by us or, at our end, by the operating system.
+    /// The watchdog waits until this pipe is closed, by us or, when this process ends, by the
+    /// operating system.
     _watchdog: ChildStdin,
 }
 

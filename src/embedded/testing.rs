@@ -15,8 +15,9 @@ use parking_lot::Mutex;
 
 use super::{Options, discover::SearchLocations};
 
-/// The log since the first [`ScratchDir`]. A subscriber of a single test would not be reliable: tracing
-/// may miss it for a line that another thread reaches for the first time at that moment.
+/// The log since the first [`ScratchDir`]. A subscriber of a single test would not be reliable: if another
+/// thread reaches a log statement for the first time meanwhile, tracing may skip the subscriber for that
+/// statement.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 static LOGGING: LazyLock<()> = LazyLock::new(|| {

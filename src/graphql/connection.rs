@@ -409,7 +409,7 @@ impl<E: Listable> Connection<E> {
         Ok(self.count(ctx).await?.min(MAX_COUNT))
     }
 
-    /// Whether the list has more than 10,000 rows, so that `totalCount` is too low.
+    /// Whether the list has more than 10,000 rows. If so, `totalCount` is too low.
     async fn total_count_is_capped(&self, ctx: &Context<'_>) -> Result<bool> {
         Ok(self.count(ctx).await? > MAX_COUNT)
     }

@@ -30,9 +30,9 @@ pub trait ContextExt {
     /// The loaders of the operation.
     fn loaders(&self) -> &Loaders;
 
-    /// Loads the row with an ID, together with all other rows of its type that are requested meanwhile.
-    /// `None` if there is no ID, or if the tenant has no such row. Errors: the caller's role may not read rows
-    /// of this type.
+    /// Loads the row with an ID, together with all other rows of its type that the same level of the query
+    /// requests. `None` if there is no ID, or if the tenant has no such row. Errors: the caller's role may
+    /// not read rows of this type.
     fn load<E: Sortable>(
         &self,
         id: impl Into<Option<E::Id>> + Send,

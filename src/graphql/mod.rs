@@ -1,4 +1,5 @@
-//! The kit that slices are made of: the only place, besides `api`, that knows async-graphql's plumbing.
+//! The kit that slices are made of: besides `api`, the only module that uses the internals of
+//! async-graphql.
 
 pub mod abstract_type;
 pub mod bulk;

@@ -40,7 +40,7 @@ impl Write for Context<'_> {
         let tx = self.tx();
         tx.begin_field().await?;
         let (value, user_errors) = match work.await {
-            // Work that ignored a failed statement has not written what it returns.
+            // If the work ignored a failed statement, it has not written what it returns.
             Ok(value) => {
                 tx.check_field().await?;
                 (Some(value), Vec::new())

@@ -40,7 +40,7 @@ struct Queue {
 #[derive(Debug)]
 pub struct Slot {
     tenant: TenantId,
-    /// The limiter that takes the slot back; `None` if it has it already.
+    /// The limiter to which the slot returns; `None` if it has already returned.
     limiter: Option<ConcurrencyLimiter>,
 }
 

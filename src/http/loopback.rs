@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use axum::http::uri::Authority;
 
 /// Whether `authority`, a host with or without a port, is this machine: the name `localhost` or an address
-/// for which [`is_loopback_address`] holds. No other name is, because its owner decides what it resolves to
-/// (DNS rebinding).
+/// for which [`is_loopback_address`] holds. No other name is accepted, because its owner decides what it
+/// resolves to (DNS rebinding).
 pub fn is_loopback(authority: &str) -> bool {
     let Ok(authority) = authority.parse::<Authority>() else {
         return false;

@@ -8,7 +8,7 @@ const JSON: &str = "application/json";
 /// The media type of a response (GraphQL over HTTP, 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseFormat {
-    /// `application/graphql-response+json`: the status tells whether the operation was executed.
+    /// `application/graphql-response+json`: the status shows whether the operation was executed.
     GraphQl,
     /// `application/json`: older clients expect 200 for every well-formed request.
     Json,

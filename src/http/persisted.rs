@@ -104,7 +104,10 @@ impl PersistedDocuments {
         };
         let content = std::fs::read_to_string(path).map_err(|error| invalid(error.to_string()))?;
         let manifest: Manifest = serde_json::from_str(&content).map_err(|_| {
-            invalid("it is neither an object of ids and documents nor Apollo's manifest".to_owned())
+            invalid(
+                "the file is neither an object of ids and documents nor Apollo's manifest"
+                    .to_owned(),
+            )
         })?;
         let documents = match manifest {
             Manifest::Apollo { operations } => operations

@@ -1,7 +1,7 @@
 //! The mutations of the lines of a draft.
 //!
-//! Each of them locks the invoice first. So no other transaction issues it or changes its lines meanwhile, and
-//! two mutations of lines of one invoice cannot deadlock.
+//! Each mutation locks the invoice first. So no other transaction issues it or changes its lines at the same
+//! time, and two mutations of lines of one invoice cannot deadlock.
 
 use async_graphql::{Context, InputObject, MaybeUndefined};
 use rust_decimal::RoundingStrategy;
@@ -307,7 +307,8 @@ async fn add(tx: &TenantTx, input: AddInvoiceLineItemInput) -> WriteResult<Invoi
     let mut checks = Checks::new();
     let line = check(&mut checks, input.line, &invoice.currency);
     checks.finish()?;
-    let line = line.ok_or_else(|| Error::Internal("a line was refused without a reason".into()))?;
+    let line =
+        line.ok_or_else(|| Error::Internal("a line was rejected without a reason".into()))?;
     let amount_minor = amount_minor(line.quantity, line.unit_price_minor)?;
     let position = next_position::<InvoiceLineItem>(tx, "invoice_id", invoice.id.uuid()).await?;
     let row = Insert::<InvoiceLineItem>::new(InvoiceLineItemId::generate())

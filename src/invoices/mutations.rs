@@ -84,8 +84,8 @@ pub struct CreateInvoiceInput {
     pub project_id: Option<ProjectId>,
     /// The currency of all amounts of the invoice. Cannot be changed later.
     pub currency_code: CurrencyCode,
-    /// The date by which the invoice must be paid. If no date is given until the issue, 30 days after the date
-    /// of issue.
+    /// The date by which the invoice must be paid. If no date is set when the invoice is issued, it becomes 30
+    /// days after the date of issue.
     pub due_on: Option<Date>,
     /// The lines; at most 500. `addInvoiceLineItem` adds more while the invoice is a draft.
     #[graphql(default)]

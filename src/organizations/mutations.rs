@@ -72,7 +72,6 @@ impl Writable for Organization {
     ];
 }
 
-/// The input of the `createOrganization` mutation.
 impl Archivable for Organization {}
 
 /// The input of the `createOrganization` mutation.

@@ -85,7 +85,6 @@ impl Writable for Product {
     ];
 }
 
-/// A product to create: the input of the `createProduct` mutation, and a row of `importProducts`.
 impl Archivable for Product {}
 
 /// A product to create: the input of the `createProduct` mutation, and a row of `importProducts`.

@@ -86,7 +86,6 @@ impl Writable for Project {
     ];
 }
 
-/// The input of the `createProject` mutation.
 impl Archivable for Project {
     const FORMER_STATUS: Option<&'static str> = Some("archived_from");
 }

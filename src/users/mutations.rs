@@ -161,7 +161,7 @@ async fn invite(tx: &TenantTx, input: InviteUserInput) -> WriteResult<User> {
         .await
 }
 
-/// Checks the syntax only. Whether the address exists shows only a message to it.
+/// Checks the syntax only. Only a message to the address can show that it exists.
 fn is_address(text: &str) -> bool {
     let has_gap = text.chars().any(|c| c.is_whitespace() || c.is_control());
     match text.rsplit_once('@') {

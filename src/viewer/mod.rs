@@ -33,11 +33,11 @@ pub struct Viewer {
 pub enum Permission {
     /// Create, change, archive and delete organizations, projects and products, and import products.
     EditRecords,
-    /// Create comments, and change and delete one's own.
+    /// Create comments. Change and delete the caller's own comments.
     Comment,
     /// Create, change, issue, pay and void invoices, mark them as uncollectible, and edit their lines.
     Bill,
-    /// Read the audit log: every `auditLogs` list and `auditLog`.
+    /// Read the audit log: `auditLog` and every field `auditLogs`.
     ReadAuditLog,
     /// Invite users, change their roles and deactivate them. Only owners may do so with owners.
     ManageUsers,

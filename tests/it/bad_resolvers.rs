@@ -1,5 +1,5 @@
-//! Resolvers that pass over a failed statement and say success. Whatever they say, nothing of it may
-//! be stored, and nobody may be told that it was.
+//! Resolvers that ignore a failed statement and report success. The service must neither store their changes
+//! nor report success to the client.
 
 use std::time::Duration;
 
@@ -34,13 +34,13 @@ use crate::{
     harness::{Tenant, TestApp, eventually, palisade_test, user_errors},
 };
 
-/// What a resolver says of itself.
+/// The result that a resolver reports.
 #[derive(SimpleObject)]
-struct Said {
+struct Reported {
     done: bool,
 }
 
-impl From<MutationResult<Organization>> for Said {
+impl From<MutationResult<Organization>> for Reported {
     fn from(result: MutationResult<Organization>) -> Self {
         Self {
             done: result.value.is_some(),
@@ -56,7 +56,7 @@ async fn insert(tx: &TenantTx, slug: &str) -> WriteResult<Organization> {
         .await
 }
 
-/// Ignores the rejection of the second.
+/// Ignores the rejection of the second insertion.
 async fn insert_twice(tx: &TenantTx, slug: &str) -> WriteResult<Organization> {
     let first = insert(tx, slug).await?;
     assert!(insert(tx, slug).await.is_err());
@@ -76,17 +76,17 @@ struct Careless;
 
 #[async_graphql::Object]
 impl Careless {
-    async fn good(&self, ctx: &Context<'_>, slug: String) -> Result<Object<Said>> {
+    async fn good(&self, ctx: &Context<'_>, slug: String) -> Result<Object<Reported>> {
         ctx.write(insert(ctx.tx(), &slug)).await
     }
 
-    async fn within(&self, ctx: &Context<'_>, slug: String) -> Result<Object<Said>> {
+    async fn within(&self, ctx: &Context<'_>, slug: String) -> Result<Object<Reported>> {
         ctx.write(insert_twice(ctx.tx(), &slug)).await
     }
 
-    async fn outside(&self, ctx: &Context<'_>, slug: String) -> Object<Said> {
+    async fn outside(&self, ctx: &Context<'_>, slug: String) -> Object<Reported> {
         let done = insert_twice(ctx.tx(), &slug).await.is_ok();
-        Said { done }.into()
+        Reported { done }.into()
     }
 }
 
@@ -135,7 +135,7 @@ const KEYS: &str = "select count(*) from idempotency_keys where tenant_id = $1";
 async fn a_resolver_that_ignores_a_failure_stores_nothing_and_does_not_succeed(
     app: &'static TestApp,
 ) {
-    // Its own database, so that its connections can be counted.
+    // A separate database, so that the test can count its connections.
     let app = app.in_own_database(&[]).await;
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     let mut superuser = app.connect("postgres").await;
@@ -184,7 +184,7 @@ async fn a_resolver_that_ignores_a_failure_stores_nothing_and_does_not_succeed(
             );
             assert_eq!(count(&mut superuser, KEYS, &acme).await, 0, "{document}");
 
-            // The one connection serves the next tenant as if nothing had been.
+            // The only connection then serves the next tenant normally.
             let document = format!("mutation {{ good(slug: \"{}\") {{ done }} }}", unique("s"));
             let response = execute(&schema, &globex, &document, false, None).await;
             assert_eq!(json!(response)["data"], json!({ "good": { "done": true } }));

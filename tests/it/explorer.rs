@@ -1,5 +1,5 @@
-//! How the explorer is served, and what `/dev` returns to which client. What it does in a browser is tested in
-//! `explorer/tests`.
+//! How the service serves the explorer, and what `/dev` returns to each client. `explorer/tests` tests the
+//! explorer in a browser.
 
 use std::{io::Read as _, sync::LazyLock};
 
@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 
 use crate::harness::{Caller, ServiceOptions, TestApp, attempt, palisade_test, settings, tokens};
 
-/// One that shows redirections instead of following them.
+/// A client that does not follow redirects.
 static CLIENT: LazyLock<Client> =
     LazyLock::new(|| Client::builder().redirect(Policy::none()).build().unwrap());
 
-/// A browser's, when a person opens an address.
+/// The header of a browser that opens a URL.
 const BROWSER: (&str, &str) = (
     "accept",
     "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
@@ -43,13 +43,13 @@ fn header<'a>(response: &'a Response, name: &str) -> &'a str {
     value.map_or("", |value| value.to_str().unwrap())
 }
 
-/// The address of the shared service without a path.
+/// The origin of the shared service.
 async fn origin() -> String {
     let url = &TestApp::shared().await.url;
     url.strip_suffix("/graphql").unwrap().to_owned()
 }
 
-/// A service with these features and no more, on the database of the tests.
+/// A service with exactly these features, on the database of the tests.
 async fn serve(features: Features) -> String {
     let app = TestApp::shared().await;
     let url = app.database_url("palisade_app");
@@ -68,7 +68,7 @@ async fn serve(features: Features) -> String {
     origin
 }
 
-/// The page, and the files that it names: none in a build without npm.
+/// The page, and the files to which it refers: none in a build without npm.
 async fn page_and_files(origin: &str) -> (String, Vec<String>) {
     let page = get(&format!("{origin}/graphiql"), &[]).await;
     let page = page.text().await.unwrap();
@@ -121,7 +121,7 @@ async fn the_page_is_revalidated_and_sent_once() {
 }
 
 #[apply(palisade_test)]
-async fn named_files_are_kept_for_ever_and_come_as_the_client_can_read_them() {
+async fn the_files_of_the_page_are_cached_for_a_year_and_compressed_if_the_client_accepts_it() {
     let origin = origin().await;
     let (page, files) = page_and_files(&origin).await;
     if page.contains("built without the explorer") {
@@ -160,8 +160,8 @@ async fn named_files_are_kept_for_ever_and_come_as_the_client_can_read_them() {
         assert_eq!(unpacked, plain, "{path}");
         assert!(!plain.is_empty(), "{path}");
 
-        let refused = get(&url, &[("accept-encoding", "gzip;q=0, identity")]).await;
-        assert_eq!(header(&refused, "content-encoding"), "", "{path}");
+        let rejected = get(&url, &[("accept-encoding", "gzip;q=0, identity")]).await;
+        assert_eq!(header(&rejected, "content-encoding"), "", "{path}");
         let again = get(&url, &[("if-none-match", &tag)]).await;
         assert_eq!(again.status().as_u16(), 304, "{path}");
         let head = send(Method::HEAD, &url, &[]).await;
@@ -170,7 +170,7 @@ async fn named_files_are_kept_for_ever_and_come_as_the_client_can_read_them() {
 }
 
 #[apply(palisade_test)]
-async fn what_is_not_there_is_404_and_is_not_kept() {
+async fn an_unknown_path_is_404_and_is_not_cached() {
     let origin = origin().await;
     for path in [
         "/graphiql/assets/",
@@ -185,14 +185,14 @@ async fn what_is_not_there_is_404_and_is_not_kept() {
         "/dev/",
         "/dev/tokens",
     ] {
-        let answer = get(&format!("{origin}{path}"), &[]).await;
-        assert_eq!(answer.status().as_u16(), 404, "{path}");
-        assert_eq!(header(&answer, "cache-control"), "no-store", "{path}");
+        let response = get(&format!("{origin}{path}"), &[]).await;
+        assert_eq!(response.status().as_u16(), 404, "{path}");
+        assert_eq!(header(&response, "cache-control"), "no-store", "{path}");
     }
 }
 
 #[apply(palisade_test)]
-async fn the_explorer_loads_nothing_from_elsewhere() {
+async fn the_explorer_loads_nothing_from_another_host() {
     let origin = origin().await;
     let (page, mut files) = page_and_files(&origin).await;
     for foreign in [
@@ -236,7 +236,7 @@ async fn the_explorer_loads_nothing_from_elsewhere() {
         ] {
             assert_eq!(sources(name), expected, "{path}: {name}");
         }
-        // The one exception, and nothing of anybody else's.
+        // The only exception. No other host is allowed.
         assert_eq!(policy.matches("'unsafe").count(), 1, "{path}: {policy}");
         assert_eq!(sources("style-src-attr"), "'unsafe-inline'", "{path}");
         assert!(
@@ -255,9 +255,9 @@ async fn browsers_are_redirected_to_the_explorer_and_programs_are_not() {
         ("/graphql", vec![BROWSER]),
         ("/graphql?tab=1", vec![BROWSER]),
     ] {
-        let answer = get(&format!("{origin}{path}"), &headers).await;
-        assert_eq!(answer.status().as_u16(), 307, "{path}");
-        assert_eq!(header(&answer, "location"), "/graphiql", "{path}");
+        let response = get(&format!("{origin}{path}"), &headers).await;
+        assert_eq!(response.status().as_u16(), 307, "{path}");
+        assert_eq!(header(&response, "location"), "/graphiql", "{path}");
     }
     for (path, headers) in [
         ("/graphql", vec![]),
@@ -266,22 +266,22 @@ async fn browsers_are_redirected_to_the_explorer_and_programs_are_not() {
         ("/graphql?documentId=sha256%3Aabc", vec![BROWSER]),
         ("/graphql?variables=%7B%7D&extensions=%7B%7D", vec![BROWSER]),
     ] {
-        let answer = get(&format!("{origin}{path}"), &headers).await;
-        assert_ne!(answer.status().as_u16(), 307, "{path}");
-        assert_eq!(header(&answer, "location"), "", "{path}");
+        let response = get(&format!("{origin}{path}"), &headers).await;
+        assert_ne!(response.status().as_u16(), 307, "{path}");
+        assert_eq!(header(&response, "location"), "", "{path}");
     }
 
     let plain = serve(Features::default()).await;
-    let answer = get(&format!("{plain}/graphql"), &[BROWSER]).await;
+    let response = get(&format!("{plain}/graphql"), &[BROWSER]).await;
     assert_eq!(
-        header(&answer, "location"),
+        header(&response, "location"),
         "",
-        "there is nothing to lead to"
+        "the service has no explorer"
     );
 }
 
 #[apply(palisade_test)]
-async fn without_dev_there_is_nobody_to_pick() {
+async fn without_dev_there_is_no_list_of_users_and_no_token() {
     let features = Features {
         introspection: true,
         explorer: true,
@@ -293,8 +293,8 @@ async fn without_dev_there_is_nobody_to_pick() {
     let built = !page.contains("built without the explorer");
     assert_eq!(page.contains(r#"name="palisade-offers" content="""#), built);
     for (method, path) in [(Method::GET, "/dev/people"), (Method::POST, "/dev/token")] {
-        let answer = send(method, &format!("{origin}{path}"), &[]).await;
-        assert_eq!(answer.status().as_u16(), 404, "{path}");
+        let response = send(method, &format!("{origin}{path}"), &[]).await;
+        assert_eq!(response.status().as_u16(), 404, "{path}");
     }
     let off = serve(Features::default()).await;
     for path in [
@@ -303,12 +303,12 @@ async fn without_dev_there_is_nobody_to_pick() {
         "/graphiql/schema.graphql",
         "/graphiql/assets/x.js",
     ] {
-        let answer = get(&format!("{off}{path}"), &[]).await;
-        assert_eq!(answer.status().as_u16(), 404, "{path}");
+        let response = get(&format!("{off}{path}"), &[]).await;
+        assert_eq!(response.status().as_u16(), 404, "{path}");
     }
 }
 
-/// A service over a database of its own, because the directory shows the first hundred tenants.
+/// A service with its own database, because `/dev/people` lists only the first hundred tenants.
 async fn dev() -> (&'static TestApp, String) {
     let app = TestApp::shared().await.in_own_database(&[]).await;
     (app, app.url.strip_suffix("/graphql").unwrap().to_owned())
@@ -326,7 +326,7 @@ async fn ask_for_token(origin: &str, body: Value, headers: &[(&str, &str)]) -> (
 }
 
 #[apply(palisade_test)]
-async fn dev_knows_the_people_and_lets_one_be_them() {
+async fn dev_lists_the_users_and_issues_tokens_for_active_ones() {
     let (app, origin) = dev().await;
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     let changes = [
@@ -338,7 +338,7 @@ async fn dev_knows_the_people_and_lets_one_be_them() {
     ];
     let mut superuser = app.connect("postgres").await;
     for (tenant, change) in changes {
-        // Row level security does not bind this role, so the statement says where.
+        // Row level security does not bind this role, so the statement needs a condition on the tenant.
         let key = if change.contains("tenants") {
             "id"
         } else {
@@ -398,13 +398,13 @@ async fn dev_knows_the_people_and_lets_one_be_them() {
         (&acme.slug, "nobody@nowhere.example".to_owned()),
     ] {
         let wanted = json!({ "tenant": tenant, "user": user });
-        let (status, refused) = ask_for_token(&origin, wanted, &[]).await;
-        assert_eq!(status, 404, "{user}: {refused}");
-        assert!(refused.get("token").is_none());
+        let (status, rejected) = ask_for_token(&origin, wanted, &[]).await;
+        assert_eq!(status, 404, "{user}: {rejected}");
+        assert!(rejected.get("token").is_none());
     }
 }
 
-/// The time at which a token was issued, from its middle part.
+/// The time at which a token was issued, from its claims.
 fn issued_at(token: &str) -> i64 {
     use base64::Engine as _;
 
@@ -417,7 +417,7 @@ fn issued_at(token: &str) -> i64 {
 }
 
 #[apply(palisade_test)]
-async fn dev_answers_its_own_page_on_this_machine_alone() {
+async fn dev_accepts_only_its_own_page_and_programs_on_this_machine() {
     let (app, origin) = dev().await;
     let tenant = app.tenant().await;
     let wanted = json!({ "tenant": tenant.slug, "user": format!("owner@{}.example", tenant.slug) });
@@ -460,13 +460,13 @@ async fn dev_answers_its_own_page_on_this_machine_alone() {
         let people = get(&format!("{origin}/dev/people"), &headers).await;
         assert_eq!(people.status().as_u16(), 403, "{headers:?}");
         assert!(!people.text().await.unwrap().contains(&tenant.slug));
-        let (status, refused) = ask_for_token(&origin, wanted.clone(), &headers).await;
-        assert_eq!(status, 403, "{headers:?}: {refused}");
+        let (status, rejected) = ask_for_token(&origin, wanted.clone(), &headers).await;
+        assert_eq!(status, 403, "{headers:?}: {rejected}");
     }
 }
 
 #[apply(palisade_test)]
-async fn dev_takes_two_names_as_json() {
+async fn dev_token_requires_a_tenant_and_a_user_as_json() {
     let origin = origin().await;
     let long = json!({ "tenant": "x".repeat(5_000), "user": "y" }).to_string();
     for (kind, body, expected) in [

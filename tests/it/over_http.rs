@@ -1,5 +1,5 @@
-//! GraphQL over HTTP as well-meaning clients speak it: methods, media types, origins, batches, persisted
-//! operations, and what a tenant may ask for.
+//! GraphQL over HTTP, as correct clients use it: methods, media types, origins, batches, persisted documents,
+//! budgets and slots.
 
 use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::harness::{
 const GRAPHQL: &str = "application/graphql-response+json";
 const VIEWER: &str = "{ viewer { role } }";
 
-/// A caller at a service whose traffic settings are the test's own.
+/// A caller at a service with these traffic settings.
 async fn caller(traffic: TrafficSettings) -> Caller {
     let app = TestApp::shared().await;
     let tenant = app.tenant().await;
@@ -50,7 +50,7 @@ fn header(response: &Response, name: &str) -> String {
     value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
 }
 
-/// The rows that are left, as a response reports them.
+/// The remaining rows of the budget, as a response reports them.
 fn left(response: &Response) -> u64 {
     header(response, "ratelimit")
         .strip_prefix(r#""rows";r="#)
@@ -79,7 +79,7 @@ fn hash(document: &str) -> String {
 }
 
 #[apply(palisade_test)]
-async fn a_query_is_answered_by_get_and_a_mutation_is_not() {
+async fn get_runs_a_query_and_rejects_a_mutation() {
     let caller = caller(TrafficSettings::default()).await;
     let (status, body) = sent(get(&caller, &[("query", VIEWER)])).await;
     assert_eq!(
@@ -104,7 +104,11 @@ async fn a_query_is_answered_by_get_and_a_mutation_is_not() {
     assert_eq!(response.status(), 405);
     assert_eq!(header(&response, "allow"), "POST");
     let users = caller.query("{ users { totalCount } }").await;
-    assert_eq!(users.data()["users"]["totalCount"], 5, "nobody was invited");
+    assert_eq!(
+        users.data()["users"]["totalCount"],
+        5,
+        "no user was invited"
+    );
 
     for wrong in [
         &[][..],
@@ -116,10 +120,10 @@ async fn a_query_is_answered_by_get_and_a_mutation_is_not() {
         let (status, body) = sent(get(&caller, wrong)).await;
         assert_eq!((status, code(&body)), (400, "BAD_USER_INPUT"), "{wrong:?}");
     }
-    // Without a token a GET learns nothing, however it is asked.
+    // Without a token, a GET is rejected as well.
     let url = format!("{}?query=%7B__typename%7D", caller.url);
-    let stranger = caller.app.client.get(url).send().await.unwrap();
-    assert_eq!(stranger.status(), 401);
+    let unauthenticated = caller.app.client.get(url).send().await.unwrap();
+    assert_eq!(unauthenticated.status(), 401);
 }
 
 #[apply(palisade_test)]
@@ -183,8 +187,8 @@ async fn pages_call_only_from_allowed_origins() {
         assert_eq!(status, 403, "{origin}");
     }
 
-    // What a browser asks before it sends anything else than a form.
-    let ask = |origin: &str| {
+    // The preflight: a browser sends it before any request that a form could not send.
+    let preflight = |origin: &str| {
         let client = &caller.app.client;
         client
             .request(Method::OPTIONS, &caller.url)
@@ -195,7 +199,7 @@ async fn pages_call_only_from_allowed_origins() {
                 "authorization,idempotency-key,prefer",
             )
     };
-    let allowed = ask("https://app.example").send().await.unwrap();
+    let allowed = preflight("https://app.example").send().await.unwrap();
     assert_eq!(allowed.status(), 200);
     assert_eq!(
         header(&allowed, "access-control-allow-origin"),
@@ -208,12 +212,12 @@ async fn pages_call_only_from_allowed_origins() {
             "{name} is not in {names}"
         );
     }
-    let refused = ask("https://evil.example").send().await.unwrap();
-    assert_eq!(header(&refused, "access-control-allow-origin"), "");
+    let denied = preflight("https://evil.example").send().await.unwrap();
+    assert_eq!(header(&denied, "access-control-allow-origin"), "");
 }
 
 #[apply(palisade_test)]
-async fn long_answers_are_compressed_for_those_who_ask() {
+async fn a_long_response_is_compressed_if_the_client_accepts_it() {
     let caller = caller(TrafficSettings::default()).await;
     let long = json!({ "query": "{ currencies { code name minorDigits } }" });
     let plain = post(&caller, &long).send().await.unwrap();
@@ -232,7 +236,7 @@ async fn long_answers_are_compressed_for_those_who_ask() {
 }
 
 #[apply(palisade_test)]
-async fn a_batch_is_refused_unless_it_is_allowed_and_short() {
+async fn a_batch_is_rejected_unless_it_is_allowed_and_short() {
     let closed = caller(TrafficSettings::default()).await;
     let batch = |count: usize| Value::Array(vec![json!({ "query": VIEWER }); count]);
     let (status, body) = sent(post(&closed, &batch(1))).await;
@@ -245,12 +249,12 @@ async fn a_batch_is_refused_unless_it_is_allowed_and_short() {
     .await;
     let (status, body) = sent(post(&open, &batch(3))).await;
     assert_eq!(status, 200);
-    let answers = body.as_array().unwrap();
-    assert_eq!(answers.len(), 3);
+    let responses = body.as_array().unwrap();
+    assert_eq!(responses.len(), 3);
     assert!(
-        answers
+        responses
             .iter()
-            .all(|answer| answer["data"]["viewer"]["role"] == "OWNER")
+            .all(|one| one["data"]["viewer"]["role"] == "OWNER")
     );
     for wrong in [batch(0), batch(4), json!([1])] {
         let (status, body) = sent(post(&open, &wrong)).await;
@@ -259,7 +263,7 @@ async fn a_batch_is_refused_unless_it_is_allowed_and_short() {
     let (status, _) = sent(post(&open, &batch(2)).header("idempotency-key", "k")).await;
     assert_eq!(status, 400);
 
-    // Each is its own operation: the rejection of one does not affect the others.
+    // The operations are independent: the rejection of one does not affect the others.
     let mixed = json!([
         { "query": "{" },
         { "query": r#"mutation { createOrganization(input: { name: "Batched" }) { organization { name } } }"# },
@@ -274,27 +278,27 @@ async fn a_batch_is_refused_unless_it_is_allowed_and_short() {
 }
 
 #[apply(palisade_test)]
-async fn a_document_is_learned_by_its_hash_for_its_tenant_alone(app: &'static TestApp) {
+async fn a_document_is_stored_by_its_hash_for_its_tenant_only(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
-    let learning = palisade::config::ServiceSettings {
+    let storing = palisade::config::ServiceSettings {
         traffic: TrafficSettings {
             apq_bytes: 1_000_000,
             ..TrafficSettings::default()
         },
         ..settings(ServiceOptions::default())
     };
-    let url = app.serve_with(&app.database, learning).await;
+    let url = app.serve_with(&app.database, storing).await;
     let (acme, globex) = (acme.owner().at(&url), globex.owner().at(&url));
 
     let document = "query Role { viewer { role } }";
     let named = json!({ "extensions": { "persistedQuery": { "version": 1, "sha256Hash": hash(document) } } });
-    let mut taught = named.clone();
-    taught["query"] = json!(document);
+    let mut with_document = named.clone();
+    with_document["query"] = json!(document);
     let (_, body) = sent(post(&acme, &named)).await;
     assert_eq!(code(&body), "PERSISTED_QUERY_NOT_FOUND");
     assert_eq!(body["errors"][0]["message"], "PersistedQueryNotFound");
     assert_eq!(
-        sent(post(&acme, &taught)).await.1["data"]["viewer"]["role"],
+        sent(post(&acme, &with_document)).await.1["data"]["viewer"]["role"],
         "OWNER"
     );
     assert_eq!(
@@ -307,7 +311,7 @@ async fn a_document_is_learned_by_its_hash_for_its_tenant_alone(app: &'static Te
         (status, &body["data"]["viewer"]["role"]),
         (200, &json!("OWNER"))
     );
-    // No client learns which documents another tenant's clients send.
+    // A client cannot find out which documents another tenant's clients send.
     assert_eq!(
         code(&sent(post(&globex, &named)).await.1),
         "PERSISTED_QUERY_NOT_FOUND"
@@ -330,7 +334,7 @@ fn manifest(documents: &Value) -> PathBuf {
 }
 
 #[apply(palisade_test)]
-async fn only_trusted_documents_run_if_the_service_is_set_so() {
+async fn only_trusted_documents_run_if_the_setting_requires_it() {
     let path = manifest(&json!({ "role": VIEWER }));
     let strict = caller(TrafficSettings {
         trusted_documents: Some(path.clone()),
@@ -374,7 +378,7 @@ async fn only_trusted_documents_run_if_the_service_is_set_so() {
 }
 
 #[apply(palisade_test)]
-async fn every_answer_says_what_it_cost_and_what_is_left() {
+async fn every_response_reports_its_cost_and_the_remaining_budget() {
     let caller = caller(TrafficSettings {
         tenant_budget: 1_000,
         ..TrafficSettings::default()
@@ -391,31 +395,34 @@ async fn every_answer_says_what_it_cost_and_what_is_left() {
     );
     let left = left(&response);
     let body: Value = response.json().await.unwrap();
-    // A page of 50 and the row read ahead; five users are there.
+    // A page of 50 rows and the row after it are charged; the tenant has five users.
     assert_eq!(
         body["extensions"]["cost"],
         json!({ "requested": 51, "actual": 5 })
     );
-    // What was not fetched is given back.
+    // Rows that were charged and not fetched return to the budget.
     assert!((990..=999).contains(&left), "{left}");
     let wrong = json!({ "query": "{ users(first: 100) { nodes { nothing } } }" });
     let response = post(&caller, &wrong).send().await.unwrap();
     assert!(self::left(&response) >= left, "nothing was fetched");
 
-    // The field reports what is left after the operation was charged for all that it may fetch.
+    // The field reports the budget after the operation was charged its estimated rows.
     let asked = "{ rateLimit { limit remaining cost resetsInSeconds } users(first: 50) { nodes { email } } }";
     let answer = caller.query(asked).await;
-    let told = &answer.data()["rateLimit"];
-    assert_eq!((&told["limit"], &told["cost"]), (&json!(1_000), &json!(52)));
-    let remaining = told["remaining"].as_u64().unwrap();
+    let reported = &answer.data()["rateLimit"];
+    assert_eq!(
+        (&reported["limit"], &reported["cost"]),
+        (&json!(1_000), &json!(52))
+    );
+    let remaining = reported["remaining"].as_u64().unwrap();
     assert!((938..=948).contains(&remaining), "{remaining}");
-    // A thousand rows come back in a minute: some 60 in 3 to 4 seconds.
-    let resets = told["resetsInSeconds"].as_u64().unwrap();
+    // The budget gains a thousand rows in a minute: some 60 in 3 to 4 seconds.
+    let resets = reported["resetsInSeconds"].as_u64().unwrap();
     assert!((3..=4).contains(&resets), "{resets}");
 }
 
 #[apply(palisade_test)]
-async fn what_is_fetched_beyond_what_was_asked_for_is_paid_as_well() {
+async fn rows_that_are_fetched_beyond_the_estimate_are_charged() {
     let caller = caller(TrafficSettings {
         tenant_budget: 1_000,
         ..TrafficSettings::default()
@@ -433,7 +440,7 @@ async fn what_is_fetched_beyond_what_was_asked_for_is_paid_as_well() {
 }
 
 #[apply(palisade_test)]
-async fn what_was_not_fetched_goes_back_if_the_client_goes_away() {
+async fn rows_that_were_not_fetched_return_to_the_budget_if_the_client_disconnects() {
     let app = TestApp::shared().await.in_own_database(&[]).await;
     let tenant = app.tenant().await;
     let bounded = palisade::config::ServiceSettings {
@@ -455,23 +462,29 @@ async fn what_was_not_fetched_goes_back_if_the_client_goes_away() {
 
     let costly = json!({ "query": "{ projects(first: 80) { nodes { invoices(first: 3) { nodes { id } } } } }" });
     let now = async || {
-        // It is rejected, and takes neither budget nor a slot.
+        // The document is invalid: it is rejected, and takes neither budget nor a slot.
         let response = post(&caller, &json!({ "query": "{" }));
         left(&response.send().await.unwrap())
     };
     let waits = tokio::spawn(post(&caller, &costly).send());
-    eventually("one waits for the lock", async || now().await < 700).await;
+    eventually("one operation waits for the lock", async || {
+        now().await < 700
+    })
+    .await;
     let queues = tokio::spawn(post(&caller, &costly).send());
-    eventually("and one for its turn", async || now().await < 300).await;
+    eventually("another waits for a slot", async || now().await < 300).await;
     queues.abort();
     waits.abort();
-    // In the half minute that this may take, the budget alone would not fill up so far.
-    eventually("both went back", async || now().await > 980).await;
+    // Without the returned rows, the budget would not reach this level within the half minute of waiting.
+    eventually("the rows of both are back in the budget", async || {
+        now().await > 980
+    })
+    .await;
     attempt(&mut holder, "rollback".to_owned()).await.unwrap();
 }
 
 #[apply(palisade_test)]
-async fn there_is_no_rate_limit_where_the_service_sets_none() {
+async fn rate_limit_is_null_if_the_service_sets_no_budget() {
     let caller = caller(TrafficSettings::default()).await;
     let answer = caller.query("{ rateLimit { limit } }").await;
     assert_eq!(answer.data()["rateLimit"], Value::Null);
@@ -489,7 +502,7 @@ async fn a_tenant_over_its_budget_waits_and_the_others_do_not(app: &'static Test
     };
     let url = app.serve_with(&app.database, bounded).await;
     let (greedy, modest) = (greedy.owner().at(&url), modest.owner().at(&url));
-    // More than the whole budget passes while it is full; then five rows are gone.
+    // An estimate above the limit is accepted while the budget is full. The operation fetches five rows.
     let all = json!({ "query": "{ users(first: 100) { nodes { email } } }" });
     assert_eq!(sent(post(&greedy, &all)).await.0, 200);
     let response = post(&greedy, &all).send().await.unwrap();
@@ -501,7 +514,7 @@ async fn a_tenant_over_its_budget_waits_and_the_others_do_not(app: &'static Test
     assert_eq!(
         sent(post(&modest, &all)).await.0,
         200,
-        "the others are not held up"
+        "the other tenant does not wait"
     );
     eventually("the budget has filled up again", async || {
         sent(post(&greedy, &all)).await.0 == 200
@@ -510,7 +523,7 @@ async fn a_tenant_over_its_budget_waits_and_the_others_do_not(app: &'static Test
 }
 
 #[apply(palisade_test)]
-async fn one_tenant_cannot_take_every_place(app: &'static TestApp) {
+async fn one_tenant_cannot_take_every_slot(app: &'static TestApp) {
     let (greedy, modest) = (app.tenant().await, app.tenant().await);
     let seed = greedy.seed(1, 0).await;
     let shared = palisade::config::ServiceSettings {
@@ -526,7 +539,7 @@ async fn one_tenant_cannot_take_every_place(app: &'static TestApp) {
     let url = app.serve_with(&app.database, shared).await;
     let (greedy_caller, modest) = (greedy.owner().at(&url), modest.owner().at(&url));
 
-    // A transaction holds a row, so that every change of it waits.
+    // A transaction locks a row, so every update of the row waits.
     let mut holder = app.connect("postgres").await;
     let mut held = holder.begin().await.unwrap();
     let lock = format!(
@@ -547,7 +560,7 @@ async fn one_tenant_cannot_take_every_place(app: &'static TestApp) {
                   where application_name like 'palisade %' and wait_event_type = 'Lock'
                     and datname = current_database() and query like 'UPDATE \"projects\"%'";
     let mut watcher = app.connect("postgres").await;
-    eventually("as many as may run at once are at the row", async || {
+    eventually("both slots of the tenant wait for the row", async || {
         let count: i64 = sqlx::query_scalar(active)
             .fetch_one(&mut watcher)
             .await
@@ -556,9 +569,12 @@ async fn one_tenant_cannot_take_every_place(app: &'static TestApp) {
         count == 2
     })
     .await;
-    // The third connection is for the others.
+    // The third connection serves the other tenant.
     let answer = tokio::time::timeout(Duration::from_secs(1), modest.query(VIEWER)).await;
-    assert_eq!(answer.expect("held up").data()["viewer"]["role"], "OWNER");
+    assert_eq!(
+        answer.expect("the other tenant waits").data()["viewer"]["role"],
+        "OWNER"
+    );
     held.rollback().await.unwrap();
     while let Some(answered) = waiting.join_next().await {
         let (status, body) = answered.unwrap();

@@ -1,5 +1,5 @@
-//! A thousand mutations through a service that is killed again and again, and sent anew until they are
-//! answered: what is stored in the end is what is stored without a kill.
+//! A thousand mutations to a service that is killed again and again. The clients repeat each request until
+//! they get a response. The stored rows are the same as without a kill.
 
 use std::{process::Stdio, time::Duration};
 
@@ -17,11 +17,12 @@ use tokio::{
 
 use crate::harness::{Caller, Reply, SECRET, Tenant, TestApp, mutation, palisade_test};
 
-/// Each stream is sent one by one, because its mutations build on one another.
+/// The mutations of a stream are sent one after the other, because later ones use the results of earlier
+/// ones.
 const STREAMS: usize = 4;
 const MUTATIONS: usize = 250;
 const KILLS: usize = 8;
-/// Nothing waits longer, even on a busy machine.
+/// The longest wait, even on a busy machine.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// A mutation of a stream. In its input `@7` is the id that the seventh response returned.
@@ -43,7 +44,7 @@ struct Story {
     lines: Vec<usize>,
 }
 
-/// One of these, mostly a late one; the id of nothing if there is none.
+/// One of these positions, usually a late one; the id of no row if there is none.
 fn one_of(rng: &mut Rng, made: &[usize], prefix: &str) -> String {
     if made.is_empty() || rng.u32(0..40) == 0 {
         return nothing(prefix);
@@ -62,13 +63,13 @@ fn nothing(prefix: &str) -> String {
 }
 
 fn amount(rng: &mut Rng) -> String {
-    // One in thirty has a digit too many.
+    // One in thirty has too many digits.
     let digits = if rng.u32(0..30) == 0 { 3 } else { 2 };
     format!("{}.{:0digits$}", rng.u32(0..10_000), rng.u32(1..100))
 }
 
 impl Story {
-    fn invent(seed: u64) -> Vec<Step> {
+    fn generate(seed: u64) -> Vec<Step> {
         let mut rng = Rng::with_seed(seed);
         let mut story = Self::default();
         while story.steps.len() < MUTATIONS {
@@ -87,7 +88,7 @@ impl Story {
 
     fn organization(&mut self, rng: &mut Rng, at: usize) -> Step {
         self.organizations.push(at);
-        // Few slugs, so that some are taken.
+        // Few slugs, so that some are already used.
         let slug = format!("slug-{}", rng.u32(0..100));
         step(
             "createOrganization",
@@ -246,7 +247,7 @@ fn step(name: &'static str, object: &'static str, input: Value) -> Step {
 fn resolve(value: &Value, ids: &[String]) -> Value {
     match value {
         Value::String(text) => match text.strip_prefix('@') {
-            Some(place) => json!(ids[place.parse::<usize>().unwrap()]),
+            Some(position) => json!(ids[position.parse::<usize>().unwrap()]),
             None => value.clone(),
         },
         Value::Array(items) => items.iter().map(|item| resolve(item, ids)).collect(),
@@ -302,8 +303,8 @@ impl Service {
                 }
             }
         });
-        let url = listens.await.expect("serve never got ready");
-        // Read on, so that it never waits for its reader.
+        let url = listens.await.expect("serve did not become ready");
+        // Reads on, so that the service never waits until its output is read.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { child, url }
     }
@@ -314,7 +315,7 @@ impl Service {
     }
 }
 
-/// What was sent, and the response.
+/// A request, and the data of its response.
 struct Sent {
     document: String,
     variables: Value,
@@ -322,10 +323,10 @@ struct Sent {
     data: String,
 }
 
-/// A client that sends a stream to the present address of the service.
+/// A client that sends a stream to the current URL of the service.
 struct Client {
     caller: Caller,
-    place: watch::Receiver<String>,
+    address: watch::Receiver<String>,
     answered: watch::Sender<usize>,
     again: usize,
     replayed: usize,
@@ -355,12 +356,12 @@ impl Client {
     /// Sends until there is a response.
     async fn send(&mut self, sent: &Sent) -> Reply {
         loop {
-            let url = self.place.borrow().clone();
+            let url = self.address.borrow().clone();
             if let Some(reply) = self.attempt(&url, sent).await {
                 return reply;
             }
             self.again += 1;
-            let moved = self.place.wait_for(|place| *place != url);
+            let moved = self.address.wait_for(|address| *address != url);
             let moved = tokio::time::timeout(LIMIT, moved).await;
             moved.expect("a request failed without a kill").unwrap();
         }
@@ -400,7 +401,7 @@ impl Client {
     }
 }
 
-/// The codes of each response, which depend on no id and no time.
+/// The error codes of each response, which do not depend on ids or times.
 fn codes(sent: &[Sent]) -> Vec<Vec<String>> {
     let of_answer = |sent: &Sent| {
         let data: Value = serde_json::from_str(&sent.data).unwrap();
@@ -413,7 +414,7 @@ fn codes(sent: &[Sent]) -> Vec<Vec<String>> {
     sent.iter().map(of_answer).collect()
 }
 
-/// Everything that a tenant has, but for ids and times.
+/// All rows of a tenant, without ids and times.
 async fn rows(superuser: &mut PgConnection, tenant: &Tenant) -> Vec<String> {
     let mut all = Vec::new();
     for sql in [
@@ -456,32 +457,32 @@ async fn rows(superuser: &mut PgConnection, tenant: &Tenant) -> Vec<String> {
     all
 }
 
-/// Kills the service a number of times at random moments, and starts another each time.
-async fn trouble(
+/// Kills the service at random times, and starts a new one after each kill.
+async fn kill_repeatedly(
     app: &TestApp,
     mut rng: Rng,
     mut service: Service,
-    place: &watch::Sender<String>,
+    address: &watch::Sender<String>,
     mut answered: watch::Receiver<usize>,
 ) -> Service {
     let part = STREAMS * MUTATIONS / (KILLS + 1);
     for kill in 1..=KILLS {
-        let moment = kill * part + rng.usize(0..part / 2);
+        let threshold = kill * part + rng.usize(0..part / 2);
         answered
-            .wait_for(|answered| *answered >= moment)
+            .wait_for(|answered| *answered >= threshold)
             .await
             .unwrap();
-        // Anywhere in a request: it takes some milliseconds.
+        // A random time within a request, which takes some milliseconds.
         tokio::time::sleep(Duration::from_micros(rng.u64(0..10_000))).await;
         service.kill().await;
         service = Service::start(app).await;
-        place.send_replace(service.url.clone());
+        address.send_replace(service.url.clone());
     }
     service
 }
 
 #[apply(palisade_test)]
-async fn a_request_that_is_repeated_after_the_service_was_killed_runs_once() {
+async fn a_request_that_is_repeated_after_a_kill_of_the_service_runs_once() {
     let seed = match std::env::var("PALISADE_TEST_SEED") {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => fastrand::u64(..),
@@ -489,25 +490,25 @@ async fn a_request_that_is_repeated_after_the_service_was_killed_runs_once() {
     println!("PALISADE_TEST_SEED={seed}");
     let app = TestApp::shared().await;
     let stories: Vec<Vec<Step>> = (0..STREAMS as u64)
-        .map(|stream| Story::invent(seed.wrapping_add(stream)))
+        .map(|stream| Story::generate(seed.wrapping_add(stream)))
         .collect();
     let service = Service::start(app).await;
-    let (place, here) = watch::channel(service.url.clone());
+    let (address, here) = watch::channel(service.url.clone());
     let (_quiet, there) = watch::channel(app.url.clone());
     let (answered, progress) = watch::channel(0);
     let (unwatched, _) = watch::channel(0);
 
     let mut killed = Vec::new();
-    let mut spared = Vec::new();
+    let mut undisturbed = Vec::new();
     for _ in 0..STREAMS {
-        for (tenants, place, answered) in [
+        for (tenants, address, answered) in [
             (&mut killed, &here, &answered),
-            (&mut spared, &there, &unwatched),
+            (&mut undisturbed, &there, &unwatched),
         ] {
             let tenant = app.tenant().await;
             let client = Client {
                 caller: tenant.owner().clone(),
-                place: place.clone(),
+                address: address.clone(),
                 answered: answered.clone(),
                 again: 0,
                 replayed: 0,
@@ -515,23 +516,24 @@ async fn a_request_that_is_repeated_after_the_service_was_killed_runs_once() {
             tenants.push((tenant, client));
         }
     }
-    let killing = trouble(app, Rng::with_seed(seed), service, &place, progress);
+    let killing = kill_repeatedly(app, Rng::with_seed(seed), service, &address, progress);
     let lead = async |tenants: &mut Vec<(Tenant, Client)>| {
         let streams = tenants.iter_mut().zip(&stories);
         join_all(streams.map(|((_, client), steps)| client.lead(steps))).await
     };
-    let (service, sent, expected) = tokio::join!(killing, lead(&mut killed), lead(&mut spared));
+    let (service, sent, expected) =
+        tokio::join!(killing, lead(&mut killed), lead(&mut undisturbed));
 
     let again: usize = killed.iter().map(|(_, client)| client.again).sum();
     let replayed: usize = killed.iter().map(|(_, client)| client.replayed).sum();
     println!("sent again: {again}, done before the kill: {replayed}");
     assert!(again > 0, "no kill met a request");
-    let refused = expected.iter().flat_map(|sent| codes(sent));
-    let refused = refused.filter(|codes| !codes.is_empty()).count();
-    // Of a thousand: some 470, give or take 40. Hardly any, or nearly all, would prove little.
-    assert!((100..750).contains(&refused), "{refused} were refused");
+    let rejected = expected.iter().flat_map(|sent| codes(sent));
+    let rejected = rejected.filter(|codes| !codes.is_empty()).count();
+    // Usually 430 to 510 of a thousand. With very few or nearly all, the test would prove little.
+    assert!((100..750).contains(&rejected), "{rejected} were rejected");
 
-    // All of them once more, which changes nothing.
+    // Sending all of them again changes nothing.
     let repeat = killed.iter_mut().zip(&sent);
     let repeat = repeat.map(async |((_, client), sent)| {
         for sent in sent {
@@ -553,10 +555,10 @@ async fn a_request_that_is_repeated_after_the_service_was_killed_runs_once() {
     for stream in 0..STREAMS {
         assert_eq!(codes(&sent[stream]), codes(&expected[stream]));
         let stored = rows(&mut superuser, &killed[stream].0).await;
-        let expected = rows(&mut superuser, &spared[stream].0).await;
+        let expected = rows(&mut superuser, &undisturbed[stream].0).await;
         assert_eq!(stored, expected);
         compared += stored.len();
     }
-    // Some 340, give or take 20: stories that leave nothing behind would compare nothing.
+    // Usually 320 to 360. Without stored rows, the test would compare nothing.
     assert!(compared > 200, "{compared} rows were compared");
 }

@@ -1,4 +1,5 @@
-//! What the database gives up in favour of another is done again, once, and not for ever.
+//! If the database aborts a mutation in favour of another, the service runs it again, a limited number of
+//! times. Its changes are made once.
 
 use futures_util::future::join_all;
 use macro_rules_attribute::apply;
@@ -12,7 +13,7 @@ use crate::{
 
 #[apply(palisade_test)]
 async fn conflicting_clients_all_succeed_each_time() {
-    // The second storm is so dense that hardly anybody would get through but for the last run.
+    // The second storm has so many conflicts that few mutations would succeed without the exclusive last run.
     for (pairs, rounds) in [(1, 200), (4, 25)] {
         storm(pairs, rounds).await;
     }
@@ -20,7 +21,7 @@ async fn conflicting_clients_all_succeed_each_time() {
 
 /// Pairs of clients that change the same two projects in opposite order, a number of times each.
 async fn storm(pairs: usize, rounds: usize) {
-    // Found at once: usually a deadlock is looked for after a second.
+    // The server looks for deadlocks at once, by default only after a second.
     let settings = "do $$ begin
             execute format('alter role palisade_app in database %I set deadlock_timeout = ''1ms''', current_database());
         end $$";
@@ -57,7 +58,7 @@ async fn storm(pairs: usize, rounds: usize) {
     let second = read(owner, "project", &two, "name version").await;
     assert_eq!(first["version"], expected);
     assert_eq!(second["version"], expected);
-    // One of them was the last at both.
+    // The same mutation was the last one on both projects.
     assert_eq!(first["name"], second["name"]);
     let audited: i64 = sqlx::query_scalar(
         "select count(*) from audit_logs where tenant_id = $1 and action = 'project.updated'",
@@ -67,7 +68,7 @@ async fn storm(pairs: usize, rounds: usize) {
     .await
     .unwrap();
     assert_eq!(audited, 2 * i64::try_from(sent).unwrap());
-    // The server counts them when it comes to it.
+    // The server updates its statistics with a delay.
     eventually("there were deadlocks", async || {
         let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
         let found: i64 = sqlx::query_scalar(deadlocks)
@@ -80,8 +81,8 @@ async fn storm(pairs: usize, rounds: usize) {
     app.drop_database().await;
 }
 
-/// A database in which creating organizations fails for a number of attempts. Those of the first kind fail at
-/// once, those of the second when they commit.
+/// A database in which the first `runs` attempts to create an organization fail: at the statement or, with
+/// `at_commit`, at the commit.
 async fn failing(error: &str, runs: u32, at_commit: bool) -> &'static TestApp {
     let function = format!(
         "create function public.fail() returns trigger language plpgsql as $$ begin

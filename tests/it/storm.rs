@@ -1,4 +1,4 @@
-//! Many tenants over few connections, operations cut anywhere, and transactions that fail.
+//! Many tenants over few connections, operations that are cancelled at any time, and transactions that fail.
 
 use std::{future::Future, time::Duration};
 
@@ -20,8 +20,8 @@ use uuid::Uuid;
 
 use crate::harness::{ServiceOptions, Tenant, TestApp, attempt, eventually, palisade_test};
 
-/// A database of the test's own, in which `palisade_app` waits for a statement as long as it takes:
-/// what ends early was ended by the service. Nobody else has connections there.
+/// A separate database without timeouts for `palisade_app`: if a statement ends early, the service has
+/// cancelled it. No other test has connections to it.
 async fn patient() -> &'static TestApp {
     let settings = "do $$ declare setting text; begin
         foreach setting in array
@@ -33,7 +33,7 @@ async fn patient() -> &'static TestApp {
     TestApp::shared().await.in_own_database(&[settings]).await
 }
 
-/// How many backends of the service's role the test's database has in a condition.
+/// The number of backends of the service's role in the test's database that meet a condition.
 async fn backends(superuser: &mut PgConnection, condition: &str) -> i64 {
     let sql = format!(
         "select count(*) from pg_stat_activity
@@ -132,7 +132,7 @@ async fn two_thousand_requests_of_two_tenants_over_four_connections_never_mix(
     assert_eq!(answered, REQUESTS);
 }
 
-/// Polls a future for so long, then drops it. Whether it came to its end.
+/// Polls a future for at most this time, then drops it. Returns whether it completed.
 async fn cut<T>(after: Duration, future: impl Future<Output = T>) -> bool {
     tokio::time::timeout(after, future).await.is_ok()
 }
@@ -158,7 +158,8 @@ async fn two_hundred_requests_that_their_clients_cancel_leave_no_open_transactio
 
     let mut ended = 0;
     for round in 0..200 {
-        // From before the request is sent until long after its response should have arrived.
+        // The cancellation happens at times from before the request is sent until long after its response is
+        // due.
         ended += u32::from(cut(whole * round / 50, a.query(PAGE)).await);
         if round % 10 == 0 {
             check_page(&globex, &b.query(PAGE).await.body);
@@ -242,7 +243,7 @@ async fn two_hundred_transactions_cancelled_while_opening_leave_nothing_to_the_n
             Purpose::Write
         };
         let tx = transaction(&db, &globex, owner, purpose);
-        // On a connection that the round before has given back.
+        // On a connection that the previous round returned to the pool.
         ended += u32::from(cut(whole * round / 50, find::<Project>(&tx, own)).await);
         drop(tx);
 
@@ -250,7 +251,7 @@ async fn two_hundred_transactions_cancelled_while_opening_leave_nothing_to_the_n
         let next = transaction(&db, &globex, None, Purpose::Read);
         assert!(
             !find::<AuditLog>(&next, entry).await.unwrap(),
-            "a role was left behind"
+            "the connection still has a role"
         );
         assert!(
             find::<Project>(&next, own).await.unwrap(),
@@ -260,7 +261,7 @@ async fn two_hundred_transactions_cancelled_while_opening_leave_nothing_to_the_n
         let next = transaction(&db, &acme, owner, Purpose::Read);
         assert!(
             !find::<Project>(&next, own).await.unwrap(),
-            "a tenant was left behind"
+            "the connection still has a tenant"
         );
         assert!(find::<Project>(&next, theirs).await.unwrap());
         next.rollback().await;
@@ -366,7 +367,7 @@ async fn an_exhausted_pool_returns_unavailable_with_a_time_to_retry() {
         ..ServiceOptions::default()
     };
     let caller = tenant.owner().at(&app.serve(options).await);
-    // Whether the caller may enter is known from now on, without a connection.
+    // The service caches the caller's role here, so the next request needs no connection for it.
     caller.query("{ __typename }").await.data();
     let mut superuser = app.connect("postgres").await;
     let mut holder = hold_projects(app).await;
@@ -401,7 +402,7 @@ async fn an_exhausted_pool_returns_unavailable_with_a_time_to_retry() {
 #[derive(Clone, Debug)]
 struct Writing(ProjectId);
 
-/// A table that is not there.
+/// A table that does not exist.
 #[derive(Clone, Debug)]
 struct Missing(ProjectId);
 
@@ -484,14 +485,14 @@ async fn a_query_cannot_write_and_a_failed_statement_never_commits() {
         user: None,
         role: None,
     };
-    let given_up = TenantTx::new(db.clone(), context, Purpose::Write, operation.clone());
-    find::<Writing>(&given_up, id).await.unwrap();
+    let cancelled_tx = TenantTx::new(db.clone(), context, Purpose::Write, operation.clone());
+    find::<Writing>(&cancelled_tx, id).await.unwrap();
     operation.cancel();
-    let refused = given_up.commit().await.unwrap_err();
+    let refused = cancelled_tx.commit().await.unwrap_err();
     assert_eq!(
         refused.code(),
         palisade::error::Code::Timeout,
-        "its client was told so"
+        "the client has received a timeout"
     );
     assert_eq!(written().await, 1);
 

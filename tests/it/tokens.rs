@@ -15,15 +15,15 @@ use uuid::Uuid;
 
 use crate::harness::{SECRET, Tenant, TestApp, eventually, palisade_test};
 
-/// The longest that the service may believe what it once knew of a member, with time to ask again.
-const BELIEVED: Duration = Duration::from_secs(10);
+/// The longest time for which the service may use a cached role, plus the time to read it again.
+const CACHE_LIMIT: Duration = Duration::from_secs(10);
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
 fn now() -> i64 {
     chrono::Utc::now().timestamp()
 }
 
-/// The claims of a good token.
+/// The claims of a valid token.
 fn claims(tenant: TenantId, user: UserId) -> Value {
     json!({
         "sub": user.uuid(), "tenant_id": tenant.uuid(), "iss": "palisade", "aud": "palisade",
@@ -35,7 +35,7 @@ fn part(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(text)
 }
 
-/// A token of any text, signed as HS256 whatever its header says.
+/// A token with any header and claims, signed with HS256 even if the header names another algorithm.
 fn forge(header: &str, claims: &str, secret: &str) -> String {
     forge_with(header, claims, secret, Algorithm::HS256)
 }
@@ -47,7 +47,7 @@ fn forge_with(header: &str, claims: &str, secret: &str, algorithm: Algorithm) ->
     format!("{message}.{signature}")
 }
 
-/// The claims with some of them changed; null takes a claim away.
+/// The claims with some changes; null removes a claim.
 fn with(claims: &Value, changes: Value) -> String {
     let (Value::Object(mut claims), Value::Object(changes)) = (claims.clone(), changes) else {
         panic!("claims are an object");
@@ -97,7 +97,7 @@ async fn status(app: &TestApp, token: &str) -> u16 {
         .0
 }
 
-/// Changes the tenant's own row, which takes the admin plane.
+/// Changes the status of the tenant, which only the admin role may do.
 async fn set_tenant_status(tenant: &Tenant, status: &str) {
     let mut admin = tenant.app.connect("palisade_admin").await;
     sqlx::query("select set_config('app.tenant_id', $1, false)")
@@ -124,9 +124,9 @@ async fn change_user(tenant: &Tenant, user: UserId, change: &'static str) {
     assert_eq!(changed.rows_affected(), 1, "{change}");
 }
 
-/// Every way to ask without proof that does not need the database to know it, by name.
+/// Every kind of invalid token that the service rejects without the database, by name.
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
-fn forgeries(good: &Value, stranger: UserId) -> Vec<(&'static str, Vec<String>)> {
+fn forgeries(good: &Value, foreign_user: UserId) -> Vec<(&'static str, Vec<String>)> {
     let good_token = forge(HEADER, &good.to_string(), SECRET);
     let mut cases: Vec<(&'static str, Vec<String>)> = vec![
         ("no header", vec![]),
@@ -210,8 +210,8 @@ fn forgeries(good: &Value, stranger: UserId) -> Vec<(&'static str, Vec<String>)>
         "typ of another kind",
         forge(r#"{"alg":"HS256","typ":"at+jwt"}"#, &text, SECRET),
     );
-    token("claims are no object", forge(HEADER, "[]", SECRET));
-    token("claims are no JSON", forge(HEADER, "{", SECRET));
+    token("claims are not an object", forge(HEADER, "[]", SECRET));
+    token("claims are not JSON", forge(HEADER, "{", SECRET));
 
     let changes = [
         (
@@ -246,15 +246,18 @@ fn forgeries(good: &Value, stranger: UserId) -> Vec<(&'static str, Vec<String>)>
         ("a life of 32 days", json!({ "exp": now() + 32 * 86_400 })),
         ("nbf as string", json!({ "nbf": "0" })),
         ("nil tenant", json!({ "tenant_id": Uuid::nil() })),
-        ("tenant is no UUID", json!({ "tenant_id": "acme" })),
+        ("tenant is not a UUID", json!({ "tenant_id": "acme" })),
         ("tenant as number", json!({ "tenant_id": 1 })),
         (
             "tenant with SQL",
             json!({ "tenant_id": format!("{}' or '1'='1", Uuid::now_v7()) }),
         ),
-        ("sub is no UUID", json!({ "sub": "owner" })),
+        ("sub is not a UUID", json!({ "sub": "owner" })),
         ("nil user", json!({ "sub": Uuid::nil() })),
-        ("user of another tenant", json!({ "sub": stranger.uuid() })),
+        (
+            "user of another tenant",
+            json!({ "sub": foreign_user.uuid() }),
+        ),
         ("unknown user", json!({ "sub": Uuid::now_v7() })),
         ("unknown tenant", json!({ "tenant_id": Uuid::now_v7() })),
     ];
@@ -422,7 +425,7 @@ async fn a_deactivated_user_is_rejected_within_seconds(app: &'static TestApp) {
         status(app, &member.token).await == 401
     })
     .await;
-    assert!(changed.elapsed() <= BELIEVED, "{:?}", changed.elapsed());
+    assert!(changed.elapsed() <= CACHE_LIMIT, "{:?}", changed.elapsed());
     assert_eq!(status(app, &acme.owner().token).await, 200);
 }
 
@@ -440,7 +443,7 @@ async fn a_suspended_tenant_is_rejected_within_seconds_and_accepted_afterwards(
         })
         .await;
         assert!(
-            changed.elapsed() <= BELIEVED,
+            changed.elapsed() <= CACHE_LIMIT,
             "{tenant_status}: {:?}",
             changed.elapsed()
         );
@@ -470,14 +473,14 @@ async fn a_changed_role_takes_effect_within_seconds(app: &'static TestApp) {
         admin.query(log).await.body["data"]["viewer"]["role"] == "VIEWER"
     })
     .await;
-    assert!(changed.elapsed() <= BELIEVED, "{:?}", changed.elapsed());
+    assert!(changed.elapsed() <= CACHE_LIMIT, "{:?}", changed.elapsed());
     let after = admin.query(log).await;
     assert_eq!(after.code(), "FORBIDDEN", "{}", after.body);
     assert_eq!(after.body["data"]["auditLogs"], Value::Null);
 }
 
 #[apply(palisade_test)]
-async fn a_stranger_is_refused_before_anything_is_read_or_parsed(app: &'static TestApp) {
+async fn an_unauthenticated_request_is_rejected_before_its_body_is_read(app: &'static TestApp) {
     let expected = ask(app, &[], "{ __typename }").await;
     let bomb = (0..31)
         .map(|n| format!("fragment f{n} on Query {{ ...f{} ...f{} }} ", n + 1, n + 1))

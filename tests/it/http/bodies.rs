@@ -1,4 +1,4 @@
-//! Request bodies: which are read, which are rejected, and hostile values in them.
+//! Request bodies: which the service reads, which it rejects, and hostile values in them.
 
 use macro_rules_attribute::apply;
 use palisade::ids::ProjectId;
@@ -64,19 +64,23 @@ async fn only_a_json_body_is_read() {
 }
 
 #[apply(palisade_test)]
-async fn operations_come_by_no_other_method() {
+async fn methods_other_than_get_and_post_are_rejected() {
     let (url, token) = caller().await;
     let client = &TestApp::shared().await.client;
     for method in [Method::PUT, Method::DELETE, Method::PATCH, Method::TRACE] {
         let url = format!("{url}?query=%7B__typename%7D");
-        let answer = reply(client.request(method.clone(), url).bearer_auth(&token)).await;
+        let response = reply(client.request(method.clone(), url).bearer_auth(&token)).await;
         assert_eq!(
-            (answer.status, answer.header("allow")),
+            (response.status, response.header("allow")),
             (405, "GET, POST"),
             "{method}"
         );
-        // A page of another origin gets no permission to send.
-        assert_eq!(answer.header("access-control-allow-origin"), "", "{method}");
+        // The response gives pages of other origins no permission.
+        assert_eq!(
+            response.header("access-control-allow-origin"),
+            "",
+            "{method}"
+        );
     }
     for path in [
         "/",
@@ -97,7 +101,7 @@ async fn operations_come_by_no_other_method() {
 }
 
 #[apply(palisade_test)]
-async fn a_body_that_is_no_request_is_refused() {
+async fn a_body_that_is_not_a_request_is_rejected() {
     let (url, token) = caller().await;
     let deep = format!(
         "{{\"query\":\"{{__typename}}\",\"variables\":{{\"a\":{}{}}}}}",
@@ -149,7 +153,7 @@ async fn a_body_that_is_no_request_is_refused() {
         (reply.status, reply.code().as_str()),
         (400, "BAD_USER_INPUT")
     );
-    // Unknown members are ignored (GraphQL over HTTP, 5.3), null ones are as if absent.
+    // Unknown members are ignored (GraphQL over HTTP, 5.3), and null members are treated as absent.
     for body in [
         r#"{"query":"{ __typename }","extensions":{"persistedQuery":{"version":1}},"id":7}"#,
         r#"{"query":"{ __typename }","operationName":null,"variables":null}"#,
@@ -172,7 +176,7 @@ async fn hostile_values_are_errors_of_their_field() {
     let contains =
         "query($v: String) { projects(filter: { name: { contains: $v } }) { totalCount } }";
     let nul_id = format!("prj_{}\0", Uuid::now_v7().simple());
-    let mut refused = vec![
+    let mut rejected = vec![
         (by_name, json!("a\0b")),
         (by_name, json!(long)),
         (by_name, json!(1)),
@@ -202,9 +206,9 @@ async fn hostile_values_are_errors_of_their_field() {
         json!([]),
         json!({}),
     ] {
-        refused.push((by_first, first));
+        rejected.push((by_first, first));
     }
-    for (document, value) in refused {
+    for (document, value) in rejected {
         let body = json!({ "query": document, "variables": { "v": value } });
         let reply = post(&url, &token, &body.to_string()).await;
         let shown: String = value.to_string().chars().take(60).collect();
@@ -219,7 +223,7 @@ async fn hostile_values_are_errors_of_their_field() {
         );
         assert!(
             reply.text.len() < 4_000,
-            "{document} {shown}: an answer of {} bytes",
+            "{document} {shown}: a response of {} bytes",
             reply.text.len()
         );
     }
@@ -244,7 +248,7 @@ async fn hostile_values_are_errors_of_their_field() {
             reply.text
         );
     }
-    // What is only strange finds nothing.
+    // Unusual values that are valid cause no error.
     for (document, value) in [
         (by_name, json!("x".repeat(1_000))),
         (by_name, json!("")),

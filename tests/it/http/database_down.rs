@@ -9,7 +9,7 @@ use super::{Broken, execute, query, superuser};
 use crate::harness::{TestApp, eventually, palisade_test};
 
 #[apply(palisade_test)]
-async fn the_service_says_so_while_the_database_is_gone_and_recovers_by_itself() {
+async fn the_service_is_unavailable_while_the_database_is_down_and_recovers_without_a_restart() {
     let broken = Broken::new().await;
     let app = TestApp::shared().await;
     let document = "{ projects { totalCount } }";
@@ -28,7 +28,7 @@ async fn the_service_says_so_while_the_database_is_gone_and_recovers_by_itself()
          where datname = '{database}' and pid <> pg_backend_pid()"
     );
     execute(&mut postgres, terminate).await;
-    // From now on, for every request: those that find a dead connection and those that find none.
+    // Every request fails now: those that get a dead connection and those that get no connection.
     for _ in 0..6 {
         let started = Instant::now();
         let reply = broken.query(document).await;
@@ -51,7 +51,7 @@ async fn the_service_says_so_while_the_database_is_gone_and_recovers_by_itself()
     }
     assert_eq!(broken.health("/health/live").await.status, 200);
     assert_eq!(broken.health("/health/ready").await.status, 503);
-    // What needs no database is answered.
+    // A rejection that needs no database still works.
     assert_eq!(query(&broken.url, "garbage", document).await.status, 401);
 
     execute(
@@ -59,11 +59,11 @@ async fn the_service_says_so_while_the_database_is_gone_and_recovers_by_itself()
         format!("alter database {database} with allow_connections true"),
     )
     .await;
-    eventually("it is ready", async || {
+    eventually("the service is ready", async || {
         broken.health("/health/ready").await.status == 200
     })
     .await;
-    eventually("it answers", async || {
+    eventually("the service responds", async || {
         broken.query(document).await.status == 200
     })
     .await;
@@ -76,7 +76,7 @@ async fn the_service_says_so_while_the_database_is_gone_and_recovers_by_itself()
 }
 
 #[apply(palisade_test)]
-async fn connections_that_the_database_closed_fail_no_request() {
+async fn a_request_succeeds_although_the_database_closed_the_pooled_connections() {
     let broken = Broken::new().await;
     let mut postgres = superuser(TestApp::shared().await).await;
     let document = "{ projects { totalCount } }";

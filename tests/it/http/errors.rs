@@ -11,7 +11,7 @@ use super::{Broken, GRAPHQL, JSON, caller, execute, post, query, reply, send};
 use crate::harness::{TestApp, palisade_test};
 
 #[apply(palisade_test)]
-async fn a_document_that_is_none_says_where() {
+async fn an_invalid_document_is_rejected_with_its_location() {
     let (url, token) = caller().await;
     for document in [
         "{ projects { ",
@@ -73,11 +73,11 @@ async fn a_response_has_at_most_25_errors() {
 }
 
 #[apply(palisade_test)]
-async fn statuses_depend_on_what_the_client_reads() {
+async fn the_status_depends_on_the_media_type_that_the_client_accepts() {
     let (url, token) = caller().await;
     let document = |text: &str| json!({ "query": text }).to_string();
     let long = document(&format!("{{ __typename }} #{}", "x".repeat(64 * 1024)));
-    // The body, the status for application/json, the status for the newer type.
+    // The body, its status for `application/json`, and its status for the newer media type.
     for (body, old, new) in [
         (document("{ viewer { role } }"), 200, 200),
         (document("{ viewer { "), 200, 400),
@@ -110,7 +110,7 @@ async fn statuses_depend_on_what_the_client_reads() {
 }
 
 #[apply(palisade_test)]
-async fn every_answer_carries_its_request_id() {
+async fn every_response_has_its_request_id() {
     let (url, token) = caller().await;
     let own = Uuid::new_v4().to_string();
     for body in [
@@ -151,7 +151,7 @@ async fn every_answer_carries_its_request_id() {
 }
 
 #[apply(palisade_test)]
-async fn every_answer_is_hardened() {
+async fn every_response_has_the_security_headers() {
     let (url, token) = caller().await;
     let client = &TestApp::shared().await.client;
     let mut replies = vec![
@@ -223,7 +223,7 @@ async fn an_internal_error_contains_no_message_of_the_database() {
         assert_eq!(error["message"], "internal error");
         let members: Vec<&String> = error["extensions"].as_object().unwrap().keys().collect();
         assert_eq!(members, ["code", "requestId"]);
-        // The place in the document is the client's own.
+        // `column` is also a member of a location in the client's document.
         let text = reply.text.to_lowercase().replace("\"column\":", "");
         for word in [
             "relation",

@@ -16,7 +16,7 @@ use super::{JSON, caller, post, query, reply, send, serve};
 use crate::harness::{ServiceOptions, Tenant, TestApp, palisade_test};
 
 #[apply(palisade_test)]
-async fn a_body_over_a_mebibyte_is_refused() {
+async fn a_body_over_a_mebibyte_is_rejected() {
     let (url, token) = caller().await;
     let request = |length: usize| {
         let body = json!({ "query": "{ __typename }", "padding": "" }).to_string();
@@ -75,7 +75,7 @@ async fn a_document_over_a_limit_is_too_complex() {
             reply.text
         );
         assert!(reply.json().get("data").is_none(), "{name}");
-        // Unguarded, the smaller bomb takes seconds and the larger one minutes.
+        // Without the guard, the smaller bomb takes seconds and the larger one minutes.
         assert!(
             started.elapsed() < Duration::from_secs(2),
             "{name}: {:?}",
@@ -104,7 +104,7 @@ const INTROSPECTION: &str = "query IntrospectionQuery { __schema { queryType { n
     ofType { kind name } } } } } } } } } }";
 
 #[apply(palisade_test)]
-async fn what_frontends_send_is_admitted() {
+async fn the_documents_of_frontends_are_accepted() {
     let (url, token) = caller().await;
     let headline = "{ projects(first: 20) { nodes { id name organization { id name } \
         invoices(first: 5) { nodes { id lineItems(first: 5) { nodes { id } } } } \
@@ -126,7 +126,7 @@ async fn what_frontends_send_is_admitted() {
 }
 
 #[apply(palisade_test)]
-async fn without_introspection_the_schema_stays_unknown(app: &'static TestApp) {
+async fn without_introspection_the_service_does_not_reveal_the_schema(app: &'static TestApp) {
     let tenant = app.tenant().await;
     let token = &tenant.owner().token;
     let db = TenantDb::connect(&app.database_url("palisade_app"), PoolSettings::default())
@@ -157,7 +157,7 @@ async fn without_introspection_the_schema_stays_unknown(app: &'static TestApp) {
         json!({ "__typename": "Query", "viewer": { "role": "OWNER" } })
     );
     assert!(answer.json()["extensions"].get("palisade").is_none());
-    // Nor is there an explorer, a home, or the statements of an answer.
+    // The service has no explorer and no redirect at `/`, and does not list the statements of a response.
     for path in ["/graphiql", "/graphiql/schema.graphql", "/dev/people", "/"] {
         assert_eq!(
             reply(app.client.get(url.replace("/graphql", path)))
@@ -189,7 +189,7 @@ async fn a_response_that_grows_too_long_is_rejected_while_it_is_built(tenant: Te
         .execute(&mut tenant.begin().await.0)
         .await
         .unwrap();
-    // A hundred rows are fetched, and ten thousand are in the answer: 100 MB.
+    // The operation fetches a hundred rows, and its response would contain ten thousand: 100 MB.
     let again = |body: &str| {
         let project = crate::harness::id("prj", seed.projects[0]);
         format!(

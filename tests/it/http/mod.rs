@@ -1,5 +1,5 @@
-//! What the service does with requests that no well-meaning client sends, and when its database is
-//! gone: a clean answer with a stable code, never a hang, and never a word of the database's.
+//! The responses to malformed and hostile requests, and while the database is down: a stable error code, in
+//! time, and without a message of the database.
 
 mod bodies;
 mod database_down;
@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::harness::{ServiceOptions, TestApp, create_database, settings, tokens};
 
-/// An answer as it came.
+/// A response of the service.
 #[derive(Debug)]
 struct Reply {
     status: u16,
@@ -99,7 +99,7 @@ async fn caller() -> (String, String) {
     (app.url.clone(), tenant.owner().token.clone())
 }
 
-/// A service over a migrated database of its own, which a test may break.
+/// A service with its own migrated database, which a test may break.
 struct Broken {
     database: String,
     url: String,
@@ -157,7 +157,7 @@ impl Broken {
         query(&self.url, &self.token, document).await
     }
 
-    /// Health by its path.
+    /// The response of a health check, by its path.
     async fn health(&self, which: &str) -> Reply {
         let url = self.url.replace("/graphql", which);
         reply(TestApp::shared().await.client.get(url)).await

@@ -1,4 +1,4 @@
-//! Clients that are slow, stop half-way or do not speak HTTP.
+//! Clients that are slow, stop in the middle of a request, or send malformed HTTP.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use tokio::{
 
 use crate::harness::{ServiceOptions, TestApp, eventually, palisade_test};
 
-/// What the service says until it closes the connection, and how long that took.
+/// The bytes that the service sends until it closes the connection, and how long that took.
 async fn rest_of(mut stream: TcpStream, limit: Duration) -> (String, Duration) {
     let started = Instant::now();
     let mut received = Vec::new();
     tokio::time::timeout(limit, stream.read_to_end(&mut received))
         .await
-        .expect("it was never closed")
+        .expect("the service never closed the connection")
         .ok();
     (
         String::from_utf8_lossy(&received).into_owned(),
@@ -40,7 +40,7 @@ async fn slow_service() -> (String, String, String) {
 }
 
 #[apply(palisade_test)]
-async fn a_body_that_never_ends_is_given_up() {
+async fn a_request_whose_body_never_ends_times_out() {
     let (_, address, token) = slow_service().await;
     for head in ["content-length: 100", "transfer-encoding: chunked"] {
         let mut stream = TcpStream::connect(&address).await.unwrap();
@@ -54,15 +54,15 @@ async fn a_body_that_never_ends_is_given_up() {
              content-type: application/json\r\n{head}\r\n\r\n{chunk}"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
-        let (answer, took) = rest_of(stream, Duration::from_secs(20)).await;
-        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-        assert!(answer.contains("\"TIMEOUT\""), "{answer}");
+        let (response, took) = rest_of(stream, Duration::from_secs(20)).await;
+        assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
+        assert!(response.contains("\"TIMEOUT\""), "{response}");
         assert!(took < Duration::from_secs(10), "{took:?}");
     }
 }
 
 #[apply(palisade_test)]
-async fn headers_that_never_end_are_closed() {
+async fn a_connection_whose_headers_never_end_is_closed() {
     let (_, address, _) = slow_service().await;
     for sent in [
         "",
@@ -71,19 +71,19 @@ async fn headers_that_never_end_are_closed() {
     ] {
         let mut stream = TcpStream::connect(&address).await.unwrap();
         stream.write_all(sent.as_bytes()).await.unwrap();
-        let (answer, took) = rest_of(stream, Duration::from_secs(20)).await;
-        assert!(!answer.contains(" 200 "), "{answer}");
+        let (response, took) = rest_of(stream, Duration::from_secs(20)).await;
+        assert!(!response.contains(" 200 "), "{response}");
         assert!(took < Duration::from_secs(10), "{sent:?}: {took:?}");
     }
 }
 
 #[apply(palisade_test)]
-async fn a_client_that_takes_none_of_its_answers_is_closed() {
+async fn the_connection_of_a_client_that_reads_no_response_is_closed() {
     let (_, address, _) = slow_service().await;
     let stream = TcpStream::connect(&address).await.unwrap();
     let many = "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1_000);
-    // Until neither side has room for more, and then until the service gives up.
-    eventually("it is closed", async || {
+    // Writes until the buffers of both sides are full, and then until the service closes the connection.
+    eventually("the connection is closed", async || {
         loop {
             match stream.try_write(many.as_bytes()) {
                 Ok(_) => {}
@@ -97,7 +97,7 @@ async fn a_client_that_takes_none_of_its_answers_is_closed() {
 }
 
 #[apply(palisade_test)]
-async fn malformed_http_is_no_way_in() {
+async fn malformed_http_is_rejected() {
     let (_, address, token) = slow_service().await;
     let body = r#"{"query":"{ tenant { slug } }"}"#;
     let length = body.len();
@@ -123,8 +123,8 @@ async fn malformed_http_is_no_way_in() {
              content-type: application/json\r\n{head}\r\n\r\n{body}"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
-        let (answer, _) = rest_of(stream, Duration::from_secs(20)).await;
-        assert!(!answer.contains("HTTP/1.1 200"), "{name}: {answer}");
+        let (response, _) = rest_of(stream, Duration::from_secs(20)).await;
+        assert!(!response.contains("HTTP/1.1 200"), "{name}: {response}");
     }
 }
 
