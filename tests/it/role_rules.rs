@@ -130,13 +130,9 @@ async fn only_its_author_changes_a_comment_and_no_user_writes_as_another(app: &'
         .await
         .unwrap();
     let edited = try_out(&mut twin, "update comments set body = 'forged'".to_owned()).await;
-    assert_eq!(
-        edited,
-        Ok(0),
-        "the tenant has one comment, by somebody else"
-    );
+    assert_eq!(edited, Ok(0), "the tenant has one comment, by another user");
 
-    // 5. The author cannot give it away, nor move it to another tenant.
+    // 5. The author can neither give it to another user nor move it to another tenant.
     let member = acme.caller(UserRole::Member).user.uuid();
     for moved in [
         format!("update comments set author_id = '{member}'"),
@@ -356,7 +352,7 @@ async fn a_foreign_key_to_another_tenants_row_fails_like_one_to_no_row(app: &'st
         let (foreign, nowhere) = (point_to(theirs).await, point_to(Uuid::now_v7()).await);
         assert_eq!(
             foreign, nowhere,
-            "{table}.{column}: tells that the row exists"
+            "{table}.{column}: reveals that the row exists"
         );
         // A policy that looks at the column rejects the row before the key is looked up.
         let mut columns = read.columns.iter();
@@ -492,7 +488,7 @@ async fn memberships_follow_users(tenant: Tenant) {
         row.map(|row| (row.get(0), row.get(1)))
     };
     let is = |role: &str, status: &str| Some((role.to_owned(), status.to_owned()));
-    // Only the sign-in's side takes an identity away.
+    // Only palisade_admin may remove an identity.
     let mut admin = tenant.connect_as("palisade_admin", UserRole::Owner).await.0;
     assert_eq!(membership(&mut sql).await, is("MEMBER", "ACTIVE"));
     for (change, expected) in [

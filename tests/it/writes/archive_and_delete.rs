@@ -15,9 +15,9 @@ async fn unarchiving_restores_the_status_before_archiving(acme: Tenant) {
     let organization = create::organization(owner).await;
     for status in ["PLANNED", "ACTIVE", "ON_HOLD", "COMPLETED"] {
         let id = create::project(owner, &organization).await;
-        let told = json!({ "id": id, "status": status });
+        let change = json!({ "id": id, "status": status });
         owner
-            .mutate_ok("updateProject", told, "project { id }")
+            .mutate_ok("updateProject", change, "project { id }")
             .await;
         let target = json!({ "id": id });
         let selection = "project { status version }";
@@ -28,7 +28,7 @@ async fn unarchiving_restores_the_status_before_archiving(acme: Tenant) {
             payload["project"],
             json!({ "status": "ARCHIVED", "version": 3 })
         );
-        // What else changes meanwhile does not change where it returns to.
+        // A change of another field while it is archived does not change the restored status.
         let renamed = json!({ "id": id, "name": "Renamed" });
         owner.mutate_ok("updateProject", renamed, selection).await;
         let refused = owner
