@@ -174,7 +174,7 @@ fn reap(
         .map_or_else(|error| error.to_string(), |status| status.to_string());
     if !state.stopping {
         tracing::error!(
-            "the private PostgreSQL (process {}) stopped by itself: {status}",
+            "the private PostgreSQL (process {}) stopped unexpectedly: {status}",
             pid.as_raw_pid()
         );
     }
