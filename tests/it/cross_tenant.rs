@@ -388,7 +388,7 @@ async fn another_tenants_cursor_returns_the_same_bytes_as_an_invented_one_in_eve
                 "{body}"
             );
             assert!(!body["data"].to_string().contains("totalCount"), "{body}");
-            // The victim's own caller may use it.
+            // The victim's own caller may use the cursor.
             scene
                 .control(
                     &same.document("$c: String", &format!("{argument}: $c")),

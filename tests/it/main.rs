@@ -1,6 +1,6 @@
 //! The integration tests: one binary, one private PostgreSQL, one service over HTTP.
 //!
-//! Every test makes its own tenants in one shared database. Isolation is the product, so the tests
+//! Every test creates its own tenants in one shared database. Isolation is the product, so the tests
 //! rely on it: a leak shows as a failing neighbour.
 #![expect(
     clippy::disallowed_methods,

@@ -123,7 +123,7 @@ async fn an_omitted_argument_takes_its_default_and_a_null_argument_is_null(tenan
 async fn a_missing_required_variable_is_rejected_before_anything_runs(tenant: Tenant) {
     tenant.seed(2, 0).await;
     let owner = tenant.owner();
-    for (document, variables, says) in [
+    for (document, variables, expected_message) in [
         (
             "query ($id: ID!) { viewer { role } project(id: $id) { name } }",
             json!({}),
@@ -153,7 +153,7 @@ async fn a_missing_required_variable_is_rejected_before_anything_runs(tenant: Te
             (400, "BAD_USER_INPUT"),
             "{document}"
         );
-        assert_eq!(answer.body["errors"][0]["message"], says);
+        assert_eq!(answer.body["errors"][0]["message"], expected_message);
         assert!(answer.body.get("data").is_none());
     }
     let with_default = "query ($first: Int! = 1) { projects(first: $first) { nodes { id } } }";

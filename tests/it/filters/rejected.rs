@@ -38,7 +38,7 @@ async fn filters_over_a_limit_are_rejected_before_any_sql(tenant: Tenant) {
         assert_eq!(
             answer.data()["list"]["totalCount"],
             0,
-            "{what} were refused"
+            "{what} were rejected"
         );
     }
 
@@ -46,7 +46,7 @@ async fn filters_over_a_limit_are_rejected_before_any_sql(tenant: Tenant) {
     let values = "filter: `in` must have at most 100 values";
     let length = "filter: a string must have at most 1000 characters";
     let nul = "filter: a string must not contain the character U+0000";
-    for (refused, message) in [
+    for (rejected_filter, message) in [
         (json!({ "name": { "in": strings(101) } }), values),
         (json!({ "id": { "in": ids(101) } }), values),
         (json!({ "status": { "in": vec!["ACTIVE"; 101] } }), values),
@@ -84,7 +84,7 @@ async fn filters_over_a_limit_are_rejected_before_any_sql(tenant: Tenant) {
             "expected an ID of the type User",
         ),
     ] {
-        assert_rejected(&subject.ask(refused).await, message);
+        assert_rejected(&subject.ask(rejected_filter).await, message);
     }
 }
 
@@ -102,9 +102,9 @@ async fn an_invalid_date_or_time_is_rejected_before_any_sql(tenant: Tenant) {
         "2026-02-30",
         "",
     ] {
-        let refused = subject.ask(json!({ "dueOn": { "eq": day } })).await;
+        let rejection = subject.ask(json!({ "dueOn": { "eq": day } })).await;
         assert_rejected(
-            &refused,
+            &rejection,
             "must be a date of the calendar in the format YYYY-MM-DD",
         );
     }
@@ -115,8 +115,8 @@ async fn an_invalid_date_or_time_is_rejected_before_any_sql(tenant: Tenant) {
         // In UTC, its year is 10000.
         "9999-12-31T23:59:59-01:00",
     ] {
-        let refused = subject.ask(json!({ "createdAt": { "gt": time } })).await;
-        assert_rejected(&refused, "must be from year 0001 to 9999");
+        let rejection = subject.ask(json!({ "createdAt": { "gt": time } })).await;
+        assert_rejected(&rejection, "must be from year 0001 to 9999");
     }
     subject
         .check(json!({ "dueOn": { "gte": "0001-01-01" } }), |row| {

@@ -88,7 +88,7 @@ async fn another_tenants_rows_can_be_neither_read_nor_written_in_any_table(app: 
             "{name}: seen"
         );
 
-        // Committed, so that whatever they change shows in the comparison at the end.
+        // The statements commit, so that the comparison at the end finds every change.
         for write in [
             format!("update {name} set {tenant} = {tenant} where id = '{target}'"),
             format!("update {name} set {tenant} = {tenant} where {tenant} = '{theirs}'"),
@@ -100,7 +100,7 @@ async fn another_tenants_rows_can_be_neither_read_nor_written_in_any_table(app: 
             assert!(touched_nothing(&done), "{write}: {done:?}");
         }
 
-        // Without a WHERE they reach the attacker's own rows and no more.
+        // Without a WHERE, they change only the attacker's own rows.
         for write in [
             format!("update {name} set {tenant} = {tenant}"),
             format!("delete from {name}"),

@@ -36,7 +36,7 @@ async fn demote(caller: &Caller, whom: impl Display) -> Answer {
     answer.await
 }
 
-fn refused() -> Result<u64, String> {
+fn rejected() -> Result<u64, String> {
     Err("23514".to_owned())
 }
 
@@ -52,7 +52,7 @@ async fn the_last_active_owner_is_neither_demoted_nor_deactivated_nor_deleted(ac
     for end in ENDS {
         let end = end(&owner.user.uuid());
         for connection in [&mut sql, &mut admin] {
-            assert_eq!(attempt(connection, end.clone()).await, refused(), "{end}");
+            assert_eq!(attempt(connection, end.clone()).await, rejected(), "{end}");
         }
     }
     let expected = [("INVALID_STATE", "input.id".to_owned())];
@@ -73,7 +73,7 @@ async fn the_last_active_owner_is_neither_demoted_nor_deactivated_nor_deleted(ac
         "update users set status = 'INVITED'",
     ] {
         let both = format!("{end} where role = 'OWNER'");
-        assert_eq!(attempt(&mut sql, both.clone()).await, refused(), "{both}");
+        assert_eq!(attempt(&mut sql, both.clone()).await, rejected(), "{both}");
     }
     assert_eq!(
         attempt(
@@ -81,12 +81,12 @@ async fn the_last_active_owner_is_neither_demoted_nor_deactivated_nor_deleted(ac
             "delete from users where role = 'OWNER'".to_owned()
         )
         .await,
-        refused()
+        rejected()
     );
     assert_eq!(attempt(&mut sql, ENDS[0](&second)).await, Ok(1));
     assert_eq!(
         attempt(&mut sql, ENDS[0](&owner.user.uuid())).await,
-        refused()
+        rejected()
     );
 
     // A tenant that is being deleted may lose its last owner.
@@ -130,7 +130,7 @@ async fn two_owners_who_remove_each_other_concurrently_leave_one(app: &'static T
                 attempt(&mut one, "commit".to_owned()).await
             };
             let (ended, committed) = tokio::join!(attempt(&mut other, other_end(&first)), commit);
-            assert_eq!((ended, committed), (refused(), Ok(0)));
+            assert_eq!((ended, committed), (rejected(), Ok(0)));
             attempt(&mut other, "rollback".to_owned()).await.unwrap();
             let left: Vec<Uuid> = sqlx::query_scalar(
                 "select id from users where role = 'OWNER' and status = 'ACTIVE'",

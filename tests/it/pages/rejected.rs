@@ -15,7 +15,7 @@ use crate::{
 #[apply(palisade_test)]
 async fn invalid_page_sizes_are_rejected_before_any_sql(tenant: Tenant) {
     let caller = tenant.owner();
-    let refused = [
+    let rejections = [
         ("first: 101", "first: must be between 0 and 100"),
         ("first: -1", "first: must be between 0 and 100"),
         ("last: 101", "last: must be between 0 and 100"),
@@ -26,7 +26,7 @@ async fn invalid_page_sizes_are_rejected_before_any_sql(tenant: Tenant) {
         ),
     ];
     for root in model().root_lists() {
-        for (page, message) in refused {
+        for (page, message) in rejections {
             let document = format!("{{ {}({page}) {{ nodes {{ id }} }} }}", root.name);
             assert_rejected(&caller.query(&document).await, message);
         }
@@ -173,8 +173,8 @@ async fn a_forged_position_reaches_no_row_of_another_tenant(app: &'static TestAp
     // A time that the database cannot store.
     parts[1] = json!(-6_000_000_000_000_000_000_i64);
     let far = URL_SAFE_NO_PAD.encode(Value::Array(parts.clone()).to_string());
-    let refused = list(caller, projects, "first: 1", json!({ "a": far })).await;
-    assert_rejected(&refused, "after: must be a cursor of this list");
+    let rejection = list(caller, projects, "first: 1", json!({ "a": far })).await;
+    assert_rejected(&rejection, "after: must be a cursor of this list");
 
     parts[1] = json!(4_000_000_000_000_000_i64);
     parts[2] = json!(theirs.projects[0].simple().to_string());
