@@ -1,6 +1,6 @@
 //! The admin plane: the role that bypasses row level security and sees every tenant.
 //!
-//! The one rule: **no code that serves requests uses [`AdminDb`].** Only the commands of an operator
+//! The invariant: **no code that serves requests uses [`AdminDb`].** Only the commands of an operator
 //! create it.
 
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};

@@ -1,6 +1,6 @@
 //! Archiving: a row stays readable, but is not offered for new work.
 //!
-//! The one rule: **only these functions set the status to or from `ARCHIVED`.** So a row that is
+//! The invariant: **only these functions set the status to or from `ARCHIVED`.** So a row that is
 //! restored always has the status that it had before.
 
 use super::{

@@ -1,6 +1,6 @@
 //! One tenant's audit log with its seals, in one snapshot of `palisade_admin`.
 //!
-//! The one rule: **no function of the database computes a hash here.** These statements compute the
+//! The invariant: **no function of the database computes a hash here.** These statements compute the
 //! hashes themselves, because a person who can change the log could also change those functions.
 
 use futures_util::{Stream, TryStreamExt as _};

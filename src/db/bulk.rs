@@ -1,6 +1,6 @@
 //! Bulk writes: many rows in one statement.
 //!
-//! The one rule: **the text is the same for any number of rows.** Each column is one array argument,
+//! The invariant: **the text is the same for any number of rows.** Each column is one array argument,
 //! which the statement unnests, so the prepared statement is reused.
 
 use std::{collections::HashSet, marker::PhantomData};

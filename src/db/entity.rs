@@ -1,6 +1,6 @@
 //! Entities: the table, the columns and the id of a row type.
 //!
-//! The one rule: **columns are read by position.** [`Entity::COLUMNS`] and [`Entity::read`] have the same
+//! The invariant: **columns are read by position.** [`Entity::COLUMNS`] and [`Entity::read`] have the same
 //! order, because one macro writes both.
 
 use sqlx::postgres::PgRow;

@@ -1,6 +1,6 @@
 //! Conditions on rows, and the values that they compare.
 //!
-//! The one rule: **only leakproof comparisons use an index.** Under row level security PostgreSQL uses no
+//! The invariant: **only leakproof comparisons use an index.** Under row level security PostgreSQL uses no
 //! index for others. So a value has one of the types with leakproof comparisons.
 
 use chrono::{DateTime, NaiveDate, Utc};

@@ -1,6 +1,6 @@
 //! Idempotency keys: a repeated request returns the first response and makes its changes once.
 //!
-//! The one rule: **a key is claimed in the transaction of its changes.** A second request with the key
+//! The invariant: **a key is claimed in the transaction of its changes.** A second request with the key
 //! waits for the first to end. The response is stored in the message that commits, so the claim is the
 //! only extra round trip of a request with a key.
 

@@ -1,6 +1,6 @@
 //! The lease of a pooled connection.
 //!
-//! The one rule: **a connection returns to the pool only after its transaction has ended.** Dropping
+//! The invariant: **a connection returns to the pool only after its transaction has ended.** Dropping
 //! a lease closes the socket, and the server rolls back. Only [`Lease::commit`] and
 //! [`Lease::release_rolled_back`] return the connection.
 

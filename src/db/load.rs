@@ -1,6 +1,6 @@
 //! Loaders: the keys of one level of a query become one statement.
 //!
-//! The one rule: **the number of statements does not depend on the number of rows.** Each type of
+//! The invariant: **the number of statements does not depend on the number of rows.** Each type of
 //! key implements its own loading, so there is no registry. The engine is the `dataloader` crate.
 //! It waits by yielding, never by a timer, and runs inside the operation's own task. So a batch is
 //! complete when it starts: every resolver of the level was polled before.

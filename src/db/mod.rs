@@ -1,6 +1,6 @@
 //! Pools, transactions and SQL building.
 //!
-//! The one rule: **every statement names its tenant.** The policies of row level security decide which
+//! The invariant: **every statement names its tenant.** The policies of row level security decide which
 //! rows are visible. In addition, this module adds `tenant_id = $n` to every statement that it builds.
 //! No other module contains a tenant predicate or an SQL text.
 

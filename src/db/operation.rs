@@ -1,6 +1,6 @@
 //! An operation as the database sees it: its mark, its name and its cancellation.
 //!
-//! The one rule: **a cancelled operation commits nothing.** The flag is set before the statement on
+//! The invariant: **a cancelled operation commits nothing.** The flag is set before the statement on
 //! the server is cancelled, and each statement and the commit check it first.
 
 use std::{

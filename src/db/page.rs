@@ -1,6 +1,6 @@
 //! Lists: filters, sort orders, keyset pages and counts, for one parent or for all parents of a level.
 //!
-//! The one rule: **a list is one statement, and a page starts at a position, never at an offset.** The
+//! The invariant: **a list is one statement, and a page starts at a position, never at an offset.** The
 //! list of several parents is `unnest(parents)` with a lateral join of one page each.
 
 use std::{

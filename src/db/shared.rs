@@ -1,6 +1,6 @@
 //! Rows of the tables that all tenants share.
 //!
-//! The one rule: **these tables have no tenant.** Their statements are the only ones that this module
+//! The invariant: **these tables have no tenant.** Their statements are the only ones that this module
 //! builds without one.
 
 use sea_query::Query;

@@ -1,6 +1,6 @@
 //! Sign-in: the directory of people and tenants that `palisade_auth` reads.
 //!
-//! The one rule: **sign-in reads no row that a tenant owns.** The directory contains tenants, identities
+//! The invariant: **sign-in reads no row that a tenant owns.** The directory contains tenants, identities
 //! and memberships only.
 
 use sqlx::PgPool;

@@ -1,6 +1,6 @@
 //! A statement for a tenant transaction.
 //!
-//! The one rule: **the text contains no values.** Every value is an argument, so the text of a
+//! The invariant: **the text contains no values.** Every value is an argument, so the text of a
 //! statement depends only on its shape and prepared statements are reused.
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The tenant transaction: the only way from a request to the database.
 //!
-//! The one rule: **one operation, one transaction, one tenant.** The transaction opens with its first
+//! The invariant: **one operation, one transaction, one tenant.** The transaction opens with its first
 //! statement, in one round trip, and ends exactly once. If a future is dropped or a connection breaks
 //! in between, the lease closes the connection, and the server rolls back.
 

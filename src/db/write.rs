@@ -1,6 +1,6 @@
 //! Writes of one row: insert, update, delete and lock.
 //!
-//! The one rule: **each function returns the row that it wrote, or the reason why it wrote none.** Row
+//! The invariant: **each function returns the row that it wrote, or the reason why it wrote none.** Row
 //! level security filters rows silently, so a function that wrote nothing reads the row again to
 //! determine the reason.
 

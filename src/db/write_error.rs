@@ -1,6 +1,6 @@
 //! The reasons for which a write was rejected, and their translation from the database's errors.
 //!
-//! The one rule: **a client never sees a message of the database.** A constraint with a rule and a
+//! The invariant: **a client never sees a message of the database.** A constraint with a rule and a
 //! reference that prevents a deletion become user errors. Every other database error stays an error of
 //! the operation.
 

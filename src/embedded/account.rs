@@ -1,6 +1,6 @@
 //! The account that runs the server, the environment it gets, and the directories it may enter.
 //!
-//! The one rule: **no program of PostgreSQL runs as root.** If the caller is root, each program runs
+//! The invariant: **no program of PostgreSQL runs as root.** If the caller is root, each program runs
 //! as an account without special rights. A program that runs as that account checks which
 //! directories it may enter, because permission bits alone do not decide.
 

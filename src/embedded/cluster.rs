@@ -1,7 +1,7 @@
 //! The cluster in a data directory: creates it, removes stale files of an earlier server, and starts
 //! a server.
 //!
-//! The one rule: **the lock is passed on to the server.** The caller's lock proves that no other
+//! The invariant: **the lock is passed on to the server.** The caller's lock proves that no other
 //! server runs. Its descriptor becomes the standard input of `initdb` and of `postgres`, so the lock is
 //! held for exactly as long as one of them, or one of their child processes, runs.
 

@@ -1,6 +1,6 @@
 //! The data directory with its lock, and the directory of the socket.
 //!
-//! The one rule: **nothing of another account or program is changed.** The data directory must be
+//! The invariant: **nothing of another account or program is changed.** The data directory must be
 //! empty, or created here and owned by the right account. Root, who works here in directories of
 //! another account, follows no symbolic link.
 

@@ -1,6 +1,6 @@
 //! Finds the programs of a server: in the given directory, else installed, else downloaded.
 //!
-//! The one rule: **each directory that is searched and not used is reported with the reason.**
+//! The invariant: **each directory that is searched and not used is reported with the reason.**
 
 use std::{
     collections::HashSet,

@@ -1,6 +1,6 @@
 //! Downloads a server if none is installed.
 //!
-//! The one rule: **a downloaded server is announced, verified and complete.** The log has the URL and
+//! The invariant: **a downloaded server is announced, verified and complete.** The log has the URL and
 //! the directory. The checksum is verified before the archive is unpacked. The directory gets its
 //! final name last.
 

@@ -1,6 +1,6 @@
 //! The reasons why there is no private server.
 //!
-//! The one rule: each message is for the person at the terminal, and says what to do.
+//! The invariant: each message is for the person at the terminal, and says what to do.
 
 use std::{
     fmt::Write as _,

@@ -1,6 +1,6 @@
 //! Lock files, and other files that only one account may read.
 //!
-//! The one rule: **no file of another program is opened.** Root opens these files in directories of
+//! The invariant: **no file of another program is opened.** Root opens these files in directories of
 //! another account, so neither a symbolic link nor a hard link to another file is followed.
 
 use std::{

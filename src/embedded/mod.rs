@@ -1,7 +1,7 @@
 //! A private PostgreSQL server for development and tests: finds or downloads it, starts it, and stops
 //! it together with the process that started it.
 //!
-//! The one rule: **the server itself holds the lock file.** The descriptor is the standard input of `initdb`
+//! The invariant: **the server itself holds the lock file.** The descriptor is the standard input of `initdb`
 //! and of `postgres`, and every backend inherits it. A process that gets the lock therefore knows that no
 //! process of an earlier server is left, even if processes were killed, in any order. Only then does it
 //! remove stale files and start a server. A process that does not get the lock attaches to the running

@@ -1,6 +1,6 @@
 //! Finds out whether a server accepts connections, and its version.
 //!
-//! The one rule: **only a successful login proves that a server runs.** A pid file or a socket file
+//! The invariant: **only a successful login proves that a server runs.** A pid file or a socket file
 //! may be left from an earlier server.
 
 use std::path::{Path, PathBuf};

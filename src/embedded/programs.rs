@@ -1,6 +1,6 @@
 //! Checks the programs of a server in a directory.
 //!
-//! The one rule: **programs are usable if they run.** `postgres --version` is tried as the account
+//! The invariant: **programs are usable if they run.** `postgres --version` is tried as the account
 //! that will run the server. Each directory that is not used is reported with the reason.
 
 use std::{

@@ -1,6 +1,6 @@
 //! A server that this process started: waits until it is ready, stops it, and reports its exit.
 //!
-//! The one rule: **the server stops when this process ends, and no signal reaches another process.** A
+//! The invariant: **the server stops when this process ends, and no signal reaches another process.** A
 //! watchdog, a shell, reads a pipe of which only this process holds the write end, so it notices a
 //! `kill -9` too. A signal is sent only before the server's process is reaped, so its process id
 //! cannot belong to another process yet.
@@ -174,7 +174,7 @@ fn reap(
         .map_or_else(|error| error.to_string(), |status| status.to_string());
     if !state.stopping {
         tracing::error!(
-            "the private PostgreSQL (process {}) stopped by itself: {status}",
+            "the private PostgreSQL (process {}) stopped unexpectedly: {status}",
             pid.as_raw_pid()
         );
     }

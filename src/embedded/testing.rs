@@ -1,6 +1,6 @@
 //! Fixtures of the module's own tests.
 //!
-//! The one rule: a test removes its directory, whether it passes or fails.
+//! The invariant: a test removes its directory, whether it passes or fails.
 
 use std::{
     fs::{self, Permissions},

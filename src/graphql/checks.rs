@@ -1,6 +1,6 @@
 //! Checks of the values in a mutation's input.
 //!
-//! The one rule: **all failures are reported at once.** The constraints of the database hold the same
+//! The invariant: **all failures are reported at once.** The constraints of the database hold the same
 //! limits, but a statement reports only the first violation, and not on which side of a limit a value
 //! lies. So whatever can be checked before the statement is checked here.
 

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_documents_run_if_the_service_is_set_so() {
+    fn only_trusted_documents_run_if_the_setting_requires_it() {
         let path = std::env::temp_dir().join(format!("palisade-{}.json", uuid::Uuid::now_v7()));
         let tenant = TenantId::generate();
         for manifest in [

@@ -70,7 +70,7 @@ fn code(source: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Every path behind a `crate::` or `super::`, a list in braces taken apart: the segments from the root.
+/// The segments, from the root, of every path after a `crate::` or `super::`. A list in braces is split.
 fn paths(module: &str, code: &str) -> BTreeSet<Vec<String>> {
     let mut found = BTreeSet::new();
     for (start, _) in code.match_indices("crate::") {
@@ -79,7 +79,7 @@ fn paths(module: &str, code: &str) -> BTreeSet<Vec<String>> {
     for (start, _) in code.match_indices("super::") {
         let mut parent: Vec<String> = module.split('/').map(str::to_owned).collect();
         parent.pop();
-        // The second of `super::super::` is found by itself, so it counts from its own start.
+        // The second `super` of `super::super::` is found separately, so it counts from its own start.
         let before = &code[..start];
         if before.ends_with("super::") {
             parent.pop();
@@ -124,7 +124,7 @@ fn take_apart(text: &str, parent: &[String], found: &mut BTreeSet<Vec<String>>) 
     }
 }
 
-/// Where a name that a module hands on with `pub use` comes from.
+/// The origin of a name that a module re-exports with `pub use`.
 fn reexports(sources: &BTreeMap<Module, String>) -> BTreeMap<(Module, String), Module> {
     let mut from = BTreeMap::new();
     for (module, source) in sources {

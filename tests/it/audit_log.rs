@@ -6,8 +6,7 @@ use uuid::Uuid;
 
 use crate::harness::{TestApp, attempt, palisade_test};
 
-/// A table that is dropped after its row was changed: what is left are entries of a type that the service
-/// does not know.
+/// A table that is dropped after its row was changed. Its entries have a type that is unknown to the service.
 const RETIRED: [&str; 2] = [
     "create table retired_things (
          tenant_id uuid not null default app.tenant_id(), id uuid not null, note text not null,

@@ -1,4 +1,4 @@
-//! What operations cost: round trips and statements, whatever the number of rows.
+//! The cost of operations: round trips and statements, independent of the number of rows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +28,7 @@ use crate::harness::{
     fill_empty_tables, id, id_of, model, palisade_test, scratch,
 };
 
-/// The document of the documented promise, with a number of projects.
+/// The headline document of the documentation, with this number of projects.
 fn headline(projects: u32) -> String {
     format!(
         "{{ projects(first: {projects}) {{ nodes {{ id name status organization {{ id name }}
@@ -62,7 +62,7 @@ async fn an_operation_costs_one_round_trip_and_one_for_each_list_or_type_of_a_le
             4,
             "{ projects(first: 20) { totalCount nodes { owner { email } } } }".to_owned(),
         ),
-        // One page and one count for all of the level.
+        // One page and one count for all parents of the level.
         (
             4,
             "{ projects(first: 20) { nodes { invoices { totalCount nodes { id } } } } }".to_owned(),
@@ -72,7 +72,7 @@ async fn an_operation_costs_one_round_trip_and_one_for_each_list_or_type_of_a_le
             "{ projects(first: 20) { totalCount nodes { invoices { totalCount nodes { id } } } } }"
                 .to_owned(),
         ),
-        // The same row by two ways is loaded once, and so is the same list.
+        // A row that two fields request is loaded once, and so is a list.
         (
             2,
             format!(
@@ -83,7 +83,7 @@ async fn an_operation_costs_one_round_trip_and_one_for_each_list_or_type_of_a_le
             2,
             "{ a: projects { nodes { id } } b: projects { nodes { name } } }".to_owned(),
         ),
-        // Other arguments are another list, and one statement more.
+        // A list with other arguments is another list and needs one more statement.
         (
             3,
             "{ a: projects(first: 1) { nodes { id } } b: projects(first: 2) { nodes { id } } }"
@@ -143,9 +143,9 @@ async fn a_batch_holds_all_parents_of_its_level(tenant: Tenant) {
         .map(|invoice| invoice["lineItems"]["nodes"].as_array().unwrap().len())
         .sum();
     assert_eq!(lines, 400);
-    // Each table is asked once for each way that leads to it, whatever the number of rows; rows
-    // that are known by id are not asked for again.
-    let mut asked: BTreeMap<String, usize> = BTreeMap::new();
+    // Each table is read once per path that leads to it, for any number of rows. Rows that are already loaded
+    // by id are not read again.
+    let mut read_count: BTreeMap<String, usize> = BTreeMap::new();
     for statement in answer.statements() {
         let of = statement
             .rsplit("FROM \"")
@@ -155,25 +155,26 @@ async fn a_batch_holds_all_parents_of_its_level(tenant: Tenant) {
             .next()
             .unwrap()
             .to_owned();
-        *asked.entry(of).or_default() += 1;
+        *read_count.entry(of).or_default() += 1;
     }
-    let once = |table: &str| asked.get(table).copied().unwrap_or_default();
-    assert_eq!(once("organizations"), 1, "{asked:?}");
-    assert_eq!(once("users"), 1, "{asked:?}");
-    assert_eq!(once("products"), 1, "{asked:?}");
-    assert_eq!(once("invoice_line_items"), 1, "{asked:?}");
-    assert_eq!(once("audit_logs"), 1, "{asked:?}");
-    // The list and its count; the list and, as rows by id, what leads back.
-    assert_eq!(once("comments"), 2, "{asked:?}");
-    assert_eq!(once("invoices"), 2, "{asked:?}");
-    assert_eq!(once("projects"), 2, "{asked:?}");
+    let once = |table: &str| read_count.get(table).copied().unwrap_or_default();
+    assert_eq!(once("organizations"), 1, "{read_count:?}");
+    assert_eq!(once("users"), 1, "{read_count:?}");
+    assert_eq!(once("products"), 1, "{read_count:?}");
+    assert_eq!(once("invoice_line_items"), 1, "{read_count:?}");
+    assert_eq!(once("audit_logs"), 1, "{read_count:?}");
+    // For comments: the list and its count. For the others: the list, and the rows by id of the relations
+    // back.
+    assert_eq!(once("comments"), 2, "{read_count:?}");
+    assert_eq!(once("invoices"), 2, "{read_count:?}");
+    assert_eq!(once("projects"), 2, "{read_count:?}");
     assert_eq!(
         answer.round_trips(),
-        1 + asked.values().sum::<usize>() as u64
+        1 + read_count.values().sum::<usize>() as u64
     );
 }
 
-/// The demo tenant of a database of its own, and its owner.
+/// The demo tenant in a separate database, and its owner.
 struct Demo {
     database: String,
     tenant: Uuid,
@@ -251,7 +252,7 @@ fn budget(document: &str, name: &str) -> u64 {
         .unwrap()
 }
 
-/// Replaces what differs from run to run: ids and timestamps that the database chose.
+/// Replaces the values that differ between runs: ids and timestamps that the database generates.
 fn redact(value: &mut Value, started: DateTime<Utc>) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| redact(item, started)),
@@ -302,7 +303,7 @@ async fn every_golden_document_keeps_its_response_its_statements_and_its_budget(
 
         let mut data = answer.body["data"].clone();
         redact(&mut data, started);
-        // By text: lists of one level may be asked in either order.
+        // Sorted, because the lists of one level may be loaded in any order.
         statements.sort();
         let mut golden = format!("{data:#}\n");
         for statement in statements {
@@ -321,8 +322,8 @@ async fn every_golden_document_keeps_its_response_its_statements_and_its_budget(
     );
 }
 
-/// An id of each entity, by the name of its variable: `$project`. A document says which row with a line
-/// `# $project: projects order by created_at`; otherwise it is the first one.
+/// An id of each entity, by the name of its variable: `$project`. A document chooses the row with a line such
+/// as `# $project: projects order by created_at`; the default is the first row.
 async fn demo_ids(demo: &Demo, document: &str) -> BTreeMap<String, String> {
     let mut postgres =
         PgConnection::connect(&demo.caller.app.server.url("postgres", &demo.database))
@@ -419,7 +420,7 @@ async fn every_relation_of_every_type_is_in_a_golden_document() {
         let document = parse_query(std::fs::read_to_string(file).unwrap()).unwrap();
         collect(&document, &mut seen);
     }
-    // The tests of mutations read what only mutations return.
+    // The tests of mutations read the types that only mutations return.
     let reached = model().reached_from("Query");
     let mut left = Vec::new();
     for of in model().types() {
@@ -483,7 +484,7 @@ async fn the_servers_own_log_holds_the_statements_that_the_transaction_counted(
         .execute(&mut postgres)
         .await
         .unwrap();
-    // Settings of a role hold from the next session on: a service that has none yet.
+    // The settings of a role apply to new sessions only, so a new service is started.
     let caller = caller.at(&app
         .serve_database(&database, ServiceOptions::default())
         .await);
@@ -514,11 +515,11 @@ async fn the_servers_own_log_holds_the_statements_that_the_transaction_counted(
     assert_eq!(statements[1..statements.len() - 1], answer.statements());
     // The service does not wait for the end, so it is not a round trip.
     assert_eq!(statements.len() as u64 - 1, answer.round_trips());
-    // Some actors own none of the projects.
+    // Some actors own none of the projects, so they are one more load.
     assert_eq!(answer.round_trips(), 7);
 }
 
-/// Sends a document under a request id of its own.
+/// Sends a document with a new request id.
 async fn marked(caller: &Caller, document: &str) -> (Uuid, Answer) {
     let request = Uuid::now_v7();
     let response = caller

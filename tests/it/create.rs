@@ -86,7 +86,7 @@ pub async fn read(caller: &Caller, root: &str, id: &str, selection: &str) -> Val
     reply.answer().data()[root].clone()
 }
 
-/// A fingerprint of every row of a tenant but for its idempotency keys: equal if nothing was written.
+/// A fingerprint of all rows of a tenant except its idempotency keys: equal if nothing was written.
 pub async fn fingerprint(tenant: &Tenant) -> Vec<String> {
     let mut tables = tenant.everything().await;
     tables.retain(|table| !table.starts_with("idempotency_keys "));

@@ -1,7 +1,7 @@
 //! One tenant's token with another tenant's ids, cursors and filter values.
 //!
-//! What is attacked is computed from the schema: a new field is attacked as soon as it exists, and an
-//! argument that these attacks do not know fails the test.
+//! The attacks are computed from the schema: a new field is attacked as soon as it exists, and an argument
+//! without an attack fails the test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -159,7 +159,7 @@ impl Scene {
         body
     }
 
-    /// The same with the victim's value and with an invented one: not one byte may differ.
+    /// Sends the victim's value and a random one: the responses must not differ in one byte.
     async fn attack_twice(&self, document: &str, theirs: &Value, random: &Value) -> Value {
         let (real, made_up) = (
             self.attack(document, theirs).await,
@@ -169,7 +169,7 @@ impl Scene {
         serde_json::from_str(&real).unwrap()
     }
 
-    /// What the victim's own token reads, which proves that there was something to find.
+    /// The rows that the victim's own token reads: they prove that the attack could have found something.
     async fn control(&self, document: &str, variables: &Value) -> Value {
         let answer = self
             .victim
@@ -388,7 +388,7 @@ async fn another_tenants_cursor_returns_the_same_bytes_as_an_invented_one_in_eve
                 "{body}"
             );
             assert!(!body["data"].to_string().contains("totalCount"), "{body}");
-            // The victim's own caller may use it.
+            // The victim's own caller may use the cursor.
             scene
                 .control(
                     &same.document("$c: String", &format!("{argument}: $c")),

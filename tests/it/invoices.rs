@@ -1,5 +1,5 @@
-//! Invoices as they are issued: numbers without a gap, states that follow the rules, totals of what
-//! stands on them.
+//! Issuing invoices: numbers without gaps, statuses that follow the rules, and totals that equal the sums of
+//! the lines.
 
 use futures_util::future::join_all;
 use macro_rules_attribute::apply;
@@ -39,7 +39,7 @@ async fn issue(caller: &Caller, id: &str) -> String {
     payload["invoice"]["number"].as_str().unwrap().to_owned()
 }
 
-/// The numbers that are stored.
+/// The stored invoice numbers.
 async fn numbers(tenant: &Tenant) -> Vec<String> {
     sqlx::query_scalar("select number from invoices where number is not null order by number")
         .fetch_all(&mut tenant.begin().await.0)
@@ -51,7 +51,7 @@ fn first_numbers(count: usize) -> Vec<String> {
     (1..=count).map(|n| format!("INV-{n:06}")).collect()
 }
 
-/// A database of the test's own, in which a statement waits for a lock as long as it takes.
+/// A separate database without a lock timeout for `palisade_app`.
 async fn patient() -> &'static TestApp {
     let settings = "do $$ begin
         execute format('alter role palisade_app in database %I set lock_timeout = 0', current_database());
@@ -59,8 +59,8 @@ async fn patient() -> &'static TestApp {
     TestApp::shared().await.in_own_database(&[settings]).await
 }
 
-/// How many backends wait for the one that works for a request.
-async fn behind(superuser: &mut PgConnection, request: Uuid) -> i64 {
+/// The number of backends that wait for the backend of a request.
+async fn waiting_for(superuser: &mut PgConnection, request: Uuid) -> i64 {
     sqlx::query_scalar(
         "select count(*) from pg_stat_activity waiting, pg_stat_activity one
          where one.application_name like 'palisade ' || $1 || ' %' and one.pid = any (pg_blocking_pids(waiting.pid))",
@@ -84,7 +84,7 @@ async fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate
     let theirs = create::organization(elsewhere).await;
     let theirs = drafts(elsewhere, &theirs, 30).await;
 
-    // One that has taken a number and waits for a lock until its client disconnects.
+    // A mutation that has assigned a number, and waits for a lock until its client disconnects.
     let mut superuser = app.connect("postgres").await;
     let mut holder = app.connect("postgres").await;
     let id = project.strip_prefix("prj_").unwrap();
@@ -148,20 +148,21 @@ async fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate
     });
     let elsewhere = theirs.iter().map(|id| issue(elsewhere, id));
     let cut = async {
-        eventually("others wait behind it", async || {
-            behind(&mut superuser, request).await > 0
+        eventually("other mutations wait for it", async || {
+            waiting_for(&mut superuser, request).await > 0
         })
         .await;
         client.abort();
     };
-    let (mut told, mut told_there, ()) = tokio::join!(join_all(storm), join_all(elsewhere), cut);
+    let (mut issued_here, mut issued_there, ()) =
+        tokio::join!(join_all(storm), join_all(elsewhere), cut);
     attempt(&mut holder, "rollback".to_owned()).await.unwrap();
 
-    told.sort();
-    assert_eq!(told, first_numbers(100));
+    issued_here.sort();
+    assert_eq!(issued_here, first_numbers(100));
     assert_eq!(numbers(&acme).await, first_numbers(100));
-    told_there.sort();
-    assert_eq!(told_there, first_numbers(30));
+    issued_there.sort();
+    assert_eq!(issued_there, first_numbers(30));
     assert_eq!(numbers(&globex).await, first_numbers(30));
     for id in &aborted {
         let stored = read(billing, "invoice", id, "number status version").await;
@@ -317,7 +318,7 @@ async fn only_a_draft_and_its_lines_change(acme: Tenant) {
     }
 }
 
-/// Amounts as integers of hundredths.
+/// Amounts in hundredths.
 fn hundredths(money: &Value) -> i64 {
     let amount = money["amount"].as_str().unwrap();
     amount.replace('.', "").parse().unwrap()

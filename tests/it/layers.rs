@@ -43,7 +43,7 @@ async fn without_policies_the_service_returns_only_the_own_tenants_rows() {
         let off = format!("alter table {} disable row level security", table.name);
         attempt(&mut superuser, off).await.unwrap();
     }
-    // The wall is down: the role of the service reads both tenants.
+    // Row level security is off: the role of the service reads both tenants.
     let mut service = app.connect("palisade_app").await;
     assert_eq!(visible(&mut service, "projects").await, 5);
     assert_eq!(visible(&mut service, "tenants").await, 2);
@@ -140,7 +140,7 @@ async fn replay(
     rows.iter().filter(found).count()
 }
 
-/// What a row of a count says.
+/// The count in a row.
 fn counted(row: &PgRow) -> Option<i64> {
     let first = row
         .columns()

@@ -1,7 +1,7 @@
 //! The integration tests: one binary, one private PostgreSQL, one service over HTTP.
 //!
-//! Every test makes its own tenants in one shared database. Isolation is the product, so the tests
-//! rely on it: a leak shows as a failing neighbour.
+//! Every test creates its own tenants in one shared database. Isolation is the product, so the tests rely on
+//! it: a leak makes another test fail.
 #![expect(
     clippy::disallowed_methods,
     reason = "fixtures are dynamic SQL against a database that the build does not know"

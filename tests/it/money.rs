@@ -1,5 +1,5 @@
-//! Money is exact: what is written is read, what has too many digits is refused, and what is worked
-//! out is rounded once, in one way.
+//! Money is exact: a stored amount is returned unchanged, an amount with too many digits is rejected, and a
+//! computed amount is rounded once, half away from zero.
 
 use std::path::{Path, PathBuf};
 
@@ -73,7 +73,7 @@ async fn an_amount_is_returned_as_written_with_the_digits_of_its_currency(acme: 
 }
 
 #[apply(palisade_test)]
-async fn digits_beyond_the_currencys_are_rejected_and_not_rounded(acme: Tenant) {
+async fn an_amount_with_more_digits_than_its_currency_is_rejected_and_not_rounded(acme: Tenant) {
     let owner = acme.owner();
     let organization = create::organization(owner).await;
     let draft = create::draft(owner, &organization, &["1.00"]).await;
@@ -102,10 +102,10 @@ async fn digits_beyond_the_currencys_are_rejected_and_not_rounded(acme: Tenant) 
         let price = json!({ "amount": written, "currencyCode": currency });
         let input = json!({ "asin": asin(), "price": price });
         let payload = owner.mutate("createProduct", input, "").await;
-        let told = user_errors(&payload);
+        let found = user_errors(&payload);
         assert!(
-            told.contains(&(code, "input.price.amount".to_owned())) || written.starts_with('-'),
-            "{written} {currency}: {told:?}"
+            found.contains(&(code, "input.price.amount".to_owned())) || written.starts_with('-'),
+            "{written} {currency}: {found:?}"
         );
         if currency == "EUR" {
             let input = json!({ "id": line, "unitPrice": written });
@@ -120,7 +120,7 @@ async fn digits_beyond_the_currencys_are_rejected_and_not_rounded(acme: Tenant) 
 }
 
 #[apply(palisade_test)]
-async fn a_decimal_is_text_of_at_most_28_digits_and_nothing_else(acme: Tenant) {
+async fn a_decimal_is_a_string_of_at_most_28_digits_and_nothing_else(acme: Tenant) {
     let owner = acme.owner();
     let organization = create::organization(owner).await;
     let before = fingerprint(&acme).await;
@@ -143,7 +143,7 @@ async fn a_decimal_is_text_of_at_most_28_digits_and_nothing_else(acme: Tenant) {
         json!("NaN"),
         json!("Infinity"),
         json!("١"),
-        // 29 digits after the point, and more before it than can be stored.
+        // 29 digits after the decimal point, and more digits before it than can be stored.
         json!("0.12345678901234567890123456789"),
         json!("1.00000000000000000000000000005"),
         json!("99999999999999999999999999999.9"),
@@ -170,14 +170,14 @@ async fn a_decimal_is_text_of_at_most_28_digits_and_nothing_else(acme: Tenant) {
     assert!(fingerprint(&acme).await == before);
 }
 
-async fn refused_as_too_large(caller: &Caller, name: &str, input: Value) {
+async fn rejected_as_too_large(caller: &Caller, name: &str, input: Value) {
     let payload = caller.mutate(name, input.clone(), "").await;
-    let told = user_errors(&payload);
-    assert_eq!(told, [("TOO_LARGE", String::new())], "{name} {input}");
+    let found = user_errors(&payload);
+    assert_eq!(found, [("TOO_LARGE", String::new())], "{name} {input}");
 }
 
 #[apply(palisade_test)]
-async fn amounts_beyond_what_is_stored_are_too_large_and_nothing_is_written(acme: Tenant) {
+async fn amounts_that_cannot_be_stored_are_too_large_and_nothing_is_written(acme: Tenant) {
     let owner = acme.owner();
     let organization = create::organization(owner).await;
     let input = invoice_of(&organization, "EUR", &[("1", "90000000000000000.00", None)]);
@@ -189,24 +189,24 @@ async fn amounts_beyond_what_is_stored_are_too_large_and_nothing_is_written(acme
 
     let max = "92233720368547758.07";
     for lines in [
-        // A line, either way.
+        // A line, positive and negative.
         &[("9999999999.9999", max, None)][..],
         &[("-9999999999.9999", max, None)],
         &[("2", max, None)],
         // The sum of lines.
         &[("1", max, None), ("1", "0.01", None)],
-        // The tax, and the sum with it.
+        // The tax, and the total with the tax.
         &[("1", max, Some("0.0001"))],
         &[("1", "50000000000000000", Some("1"))],
     ] {
         let input = invoice_of(&organization, "EUR", lines);
-        refused_as_too_large(owner, "createInvoice", input).await;
+        rejected_as_too_large(owner, "createInvoice", input).await;
     }
     let mut added = create::line_of("90000000000000000.00");
     added["invoiceId"] = id.clone();
-    refused_as_too_large(owner, "addInvoiceLineItem", added.clone()).await;
+    rejected_as_too_large(owner, "addInvoiceLineItem", added.clone()).await;
     added["quantity"] = json!("9999999999");
-    refused_as_too_large(owner, "addInvoiceLineItem", added).await;
+    rejected_as_too_large(owner, "addInvoiceLineItem", added).await;
     for change in [
         json!({ "quantity": "2" }),
         json!({ "quantity": "-9999999999" }),
@@ -215,7 +215,7 @@ async fn amounts_beyond_what_is_stored_are_too_large_and_nothing_is_written(acme
     ] {
         let mut input = change;
         input["id"] = line.clone();
-        refused_as_too_large(owner, "updateInvoiceLineItem", input).await;
+        rejected_as_too_large(owner, "updateInvoiceLineItem", input).await;
     }
     assert!(fingerprint(&acme).await == before);
 }
@@ -227,7 +227,7 @@ async fn each_line_and_its_tax_are_rounded_half_away_from_zero(acme: Tenant) {
     let organization = create::organization(owner).await;
     let whole = "invoice { subtotal { amount } tax { amount } total { amount }
                  lineItems { nodes { amount { amount } } } }";
-    // Currency, lines, their amounts, and subtotal, tax and total.
+    // The currency, the lines, the amounts of the lines, and subtotal, tax and total.
     for (currency, lines, amounts, sums) in [
         (
             "EUR",
@@ -259,7 +259,7 @@ async fn each_line_and_its_tax_are_rounded_half_away_from_zero(acme: Tenant) {
             &["8.33"],
             ["8.33", "0.00", "8.33"],
         ),
-        // To even, these were 2 and 2.
+        // Half to even would give 2 and 2.
         (
             "JPY",
             &[("1.5", "1", None), ("2.5", "1", None)],
@@ -272,7 +272,7 @@ async fn each_line_and_its_tax_are_rounded_half_away_from_zero(acme: Tenant) {
             &["0.001"],
             ["0.001", "0.000", "0.001"],
         ),
-        // Tax by line: 0.005 three times is 0.03, and on the sum it would be 0.02.
+        // The tax is rounded by line: three times 0.005 gives 0.03. On the sum it would be 0.02.
         (
             "EUR",
             &[
@@ -289,7 +289,7 @@ async fn each_line_and_its_tax_are_rounded_half_away_from_zero(acme: Tenant) {
             &["-0.05"],
             ["-0.05", "-0.01", "-0.06"],
         ),
-        // On what the line shows, not on what it was before it was rounded.
+        // The tax is computed on the rounded amount of the line.
         (
             "EUR",
             &[("0.5", "0.09", Some("0.1"))],
@@ -316,15 +316,15 @@ async fn each_line_and_its_tax_are_rounded_half_away_from_zero(acme: Tenant) {
         let input = invoice_of(&organization, currency, lines);
         let payload = owner.mutate_ok("createInvoice", input, whole).await;
         let invoice = &payload["invoice"];
-        let told: Vec<&str> = invoice["lineItems"]["nodes"]
+        let found: Vec<&str> = invoice["lineItems"]["nodes"]
             .as_array()
             .unwrap()
             .iter()
             .map(|line| line["amount"]["amount"].as_str().unwrap())
             .collect();
-        assert_eq!(told, amounts, "{lines:?}");
-        let told = ["subtotal", "tax", "total"].map(|sum| invoice[sum]["amount"].as_str().unwrap());
-        assert_eq!(told, sums, "{lines:?}");
+        assert_eq!(found, amounts, "{lines:?}");
+        let read = ["subtotal", "tax", "total"].map(|sum| invoice[sum]["amount"].as_str().unwrap());
+        assert_eq!(read, sums, "{lines:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use sqlx::Row as _;
 
 use crate::harness::{Field, Kind, Tenant, entity, model, palisade_test, snake_case};
 
-/// The fields for rows of the caller: no column of a row refers to them.
+/// The fields that return rows of the caller: no column refers to these rows.
 const OF_THE_CALLER: [&str; 3] = ["Query.tenant", "Viewer.tenant", "Viewer.user"];
 /// A comment has one of several references; a check constraint enforces exactly one.
 const ONE_OF_SEVERAL: [&str; 1] = ["Comment.subject"];

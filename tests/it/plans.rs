@@ -1,4 +1,4 @@
-//! Plans: the hot statements find their rows by an index, as the role of the service.
+//! Plans: the frequent statements find their rows by an index, with the role of the service.
 
 use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;
@@ -12,13 +12,13 @@ use crate::harness::{Caller, ServiceOptions, TestApp, id, palisade_test};
 struct Big {
     tenant: Uuid,
     caller: Caller,
-    /// The project and the organization with the most rows below them.
+    /// The project and the organization with the most child rows.
     project: Uuid,
     organization: Uuid,
     app: PgConnection,
 }
 
-/// As a superuser and without triggers, which the rows of the other tests need and these do not.
+/// The superuser inserts the rows, without triggers: these rows do not need them.
 const ROWS: &[&str] = &[
     "set session_replication_role = replica",
     "insert into tenants (id, slug, name)
@@ -215,7 +215,7 @@ impl Plan {
                 "{kind}:\n{}",
                 self.describe()
             );
-            // The policy is worked out once: as an InitPlan, in a condition that is asked once.
+            // The policy is evaluated once: as an InitPlan, in a one-time filter.
             for filter in ["Filter", "Join Filter"] {
                 let filter = node[filter].as_str().unwrap_or_default();
                 assert!(
@@ -229,7 +229,11 @@ impl Plan {
             |key: &str, is: &dyn Fn(&Value) -> bool| self.nodes.iter().any(|node| is(&node[key]));
         let once = has("Parent Relationship", &|is| is == "InitPlan")
             && has("One-Time Filter", &Value::is_string);
-        assert!(once, "the policy is not asked once:\n{}", self.describe());
+        assert!(
+            once,
+            "the policy is not evaluated once:\n{}",
+            self.describe()
+        );
     }
 }
 
@@ -246,10 +250,10 @@ fn args<const N: usize>(values: [&dyn std::fmt::Display; N]) -> Vec<String> {
 async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and_cursor() {
     let mut big = Big::fill().await;
     let (tenant, project, organization) = (big.tenant, big.project, big.organization);
-    let nobody = Uuid::now_v7();
+    let no_row = Uuid::now_v7();
     let at = "2026-02-01T00:00:00Z";
-    let parents = format!("{{{project},{nobody}}}");
-    let organizations = format!("{{{organization},{nobody}}}");
+    let parents = format!("{{{project},{no_row}}}");
+    let organizations = format!("{{{organization},{no_row}}}");
     let project_id = id("prj", project);
     let organization_id = id("org", organization);
 
@@ -272,8 +276,8 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
     );
 
     let tenant_is = "tenant_id = ";
-    let behind = "ROW(created_at, id) < ROW(";
-    let behind_log = "ROW(occurred_at, id) < ROW(";
+    let after_cursor = "ROW(created_at, id) < ROW(";
+    let after_log = "ROW(occurred_at, id) < ROW(";
     let parent = |column: &str| format!("{column} = ");
     for (document, table, index, condition, arguments) in [
         // Root lists: the first page, and one after a cursor.
@@ -288,24 +292,24 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             format!("{{ projects(after: \"{after_projects}\") {{ nodes {{ id }} }} }}"),
             "projects",
             "projects_created_at_idx",
-            vec![tenant_is.to_owned(), behind.to_owned()],
-            args([&tenant, &at, &nobody, &21]),
+            vec![tenant_is.to_owned(), after_cursor.to_owned()],
+            args([&tenant, &at, &no_row, &21]),
         ),
         (
             format!("{{ invoices(after: \"{after_invoices}\") {{ nodes {{ id }} }} }}"),
             "invoices",
             "invoices_created_at_idx",
-            vec![tenant_is.to_owned(), behind.to_owned()],
-            args([&tenant, &at, &nobody, &21]),
+            vec![tenant_is.to_owned(), after_cursor.to_owned()],
+            args([&tenant, &at, &no_row, &21]),
         ),
         (
             format!("{{ auditLogs(after: \"{after_logs}\") {{ nodes {{ id }} }} }}"),
             "audit_logs",
             "audit_logs_occurred_at_idx",
-            vec![tenant_is.to_owned(), behind_log.to_owned()],
-            args([&tenant, &at, &nobody, &21]),
+            vec![tenant_is.to_owned(), after_log.to_owned()],
+            args([&tenant, &at, &no_row, &21]),
         ),
-        // From the end the same index is read the other way.
+        // A page from the end reads the same index backwards.
         (
             format!("{{ projects(last: 20, before: \"{after_projects}\") {{ nodes {{ id }} }} }}"),
             "projects",
@@ -314,7 +318,7 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
                 tenant_is.to_owned(),
                 "ROW(created_at, id) > ROW(".to_owned(),
             ],
-            args([&tenant, &at, &nobody, &21]),
+            args([&tenant, &at, &no_row, &21]),
         ),
         // By name, ascending.
         (
@@ -324,15 +328,19 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             vec![tenant_is.to_owned()],
             args([&tenant, &21]),
         ),
-        // With a filter that has an index of its own.
+        // With a filter whose column has its own index.
         (
             format!(
                 "{{ projects(filter: {{ status: {{ eq: ACTIVE }} }}, after: \"{after_projects}\") {{ nodes {{ id }} }} }}"
             ),
             "projects",
             "projects_status_idx",
-            vec![tenant_is.to_owned(), parent("status"), behind.to_owned()],
-            args([&tenant, &"ACTIVE", &at, &nobody, &21]),
+            vec![
+                tenant_is.to_owned(),
+                parent("status"),
+                after_cursor.to_owned(),
+            ],
+            args([&tenant, &"ACTIVE", &at, &no_row, &21]),
         ),
         (
             format!(
@@ -340,8 +348,12 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             ),
             "invoices",
             "invoices_status_idx",
-            vec![tenant_is.to_owned(), parent("status"), behind.to_owned()],
-            args([&tenant, &"OPEN", &at, &nobody, &21]),
+            vec![
+                tenant_is.to_owned(),
+                parent("status"),
+                after_cursor.to_owned(),
+            ],
+            args([&tenant, &"OPEN", &at, &no_row, &21]),
         ),
         // By id.
         (
@@ -370,9 +382,9 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             vec![
                 tenant_is.to_owned(),
                 parent("project_id"),
-                behind.to_owned(),
+                after_cursor.to_owned(),
             ],
-            args([&parents, &tenant, &at, &nobody, &6]),
+            args([&parents, &tenant, &at, &no_row, &6]),
         ),
         (
             format!(
@@ -383,9 +395,9 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             vec![
                 tenant_is.to_owned(),
                 parent("project_id"),
-                behind_log.to_owned(),
+                after_log.to_owned(),
             ],
-            args([&parents, &tenant, &at, &nobody, &11]),
+            args([&parents, &tenant, &at, &no_row, &11]),
         ),
         (
             format!(
@@ -396,9 +408,9 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             vec![
                 tenant_is.to_owned(),
                 parent("organization_id"),
-                behind.to_owned(),
+                after_cursor.to_owned(),
             ],
-            args([&organizations, &tenant, &at, &nobody, &6]),
+            args([&organizations, &tenant, &at, &no_row, &6]),
         ),
         // Counts: of the tenant, and of each parent.
         (

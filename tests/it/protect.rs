@@ -1,4 +1,4 @@
-//! The helpers of the migrations that protect a table, on tables of the tests' own.
+//! The functions with which migrations protect a table, on tables of these tests.
 
 use std::{fs, path::Path};
 
@@ -248,7 +248,7 @@ async fn the_changes_of_a_user_never_show_the_identity() {
         .collect();
     assert!(fields.contains(&"email"), "{fields:?}");
     assert!(!fields.contains(&"identity_id"), "{fields:?}");
-    // That something changed is still recorded.
+    // The log still records that something changed.
     assert!(
         logs.contains(&json!({ "action": "user.updated", "changes": [] })),
         "{logs:?}"

@@ -1,5 +1,5 @@
-//! A list or a row that the caller's role may not read is the error FORBIDDEN, never an empty list. Which roles may read
-//! a type decide the policies; the service must agree with them.
+//! A list or a row that the caller's role may not read is the error FORBIDDEN, never an empty list. The
+//! policies decide which roles may read a type; the service must agree with them.
 
 use std::collections::BTreeSet;
 

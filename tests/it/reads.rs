@@ -1,4 +1,4 @@
-//! What a frontend reads: every relation, in query order, and only its own tenant's.
+//! Reads of a frontend: every relation, in query order, and only rows of the caller's tenant.
 
 use macro_rules_attribute::apply;
 use palisade::{auth::role::UserRole, graphql::scalars::CurrencyCode};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Tenant, TestApp, id, palisade_test};
 
-/// The document of the promise: a page of projects with everything around them.
+/// The headline document: a page of projects with their related rows.
 const HEADLINE: &str = "{ projects(first: 20) { nodes { id name status organization { id name } \
     owner { id email displayName } \
     invoices(first: 5) { nodes { id number status total { amount currencyCode } } } \

@@ -140,13 +140,13 @@ async fn a_lasting_fault_is_unavailable_after_eight_attempts() {
         let product = create::product(owner).await;
         let before = fingerprint(&acme).await;
         let create = "createOrganization(input: { name: \"n\" }) { organization { id } }";
-        let said = format!(
+        let add_comment = format!(
             "createComment(input: {{ subjectId: \"{product}\", body: \"b\" }}) {{ comment {{ id }} }}"
         );
         let mut ran = 0;
         for document in [
             format!("mutation {{ {create} }}"),
-            format!("mutation {{ {said} {create} }}"),
+            format!("mutation {{ {add_comment} {create} }}"),
         ] {
             for headers in [&[][..], &[("idempotency-key", "key")]] {
                 let reply = owner.send(&document, &json!({}), headers).await;

@@ -20,7 +20,7 @@ const ROLES: [UserRole; 5] = [
     UserRole::Viewer,
 ];
 
-fn refused<T>() -> Result<T, String> {
+fn rejected<T>() -> Result<T, String> {
     Err("42501".to_owned())
 }
 
@@ -56,7 +56,7 @@ async fn each_role_writes_the_tables_that_its_policies_name(tenant: Tenant) {
         let target = match attempt(&mut owner, insert).await {
             Ok(1) => id,
             done => {
-                assert_eq!(done, refused(), "{name}");
+                assert_eq!(done, rejected(), "{name}");
                 sqlx::query_scalar(sqlx::AssertSqlSafe(read.first()))
                     .fetch_one(&mut owner)
                     .await
@@ -119,7 +119,7 @@ async fn only_its_author_changes_a_comment_and_no_user_writes_as_another(app: &'
         // 3. A comment with another author.
         let with = json!({ "id": Uuid::now_v7(), "author_id": author });
         let forged = try_out(&mut other, insert_copy("comments", &with)).await;
-        assert_eq!(forged, refused(), "{}", role.as_str());
+        assert_eq!(forged, rejected(), "{}", role.as_str());
     }
 
     // 4. The same user id in another tenant is another person.
@@ -130,19 +130,19 @@ async fn only_its_author_changes_a_comment_and_no_user_writes_as_another(app: &'
         .await
         .unwrap();
     let edited = try_out(&mut twin, "update comments set body = 'forged'".to_owned()).await;
-    assert_eq!(
-        edited,
-        Ok(0),
-        "the tenant has one comment, by somebody else"
-    );
+    assert_eq!(edited, Ok(0), "the tenant has one comment, by another user");
 
-    // 5. The author cannot give it away, nor move it to another tenant.
+    // 5. The author can neither give it to another user nor move it to another tenant.
     let member = acme.caller(UserRole::Member).user.uuid();
     for moved in [
         format!("update comments set author_id = '{member}'"),
         format!("update comments set tenant_id = '{}'", globex.id.uuid()),
     ] {
-        assert_eq!(try_out(&mut own, moved.clone()).await, refused(), "{moved}");
+        assert_eq!(
+            try_out(&mut own, moved.clone()).await,
+            rejected(),
+            "{moved}"
+        );
     }
     let edited = try_out(&mut own, "update comments set body = 'better'".to_owned()).await;
     assert_eq!(edited, Ok(1), "the author can");
@@ -173,13 +173,13 @@ async fn no_role_below_admin_changes_the_role_status_or_email_of_a_user(tenant: 
                 format!("update users set {change} where id = '{me}'"),
             )
             .await;
-            let expected = if manages { Ok(1) } else { refused() };
+            let expected = if manages { Ok(1) } else { rejected() };
             assert_eq!(done, expected, "{}: {change}", role.as_str());
         }
         let without_identity = format!("update users set identity_id = null where id = '{me}'");
         assert_eq!(
             try_out(&mut sql, without_identity).await,
-            refused(),
+            rejected(),
             "{}: a tenant cannot change an identity",
             role.as_str()
         );
@@ -221,7 +221,7 @@ async fn the_lines_of_an_invoice_change_only_while_it_is_a_draft(tenant: Tenant)
     assert_eq!(try_out(&mut sql, delete()).await, Ok(2));
     let issue = "update invoices set status = 'OPEN'";
     assert_eq!(attempt(&mut sql, issue.to_owned()).await, Ok(1));
-    assert_eq!(try_out(&mut sql, insert()).await, refused());
+    assert_eq!(try_out(&mut sql, insert()).await, rejected());
     assert_eq!(try_out(&mut sql, update()).await, Ok(0));
     assert_eq!(try_out(&mut sql, delete()).await, Ok(0));
 }
@@ -315,7 +315,7 @@ async fn an_idempotency_key_is_visible_only_to_its_user(tenant: Tenant) {
                 format!("update idempotency_keys set user_id = '{user}'"),
             ] {
                 let done = try_out(&mut sql, write.clone()).await;
-                assert_eq!(done, refused(), "{}: {write}", role.as_str());
+                assert_eq!(done, rejected(), "{}: {write}", role.as_str());
             }
             let delete = format!("delete from idempotency_keys where user_id = '{user}'");
             assert_eq!(try_out(&mut sql, delete).await, Ok(0), "{}", role.as_str());
@@ -356,7 +356,7 @@ async fn a_foreign_key_to_another_tenants_row_fails_like_one_to_no_row(app: &'st
         let (foreign, nowhere) = (point_to(theirs).await, point_to(Uuid::now_v7()).await);
         assert_eq!(
             foreign, nowhere,
-            "{table}.{column}: tells that the row exists"
+            "{table}.{column}: reveals that the row exists"
         );
         // A policy that looks at the column rejects the row before the key is looked up.
         let mut columns = read.columns.iter();
@@ -371,7 +371,7 @@ async fn a_foreign_key_to_another_tenants_row_fails_like_one_to_no_row(app: &'st
         assert_eq!(
             point_to(own).await,
             Ok(1),
-            "{table}.{column}: what refuses is not the tenant"
+            "{table}.{column}: the tenant is not the reason for the rejection"
         );
     }
 }
@@ -388,7 +388,7 @@ async fn unique_values_of_another_tenant_are_free_to_use(app: &'static TestApp) 
         let id = Uuid::now_v7();
         let owners = [&acme, &globex].map(|tenant| tenant.owner().user.uuid());
         let insert = read.insert_like_first(owners[0], &json!({ "id": id }));
-        if attempt(&mut a, insert).await == refused() {
+        if attempt(&mut a, insert).await == rejected() {
             continue;
         }
         tables += 1;
@@ -492,7 +492,7 @@ async fn memberships_follow_users(tenant: Tenant) {
         row.map(|row| (row.get(0), row.get(1)))
     };
     let is = |role: &str, status: &str| Some((role.to_owned(), status.to_owned()));
-    // Only the sign-in's side takes an identity away.
+    // Only palisade_admin may remove an identity.
     let mut admin = tenant.connect_as("palisade_admin", UserRole::Owner).await.0;
     assert_eq!(membership(&mut sql).await, is("MEMBER", "ACTIVE"));
     for (change, expected) in [

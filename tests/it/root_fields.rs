@@ -1,4 +1,4 @@
-//! Several root fields of one mutation, each done alone and in order, and what mutations cost.
+//! Several root fields of one mutation: each is independent, they run in order. Also the cost of mutations.
 
 use macro_rules_attribute::apply;
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ impl Step {
     }
 }
 
-/// Which of these slugs there are.
+/// Those of these slugs that exist.
 async fn there(caller: &Caller, slugs: &[String]) -> Vec<String> {
     let document = "query ($slugs: [String!]) { organizations(filter: { slug: { in: $slugs } },
         orderBy: [{ field: CREATED_AT }]) { nodes { slug } } }";
@@ -66,7 +66,7 @@ async fn there(caller: &Caller, slugs: &[String]) -> Vec<String> {
 }
 
 #[apply(palisade_test)]
-async fn a_rejected_root_field_writes_nothing_and_its_neighbours_write(acme: Tenant) {
+async fn a_rejected_root_field_writes_nothing_and_the_others_write(acme: Tenant) {
     let owner = acme.owner();
     let input = json!({ "name": "Taken" });
     owner
@@ -81,7 +81,8 @@ async fn a_rejected_root_field_writes_nothing_and_its_neighbours_write(acme: Ten
             .collect();
         let document = format!("mutation {{ {} }}", fields.join(" "));
         let key = Uuid::new_v4().to_string();
-        // With a key, the transaction is open before the first field; sent twice, it is done once.
+        // With a key, the transaction opens before the first field, and a request that is sent twice runs
+        // once.
         let with_key = [("idempotency-key", key.as_str())];
         let headers: &[&[(&str, &str)]] = match number % 2 {
             0 => &[&[]],
@@ -90,8 +91,8 @@ async fn a_rejected_root_field_writes_nothing_and_its_neighbours_write(acme: Ten
         for headers in headers {
             let reply = owner.send(&document, &json!({}), headers).await.answer();
             for (at, step) in steps.iter().enumerate() {
-                let told = &reply.data()[format!("f{at}")]["userErrors"];
-                assert_eq!(*told, step.errors(), "{steps:?} {at}");
+                let found = &reply.data()[format!("f{at}")]["userErrors"];
+                assert_eq!(*found, step.errors(), "{steps:?} {at}");
             }
             let done = steps.iter().zip(&slugs);
             let done = done.filter(|(step, _)| **step == Step::Done);
@@ -167,9 +168,8 @@ async fn a_failing_root_field_undoes_all_of_them_and_returns_no_data(acme: Tenan
     let good = format!(
         "createProject(input: {{ name: \"p\", organizationId: \"{organization}\" }}) {{ project {{ id }} }}"
     );
-    // Done, but what is asked of it cannot be answered: in a field that can be null and in one that
-    // cannot.
-    let unanswerable = |alias: &str, fails: &str| {
+    // The work succeeds, but a selected field fails: one in a nullable field, one in a non-null field.
+    let with_failing_field = |alias: &str, fails: &str| {
         format!(
             "{alias}: createProject(input: {{ name: \"p\", organizationId: \"{organization}\" }}) {{
                 project {{ id organization {{ id {fails} }} }} }}"
@@ -177,8 +177,8 @@ async fn a_failing_root_field_undoes_all_of_them_and_returns_no_data(acme: Tenan
     };
     let invalid_id = "b: deleteProject(input: { id: \"org_1\" }) { project { id } }".to_owned();
     for bad in [
-        unanswerable("b", "projects(first: 101) { nodes { id } }"),
-        unanswerable("b", "projects(after: \"no cursor\") { nodes { id } }"),
+        with_failing_field("b", "projects(first: 101) { nodes { id } }"),
+        with_failing_field("b", "projects(after: \"no cursor\") { nodes { id } }"),
         invalid_id,
     ] {
         for document in [
@@ -199,7 +199,7 @@ async fn a_failing_root_field_undoes_all_of_them_and_returns_no_data(acme: Tenan
     }
 }
 
-/// What an operation costs, with the statements that it sent.
+/// The round trips of an operation, and the statements that it sent.
 async fn cost(
     caller: &Caller,
     name: &str,
@@ -297,7 +297,7 @@ async fn a_mutation_costs_its_opening_its_statements_and_its_commit(acme: Tenant
             3,
             "update",
         ),
-        // Why nothing was updated is asked for, and there is nothing to commit.
+        // Nothing is updated: a second statement finds the reason, and nothing is committed.
         (
             "archiveProject",
             json!({ "id": id }),
@@ -404,7 +404,7 @@ async fn a_further_root_field_costs_a_savepoint_and_a_rejected_one_a_rollback_to
         // BEGIN, insert, SAVEPOINT, insert, COMMIT
         (5, vec![done(), done()]),
         (7, vec![done(), done(), done()]),
-        // BEGIN, insert; undone with the transaction; BEGIN, insert, COMMIT
+        // BEGIN, insert; rollback of the transaction; BEGIN, insert, COMMIT
         (5, vec![create(&taken), done()]),
         // BEGIN, insert, SAVEPOINT, insert, ROLLBACK TO, COMMIT
         (6, vec![done(), create(&taken)]),
@@ -494,12 +494,15 @@ async fn the_entries_of_one_operation_are_in_the_order_of_its_changes(acme: Tena
         )
         .await;
     let entries = log.data()["auditLogs"]["nodes"].as_array().unwrap();
-    let told: Vec<&str> = entries
+    let found: Vec<&str> = entries
         .iter()
         .flat_map(|entry| entry["changes"].as_array().unwrap())
         .filter(|change| change["field"] == "name")
         .map(|change| change["after"].as_str().unwrap())
         .rev()
         .collect();
-    assert_eq!(told, names, "the newest first, of one time");
+    assert_eq!(
+        found, names,
+        "the newest first, although their times are equal"
+    );
 }

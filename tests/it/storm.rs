@@ -152,9 +152,9 @@ async fn two_hundred_requests_that_their_clients_cancel_leave_no_open_transactio
     let (a, b) = (acme.owner().at(&url), globex.owner().at(&url));
     check_page(&acme, &a.query(PAGE).await.body);
 
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     check_page(&acme, &a.query(PAGE).await.body);
-    let whole = begun.elapsed();
+    let whole = started.elapsed();
 
     let mut ended = 0;
     for round in 0..200 {
@@ -229,11 +229,11 @@ async fn two_hundred_transactions_cancelled_while_opening_leave_nothing_to_the_n
     let db = private_pool(app).await;
     let owner = Some(UserRole::Owner);
 
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     let tx = transaction(&db, &globex, owner, Purpose::Read);
     assert!(find::<Project>(&tx, own).await.unwrap());
     tx.rollback().await;
-    let whole = begun.elapsed();
+    let whole = started.elapsed();
 
     let mut ended = 0;
     for round in 0..200_u32 {
@@ -452,11 +452,11 @@ async fn a_query_cannot_write_and_a_failed_statement_never_commits() {
     let id = ProjectId::generate();
 
     let query = begin(Purpose::Read);
-    let refused = find::<Writing>(&query, id).await.unwrap_err();
+    let failure = find::<Writing>(&query, id).await.unwrap_err();
     assert!(
-        refused.detail().contains("read-only transaction"),
+        failure.detail().contains("read-only transaction"),
         "{}",
-        refused.detail()
+        failure.detail()
     );
     query.rollback().await;
     assert_eq!(written().await, 0);
@@ -488,9 +488,9 @@ async fn a_query_cannot_write_and_a_failed_statement_never_commits() {
     let cancelled_tx = TenantTx::new(db.clone(), context, Purpose::Write, operation.clone());
     find::<Writing>(&cancelled_tx, id).await.unwrap();
     operation.cancel();
-    let refused = cancelled_tx.commit().await.unwrap_err();
+    let failure = cancelled_tx.commit().await.unwrap_err();
     assert_eq!(
-        refused.code(),
+        failure.code(),
         palisade::error::Code::Timeout,
         "the client has received a timeout"
     );

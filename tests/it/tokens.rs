@@ -201,7 +201,7 @@ fn forgeries(good: &Value, foreign_user: UserId) -> Vec<(&'static str, Vec<Strin
         forge(r#"{"alg":"RS256","typ":"JWT"}"#, &text, SECRET),
     );
     token(
-        "HS256 said, HS512 signed",
+        "HS256 in the header, HS512 signature",
         forge_with(HEADER, &text, SECRET, Algorithm::HS512),
     );
     token("no alg", forge(r#"{"typ":"JWT"}"#, &text, SECRET));

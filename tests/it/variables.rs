@@ -1,4 +1,5 @@
-//! Variables: one that must have a value has one, and what was left out is left out wherever it is used.
+//! Variables: a required variable must have a value, and an omitted variable is omitted everywhere it is
+//! used.
 
 use std::collections::BTreeSet;
 
@@ -41,14 +42,14 @@ async fn an_omitted_variable_leaves_its_field_unchanged(world: World) {
             node
         };
         let before = node().await;
-        // All of its fields are variables, and only the id has a value.
+        // Every field of the input is a variable, and only the id has a value.
         let (mut declared, mut given) = (vec!["$id: ID!".to_owned()], vec!["id: $id".to_owned()]);
         let fields = model().fields(mutation.input()).iter();
         for field in fields.filter(|field| field.name != "id") {
             declared.push(format!("${}: {}", field.name, field.type_text));
             given.push(format!("{0}: ${0}", field.name));
         }
-        // One that must have a value cannot be left out.
+        // A required variable cannot be omitted.
         if declared[1..].iter().any(|one| one.ends_with('!')) {
             continue;
         }
@@ -80,14 +81,14 @@ async fn an_omitted_variable_leaves_its_field_unchanged(world: World) {
 async fn an_omitted_argument_takes_its_default_and_a_null_argument_is_null(tenant: Tenant) {
     tenant.seed(3, 0).await;
     let owner = tenant.owner();
-    // `atomic` is true unless it is given, and cannot be null.
+    // `atomic` is true by default and cannot be null.
     let document = "mutation ($ids: [ID!]!, $atomic: Boolean) {
         deleteProjects(input: { ids: $ids, atomic: $atomic }) { results { index } userErrors { code } } }";
     let missing = id("prj", ProjectId::generate().uuid());
     let answer = owner.graphql(document, json!({ "ids": [missing] })).await;
     let payload = &answer.data()["deleteProjects"];
     assert_eq!(payload["userErrors"][0]["code"], "NOT_FOUND", "{payload}");
-    // A direction that was left out in a list of orders, beside one that was given.
+    // Two sort orders: one whose direction is omitted, and one with a direction.
     let ordered = "query ($up: OrderDirection, $down: OrderDirection) {
         one: projects(orderBy: [{ field: NAME, direction: $up }]) { nodes { name } }
         other: projects(orderBy: [{ field: NAME, direction: $down }]) { nodes { name } } }";
@@ -122,7 +123,7 @@ async fn an_omitted_argument_takes_its_default_and_a_null_argument_is_null(tenan
 async fn a_missing_required_variable_is_rejected_before_anything_runs(tenant: Tenant) {
     tenant.seed(2, 0).await;
     let owner = tenant.owner();
-    for (document, variables, says) in [
+    for (document, variables, expected_message) in [
         (
             "query ($id: ID!) { viewer { role } project(id: $id) { name } }",
             json!({}),
@@ -152,7 +153,7 @@ async fn a_missing_required_variable_is_rejected_before_anything_runs(tenant: Te
             (400, "BAD_USER_INPUT"),
             "{document}"
         );
-        assert_eq!(answer.body["errors"][0]["message"], says);
+        assert_eq!(answer.body["errors"][0]["message"], expected_message);
         assert!(answer.body.get("data").is_none());
     }
     let with_default = "query ($first: Int! = 1) { projects(first: $first) { nodes { id } } }";

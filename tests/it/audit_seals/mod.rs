@@ -1,5 +1,5 @@
-//! The seals of the audit log: who creates them, and that `palisade audit verify` detects changes that
-//! bypassed the service.
+//! The seals of the audit log: how they are created, and that `palisade audit verify` detects changes outside
+//! the service.
 
 mod sealing;
 mod verify;
@@ -47,7 +47,7 @@ fn head(stdout: &str) -> &str {
     head
 }
 
-/// What verifying finds, without the closing line.
+/// The findings of `verify`, without the last line.
 async fn findings(tenant: &Tenant, options: &[&str]) -> Vec<String> {
     let result = verify(tenant, options).await;
     let mut lines: Vec<String> = result.stdout.lines().map(str::to_owned).collect();

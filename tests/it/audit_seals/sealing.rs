@@ -1,4 +1,4 @@
-//! Who creates seals, when, and over which rows.
+//! Which code creates seals, when, and for which rows.
 
 use futures_util::future::join_all;
 use macro_rules_attribute::apply;
@@ -94,9 +94,9 @@ async fn sealing_changes_only_the_own_tenant(app: &'static TestApp) {
     assert_eq!(attempt(&mut own, forged).await, Err("42883".to_owned()));
 
     // Without a context there is nothing to seal, and a role that may not read the log reads no seal.
-    let mut nobody = app.connect("palisade_app").await;
-    assert_eq!(seal(&mut nobody).await, Some(0));
-    assert_eq!(one::<String>(&mut nobody, all).await, "0 0 0");
+    let mut without_context = app.connect("palisade_app").await;
+    assert_eq!(seal(&mut without_context).await, Some(0));
+    assert_eq!(one::<String>(&mut without_context, all).await, "0 0 0");
     for role in [UserRole::Member, UserRole::Billing, UserRole::Viewer] {
         let mut member = acme.begin_as(role).await.0;
         assert_eq!(one::<String>(&mut member, all).await, "0 0 0", "{role:?}");
@@ -127,7 +127,7 @@ async fn two_sealers_at_once_leave_neither_duplicates_nor_gaps(tenant: Tenant) {
     attempt(&mut first, "commit".to_owned()).await.unwrap();
     assert_eq!(seal(&mut second).await, Some(0));
 
-    // A seal that is rolled back leaves its rows and its number to the next.
+    // If a seal is rolled back, the next seal takes its rows and its number.
     write(&mut first).await;
     attempt(&mut first, "begin".to_owned()).await.unwrap();
     assert_eq!(seal(&mut first).await, Some(1));
@@ -250,7 +250,7 @@ async fn the_sealer_seals_after_a_write_and_when_it_stops(app: &'static TestApp)
         1
     );
 
-    // It is in its pause now, which the end cuts short.
+    // The sealer is in its pause now. `finish` ends the pause early.
     sealer.wrote(globex.id);
     sealer.finish().await;
     let mut theirs = globex.begin().await.0;
@@ -277,14 +277,14 @@ async fn the_sealer_tries_again_after_a_failure() {
     };
     let db = connect().await;
     assert!(sealing::seal(&db, tenant.id).await.is_err());
-    // With its connections, so that what is seen below is the sealer's doing.
+    // Closes its connections too, so that only the sealer can send the statements that the test waits for.
     db.close().await;
     let sealer = Sealer::start(connect().await);
     sealer.wrote(tenant.id);
     let mut watching = tenant.begin().await.0;
     let tried = "select exists (select from pg_stat_activity where datname = current_database()
                  and usename = 'palisade_app' and query ilike 'rollback%')";
-    eventually("it has tried in vain", async || {
+    eventually("the sealer has failed once", async || {
         one::<bool>(&mut watching, tried).await
     })
     .await;

@@ -12,7 +12,7 @@ use crate::{
     harness::{Tenant, TestApp, attempt, id, insert_copy, palisade_test},
 };
 
-/// A tenant with two seals, a row that waits for the third, and a superuser who may do anything.
+/// A tenant with two seals, a row that waits for the third seal, and a superuser connection.
 struct Tampered {
     tenant: Tenant,
     superuser: PgConnection,
@@ -97,7 +97,7 @@ impl Tampered {
         id
     }
 
-    /// What is found now, with ids replaced by the names of the rows.
+    /// The current findings, with the names of the rows instead of ids.
     async fn found(&self) -> Vec<String> {
         let lines = findings(&self.tenant, &[]).await;
         let name = |line: String| {
@@ -211,11 +211,11 @@ async fn each_tampering_is_detected_and_named() {
         let mut log = Tampered::new().await;
         log.tamper(sql).await;
         assert_eq!(log.found().await, expected, "{sql}");
-        // Sealing on hides nothing.
+        // A later seal does not hide the finding.
         let mut service = log.tenant.begin().await.0;
         write(&mut service).await;
         assert!(seal(&mut service).await > Some(0), "{sql}");
-        assert_eq!(log.found().await, expected, "{sql}, sealed on");
+        assert_eq!(log.found().await, expected, "{sql}, after another seal");
     }
 }
 
@@ -275,7 +275,7 @@ async fn an_inserted_row_is_detected_unless_it_claims_to_be_new_and_was_announce
     assert_eq!(seal(&mut service).await, Some(1), "the row of the service");
     assert_eq!(log.found().await, [late.as_str()]);
 
-    // An attacker who makes the database seal it nevertheless.
+    // An attacker makes the database seal the row nevertheless.
     log.tamper("update audit_seals set latest = latest - interval '9 days' where tenant_id = $own")
         .await;
     assert_eq!(seal(&mut service).await, Some(1));

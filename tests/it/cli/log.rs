@@ -12,7 +12,7 @@ use crate::harness::{self, SECRET, palisade_test};
 
 #[apply(palisade_test)]
 async fn no_log_level_prints_a_secret() {
-    // A cluster of its own, because the roles get passwords here.
+    // A separate cluster, because the roles get passwords here.
     let dir = create_test_dir().await;
     let server = start_server(dir.clone()).await;
     let url = server.url("postgres", "postgres");

@@ -76,7 +76,7 @@ async fn only_a_superuser_and_the_owner_can_migrate() {
 
 #[apply(palisade_test)]
 async fn migrating_takes_extra_rights_from_a_role() {
-    // A cluster of its own, because the role bypasses every policy meanwhile.
+    // A separate cluster, because the role bypasses every policy during the test.
     let dir = create_test_dir().await;
     let server = start_server(dir.clone()).await;
     let url = server.url("postgres", "postgres");

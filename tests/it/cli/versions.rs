@@ -112,7 +112,7 @@ async fn serve_and_its_readiness_compare_the_schema_with_the_binary() {
     assert_eq!(database.serve("palisade_app").await.error_line(1), is_older);
     database.execute(&current).await;
 
-    // The schema moves while the service runs.
+    // The version of the schema changes while the service runs.
     let (serving, api) = Service::serve(serve_command(&database.url("palisade_app"))).await;
     let ready = |version: i64| (200, format!("ready, schema version {version}\n"));
     assert_eq!(readiness(&api).await, ready(newest));

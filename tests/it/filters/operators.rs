@@ -13,7 +13,7 @@ use palisade::entities::ENTITIES;
 use super::Subject;
 use crate::harness::{Answer, Field, Kind, Tenant, id_of, model, palisade_test, snake_case};
 
-/// A value of a column, as it compares.
+/// A value of a column, with its order.
 #[derive(Clone, Debug, PartialEq, PartialOrd, Eq, Ord)]
 enum Cell {
     Null,
@@ -77,7 +77,7 @@ impl Operand {
         }
     }
 
-    /// Values that no row or only some rows hold.
+    /// Values that no row or only some rows have.
     fn others(self) -> Vec<Cell> {
         match self {
             Self::Id(_) => vec![Cell::Id(Uuid::now_v7())],
@@ -183,7 +183,7 @@ fn held(rows: &[Value], column: &str, kind: Operand) -> Vec<Cell> {
     let picked: BTreeSet<usize> = [0, cells.len() / 2, cells.len().saturating_sub(1)].into();
     picked
         .into_iter()
-        .filter_map(|place| cells.get(place).cloned())
+        .filter_map(|index| cells.get(index).cloned())
         .collect()
 }
 
@@ -329,7 +329,7 @@ async fn and_or_and_not_combine_in_two_valued_logic(tenant: Tenant) {
             |row| !(due(row).is_some_and(|due| *due > *day) && is(row, "name", same)),
         )
         .await;
-    // All that one object gives must hold, beside the lists and in them.
+    // All conditions of one object must match, next to the lists and in them.
     subject
         .check(
             json!({
@@ -353,7 +353,7 @@ async fn and_or_and_not_combine_in_two_valued_logic(tenant: Tenant) {
             |row| due(row).is_some_and(|due| *due > *day && *due < *"2026-03-20"),
         )
         .await;
-    // An operator that is null is not given.
+    // An operator that is null is ignored.
     subject
         .check(json!({ "name": { "eq": null, "in": null } }), |_| true)
         .await;

@@ -13,7 +13,7 @@ use crate::{
 #[apply(palisade_test)]
 async fn filters_over_a_limit_are_rejected_before_any_sql(tenant: Tenant) {
     let subject = Subject::new(&tenant, model().root_list("projects")).await;
-    let texts = |amount: usize| -> Value { (0..amount).map(|n| json!(n.to_string())).collect() };
+    let strings = |amount: usize| -> Value { (0..amount).map(|n| json!(n.to_string())).collect() };
     let ids = |amount: usize| -> Value {
         (0..amount)
             .map(|_| json!(id("prj", Uuid::now_v7())))
@@ -25,7 +25,7 @@ async fn filters_over_a_limit_are_rejected_before_any_sql(tenant: Tenant) {
     let long = |length: usize| "ä".repeat(length);
 
     for (what, accepted) in [
-        ("100 texts", json!({ "name": { "in": texts(100) } })),
+        ("100 strings", json!({ "name": { "in": strings(100) } })),
         ("100 ids", json!({ "id": { "in": ids(100) } })),
         ("100 comparisons", json!({ "or": many(99) })),
         (
@@ -38,7 +38,7 @@ async fn filters_over_a_limit_are_rejected_before_any_sql(tenant: Tenant) {
         assert_eq!(
             answer.data()["list"]["totalCount"],
             0,
-            "{what} were refused"
+            "{what} were rejected"
         );
     }
 
@@ -46,11 +46,11 @@ async fn filters_over_a_limit_are_rejected_before_any_sql(tenant: Tenant) {
     let values = "filter: `in` must have at most 100 values";
     let length = "filter: a string must have at most 1000 characters";
     let nul = "filter: a string must not contain the character U+0000";
-    for (refused, message) in [
-        (json!({ "name": { "in": texts(101) } }), values),
+    for (rejected_filter, message) in [
+        (json!({ "name": { "in": strings(101) } }), values),
         (json!({ "id": { "in": ids(101) } }), values),
         (json!({ "status": { "in": vec!["ACTIVE"; 101] } }), values),
-        (json!({ "not": { "name": { "in": texts(101) } } }), values),
+        (json!({ "not": { "name": { "in": strings(101) } } }), values),
         (json!({ "or": many(101) }), comparisons),
         (
             json!({ "and": [{ "or": many(60) }, { "not": { "and": many(60) } }] }),
@@ -84,7 +84,7 @@ async fn filters_over_a_limit_are_rejected_before_any_sql(tenant: Tenant) {
             "expected an ID of the type User",
         ),
     ] {
-        assert_rejected(&subject.ask(refused).await, message);
+        assert_rejected(&subject.ask(rejected_filter).await, message);
     }
 }
 
@@ -102,9 +102,9 @@ async fn an_invalid_date_or_time_is_rejected_before_any_sql(tenant: Tenant) {
         "2026-02-30",
         "",
     ] {
-        let refused = subject.ask(json!({ "dueOn": { "eq": day } })).await;
+        let rejection = subject.ask(json!({ "dueOn": { "eq": day } })).await;
         assert_rejected(
-            &refused,
+            &rejection,
             "must be a date of the calendar in the format YYYY-MM-DD",
         );
     }
@@ -112,11 +112,11 @@ async fn an_invalid_date_or_time_is_rejected_before_any_sql(tenant: Tenant) {
         "-5000-01-01T00:00:00Z",
         "+10000-01-01T00:00:00Z",
         "0000-12-31T23:59:59Z",
-        // In UTC it is of the year 10000.
+        // In UTC, its year is 10000.
         "9999-12-31T23:59:59-01:00",
     ] {
-        let refused = subject.ask(json!({ "createdAt": { "gt": time } })).await;
-        assert_rejected(&refused, "must be from year 0001 to 9999");
+        let rejection = subject.ask(json!({ "createdAt": { "gt": time } })).await;
+        assert_rejected(&rejection, "must be from year 0001 to 9999");
     }
     subject
         .check(json!({ "dueOn": { "gte": "0001-01-01" } }), |row| {

@@ -54,14 +54,14 @@ pub struct TestApp {
 }
 
 impl TestApp {
-    /// Starts everything when the first test asks.
+    /// Starts the database and the service for the first test that needs them.
     pub async fn shared() -> &'static Self {
         APP.get_or_init(Self::start).await
     }
 
     async fn start() -> Self {
         let (server, database) = database().await;
-        // Never dropped, like the static that holds it: the server ends by its own watchdog.
+        // The server is in a static and is never dropped. Its watchdog stops it.
         let server = Box::leak(Box::new(server));
         let app = Self {
             url: String::new(),
@@ -76,8 +76,8 @@ impl TestApp {
         Self { url, ..app }
     }
 
-    /// The same service over a migrated database of its own, for tests that change the schema. The
-    /// steps run as a superuser before the service connects.
+    /// A service with a separate migrated database, for tests that change the schema. The steps run as a
+    /// superuser before the service connects.
     pub async fn in_own_database(&self, steps: &[&str]) -> &'static Self {
         let database = format!("palisade_test_{}", Uuid::now_v7().simple());
         let postgres = self.server.url("postgres", "postgres");
@@ -103,7 +103,7 @@ impl TestApp {
         Box::leak(Box::new(Self { url, ..app }))
     }
 
-    /// Drops a database of a test's own: its service keeps connections that others need.
+    /// Drops the separate database of a test, because its service keeps connections that other tests need.
     pub async fn drop_database(&self) {
         let postgres = self.server.url("postgres", "postgres");
         let mut superuser = PgConnection::connect(&postgres).await.unwrap();
@@ -121,14 +121,14 @@ impl TestApp {
         self.serve_with(database, settings(options)).await
     }
 
-    /// A service over a database, with settings of the test's own.
+    /// A service over a database, with these settings.
     pub async fn serve_with(&self, database: &str, settings: ServiceSettings) -> String {
         let (ending, ended) = oneshot::channel();
         ENDINGS.with_borrow_mut(|endings| endings.push(ending));
         serve(self.server, database, settings, async { drop(ended.await) }).await
     }
 
-    /// Another migrated database, for a test whose rows or settings the others must not see.
+    /// Another migrated database, for a test whose rows or settings other tests must not see.
     pub async fn own_database(&self) -> String {
         let mut connection = PgConnection::connect(&self.server.url("postgres", "postgres"))
             .await
@@ -140,7 +140,7 @@ impl TestApp {
         database
     }
 
-    /// A user at a service, with a token of an hour.
+    /// A user of a service, with a token that is valid for an hour.
     pub fn caller(
         &'static self,
         url: &str,
@@ -170,7 +170,7 @@ impl TestApp {
             .unwrap()
     }
 
-    /// Row level security tests prove nothing as a role that it does not bind.
+    /// A test of row level security proves nothing if row level security does not bind the role.
     async fn assert_role_is_bound(&self) {
         let mut connection = self.connect("palisade_app").await;
         let row = sqlx::query(
@@ -268,7 +268,7 @@ async fn serve(
     url
 }
 
-/// What differs between the services of the tests.
+/// The settings that differ between the services of the tests.
 #[derive(Clone, Copy)]
 pub struct ServiceOptions {
     pub pool_size: u32,

@@ -1,5 +1,5 @@
-//! The columns of a table, from the catalogue of the database, and rows that fit them: a new table gets
-//! rows without a line here.
+//! The columns of a table, from the catalogue of the database, and rows that fit them. A new table gets rows
+//! without a change here.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -25,7 +25,7 @@ pub struct Column {
     sql_type: String,
     pub is_nullable: bool,
     has_default: bool,
-    /// Whether a unique index but the primary key holds it.
+    /// Whether a unique index, other than the primary key, contains it.
     is_unique: bool,
     /// The table that it refers to.
     pub references: Option<String>,
@@ -34,9 +34,9 @@ pub struct Column {
     may_read_referenced: bool,
     /// The strings that its check constraint allows, if it lists them.
     choices: Vec<String>,
-    /// The columns of which exactly one has a value, this one among them.
+    /// The columns, including this one, of which exactly one must have a value.
     pub alternatives: Vec<String>,
-    /// Whether the policy for new rows looks at it.
+    /// Whether the policy for new rows uses it.
     pub is_in_insert_policy: bool,
     /// Whether the policy for new rows compares it with the caller.
     pub holds_caller: bool,
@@ -171,7 +171,7 @@ impl Table {
         columns.map(|column| column.name.as_str())
     }
 
-    /// What a slice says of the values of a column.
+    /// The values that a slice declares for a column.
     fn sample(&self, column: &str) -> Option<&'static str> {
         let mut values = SLICES.iter().flat_map(|slice| slice.values);
         let found = values.find(|(table, name, _)| *table == self.name && *name == column);
@@ -220,7 +220,8 @@ impl Table {
         })
     }
 
-    /// A value of a column without references and choices. Every string holds the tenant's slug.
+    /// A value of a column without foreign key and without allowed strings. Every string holds the tenant's
+    /// slug.
     fn plain_value(&self, column: &Column) -> String {
         match column.sql_type.as_str() {
             "text" if column.is_unique => {
@@ -284,9 +285,9 @@ impl Table {
         )
     }
 
-    /// A statement by which a caller inserts a row like the first one of the tenant: what must be unique
-    /// is new, what the policies want to be the caller's is theirs, what has a default or is unique and
-    /// may be null is left out. `with` gives other values.
+    /// A statement with which a caller inserts a copy of the tenant's first row. Unique values are new.
+    /// References that the policies compare with the caller name the caller. Columns with a default are
+    /// omitted, and so are unique columns that can be null. `with` overrides values.
     pub fn insert_like_first(&self, author: Uuid, with: &Value) -> String {
         let id = Uuid::now_v7();
         let n = id.as_u128() % 100_000_000 + 1_000_000;
@@ -336,8 +337,8 @@ impl Table {
     }
 }
 
-/// The tables of the entities whose rows tests make: not the tenants, which a test has already, and not
-/// the entries that triggers write. Each after the tables that it refers to.
+/// The tables of the entities whose rows tests insert, each after the tables to which it refers. Tenants
+/// exist already, and triggers write the audit log.
 async fn fillable(connection: &mut PgConnection) -> Vec<Table> {
     let mut left = Vec::new();
     for entity in ENTITIES.iter().filter(|entity| entity.is_audited) {
@@ -399,7 +400,7 @@ async fn fill_tables(connection: &mut PgConnection, amount: i32, only_empty: boo
     }
 }
 
-/// Inserts rows of each entity of which the tenant of the connection has none.
+/// Inserts rows of each entity that has no row in the tenant of the connection.
 pub async fn fill_empty_tables(connection: &mut PgConnection, amount: i32) {
     fill_tables(connection, amount, true).await;
 }
@@ -407,8 +408,8 @@ pub async fn fill_empty_tables(connection: &mut PgConnection, amount: i32) {
 impl Tenant {
     /// `amount` rows of every entity, at least 12, and rows in every other table of the tenant. The rows of
     /// all tables are inserted in one transaction, so their times of creation are the same. Strings repeat,
-    /// hold characters of patterns, and hold the tenant's slug. Nullable columns are null in a third of
-    /// the rows. The first four rows of each table are referred to by rows of every table that can.
+    /// and contain characters of patterns and the tenant's slug. Nullable columns are null in a third of the
+    /// rows. The first four rows of each table are referred to by rows of every table that can.
     pub async fn fill(&self, amount: i32) {
         let mut admin = self.connect_as("palisade_admin", UserRole::Owner).await.0;
         attempt(&mut admin, "begin".to_owned()).await.unwrap();

@@ -114,7 +114,7 @@ impl Caller {
 /// The header that asks for the cost of an operation.
 pub const TRACE: &str = "palisade-trace";
 
-/// What no response contains: words of the database's messages.
+/// Words of the database's messages, which no response may contain.
 const DATABASE_WORDS: [&str; 12] = [
     "constraint",
     "violates",
@@ -143,13 +143,13 @@ pub fn mutation(name: &str, selection: &str) -> String {
 /// The code and the field of each error of a payload.
 pub fn user_errors(payload: &Value) -> Vec<(&str, String)> {
     let errors = payload["userErrors"].as_array().unwrap().iter();
-    let told = errors.map(|error| {
+    let found = errors.map(|error| {
         assert!(!error["message"].as_str().unwrap().is_empty(), "{error}");
         let path = error["field"].as_array().into_iter().flatten();
         let path: Vec<&str> = path.map(|part| part.as_str().unwrap()).collect();
         (error["code"].as_str().unwrap(), path.join("."))
     });
-    told.collect()
+    found.collect()
 }
 
 /// An HTTP response of the API.
@@ -221,7 +221,7 @@ impl Answer {
             .collect()
     }
 
-    /// The response without what differs between any two: the request id and the cost.
+    /// The response without the request id and the cost, which differ between any two responses.
     pub fn comparable(&self) -> Value {
         let mut body = self.body.clone();
         if let Some(body) = body.as_object_mut() {

@@ -15,8 +15,8 @@ use serde_json::Value;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-/// A place below `target/` for a test's files, or below the system's temporary directory if the
-/// account that runs PostgreSQL for root cannot enter `target/`.
+/// A directory below `target/` for a test's files, or below the system's temporary directory if the account
+/// that runs PostgreSQL for root cannot enter `target/`.
 pub async fn scratch(name: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     match embedded::check_reachable(target, None).await {
@@ -25,11 +25,11 @@ pub async fn scratch(name: &str) -> PathBuf {
     }
 }
 
-/// The place below the temporary directory, gone when this process is.
+/// The directory below the temporary directory. It is removed when this process ends.
 static AWAY: LazyLock<PathBuf> = LazyLock::new(|| {
     let dir = std::env::temp_dir().join(format!("palisade-tests-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
-    // The account that runs PostgreSQL passes through it.
+    // The account that runs PostgreSQL must be able to enter it.
     std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
     // Its input ends with this process; the server that lives there ends at the same time.
     let script = r#"read -r _; i=0
@@ -48,7 +48,7 @@ static AWAY: LazyLock<PathBuf> = LazyLock::new(|| {
     dir
 });
 
-/// A migrated database of its own in the tests' cluster.
+/// A separate migrated database in the tests' cluster.
 pub(super) async fn database() -> (Embedded, String) {
     let server = Embedded::start(&embedded::Options {
         data_dir: scratch("postgres").await,

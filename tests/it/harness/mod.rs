@@ -31,7 +31,7 @@ pub use self::{
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 thread_local! {
-    /// What ends the services that the test of this thread has started, when it is dropped.
+    /// When dropped, ends the services that the test of this thread has started.
     static ENDINGS: RefCell<Vec<oneshot::Sender<()>>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -298,7 +298,7 @@ impl Model {
             let name = &field.name;
             if field.is_connection() {
                 if depth > 0 && !hidden.contains(field.row()) {
-                    // A connection takes no depth of its own: its rows are what is read.
+                    // A connection does not count as a level: its rows do.
                     let row = self.selection_without(field.row(), depth - 1, hidden);
                     let page = format!("totalCount edges {{ cursor }} nodes {{ {row} }}");
                     write!(selection, "{name}(first: 2) {{ {page} }} ").unwrap();

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::tenant::Tenant;
 
 impl Tenant {
-    /// An organization, `projects` projects in it, each with `invoices` invoices of two lines, and
-    /// one comment on each project. Every text holds the tenant's slug, its canary.
+    /// An organization, `projects` projects in it, each with `invoices` invoices of two lines, and one
+    /// comment on each project. Every string contains the tenant's slug, as a canary.
     pub async fn seed(&self, projects: i32, invoices: i32) -> Seed {
         let mut sql = self.begin().await;
         let mut tx = sql.0.begin().await.unwrap();
@@ -64,12 +64,12 @@ impl Tenant {
         .execute(&mut *tx)
         .await
         .unwrap();
-        // The database works out the totals whenever a draft changes.
+        // The database computes the totals when a draft changes.
         sqlx::query("update invoices set currency = currency")
             .execute(&mut *tx)
             .await
             .unwrap();
-        // Seals, entries of seals and, after the comments, rows that wait for one.
+        // Seals, their entries and, after the comments, rows that wait for a seal.
         sqlx::query("select app.seal_audit_log()")
             .execute(&mut *tx)
             .await

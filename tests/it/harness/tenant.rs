@@ -55,7 +55,7 @@ impl Tenant {
             ("app.user_id", self.caller(role).user.uuid().to_string()),
             ("app.role", role.as_str().to_owned()),
         ] {
-            // For the session: the connection is this test's own and closed afterwards.
+            // Set for the session: only this test uses the connection, and closes it afterwards.
             sqlx::query("select set_config($1, $2, false)")
                 .bind(name)
                 .bind(value)
@@ -66,9 +66,9 @@ impl Tenant {
         TenantSql(connection)
     }
 
-    /// All rows of the tenant in all tables, each table in one line: as the role that no policy binds,
-    /// so that not even a key which only its user sees can change unnoticed. Without the seals of the
-    /// audit log, which the service writes shortly after the changes.
+    /// All rows of the tenant in all tables, each table in one line: read by a role that no policy binds, so
+    /// that the test also notices a change of an idempotency key, which only its user sees. The seals of the
+    /// audit log are left out: the service writes them shortly after the changes.
     pub async fn everything(&self) -> Vec<String> {
         let mut admin = self.app.connect("palisade_admin").await;
         let tenant = self.id.uuid();

@@ -41,12 +41,18 @@ async fn a_dry_run_returns_what_would_change_and_changes_nothing(acme: Tenant) {
     assert!(!is_replayed(&reply));
     assert_eq!(reply.header("preference-applied"), None);
     assert!(fingerprint(&acme).await != before);
-    // The key was used; a dry run does not mind.
+    // The key was used, but a dry run ignores keys.
     let reply = owner.send(&document, &json!({}), &dry).await;
     assert!(!is_replayed(&reply));
-    let told = reply.answer();
-    assert_eq!(told.data()["a"]["userErrors"][0]["code"], "ALREADY_EXISTS");
-    assert_eq!(told.data()["c"]["userErrors"][0]["code"], "INVALID_STATE");
+    let dry_run = reply.answer();
+    assert_eq!(
+        dry_run.data()["a"]["userErrors"][0]["code"],
+        "ALREADY_EXISTS"
+    );
+    assert_eq!(
+        dry_run.data()["c"]["userErrors"][0]["code"],
+        "INVALID_STATE"
+    );
 }
 
 #[apply(palisade_test)]

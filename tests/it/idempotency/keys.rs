@@ -44,7 +44,7 @@ async fn a_repeated_request_returns_the_same_bytes_and_runs_once(acme: Tenant) {
     }
     assert!(fingerprint(&acme).await == before);
     assert_eq!(count(&acme, "organizations").await, 1);
-    // The first response is returned, whatever happened to the object since.
+    // The first response is returned, even if the object was deleted since.
     let id = first.answer().data()["createOrganization"]["organization"]["id"].clone();
     owner
         .mutate_ok("deleteOrganization", json!({ "id": id }), "")
@@ -67,7 +67,7 @@ async fn several_root_fields_are_replayed_in_their_order(acme: Tenant) {
     let again = owner.send(document, &json!({}), &headers).await;
     assert!(is_replayed(&again) && !is_replayed(&first));
     let answer = again.answer();
-    // Their text, for the order of the fields counts.
+    // Compare the JSON text, because the order of the fields matters.
     let data = |text: &str| text.split(r#","extensions":"#).next().map(str::to_owned);
     assert_eq!(data(&again.text), data(&first.text));
     let keys: Vec<&String> = answer.data().as_object().unwrap().keys().collect();
@@ -104,7 +104,7 @@ async fn a_key_belongs_to_one_request(acme: Tenant) {
     assert!(fingerprint(&acme).await == before);
     let again = with_key(owner, "createOrganization", &input, "key").await;
     assert_eq!(again.data_text(), first.data_text());
-    // Keys differ in every character.
+    // Keys are case-sensitive.
     let reply = with_key(owner, "createOrganization", &two, "Key").await;
     assert!(!is_replayed(&reply));
     reply.answer().data();
@@ -137,7 +137,7 @@ async fn the_same_key_of_another_user_or_tenant_is_another_key(app: &'static Tes
         assert!(is_replayed(&again));
         assert_eq!(again.data_text(), first.data_text());
     }
-    // Another user's body with the caller's own key reveals nothing of theirs.
+    // Another user's request body with the caller's own key reveals nothing of the other user.
     let other = json!({ "name": "Others" });
     let reply = with_key(globex.owner(), "createOrganization", &other, "key").await;
     assert!(!is_replayed(&reply));
@@ -175,8 +175,8 @@ async fn twenty_concurrent_duplicates_run_once(acme: Tenant) {
             reply.answer().data();
             assert_eq!(reply.data_text(), replies[0].data_text(), "{document}");
         }
-        let anew = replies.iter().filter(|reply| !is_replayed(reply)).count();
-        assert_eq!(anew, 1, "{document}");
+        let executed = replies.iter().filter(|reply| !is_replayed(reply)).count();
+        assert_eq!(executed, 1, "{document}");
         assert_eq!(
             count(&acme, "organizations").await - before,
             made,
@@ -193,9 +193,12 @@ async fn a_repeated_rejected_request_is_rejected_again_even_if_it_would_now_succ
         .mutate_ok("createOrganization", input.clone(), "organization { id }")
         .await;
     let first = with_key(owner, "createOrganization", &input, "key").await;
-    let told = first.answer();
+    let rejection = first.answer();
     let expected = [("ALREADY_EXISTS", "input.slug".to_owned())];
-    assert_eq!(user_errors(&told.data()["createOrganization"]), expected);
+    assert_eq!(
+        user_errors(&rejection.data()["createOrganization"]),
+        expected
+    );
     let target = json!({ "id": payload["organization"]["id"] });
     owner.mutate_ok("deleteOrganization", target, "").await;
 
@@ -203,8 +206,11 @@ async fn a_repeated_rejected_request_is_rejected_again_even_if_it_would_now_succ
     assert!(is_replayed(&again));
     assert_eq!(again.data_text(), first.data_text());
     assert_eq!(count(&acme, "organizations").await, 0);
-    let anew = with_key(owner, "createOrganization", &input, "another key").await;
-    assert_eq!(user_errors(&anew.answer().data()["createOrganization"]), []);
+    let reply = with_key(owner, "createOrganization", &input, "another key").await;
+    assert_eq!(
+        user_errors(&reply.answer().data()["createOrganization"]),
+        []
+    );
 }
 
 #[apply(palisade_test)]
@@ -251,22 +257,22 @@ async fn a_key_is_kept_for_a_day_and_old_keys_are_deleted(acme: Tenant) {
     let again = with_key(owner, "createComment", &input, "key").await;
     assert!(is_replayed(&again));
     age(&acme, "2 minutes").await;
-    let anew = with_key(owner, "createComment", &input, "key").await;
-    assert!(!is_replayed(&anew));
-    assert_ne!(anew.data_text(), first.data_text());
+    let second = with_key(owner, "createComment", &input, "key").await;
+    assert!(!is_replayed(&second));
+    assert_ne!(second.data_text(), first.data_text());
     assert_eq!(count(&acme, "comments").await, 2);
     let again = with_key(owner, "createComment", &input, "key").await;
     assert!(is_replayed(&again));
-    assert_eq!(again.data_text(), anew.data_text());
+    assert_eq!(again.data_text(), second.data_text());
 
     // After a day a key may be used for another request.
     age(&acme, "25 hours").await;
-    let other = json!({ "subjectId": project, "body": "Said anew" });
+    let other = json!({ "subjectId": project, "body": "Another comment" });
     let reply = with_key(owner, "createComment", &other, "key").await;
     assert!(!is_replayed(&reply));
     assert_eq!(count(&acme, "comments").await, 3);
 
-    // Each request with a key takes some of the old ones of its user along.
+    // Each request with a key deletes up to ten expired keys of its user.
     for n in 0..14 {
         with_key(owner, "createComment", &input, &format!("old {n}")).await;
     }
@@ -280,7 +286,7 @@ async fn a_key_is_kept_for_a_day_and_old_keys_are_deleted(acme: Tenant) {
     assert_eq!(
         count(&acme, "idempotency_keys").await,
         3,
-        "that of another, and two new ones"
+        "the key of another user, and two new ones"
     );
 }
 

@@ -7,7 +7,7 @@ use sqlx::{PgConnection, Row as _};
 
 use crate::harness::{TestApp, attempt, palisade_test};
 
-/// Tables that no tenant owns. One that is protected after all, or gone, fails the test too.
+/// Tables that no tenant owns. The test also fails if one of them is protected or does not exist.
 const SHARED: [(&str, &str); 3] = [
     (
         "_sqlx_migrations",
@@ -56,7 +56,7 @@ async fn catalogue() -> PgConnection {
     TestApp::shared().await.connect("postgres").await
 }
 
-/// Tables whose rows no policy of the one right form keeps apart.
+/// Tables without a policy of the one correct form.
 async fn unprotected(connection: &mut PgConnection) -> Vec<String> {
     names(
         connection,

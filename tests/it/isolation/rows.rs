@@ -10,7 +10,7 @@ use crate::harness::{
     Table, Tenant, TenantTable, TestApp, attempt, insert_copy, palisade_test, tenant_tables,
 };
 
-/// What has to be of a role before its view of the rows proves anything.
+/// Asserts that row level security binds the role. Otherwise the rows that it sees prove nothing.
 async fn assert_is_bound(connection: &mut PgConnection) {
     let bound: bool = sqlx::query_scalar(
         "select session_user = 'palisade_app' and current_user = session_user
@@ -88,7 +88,7 @@ async fn another_tenants_rows_can_be_neither_read_nor_written_in_any_table(app: 
             "{name}: seen"
         );
 
-        // Committed, so that whatever they change shows in the comparison at the end.
+        // The statements commit, so that the comparison at the end finds every change.
         for write in [
             format!("update {name} set {tenant} = {tenant} where id = '{target}'"),
             format!("update {name} set {tenant} = {tenant} where {tenant} = '{theirs}'"),
@@ -100,7 +100,7 @@ async fn another_tenants_rows_can_be_neither_read_nor_written_in_any_table(app: 
             assert!(touched_nothing(&done), "{write}: {done:?}");
         }
 
-        // Without a WHERE they reach the attacker's own rows and no more.
+        // Without a WHERE, they change only the attacker's own rows.
         for write in [
             format!("update {name} set {tenant} = {tenant}"),
             format!("delete from {name}"),
@@ -109,7 +109,7 @@ async fn another_tenants_rows_can_be_neither_read_nor_written_in_any_table(app: 
             let done = attempt(&mut b, write.clone()).await;
             let harmless = match &done {
                 Ok(rows) => i64::try_from(*rows).unwrap() <= mine,
-                // A parent of one's own rows cannot be deleted, nor can the last owner.
+                // A parent of own rows cannot be deleted, and neither can the last owner.
                 Err(code) => matches!(code.as_str(), "42501" | "23503" | "23514"),
             };
             assert!(harmless, "{write}: {done:?} of {mine}");
@@ -222,7 +222,7 @@ async fn without_the_tenant_setting_there_are_no_rows_and_with_it_only_the_tenan
     assert_eq!(
         value.as_deref(),
         Some(""),
-        "what Postgres leaves behind after SET LOCAL"
+        "the value that PostgreSQL keeps after SET LOCAL"
     );
     assert_sees_and_writes_nothing(&mut connection, &tenant, "set before").await;
 }

@@ -30,7 +30,7 @@ impl Author {
     }
 }
 
-/// The types of which a role reads no row, although the tenant has some: their lists are errors.
+/// The types whose rows a role may not read: their lists are errors.
 async fn hidden_from(tenant: &Tenant, role: UserRole) -> BTreeSet<&'static str> {
     let mut sql = tenant.begin_as(role).await.0;
     let mut hidden = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! What no statement can do to an invoice, whatever the role, and the diagram of its statuses.
+//! Changes of an invoice that no statement of any role can make, and the diagram of its statuses.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ const STATUSES: [&str; 5] = ["DRAFT", "OPEN", "PAID", "VOID", "UNCOLLECTIBLE"];
 
 /// Whether the function that decides allows a change of status.
 async fn may_become(present: &str, next: &str) -> bool {
-    // Only its owner may ask it.
+    // Only the owner of the function may call it.
     let mut postgres = TestApp::shared().await.connect("postgres").await;
     sqlx::query_scalar("select app.invoice_may_become($1, $2)")
         .bind(present)
@@ -169,7 +169,7 @@ async fn the_totals_of_a_draft_are_the_sums_of_its_lines_whatever_a_statement_sa
         );
         assert_eq!(attempt(&mut sql, forged).await, Ok(1));
         assert_eq!(totals(&mut sql).await, expected, "{login}");
-        // Nor does a line cost anything but its quantity times its price.
+        // The amount of a line must also be its quantity times its price.
         let cheap =
             format!("update invoice_line_items set amount_minor = 1 where invoice_id = '{draft}'");
         assert_eq!(attempt(&mut sql, cheap).await, violates(), "{login}");
@@ -212,7 +212,7 @@ async fn an_issued_invoice_is_neither_changed_nor_renumbered_nor_reset_nor_delet
         ] {
             let mut sql = tenant.connect_as(login, role).await.0;
             for (column, of) in &columns {
-                // The first has rules of its own, the others are the database's.
+                // The status has its own rules, and the database sets the others.
                 if matches!(column.as_str(), "status" | "version" | "updated_at") {
                     continue;
                 }
@@ -224,7 +224,7 @@ async fn an_issued_invoice_is_neither_changed_nor_renumbered_nor_reset_nor_delet
                     violates(),
                     "{login}: {change}"
                 );
-                // Also not under the cover of a change that is allowed.
+                // Also not together with an allowed change.
                 let covered = format!(
                     "update invoices set {column} = {value}, status = 'PAID' where id = '{issued}'"
                 );
@@ -250,7 +250,7 @@ async fn an_issued_invoice_is_neither_changed_nor_renumbered_nor_reset_nor_delet
         }
         assert_eq!(tenant.everything().await, before, "{status}");
     }
-    // A draft is deleted, and takes its lines along.
+    // Deleting a draft deletes its lines.
     let draft = invoice(&tenant, "DRAFT").await;
     assert_eq!(
         attempt(

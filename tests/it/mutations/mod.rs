@@ -1,4 +1,4 @@
-//! Every mutation, by a sample of each: what it records, which roles may do it, and that neither another
+//! Tests every mutation with samples: its audit entries, the roles that may run it, and that neither another
 //! tenant nor a dry run changes a row.
 
 use std::collections::BTreeSet;

@@ -36,7 +36,7 @@ async fn demote(caller: &Caller, whom: impl Display) -> Answer {
     answer.await
 }
 
-fn refused() -> Result<u64, String> {
+fn rejected() -> Result<u64, String> {
     Err("23514".to_owned())
 }
 
@@ -52,7 +52,7 @@ async fn the_last_active_owner_is_neither_demoted_nor_deactivated_nor_deleted(ac
     for end in ENDS {
         let end = end(&owner.user.uuid());
         for connection in [&mut sql, &mut admin] {
-            assert_eq!(attempt(connection, end.clone()).await, refused(), "{end}");
+            assert_eq!(attempt(connection, end.clone()).await, rejected(), "{end}");
         }
     }
     let expected = [("INVALID_STATE", "input.id".to_owned())];
@@ -73,7 +73,7 @@ async fn the_last_active_owner_is_neither_demoted_nor_deactivated_nor_deleted(ac
         "update users set status = 'INVITED'",
     ] {
         let both = format!("{end} where role = 'OWNER'");
-        assert_eq!(attempt(&mut sql, both.clone()).await, refused(), "{both}");
+        assert_eq!(attempt(&mut sql, both.clone()).await, rejected(), "{both}");
     }
     assert_eq!(
         attempt(
@@ -81,12 +81,12 @@ async fn the_last_active_owner_is_neither_demoted_nor_deactivated_nor_deleted(ac
             "delete from users where role = 'OWNER'".to_owned()
         )
         .await,
-        refused()
+        rejected()
     );
     assert_eq!(attempt(&mut sql, ENDS[0](&second)).await, Ok(1));
     assert_eq!(
         attempt(&mut sql, ENDS[0](&owner.user.uuid())).await,
-        refused()
+        rejected()
     );
 
     // A tenant that is being deleted may lose its last owner.
@@ -116,7 +116,7 @@ async fn two_owners_who_remove_each_other_concurrently_leave_one(app: &'static T
             let first = acme.owner().user.uuid();
             assert_eq!(attempt(&mut one, one_end(&second)).await, Ok(1));
             let commit = async {
-                // Not before the other one waits for it.
+                // Commit only when the other one waits for it.
                 eventually("the second owner waits for the first", async || {
                     let waits =
                         "select exists (select from pg_locks where pid = $1 and not granted)";
@@ -130,7 +130,7 @@ async fn two_owners_who_remove_each_other_concurrently_leave_one(app: &'static T
                 attempt(&mut one, "commit".to_owned()).await
             };
             let (ended, committed) = tokio::join!(attempt(&mut other, other_end(&first)), commit);
-            assert_eq!((ended, committed), (refused(), Ok(0)));
+            assert_eq!((ended, committed), (rejected(), Ok(0)));
             attempt(&mut other, "rollback".to_owned()).await.unwrap();
             let left: Vec<Uuid> = sqlx::query_scalar(
                 "select id from users where role = 'OWNER' and status = 'ACTIVE'",
@@ -156,7 +156,7 @@ async fn two_owners_who_demote_each_other_through_the_api_leave_one(app: &'stati
         let outcomes = [&first, &second].map(|answer| outcome(answer, "changeUserRole"));
         let done = outcomes.iter().filter(|outcome| *outcome == "ok").count();
         assert_eq!(done, 1, "{} {}", first.body, second.body);
-        // The second mutation finds that its caller is not an owner any more.
+        // In the second mutation, the caller is no longer an owner.
         let is_refusal = |of: &String| matches!(of.as_str(), "INVALID_STATE" | "FORBIDDEN" | "ok");
         assert!(outcomes.iter().all(is_refusal), "{outcomes:?}");
         let mut sql = acme.begin().await.0;
@@ -172,7 +172,7 @@ async fn two_owners_who_demote_each_other_through_the_api_leave_one(app: &'stati
 async fn no_role_of_a_tenant_chooses_the_identity_of_its_users(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     let mut admin = globex.connect_as("palisade_admin", UserRole::Owner).await.0;
-    let somebody: Uuid =
+    let other_identity: Uuid =
         sqlx::query_scalar("select identity_id from users where tenant_id = $1 and role = 'OWNER'")
             .bind(globex.id.uuid())
             .fetch_one(&mut admin)
@@ -185,14 +185,14 @@ async fn no_role_of_a_tenant_chooses_the_identity_of_its_users(app: &'static Tes
         for choice in [
             format!(
                 "insert into users (id, email, identity_id)
-                 values (app.uuid_v7(), 'new@example.com', '{somebody}')"
+                 values (app.uuid_v7(), 'new@example.com', '{other_identity}')"
             ),
-            format!("update users set identity_id = '{somebody}' where id = '{me}'"),
+            format!("update users set identity_id = '{other_identity}' where id = '{me}'"),
             format!("update users set identity_id = null where id = '{me}'"),
-            // By detour over a row without one.
+            // Through a new row without an identity.
             format!(
                 "insert into users (id, email) values ('{me}', 'other@example.com')
-                 on conflict (tenant_id, id) do update set identity_id = '{somebody}'"
+                 on conflict (tenant_id, id) do update set identity_id = '{other_identity}'"
             ),
         ] {
             let done = attempt(&mut sql, choice.clone()).await;

@@ -1,4 +1,4 @@
-//! `Viewer.permissions` and the grid of roles say the same. The grid is what the database decides.
+//! `Viewer.permissions` and the grid of roles agree. The grid shows what the database allows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +16,8 @@ const GRID: &str = include_str!(
     "snapshots/it__mutations__grid__each_role_may_do_what_the_grid_says_and_writes_nothing_else.snap"
 );
 
-/// The permission for a line of the grid. `None`: the line is about what even some of those with the permission may
-/// not do, such as changing another user's comment.
+/// The permission for a line of the grid. `None` if some roles with the permission may not do it, such as
+/// changing another user's comment.
 fn permission(line: &str) -> Option<&'static str> {
     let mutation = line.split(' ').next().unwrap();
     let is_narrower = line.contains("owner") || line.contains("(another's row)");

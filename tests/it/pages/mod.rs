@@ -10,7 +10,7 @@ use crate::{
     lists::{ids, ids_by_sql, list, order_by},
 };
 
-/// Which way a list is walked.
+/// The direction of a walk over a list.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
     Forwards,

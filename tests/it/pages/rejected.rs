@@ -15,7 +15,7 @@ use crate::{
 #[apply(palisade_test)]
 async fn invalid_page_sizes_are_rejected_before_any_sql(tenant: Tenant) {
     let caller = tenant.owner();
-    let refused = [
+    let rejections = [
         ("first: 101", "first: must be between 0 and 100"),
         ("first: -1", "first: must be between 0 and 100"),
         ("last: 101", "last: must be between 0 and 100"),
@@ -26,7 +26,7 @@ async fn invalid_page_sizes_are_rejected_before_any_sql(tenant: Tenant) {
         ),
     ];
     for root in model().root_lists() {
-        for (page, message) in refused {
+        for (page, message) in rejections {
             let document = format!("{{ {}({page}) {{ nodes {{ id }} }} }}", root.name);
             assert_rejected(&caller.query(&document).await, message);
         }
@@ -116,7 +116,7 @@ async fn a_cursor_of_anything_else_is_rejected_before_any_sql(app: &'static Test
             forge(&|parts| parts[0] = json!("0".repeat(32))),
         ),
         (
-            "with a number for a text",
+            "with a number for a string",
             forge(&|parts| parts[1] = json!(1)),
         ),
         (
@@ -128,13 +128,13 @@ async fn a_cursor_of_anything_else_is_rejected_before_any_sql(app: &'static Test
             forge(&|parts| parts[1] = json!("\0")),
         ),
         (
-            "with a text for an id",
+            "with a string for an id",
             forge(&|parts| parts[2] = json!("x")),
         ),
         ("with a part more", forge(&|parts| parts.push(json!("x")))),
         ("with a part less", forge(&|parts| drop(parts.pop()))),
         ("that is cut", mine[..mine.len() - 3].to_owned()),
-        ("that is no cursor", "not a cursor".to_owned()),
+        ("that is not a cursor", "not a cursor".to_owned()),
         ("that is empty", String::new()),
         (
             "that is an injection",
@@ -170,11 +170,11 @@ async fn a_forged_position_reaches_no_row_of_another_tenant(app: &'static TestAp
     let cursor = all.data()["list"]["edges"][0]["cursor"].as_str().unwrap();
     let mut parts: Vec<Value> =
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(cursor).unwrap()).unwrap();
-    // A time that the database does not know.
+    // A time that the database cannot store.
     parts[1] = json!(-6_000_000_000_000_000_000_i64);
     let far = URL_SAFE_NO_PAD.encode(Value::Array(parts.clone()).to_string());
-    let refused = list(caller, projects, "first: 1", json!({ "a": far })).await;
-    assert_rejected(&refused, "after: must be a cursor of this list");
+    let rejection = list(caller, projects, "first: 1", json!({ "a": far })).await;
+    assert_rejected(&rejection, "after: must be a cursor of this list");
 
     parts[1] = json!(4_000_000_000_000_000_i64);
     parts[2] = json!(theirs.projects[0].simple().to_string());

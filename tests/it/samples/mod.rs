@@ -1,5 +1,5 @@
-//! What the tests need from each slice: rows on which its mutations can be tried, an input for each
-//! mutation, and inputs that are rejected. One file per slice; everything else is computed.
+//! The samples of each slice: rows for its mutations, an input for each mutation, and inputs that are
+//! rejected. One file per slice; the tests compute everything else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,8 +41,7 @@ pub struct Slice {
     pub mutations: fn() -> Vec<Sample>,
     /// Inputs that are rejected, each with its errors.
     pub rejected: fn(&World) -> Vec<Rejected>,
-    /// What the violations of constraints mean to a client: the table, its rules, and the rules of the
-    /// references to it.
+    /// The user errors for violated constraints: the table, its rules, and the rules of the references to it.
     pub rules: &'static [(
         &'static str,
         &'static [ConstraintRule],

@@ -108,7 +108,7 @@ fn mutations() -> Vec<Sample> {
 }
 
 fn rejected_inputs(world: &World) -> Vec<Rejected> {
-    let (nowhere, nobody) = (missing("Organization"), missing("User"));
+    let (no_organization, no_user) = (missing("Organization"), missing("User"));
     let (organization, id) = (&world.id("organization"), &world.id("project"));
     vec![
         rejected(
@@ -125,20 +125,20 @@ fn rejected_inputs(world: &World) -> Vec<Rejected> {
         rejected(
             Owner,
             "createProject",
-            // A space, a tab and a space that does not break.
+            // A space, a tab and a no-break space.
             json!({ "name": " \t\u{a0}", "organizationId": organization }),
             &[("REQUIRED", "name")],
         ),
         rejected(
             Owner,
             "createProject",
-            json!({ "name": "n", "organizationId": nowhere }),
+            json!({ "name": "n", "organizationId": no_organization }),
             &[("NOT_FOUND", "organizationId")],
         ),
         rejected(
             Owner,
             "createProject",
-            json!({ "name": "n", "organizationId": organization, "ownerId": nobody }),
+            json!({ "name": "n", "organizationId": organization, "ownerId": no_user }),
             &[("NOT_FOUND", "ownerId")],
         ),
         rejected(
@@ -162,7 +162,7 @@ fn rejected_inputs(world: &World) -> Vec<Rejected> {
         rejected(
             Owner,
             "updateProject",
-            json!({ "id": id, "organizationId": nowhere }),
+            json!({ "id": id, "organizationId": no_organization }),
             &[("NOT_FOUND", "organizationId")],
         ),
         rejected(

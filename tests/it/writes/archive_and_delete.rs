@@ -15,9 +15,9 @@ async fn unarchiving_restores_the_status_before_archiving(acme: Tenant) {
     let organization = create::organization(owner).await;
     for status in ["PLANNED", "ACTIVE", "ON_HOLD", "COMPLETED"] {
         let id = create::project(owner, &organization).await;
-        let told = json!({ "id": id, "status": status });
+        let change = json!({ "id": id, "status": status });
         owner
-            .mutate_ok("updateProject", told, "project { id }")
+            .mutate_ok("updateProject", change, "project { id }")
             .await;
         let target = json!({ "id": id });
         let selection = "project { status version }";
@@ -28,14 +28,14 @@ async fn unarchiving_restores_the_status_before_archiving(acme: Tenant) {
             payload["project"],
             json!({ "status": "ARCHIVED", "version": 3 })
         );
-        // What else changes meanwhile does not change where it returns to.
+        // A change of another field while it is archived does not change the restored status.
         let renamed = json!({ "id": id, "name": "Renamed" });
         owner.mutate_ok("updateProject", renamed, selection).await;
-        let refused = owner
+        let rejected = owner
             .mutate("archiveProject", target.clone(), selection)
             .await;
         assert_eq!(
-            user_errors(&refused),
+            user_errors(&rejected),
             [("INVALID_STATE", "input.id".to_owned())]
         );
         let payload = owner
@@ -45,9 +45,9 @@ async fn unarchiving_restores_the_status_before_archiving(acme: Tenant) {
             payload["project"],
             json!({ "status": status, "version": 5 })
         );
-        let refused = owner.mutate("unarchiveProject", target, selection).await;
+        let rejected = owner.mutate("unarchiveProject", target, selection).await;
         assert_eq!(
-            user_errors(&refused),
+            user_errors(&rejected),
             [("INVALID_STATE", "input.id".to_owned())]
         );
     }
@@ -61,9 +61,9 @@ async fn unarchiving_restores_the_status_before_archiving(acme: Tenant) {
             let name = format!("{verb}{kind}");
             let payload = owner.mutate_ok(&name, target.clone(), &selection).await;
             assert_eq!(payload[object]["status"], status);
-            let refused = owner.mutate(&name, target.clone(), &selection).await;
+            let rejected = owner.mutate(&name, target.clone(), &selection).await;
             assert_eq!(
-                user_errors(&refused),
+                user_errors(&rejected),
                 [("INVALID_STATE", "input.id".to_owned())]
             );
             assert_eq!(

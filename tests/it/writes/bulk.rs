@@ -166,7 +166,7 @@ async fn a_bulk_deletion_deletes_all_or_none_and_reports_why(acme: Tenant) {
 
     let input = json!({ "ids": all, "atomic": false });
     let payload = member.mutate_ok("deleteProjects", input, DELETED).await;
-    let told: Vec<(Value, Value)> = payload["results"]
+    let found: Vec<(Value, Value)> = payload["results"]
         .as_array()
         .unwrap()
         .iter()
@@ -180,7 +180,7 @@ async fn a_bulk_deletion_deletes_all_or_none_and_reports_why(acme: Tenant) {
     let gone = |id: &str| (json!(id), Value::Null);
     let stays = |code: &str| (Value::Null, json!(code));
     assert_eq!(
-        told,
+        found,
         [
             gone(free),
             gone(own),
@@ -196,7 +196,7 @@ async fn a_bulk_deletion_deletes_all_or_none_and_reports_why(acme: Tenant) {
     }
     assert!(read(owner, "comment", &own_comment, "id").await.is_null());
 
-    // An owner may take the comments of others along.
+    // An owner may also delete the comments of other users.
     let input = json!({ "ids": [discussed, last] });
     owner.mutate_ok("deleteProjects", input, DELETED).await;
     assert!(

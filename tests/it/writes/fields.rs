@@ -241,18 +241,20 @@ async fn a_comment_belongs_to_its_author_and_holds_the_latest_text(acme: Tenant)
         let selection = "comment { id version body author { id }
             subject { ... on Node { id } } }";
         let input = json!({ "subjectId": subject, "body": "First!\n\n日本 🚀" });
-        let said = caller.mutate_ok("createComment", input, selection).await["comment"].clone();
+        let written_comment =
+            caller.mutate_ok("createComment", input, selection).await["comment"].clone();
         let mut expected = json!({
-            "id": said["id"], "version": 1, "body": "First!\n\n日本 🚀",
+            "id": written_comment["id"], "version": 1, "body": "First!\n\n日本 🚀",
             "author": { "id": caller.user.to_string() }, "subject": { "id": subject },
         });
-        assert_eq!(said, expected);
-        let input = json!({ "id": said["id"], "body": "Second" });
-        let said = caller.mutate_ok("updateComment", input, selection).await["comment"].clone();
+        assert_eq!(written_comment, expected);
+        let input = json!({ "id": written_comment["id"], "body": "Second" });
+        let written_comment =
+            caller.mutate_ok("updateComment", input, selection).await["comment"].clone();
         expected["version"] = json!(2);
         expected["body"] = json!("Second");
-        assert_eq!(said, expected);
-        let id = said["id"].as_str().unwrap();
+        assert_eq!(written_comment, expected);
+        let id = written_comment["id"].as_str().unwrap();
         let body = read(caller, "comment", id, "body").await;
         assert_eq!(body, json!({ "body": "Second" }));
     }

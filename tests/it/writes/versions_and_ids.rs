@@ -119,10 +119,10 @@ async fn ids_of_another_type_are_rejected_before_anything_runs(acme: Tenant) {
         ("inviteUser", json!({ "email": "a\0@b.example" }), "email"),
     ] {
         let payload = owner.mutate(mutation, input, "").await;
-        let told = user_errors(&payload);
+        let found = user_errors(&payload);
         assert!(
-            told.contains(&("INVALID", format!("input.{field}"))),
-            "{mutation}: {told:?}"
+            found.contains(&("INVALID", format!("input.{field}"))),
+            "{mutation}: {found:?}"
         );
     }
     assert!(fingerprint(&acme).await == before);
