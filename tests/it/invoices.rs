@@ -154,15 +154,15 @@ async fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate
         .await;
         client.abort();
     };
-    let (mut issued_here, mut issued_there, ()) =
+    let (mut numbers, mut other_numbers, ()) =
         tokio::join!(join_all(storm), join_all(elsewhere), cut);
     attempt(&mut holder, "rollback".to_owned()).await.unwrap();
 
-    issued_here.sort();
-    assert_eq!(issued_here, first_numbers(100));
+    numbers.sort();
+    assert_eq!(numbers, first_numbers(100));
     assert_eq!(numbers(&acme).await, first_numbers(100));
-    issued_there.sort();
-    assert_eq!(issued_there, first_numbers(30));
+    other_numbers.sort();
+    assert_eq!(other_numbers, first_numbers(30));
     assert_eq!(numbers(&globex).await, first_numbers(30));
     for id in &aborted {
         let stored = read(billing, "invoice", id, "number status version").await;
