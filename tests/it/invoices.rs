@@ -154,12 +154,12 @@ async fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate
         .await;
         client.abort();
     };
-    let (mut numbers, mut other_numbers, ()) =
+    let (mut issued_numbers, mut other_numbers, ()) =
         tokio::join!(join_all(storm), join_all(elsewhere), cut);
     attempt(&mut holder, "rollback".to_owned()).await.unwrap();
 
-    numbers.sort();
-    assert_eq!(numbers, first_numbers(100));
+    issued_numbers.sort();
+    assert_eq!(issued_numbers, first_numbers(100));
     assert_eq!(numbers(&acme).await, first_numbers(100));
     other_numbers.sort();
     assert_eq!(other_numbers, first_numbers(30));
