@@ -155,11 +155,9 @@ impl CurrencyCode {
     /// has the same numbers; a test compares them.
     #[must_use]
     pub fn minor_digits(&self) -> u32 {
-        match self.0.as_str() {
-            "CLP" | "ISK" | "JPY" | "KRW" | "VND" => 0,
-            "BHD" | "JOD" | "KWD" | "OMR" | "TND" => 3,
-            _ => 2,
-        }
+        iso_currency::Currency::from_code(&self.0)
+            .and_then(iso_currency::Currency::exponent)
+            .map_or(2, u32::from)
     }
 }
 
