@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use crate::harness::{Tenant, TestApp, attempt, palisade_test};
 
-/// Time entries of a project, written by the user whom they belong to, and notes on them.
+/// Shifts on a project, written by the user whom they belong to, and notes on them.
 const TABLES: [&str; 5] = [
     "set role palisade_owner",
-    "create table time_entries (
+    "create table shifts (
          tenant_id  uuid        not null default app.tenant_id(),
          id         uuid        not null default app.uuid_v7(),
          project_id uuid,
@@ -27,11 +27,11 @@ const TABLES: [&str; 5] = [
      create table notes (
          tenant_id     uuid not null default app.tenant_id(),
          id            uuid not null default app.uuid_v7(),
-         time_entry_id uuid,
+         shift_id uuid,
          primary key (tenant_id, id))",
-    "select app.protect('time_entries', subject => 'time_entry', project => 'project_id', unrecorded => '{rate}')",
-    "select app.protect('notes', subject => 'note', project_through => 'time_entries', through_column => 'time_entry_id')",
-    "select app.own_rows('time_entries', 'user_id', writers => '{OWNER,ADMIN,MEMBER}',
+    "select app.protect('shifts', subject => 'shift', project => 'project_id', unrecorded => '{rate}')",
+    "select app.protect('notes', subject => 'note', project_through => 'shifts', through_column => 'shift_id')",
+    "select app.own_rows('shifts', 'user_id', writers => '{OWNER,ADMIN,MEMBER}',
                          update_all => '{OWNER}', delete_all => '{OWNER,ADMIN}')",
 ];
 
@@ -66,7 +66,7 @@ async fn an_entry_names_the_subject_and_the_project_that_protect_was_given() {
     let project = Uuid::now_v7();
     let row = insert(
         &mut sql,
-        format!("insert into time_entries (project_id, minutes, rate) values ('{project}', 5, 90)"),
+        format!("insert into shifts (project_id, minutes, rate) values ('{project}', 5, 90)"),
     )
     .await;
     for change in [
@@ -74,7 +74,7 @@ async fn an_entry_names_the_subject_and_the_project_that_protect_was_given() {
         "set rate = 92",
         "set minutes = minutes",
     ] {
-        let update = format!("update time_entries {change} where id = '{row}'");
+        let update = format!("update shifts {change} where id = '{row}'");
         assert_eq!(attempt(&mut sql, update).await, Ok(1), "{change}");
     }
     let user = tenant.owner().user.uuid();
@@ -87,16 +87,16 @@ async fn an_entry_names_the_subject_and_the_project_that_protect_was_given() {
     assert_eq!(
         entries(&mut sql, row).await,
         [
-            json!(["time_entry.created", "time_entries", project, created]),
-            json!(["time_entry.updated", "time_entries", project, updated]),
+            json!(["shift.created", "shifts", project, created]),
+            json!(["shift.updated", "shifts", project, updated]),
             // Only the unrecorded column changed.
-            json!(["time_entry.updated", "time_entries", project, []]),
+            json!(["shift.updated", "shifts", project, []]),
         ]
     );
 
-    let statement = format!("insert into notes (time_entry_id) values ('{row}')");
+    let statement = format!("insert into notes (shift_id) values ('{row}')");
     let note = insert(&mut sql, statement).await;
-    let detach = format!("update notes set time_entry_id = null where id = '{note}'");
+    let detach = format!("update notes set shift_id = null where id = '{note}'");
     assert_eq!(attempt(&mut sql, detach).await, Ok(1));
     let projects: Vec<Value> = entries(&mut sql, note)
         .await
@@ -117,8 +117,7 @@ async fn an_entry_names_the_subject_and_the_project_that_protect_was_given() {
 async fn own_rows_lets_a_role_write_its_own_rows_and_those_of_others_only_if_named() {
     let tenant = tenant().await;
     let project = Uuid::now_v7();
-    let insert_own =
-        format!("insert into time_entries (project_id, minutes) values ('{project}', 1)");
+    let insert_own = format!("insert into shifts (project_id, minutes) values ('{project}', 1)");
     for (role, inserts, updates, deletes) in [
         (UserRole::Owner, true, true, true),
         (UserRole::Admin, true, false, true),
@@ -130,7 +129,7 @@ async fn own_rows_lets_a_role_write_its_own_rows_and_those_of_others_only_if_nam
         let theirs = insert(&mut tenant.begin().await.0, insert_own.clone()).await;
         if role == UserRole::Owner {
             let give = format!(
-                "update time_entries set user_id = '{}' where id = '{theirs}'",
+                "update shifts set user_id = '{}' where id = '{theirs}'",
                 tenant.caller(UserRole::Member).user.uuid()
             );
             assert_eq!(attempt(&mut tenant.begin().await.0, give).await, Ok(1));
@@ -146,7 +145,7 @@ async fn own_rows_lets_a_role_write_its_own_rows_and_those_of_others_only_if_nam
         };
         assert_eq!(inserted, expected, "{name}: insert");
         let as_another = format!(
-            "insert into time_entries (project_id, minutes, user_id) values ('{project}', 1, '{}')",
+            "insert into shifts (project_id, minutes, user_id) values ('{project}', 1, '{}')",
             Uuid::now_v7()
         );
         assert_eq!(
@@ -158,47 +157,41 @@ async fn own_rows_lets_a_role_write_its_own_rows_and_those_of_others_only_if_nam
             "where user_id = '{}' and project_id = '{project}'",
             tenant.caller(role).user.uuid()
         );
-        let update = format!("update time_entries set minutes = 2 {own}");
+        let update = format!("update shifts set minutes = 2 {own}");
         assert_eq!(
             attempt(&mut sql, update).await,
             touched(inserts),
             "{name}: own"
         );
         if inserts && !updates {
-            let give = format!(
-                "update time_entries set user_id = '{}' {own}",
-                Uuid::now_v7()
-            );
+            let give = format!("update shifts set user_id = '{}' {own}", Uuid::now_v7());
             assert_eq!(
                 attempt(&mut sql, give).await,
                 Err("42501".to_owned()),
                 "{name}"
             );
         }
-        let update = format!("update time_entries set minutes = 3 where id = '{theirs}'");
+        let update = format!("update shifts set minutes = 3 where id = '{theirs}'");
         assert_eq!(
             attempt(&mut sql, update).await,
             touched(updates),
             "{name}: update"
         );
-        let delete = format!("delete from time_entries where id = '{theirs}'");
+        let delete = format!("delete from shifts where id = '{theirs}'");
         assert_eq!(
             attempt(&mut sql, delete).await,
             touched(deletes),
             "{name}: delete"
         );
-        let delete = format!("delete from time_entries {own}");
+        let delete = format!("delete from shifts {own}");
         assert_eq!(
             attempt(&mut sql, delete).await,
             touched(inserts),
             "{name}: delete own"
         );
-        attempt(
-            &mut tenant.begin().await.0,
-            "delete from time_entries".to_owned(),
-        )
-        .await
-        .unwrap();
+        attempt(&mut tenant.begin().await.0, "delete from shifts".to_owned())
+            .await
+            .unwrap();
     }
     tenant.app.drop_database().await;
 }
@@ -214,8 +207,8 @@ async fn protect_rejects_arguments_that_do_not_fit_the_table() {
         ", subject => 'bare', audited => false",
         ", subject => 'bare', project => 'project_id'",
         ", subject => 'bare', unrecorded => '{id,secret}'",
-        ", subject => 'bare', project_through => 'time_entries'",
-        ", subject => 'bare', project_through => 'time_entries', through_column => 'time_entry_id'",
+        ", subject => 'bare', project_through => 'shifts'",
+        ", subject => 'bare', project_through => 'shifts', through_column => 'shift_id'",
     ] {
         let protect = format!("select app.protect('bare'{arguments})");
         let done = attempt(&mut owner, protect.clone()).await;
