@@ -1,6 +1,6 @@
 //! Whether a user is an active member of a tenant now, and with which role.
 //!
-//! The invariant: **a user who is deactivated loses access within [`CACHE_LIFETIME`]**.
+//! The invariant: **a user who is deactivated loses access within five seconds**.
 
 use std::{sync::Arc, time::Duration};
 

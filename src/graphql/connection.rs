@@ -361,7 +361,7 @@ impl<E: Listable> Connection<E> {
         encode(self.stamp, &page::position(&self.of.list.order, row))
     }
 
-    /// The number of rows of the list on all pages; [`COUNT_CAP`] + 1 means "more than the cap".
+    /// The number of rows of the list on all pages; [`MAX_COUNT`] + 1 means "more than the cap".
     async fn count(&self, ctx: &Context<'_>) -> Result<u32> {
         let count = ctx.loaders().load(CountOf(self.of.clone())).await?;
         // The loader also returns a count for parents without rows.
