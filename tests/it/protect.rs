@@ -24,13 +24,13 @@ const TABLES: [&str; 5] = [
          created_at timestamptz not null default now(),
          updated_at timestamptz not null default now(),
          primary key (tenant_id, id));
-     create table notes (
+     create table shift_notes (
          tenant_id     uuid not null default app.tenant_id(),
          id            uuid not null default app.uuid_v7(),
          shift_id uuid,
          primary key (tenant_id, id))",
     "select app.protect('shifts', subject => 'shift', project => 'project_id', unrecorded => '{rate}')",
-    "select app.protect('notes', subject => 'note', project_through => 'shifts', through_column => 'shift_id')",
+    "select app.protect('shift_notes', subject => 'shift_note', project_through => 'shifts', through_column => 'shift_id')",
     "select app.own_rows('shifts', 'user_id', writers => '{OWNER,ADMIN,MEMBER}',
                          update_all => '{OWNER}', delete_all => '{OWNER,ADMIN}')",
 ];
@@ -94,9 +94,9 @@ async fn an_entry_names_the_subject_and_the_project_that_protect_was_given() {
         ]
     );
 
-    let statement = format!("insert into notes (shift_id) values ('{row}')");
+    let statement = format!("insert into shift_notes (shift_id) values ('{row}')");
     let note = insert(&mut sql, statement).await;
-    let detach = format!("update notes set shift_id = null where id = '{note}'");
+    let detach = format!("update shift_notes set shift_id = null where id = '{note}'");
     assert_eq!(attempt(&mut sql, detach).await, Ok(1));
     let projects: Vec<Value> = entries(&mut sql, note)
         .await
@@ -106,8 +106,8 @@ async fn an_entry_names_the_subject_and_the_project_that_protect_was_given() {
     assert_eq!(
         projects,
         [
-            json!(["note.created", "notes", project]),
-            json!(["note.updated", "notes", null]),
+            json!(["shift_note.created", "shift_notes", project]),
+            json!(["shift_note.updated", "shift_notes", null]),
         ]
     );
     tenant.app.drop_database().await;

@@ -77,7 +77,10 @@ async fn each_permission_is_what_the_grid_lets_its_roles_do(tenant: Tenant) {
         .collect();
     let samples = samples();
     let tried: BTreeSet<&str> = samples.iter().map(|sample| sample.field).collect();
-    assert_eq!(of_grid, tried, "the snapshot of the grid is old");
+    assert_eq!(
+        of_grid, tried,
+        "the test was compiled with an old snapshot of the grid: run it again"
+    );
 
     let mut used = BTreeSet::new();
     for (line, allowed) in &grid {
