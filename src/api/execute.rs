@@ -12,6 +12,7 @@ use super::{
     rate_limit::RateLimit,
     root::{complete_root, nullable_root_fields},
     schema::{ApiSchema, builder, shape},
+    selection::SelectionTypes,
     transaction::{Ending, EndingSlot, OperationInfo},
     variables,
 };
@@ -19,7 +20,10 @@ use crate::{
     audit::sealing::Sealer,
     auth::Principal,
     db::{Operation, Purpose, TenantDb, idempotency::Claim, sign_in::SignInDb},
-    graphql::{errors, object::LongStringBytes},
+    graphql::{
+        errors,
+        object::{DirectJson, LongStringBytes},
+    },
 };
 
 /// The API with its databases.
@@ -27,6 +31,7 @@ use crate::{
 pub struct Api {
     schema: ApiSchema,
     guard: Arc<Guard>,
+    selection_types: Arc<SelectionTypes>,
     nullable_root_fields: Arc<HashSet<String>>,
     introspection: bool,
 }
@@ -45,6 +50,8 @@ pub struct AdmittedOperation {
     principal: Principal,
     root_fields: Vec<RootField>,
     info: OperationInfo,
+    /// Whether the response is written as JSON, without a tree of values.
+    is_direct: bool,
     rate_limit: Option<RateLimit>,
 }
 
@@ -128,6 +135,7 @@ impl Api {
             schema,
             guard,
             introspection,
+            selection_types: Arc::new(SelectionTypes::new()),
             nullable_root_fields: Arc::new(nullable_root_fields()),
         }
     }
@@ -152,6 +160,11 @@ impl Api {
             reason,
             work: checked.work,
         })?;
+        let selected = self.selection_types.select(
+            &checked.document,
+            checked.operation_name.as_ref(),
+            &variables,
+        );
         let purpose = match checked.operation_type {
             OperationType::Mutation => Purpose::Write,
             _ => Purpose::Read,
@@ -165,12 +178,15 @@ impl Api {
                 let parts = [query.as_bytes(), name.as_bytes(), &variables];
                 Claim::new(principal.user, None, &key, &parts)
             });
+        // The tree of a mutation's response may be stored with an idempotency key.
+        let is_direct = purpose == Purpose::Read && !selected.merges_root_fields;
         let info = OperationInfo {
             operation,
             purpose,
             traced: options.traced,
             dry_run: options.dry_run,
             claim,
+            columns: selected.columns,
             cost: checked.cost,
         };
         Ok(AdmittedOperation {
@@ -180,6 +196,7 @@ impl Api {
             principal,
             root_fields: checked.root_fields,
             info,
+            is_direct,
             rate_limit: None,
         })
     }
@@ -194,6 +211,7 @@ impl Api {
             principal,
             root_fields,
             info,
+            is_direct,
             rate_limit,
         } = admitted;
         let ending = EndingSlot::default();
@@ -204,6 +222,9 @@ impl Api {
                 .data(info.clone())
                 .data(ending.clone())
                 .data(LongStringBytes::default());
+            if is_direct {
+                request = request.data(DirectJson);
+            }
             if let Some(limit) = rate_limit {
                 request = request.data(limit);
             }

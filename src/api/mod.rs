@@ -6,6 +6,7 @@ mod node;
 pub mod rate_limit;
 mod root;
 mod schema;
+mod selection;
 pub mod transaction;
 mod variables;
 

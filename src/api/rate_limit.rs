@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_graphql::{Context, SimpleObject};
 
-use crate::graphql::object::Object;
+use crate::graphql::{json::plain_fields, object::Object};
 
 /// The tenant's budget: the number of rows that its operations may fetch. The values are those while the
 /// operation runs. The `RateLimit` headers of the response have the values after its end.
@@ -20,6 +20,13 @@ pub struct RateLimit {
     /// The number of seconds until the budget is full again, if the tenant fetches nothing until then.
     pub resets_in_seconds: i32,
 }
+
+plain_fields!(RateLimit {
+    limit,
+    remaining,
+    cost,
+    resets_in_seconds
+});
 
 impl RateLimit {
     /// From numbers of rows and the time until the budget is full. Numbers saturate at 2^31 - 1.

@@ -82,6 +82,8 @@ pub(super) fn registry() -> Registry {
     let mut registry = Registry::default();
     Query::create_type_info(&mut registry);
     Mutation::create_type_info(&mut registry);
+    registry.query_type = Query::type_name().into_owned();
+    registry.mutation_type = Some(Mutation::type_name().into_owned());
     registry
 }
 

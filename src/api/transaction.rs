@@ -11,8 +11,8 @@ use crate::{
     audit::sealing::Sealer,
     auth::Principal,
     db::{
-        Operation, OperationName, Purpose, TenantDb, TenantTx, TracedStatement, idempotency::Claim,
-        load::Loaders,
+        Operation, OperationName, Purpose, TenantDb, TenantTx, TracedStatement,
+        entity::NeededColumns, idempotency::Claim, load::Loaders,
     },
     error::Result,
     graphql::{errors, idempotency},
@@ -31,6 +31,8 @@ pub struct OperationInfo {
     pub dry_run: bool,
     /// The idempotency key of a mutation.
     pub claim: Option<Claim>,
+    /// The columns that its fields need.
+    pub columns: NeededColumns,
     /// The number of rows that the operation could fetch.
     pub cost: u64,
 }
@@ -88,7 +90,7 @@ impl Extension for TenantTransaction {
 
         let run = async || {
             let mut data = Data::default();
-            data.insert(Arc::new(Loaders::new(tx.clone())));
+            data.insert(Arc::new(Loaders::new(tx.clone(), info.columns.clone())));
             next.run_with_data(ctx, operation_name, data).await
         };
         let mut response = match info.purpose {

@@ -71,7 +71,7 @@ impl OmittedVariables {
 }
 
 /// The operation that the guard selected.
-fn selected_operation<'d>(
+pub(super) fn selected_operation<'d>(
     operations: &'d DocumentOperations,
     name: Option<&Name>,
 ) -> Option<&'d Positioned<OperationDefinition>> {

@@ -16,14 +16,16 @@ use sqlx::{
 use uuid::Uuid;
 
 use crate::{
-    db::entity::entity,
+    db::entity::Column,
     entities::entities,
     error::{Error, Result},
     graphql::{
         abstract_type::abstract_type,
         context::ContextExt as _,
+        entity::entity,
         enums::StoredEnum,
         filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
+        json::plain_fields,
         object::{Object, Objects},
         relations::{NoMutations, RootMutations, relations, roots},
     },
@@ -82,25 +84,28 @@ pub struct AuditLog {
     /// The ID of the entry.
     pub id: AuditLogId,
     /// The time of the change: the start of its transaction.
-    pub occurred_at: DateTime<Utc>,
+    pub occurred_at: Column<DateTime<Utc>>,
     /// The action, such as `project.updated`: the type of the object, and `created`, `updated` or `deleted`.
-    pub action: String,
+    pub action: Column<String>,
     #[graphql(skip)]
-    actor_id: Option<UserId>,
+    actor_id: Column<Option<UserId>>,
     /// The type of the changed object.
-    pub subject_type: AuditSubjectType,
+    pub subject_type: Column<AuditSubjectType>,
     #[graphql(skip)]
-    subject_id: Uuid,
+    subject_id: Column<Uuid>,
     #[graphql(skip)]
-    project_id: Option<ProjectId>,
+    project_id: Column<Option<ProjectId>>,
     // Parsed only if the client selects it: most lists of the audit log do not.
     #[graphql(skip)]
-    changes: sqlx::types::Json<Box<RawValue>>,
+    changes: Column<sqlx::types::Json<Box<RawValue>>>,
     /// The name of the GraphQL operation that made the change; null if it had no name.
-    pub operation_name: Option<String>,
+    pub operation_name: Column<Option<String>>,
     /// The ID of the HTTP request that made the change; null if no request did.
-    pub request_id: Option<Uuid>,
+    pub request_id: Column<Option<Uuid>>,
 }
+
+plain_fields!(AuditChange { field });
+plain_fields!(SystemActor { name });
 
 /// A changed column as the trigger stores it.
 #[derive(Debug, Deserialize)]
@@ -135,15 +140,8 @@ abstract_type! {
 
 entity!(AuditLog {
     id: AuditLogId,
-    occurred_at,
-    action,
-    actor_id,
-    subject_type,
-    subject_id,
-    project_id,
-    changes,
-    operation_name,
-    request_id,
+    shown { occurred_at, action, subject_type, operation_name, request_id }
+    hidden { actor_id, subject_id, project_id, changes }
 });
 
 listed! {
@@ -180,22 +178,22 @@ relations! {
         }
         loaded {
             /// The actor: who made the change. Null if the user no longer exists.
-            actor: Option<AuditActor> = load_actor,
+            actor: Option<AuditActor> = load_actor(actor_id),
             /// The changed object as it is now; null if it was deleted.
-            subject: Option<Node> = load_subject,
-            /// The changed columns, sorted by name.
-            changes: Objects<AuditChange> = load_changes,
+            subject: Option<Node> = load_subject(subject_type, subject_id),
         }
         computed {
+            /// The changed columns, sorted by name.
+            changes: Objects<AuditChange> = compute_changes(changes),
             /// The ID of the changed object.
-            subject_id: ID = compute_subject_id,
+            subject_id: ID = compute_subject_id(subject_type, subject_id),
         }
     }
 }
 
 impl AuditLog {
     async fn load_actor(&self, ctx: &Context<'_>) -> Result<Option<AuditActor>> {
-        if let Some(id) = self.actor_id {
+        if let Some(id) = self.actor_id.copied()? {
             return Ok(ctx.load(id).await?.map(AuditActor::User));
         }
         let system = SystemActor {
@@ -205,15 +203,12 @@ impl AuditLog {
     }
 
     async fn load_subject(&self, ctx: &Context<'_>) -> Result<Option<Node>> {
-        Node::load_subject(ctx, self.subject_type, self.subject_id).await
+        Node::load_subject(ctx, self.subject_type.copied()?, self.subject_id.copied()?).await
     }
 
-    #[expect(
-        clippy::unused_async,
-        reason = "`relations!` awaits fields that can fail"
-    )]
-    async fn load_changes(&self, _: &Context<'_>) -> Result<Objects<AuditChange>> {
-        let changes: Vec<Change> = serde_json::from_str(self.changes.get()).map_err(|error| {
+    fn compute_changes(&self, _: &Context<'_>) -> Result<Objects<AuditChange>> {
+        let changes = self.changes.get()?.get();
+        let changes: Vec<Change> = serde_json::from_str(changes).map_err(|error| {
             Error::Internal(format!("audit_logs.changes of {}: {error}", self.id).into())
         })?;
         let changes = changes.into_iter().map(|change| {
@@ -226,8 +221,9 @@ impl AuditLog {
         Ok(changes.collect())
     }
 
-    fn compute_subject_id(&self, _: &Context<'_>) -> ID {
-        Node::subject_id(self.subject_type, self.subject_id).into()
+    fn compute_subject_id(&self, _: &Context<'_>) -> Result<ID> {
+        let (subject, uuid) = (self.subject_type.copied()?, self.subject_id.copied()?);
+        Ok(Node::subject_id(subject, uuid).into())
     }
 }
 

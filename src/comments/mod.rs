@@ -8,12 +8,13 @@ use chrono::{DateTime, Utc};
 use crate::{
     audit::AuditLog,
     auth::role::UserRole,
-    db::entity::entity,
+    db::entity::Column,
     error::Result,
     graphql::{
         abstract_type::abstract_type,
         context::ContextExt as _,
         directives::semantic_non_null,
+        entity::entity,
         filter::{DateTimeFilter, IdFilter, StringFilter, listed},
         relations::{relations, roots},
     },
@@ -31,33 +32,27 @@ pub struct Comment {
     /// The ID of the comment.
     pub id: CommentId,
     #[graphql(skip)]
-    author_id: UserId,
+    author_id: Column<UserId>,
     #[graphql(skip)]
-    project_id: Option<ProjectId>,
+    project_id: Column<Option<ProjectId>>,
     #[graphql(skip)]
-    invoice_id: Option<InvoiceId>,
+    invoice_id: Column<Option<InvoiceId>>,
     #[graphql(skip)]
-    product_id: Option<ProductId>,
+    product_id: Column<Option<ProductId>>,
     /// The content of the comment, as plain text; 1 to 10,000 characters.
-    pub body: String,
+    pub body: Column<String>,
     /// The version of the comment: 1 at first, one more after each change.
-    pub version: i32,
+    pub version: Column<i32>,
     /// The time at which the comment was created.
-    pub created_at: DateTime<Utc>,
+    pub created_at: Column<DateTime<Utc>>,
     /// The time at which the comment was last changed. Equals `createdAt` if it never was.
-    pub updated_at: DateTime<Utc>,
+    pub updated_at: Column<DateTime<Utc>>,
 }
 
 entity!(Comment {
     id: CommentId,
-    author_id,
-    project_id,
-    invoice_id,
-    product_id,
-    body,
-    version,
-    created_at,
-    updated_at,
+    shown { body, version, created_at, updated_at }
+    hidden { author_id, project_id, invoice_id, product_id }
 });
 
 abstract_type! {
@@ -110,39 +105,43 @@ relations! {
         loaded {
             /// The project, invoice or product on which the comment was written.
             #[graphql(directive = semantic_non_null::apply(None))]
-            subject: Option<CommentSubject> = load_subject,
+            subject: Option<CommentSubject> = load_subject(project_id, invoice_id, product_id),
         }
         computed {
             /// Whether the caller may change the comment. Only its author may do so, unless they are a viewer.
-            viewer_can_edit: bool = compute_viewer_can_edit,
+            viewer_can_edit: bool = compute_viewer_can_edit(author_id),
             /// Whether the caller may delete the comment. Owners, admins and its author may do so, but no viewer.
-            viewer_can_delete: bool = compute_viewer_can_delete,
+            viewer_can_delete: bool = compute_viewer_can_delete(author_id),
         }
     }
 }
 
 impl Comment {
     async fn load_subject(&self, ctx: &Context<'_>) -> Result<Option<CommentSubject>> {
-        Ok(match (self.project_id, self.invoice_id, self.product_id) {
-            (Some(id), _, _) => ctx.load(id).await?.map(CommentSubject::Project),
-            (_, Some(id), _) => ctx.load(id).await?.map(CommentSubject::Invoice),
-            (_, _, id) => ctx.load(id).await?.map(CommentSubject::Product),
-        })
+        if let Some(id) = self.project_id.copied()? {
+            return Ok(ctx.load(id).await?.map(CommentSubject::Project));
+        }
+        if let Some(id) = self.invoice_id.copied()? {
+            return Ok(ctx.load(id).await?.map(CommentSubject::Invoice));
+        }
+        let product = ctx.load(self.product_id.copied()?).await?;
+        Ok(product.map(CommentSubject::Product))
     }
 
     /// The policy for updates has the same rule.
-    fn compute_viewer_can_edit(&self, ctx: &Context<'_>) -> bool {
+    fn compute_viewer_can_edit(&self, ctx: &Context<'_>) -> Result<bool> {
         let viewer = ctx.principal();
-        viewer.user == self.author_id && viewer.role != UserRole::Viewer
+        Ok(viewer.user == self.author_id.copied()? && viewer.role != UserRole::Viewer)
     }
 
     /// The policy for deletions has the same rule.
-    fn compute_viewer_can_delete(&self, ctx: &Context<'_>) -> bool {
-        match ctx.principal().role {
+    fn compute_viewer_can_delete(&self, ctx: &Context<'_>) -> Result<bool> {
+        let author = self.author_id.copied()?;
+        Ok(match ctx.principal().role {
             UserRole::Owner | UserRole::Admin => true,
-            UserRole::Member | UserRole::Billing => ctx.principal().user == self.author_id,
+            UserRole::Member | UserRole::Billing => ctx.principal().user == author,
             UserRole::Viewer => false,
-        }
+        })
     }
 }
 

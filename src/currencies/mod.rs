@@ -5,7 +5,9 @@ use async_graphql::{Context, SimpleObject};
 use crate::{
     db::shared::{self, SharedRow},
     error::Result,
-    graphql::{context::ContextExt as _, object::Objects, scalars::CurrencyCode},
+    graphql::{
+        context::ContextExt as _, json::plain_fields, object::Objects, scalars::CurrencyCode,
+    },
 };
 
 /// A currency of ISO 4217.
@@ -18,6 +20,12 @@ pub struct Currency {
     /// The number of decimal places of an amount.
     pub minor_digits: i32,
 }
+
+plain_fields!(Currency {
+    code,
+    name,
+    minor_digits
+});
 
 impl SharedRow for Currency {
     const TABLE: &'static str = "currencies";

@@ -1,12 +1,17 @@
-//! Entities: the table, the columns and the id of a row type.
+//! Entities: the table, the columns and the id of a row type, and which columns a statement fetches.
 //!
-//! The invariant: **columns are read by position.** [`Entity::COLUMNS`] and [`Entity::read`] have the same
-//! order, because one macro writes both.
+//! The invariant: **a column that was not fetched is never read as if it were empty.** A field of a row is
+//! a [`Column`], whose value can be taken only if the statement fetched it. Columns are read by position:
+//! [`Entity::COLUMNS`] and [`Entity::read_columns`] have the same order, because one macro writes both.
 
-use sqlx::postgres::PgRow;
-use uuid::Uuid;
+use std::{collections::HashMap, sync::Arc};
 
-use crate::ids::EntityId;
+use sqlx::{Decode, Postgres, Row as _, Type, postgres::PgRow};
+
+use crate::{
+    error::{Error, Result},
+    ids::EntityId,
+};
 
 /// A row type with its table. Every slice declares its own with `entity!`.
 pub trait Entity: Clone + Send + Sync + Sized + 'static {
@@ -14,7 +19,7 @@ pub trait Entity: Clone + Send + Sync + Sized + 'static {
     type Id: EntityId;
     /// The table, as the list of entities names it.
     const TABLE: &'static str = <Self::Id as EntityId>::TABLE;
-    /// The columns that [`Entity::read`] expects, in this order.
+    /// The columns, in the order of [`Entity::read_columns`]; at most 64. The first is the id.
     const COLUMNS: &'static [&'static str];
     /// The column with the tenant's id. Only the table of the tenants has another name for it.
     const TENANT_COLUMN: &'static str = "tenant_id";
@@ -22,38 +27,178 @@ pub trait Entity: Clone + Send + Sync + Sized + 'static {
     /// The id of the row.
     fn id(&self) -> Self::Id;
 
+    /// Reads the columns that the statement fetched.
+    fn read_columns(row: &mut RowReader<'_>) -> sqlx::Result<Self>;
+
     /// Reads a row whose first columns are [`Entity::COLUMNS`].
-    fn read(row: &PgRow) -> sqlx::Result<Self>;
+    fn read(row: &PgRow) -> sqlx::Result<Self> {
+        Self::read_columns(&mut RowReader::new(row, ColumnSet::ALL))
+    }
 }
 
-/// The id of the parent of a row in a list under parents: the column after the row's own.
-pub(super) fn parent_of<E: Entity>(row: &PgRow) -> sqlx::Result<Uuid> {
-    sqlx::Row::try_get(row, E::COLUMNS.len())
+/// The value of a column, or the fact that the statement did not fetch it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column<T>(Option<T>);
+
+impl<T> Column<T> {
+    /// The value. Errors: the statement did not fetch the column, which is a defect of the service.
+    pub fn get(&self) -> Result<&T> {
+        let not_fetched = || Error::Internal("a column was read that was not fetched".into());
+        self.0.as_ref().ok_or_else(not_fetched)
+    }
+
+    /// A copy of the value. Errors: as for [`Column::get`].
+    pub fn copied(&self) -> Result<T>
+    where
+        T: Copy,
+    {
+        self.get().copied()
+    }
 }
 
-/// Declares the columns of a struct: `entity!(Project { id: ProjectId, name, … })`.
-///
-/// The columns and the fields of the struct have the same names, so the compiler finds a column without
-/// a field and a field without a column.
-macro_rules! entity {
-    ($type:ident $(, tenant in $tenant:literal)? { id: $id:ty $(, $column:ident)* $(,)? }) => {
-        impl $crate::db::entity::Entity for $type {
-            type Id = $id;
-            const COLUMNS: &'static [&'static str] = &["id" $(, stringify!($column))*];
-            $(const TENANT_COLUMN: &'static str = $tenant;)?
+/// A set of columns of one entity: bit `n` is the column `n` of [`Entity::COLUMNS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ColumnSet(u64);
 
-            fn id(&self) -> $id {
-                self.id
-            }
+impl ColumnSet {
+    /// Every column.
+    pub const ALL: Self = Self(u64::MAX);
+    /// The id alone.
+    pub const ID: Self = Self(1);
 
-            fn read(row: &sqlx::postgres::PgRow) -> sqlx::Result<Self> {
-                use sqlx::Row as _;
-
-                let mut position = 0..;
-                let mut next = || position.next().expect("BUG: an open range ended");
-                Ok(Self { id: row.try_get(next())? $(, $column: row.try_get(next())?)* })
-            }
+    /// The set with these columns and the id. Panics if the entity does not have one of them.
+    #[must_use]
+    pub fn of<E: Entity>(columns: &[&str]) -> Self {
+        let mut set = Self::ID;
+        for column in columns {
+            set.insert::<E>(column);
         }
-    };
+        set
+    }
+
+    /// Adds a column. Panics if the entity does not have it.
+    pub fn insert<E: Entity>(&mut self, column: &str) {
+        let index = E::COLUMNS.iter().position(|one| *one == column);
+        let index = index.unwrap_or_else(|| panic!("BUG: {} has no {column}", E::TABLE));
+        self.0 |= 1 << index;
+    }
+
+    /// Adds the columns of another set.
+    pub fn extend(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    fn contains(self, index: usize) -> bool {
+        self.0 & (1 << index) != 0
+    }
+
+    /// The names of the columns, in the order of [`Entity::COLUMNS`].
+    pub fn names<E: Entity>(self) -> impl Iterator<Item = &'static str> {
+        let columns = E::COLUMNS.iter().copied().enumerate();
+        columns
+            .filter(move |(index, _)| self.contains(*index))
+            .map(|(_, name)| name)
+    }
 }
-pub(crate) use entity;
+
+/// How an operation uses the rows of one entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntityUse {
+    /// The columns that its fields need.
+    pub columns: ColumnSet,
+    /// Whether it writes cursors, which need the columns of the sort order.
+    pub has_cursors: bool,
+    /// Whether it loads rows by their ids, so that the rows of its lists are worth keeping for that.
+    pub loads_by_id: bool,
+}
+
+/// The columns that an operation needs of each entity: the union over its document, so that all loaders of
+/// the operation share their rows.
+#[derive(Clone, Debug, Default)]
+pub struct NeededColumns(Option<Arc<HashMap<&'static str, EntityUse>>>);
+
+impl NeededColumns {
+    /// Every column of every entity.
+    pub const ALL: Self = Self(None);
+
+    /// The use of each table. Of a table that is missing, the operation needs the ids alone.
+    #[must_use]
+    pub fn of(uses: HashMap<&'static str, EntityUse>) -> Self {
+        Self(Some(Arc::new(uses)))
+    }
+
+    /// The use of an entity.
+    #[must_use]
+    pub fn entity<E: Entity>(&self) -> EntityUse {
+        let (columns, has_cursors) = match &self.0 {
+            None => (ColumnSet::ALL, true),
+            Some(uses) => match uses.get(E::TABLE) {
+                Some(entity) => return *entity,
+                None => (ColumnSet::ID, false),
+            },
+        };
+        EntityUse {
+            columns,
+            has_cursors,
+            loads_by_id: false,
+        }
+    }
+}
+
+/// Reads the fetched columns of a row, in the order of [`Entity::COLUMNS`].
+pub struct RowReader<'r> {
+    row: &'r PgRow,
+    columns: ColumnSet,
+    checks_types: bool,
+    /// The next column of the entity.
+    index: usize,
+    /// The next column of the row.
+    position: usize,
+}
+
+impl<'r> RowReader<'r> {
+    /// A reader of a row whose first columns are these.
+    fn new(row: &'r PgRow, columns: ColumnSet) -> Self {
+        Self {
+            row,
+            columns,
+            checks_types: true,
+            index: 0,
+            position: 0,
+        }
+    }
+
+    /// Reads the next column, which was fetched.
+    pub fn value<T: Decode<'r, Postgres> + Type<Postgres>>(&mut self) -> sqlx::Result<T> {
+        let position = self.position;
+        self.index += 1;
+        self.position += 1;
+        if self.checks_types {
+            self.row.try_get(position)
+        } else {
+            self.row.try_get_unchecked(position)
+        }
+    }
+
+    /// Reads the next column if it was fetched.
+    pub fn column<T: Decode<'r, Postgres> + Type<Postgres>>(&mut self) -> sqlx::Result<Column<T>> {
+        if self.columns.contains(self.index) {
+            return self.value().map(|value| Column(Some(value)));
+        }
+        self.index += 1;
+        Ok(Column(None))
+    }
+}
+
+/// Reads the rows of one statement, whose first columns are these. The types of the columns are compared
+/// with those of the entity in the first row, because they are the same in all rows.
+pub(super) fn read_all<E: Entity>(rows: &[PgRow], columns: ColumnSet) -> sqlx::Result<Vec<Arc<E>>> {
+    let mut checks_types = true;
+    rows.iter()
+        .map(|row| {
+            let mut reader = RowReader::new(row, columns);
+            reader.checks_types = std::mem::take(&mut checks_types);
+            E::read_columns(&mut reader).map(Arc::new)
+        })
+        .collect()
+}

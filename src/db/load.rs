@@ -18,7 +18,12 @@ use dataloader::{BatchFn, cached};
 use sea_query::{Expr, ExprTrait as _, Query};
 use uuid::Uuid;
 
-use super::{TenantTx, entity::Entity, filter, statement::Statement};
+use super::{
+    TenantTx,
+    entity::{Entity, NeededColumns, read_all},
+    filter,
+    statement::Statement,
+};
 use crate::{
     error::{Error, Result},
     ids::EntityId,
@@ -29,9 +34,11 @@ pub trait LoadKey: Clone + Debug + Eq + Hash + Send + Sync + 'static {
     /// The value that belongs to a key.
     type Value: Clone + Send + Sync + 'static;
 
-    /// Loads all keys. A key that is missing in the result has no value.
+    /// Loads all keys, with the columns that the operation needs. A key that is missing in the result has no
+    /// value.
     fn load(
         tx: &TenantTx,
+        needed: &NeededColumns,
         keys: &[Self],
     ) -> impl Future<Output = Result<HashMap<Self, Self::Value>>> + Send;
 }
@@ -63,22 +70,35 @@ impl<E: Entity> Hash for ById<E> {
 impl<E: Entity + Debug> LoadKey for ById<E> {
     type Value = Arc<E>;
 
-    async fn load(tx: &TenantTx, keys: &[Self]) -> Result<HashMap<Self, Arc<E>>> {
+    async fn load(
+        tx: &TenantTx,
+        needed: &NeededColumns,
+        keys: &[Self],
+    ) -> Result<HashMap<Self, Arc<E>>> {
         let ids: Vec<Uuid> = keys.iter().map(|key| key.0.uuid()).collect();
+        let columns = needed.entity::<E>().columns;
         let query = Query::select()
-            .columns(E::COLUMNS.iter().copied())
+            .columns(columns.names::<E>())
             .from(E::TABLE)
             .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
             .and_where(filter::any("id", filter::Value::Uuids(ids)))
             .to_owned();
         let rows = tx.fetch_all(Statement::build(&query)).await?;
-        rows.iter()
-            .map(|row| {
-                let entity = E::read(row)?;
-                Ok((Self(entity.id()), Arc::new(entity)))
-            })
-            .collect()
+        let rows = read_all::<E>(&rows, columns)?;
+        Ok(rows.into_iter().map(|row| (Self(row.id()), row)).collect())
     }
+}
+
+/// Returns the row with this id, with all its columns.
+pub async fn find_whole<E: Entity>(tx: &TenantTx, id: E::Id) -> Result<Option<E>> {
+    let query = Query::select()
+        .columns(E::COLUMNS.iter().copied())
+        .from(E::TABLE)
+        .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
+        .and_where(Expr::col("id").eq(id.uuid()))
+        .to_owned();
+    let row = tx.fetch_optional(Statement::build(&query)).await?;
+    Ok(row.map(|row| E::read(&row)).transpose()?)
 }
 
 /// The result of a load. Errors are values, and a missing key is `None`.
@@ -87,6 +107,7 @@ type LoadResult<K> = Result<Option<<K as LoadKey>::Value>, Arc<Error>>;
 /// Loads the batches of one type of key.
 struct BatchLoader<K> {
     tx: TenantTx,
+    needed: NeededColumns,
     key: PhantomData<fn() -> K>,
 }
 
@@ -94,7 +115,7 @@ impl<K: LoadKey> BatchFn<K, LoadResult<K>> for BatchLoader<K> {
     async fn load(&mut self, keys: &[K]) -> HashMap<K, LoadResult<K>> {
         // Boxed, because the future of every field that loads contains this one. Unboxed, each of them
         // would have the size of the code that builds a statement.
-        match Box::pin(K::load(&self.tx, keys)).await {
+        match Box::pin(K::load(&self.tx, &self.needed, keys)).await {
             Ok(mut found) => keys
                 .iter()
                 .map(|key| (key.clone(), Ok(found.remove(key))))
@@ -118,15 +139,17 @@ const YIELD_COUNT: usize = 2;
 /// The loaders of one operation. Each is created when a key of its type is first loaded.
 pub struct Loaders {
     tx: TenantTx,
+    needed: NeededColumns,
     by_key: parking_lot::Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
 }
 
 impl Loaders {
-    /// Loaders for the transaction of an operation.
+    /// Loaders for the transaction of an operation that needs these columns.
     #[must_use]
-    pub fn new(tx: TenantTx) -> Self {
+    pub fn new(tx: TenantTx, needed: NeededColumns) -> Self {
         Self {
             tx,
+            needed,
             by_key: parking_lot::Mutex::default(),
         }
     }
@@ -151,11 +174,23 @@ impl Loaders {
         Ok(tokio::task::unconstrained(loader.load(key)).await?)
     }
 
+    /// Keeps the rows of a list for later loads by id, if the operation has any.
+    pub async fn keep<E: Entity + Debug>(&self, rows: &[Arc<E>]) {
+        if !self.needed.entity::<E>().loads_by_id {
+            return;
+        }
+        let rows = rows
+            .iter()
+            .map(|row| (ById::<E>(row.id()), Ok(Some(Arc::clone(row)))));
+        self.loader::<ById<E>>().prime_many(rows).await;
+    }
+
     fn loader<K: LoadKey>(&self) -> Loader<K> {
         let mut by_key = self.by_key.lock();
         let loader = by_key.entry(TypeId::of::<K>()).or_insert_with(|| {
             let batches = BatchLoader::<K> {
                 tx: self.tx.clone(),
+                needed: self.needed.clone(),
                 key: PhantomData,
             };
             let loader: Loader<K> = cached::Loader::new(batches)

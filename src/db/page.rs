@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{
     TenantTx,
-    entity::{Entity, parent_of},
+    entity::{ColumnSet, Entity, NeededColumns, read_all},
     filter::{Filter, Kind, Value},
     load::LoadKey,
     statement::Statement,
@@ -41,7 +41,8 @@ pub trait Sortable: Entity + Debug {
     const READABLE_BY: Option<&'static [UserRole]> = None;
 
     /// The value of a column of the sort order; `None` for null.
-    fn sort_value(&self, column: &'static str) -> Option<Value>;
+    /// Errors: the statement did not fetch it.
+    fn sort_value(&self, column: &'static str) -> Result<Option<Value>>;
 }
 
 /// One term of a sort order.
@@ -93,9 +94,21 @@ impl List {
         query
     }
 
-    fn page<E: Entity>(&self, tx: &TenantTx) -> SelectStatement {
+    /// The columns of its rows: those that the operation needs and, for cursors, those of the sort order.
+    fn columns<E: Entity>(&self, needed: &NeededColumns) -> ColumnSet {
+        let entity = needed.entity::<E>();
+        let mut columns = entity.columns;
+        if entity.has_cursors {
+            for term in &self.order {
+                columns.insert::<E>(term.column);
+            }
+        }
+        columns
+    }
+
+    fn page<E: Entity>(&self, tx: &TenantTx, columns: ColumnSet) -> SelectStatement {
         let mut query = self.rows::<E>(tx);
-        query.columns(E::COLUMNS.iter().copied());
+        query.columns(columns.names::<E>());
         if let Some(position) = &self.after {
             query.cond_where(after_position(&self.order, position, false));
         }
@@ -295,17 +308,23 @@ impl<E> Hash for CountOf<E> {
 impl<E: Sortable> LoadKey for PageOf<E> {
     type Value = Arc<Page<E>>;
 
-    async fn load(tx: &TenantTx, keys: &[Self]) -> Result<HashMap<Self, Arc<Page<E>>>> {
+    async fn load(
+        tx: &TenantTx,
+        needed: &NeededColumns,
+        keys: &[Self],
+    ) -> Result<HashMap<Self, Arc<Page<E>>>> {
         let mut pages = HashMap::with_capacity(keys.len());
         for (list, parents) in by_list(keys) {
-            let query = list.page::<E>(tx);
+            let columns = list.columns::<E>(needed);
+            let query = list.page::<E>(tx, columns);
             let mut rows = if list.parent_column.is_some() {
-                let query = join_parents(query, E::COLUMNS, &parents);
-                group_by_parent::<E>(&tx.fetch_all(Statement::build(&query)).await?)?
+                let names: Vec<_> = columns.names::<E>().collect();
+                let query = join_parents(query, &names, &parents);
+                let rows = tx.fetch_all(Statement::build(&query)).await?;
+                group_by_parent::<E>(&rows, columns, names.len())?
             } else {
                 let rows = tx.fetch_all(Statement::build(&query)).await?;
-                let rows = rows.iter().map(|row| E::read(row).map(Arc::new));
-                HashMap::from([(None, rows.collect::<sqlx::Result<Vec<_>>>()?)])
+                HashMap::from([(None, read_all::<E>(&rows, columns)?)])
             };
             for parent in parents {
                 let rows = rows.remove(&parent).unwrap_or_default();
@@ -322,7 +341,7 @@ impl<E: Sortable> LoadKey for PageOf<E> {
 impl<E: Sortable> LoadKey for CountOf<E> {
     type Value = u32;
 
-    async fn load(tx: &TenantTx, keys: &[Self]) -> Result<HashMap<Self, u32>> {
+    async fn load(tx: &TenantTx, _: &NeededColumns, keys: &[Self]) -> Result<HashMap<Self, u32>> {
         let mut counts = HashMap::with_capacity(keys.len());
         let keys: Vec<PageOf<E>> = keys.iter().map(|key| key.0.clone()).collect();
         for (list, parents) in by_list(&keys) {
@@ -381,23 +400,27 @@ fn join_parents(
     query
 }
 
-fn group_by_parent<E: Entity>(rows: &[PgRow]) -> Result<HashMap<Option<Uuid>, Vec<Arc<E>>>> {
+/// Groups rows by the id of their parent, which is the column after their own.
+fn group_by_parent<E: Entity>(
+    rows: &[PgRow],
+    columns: ColumnSet,
+    parent_position: usize,
+) -> Result<HashMap<Option<Uuid>, Vec<Arc<E>>>> {
     let mut groups: HashMap<Option<Uuid>, Vec<Arc<E>>> = HashMap::new();
-    for row in rows {
-        groups
-            .entry(Some(parent_of::<E>(row)?))
-            .or_default()
-            .push(Arc::new(E::read(row)?));
+    let entities = read_all::<E>(rows, columns)?;
+    for (row, entity) in rows.iter().zip(entities) {
+        let parent = row.try_get(parent_position)?;
+        groups.entry(Some(parent)).or_default().push(entity);
     }
     Ok(groups)
 }
 
-/// The position of a row in a sort order.
-pub fn position<E: Sortable>(order: &[Term], row: &E) -> Position {
+/// The position of a row in a sort order. Errors: the statement did not fetch the columns of the order.
+pub fn position<E: Sortable>(order: &[Term], row: &E) -> Result<Position> {
     order
         .iter()
         .map(|term| match term.column {
-            "id" => Some(Value::Uuid(row.id().uuid())),
+            "id" => Ok(Some(Value::Uuid(row.id().uuid()))),
             column => row.sort_value(column),
         })
         .collect()

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     context::ContextExt as _,
     idempotency::{self, MAX_KEY_LENGTH},
+    json::PlainFields,
     mutation::MutationResult,
     object::Objects,
 };
@@ -77,7 +78,7 @@ impl BulkRow {
 }
 
 /// The GraphQL type of the result of one row. Its name is that of the mutation with the suffix `Result`.
-pub trait BulkRowResult: ContainerType + 'static {
+pub trait BulkRowResult: ContainerType + PlainFields + 'static {
     /// The name of the mutation.
     const MUTATION: &'static str;
     /// The field of the input that lists the rows.
@@ -99,6 +100,8 @@ pub struct BulkPayload<R: BulkRowResult> {
     /// written are only in `results`.
     pub user_errors: Objects<UserError>,
 }
+
+impl<R: BulkRowResult> PlainFields for BulkPayload<R> {}
 
 impl<R: BulkRowResult> TypeName for BulkPayload<R> {
     /// `ImportProductsPayload` for `ImportProductsResult`.

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, sync::Arc};
 
 use async_graphql::{
-    Context, Enum, InputType, InputValueResult, Object as GraphqlObject, OutputType, SimpleObject,
-    TypeName,
+    ComplexObject, Context, Enum, InputType, InputValueResult, Object as GraphqlObject, OutputType,
+    SimpleObject, TypeName,
     registry::{MetaInputValue, Registry},
     resolver_utils::ContainerType,
 };
@@ -17,6 +17,7 @@ use super::{
     context::ContextExt as _,
     filter::FilterInput,
     generic_input::{self, Fields},
+    json::{PlainFields, plain_fields},
     object::{Object, Objects},
     scalars::{Date, Timestamp},
 };
@@ -34,7 +35,7 @@ use crate::{
 };
 
 /// A row type that clients can list.
-pub trait Listable: Sortable + ContainerType {
+pub trait Listable: Sortable + ContainerType + PlainFields {
     /// Which rows, in the API.
     type Filter: FilterInput;
     /// The fields by which clients can sort.
@@ -183,11 +184,11 @@ impl<E: Listable> ListArguments<E> {
             }
         };
         let order = order::<E>(self.order_by.unwrap_or_default())?;
-        let stamp = stamp::<E>(tenant, &order);
+        let stamp = Stamp::<E>::new(tenant);
         let position = |argument, cursor: Option<String>| {
             cursor
                 .map(|cursor| {
-                    decode(&cursor, stamp, &order)
+                    decode(&cursor, stamp.of(&order), &order)
                         .ok_or_else(|| Error::invalid(argument, "must be a cursor of this list"))
                 })
                 .transpose()
@@ -208,7 +209,6 @@ impl<E: Listable> ListArguments<E> {
         Ok(Lister {
             list: Arc::new(list),
             stamp,
-            row: std::marker::PhantomData,
         })
     }
 }
@@ -253,14 +253,37 @@ fn order<E: Listable>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>>
 }
 
 /// Identifies the list of a cursor: the tenant, the type and the sort order. Not a secret: a forged cursor is only
-/// another position among the caller's own rows.
-fn stamp<E: Listable>(tenant: TenantId, order: &[Term]) -> Uuid {
-    let mut name = E::TABLE.to_owned();
-    for term in order {
-        name.push(if term.descending { '-' } else { '+' });
-        name.push_str(term.column);
+/// another position among the caller's own rows. It is a hash, so it is computed only where there is a cursor.
+struct Stamp<E> {
+    tenant: TenantId,
+    row: std::marker::PhantomData<fn() -> E>,
+}
+
+impl<E> Clone for Stamp<E> {
+    fn clone(&self) -> Self {
+        *self
     }
-    Uuid::new_v5(&tenant.uuid(), name.as_bytes())
+}
+
+impl<E> Copy for Stamp<E> {}
+
+impl<E: Listable> Stamp<E> {
+    fn new(tenant: TenantId) -> Self {
+        Self {
+            tenant,
+            row: std::marker::PhantomData,
+        }
+    }
+
+    /// The stamp of the list with this order.
+    fn of(self, order: &[Term]) -> Uuid {
+        let mut name = E::TABLE.to_owned();
+        for term in order {
+            name.push(if term.descending { '-' } else { '+' });
+            name.push_str(term.column);
+        }
+        Uuid::new_v5(&self.tenant.uuid(), name.as_bytes())
+    }
 }
 
 /// The most bytes of a cursor: five strings of the longest sort column, in base64.
@@ -321,15 +344,39 @@ fn decode(cursor: &str, stamp: Uuid, order: &[Term]) -> Option<Position> {
 /// A list with checked arguments, and the stamp of its cursors.
 pub(super) struct Lister<E> {
     list: Arc<List>,
-    stamp: Uuid,
-    row: std::marker::PhantomData<fn() -> E>,
+    stamp: Stamp<E>,
 }
 
 /// A page of a list.
 pub struct Connection<E> {
     of: PageOf<E>,
-    stamp: Uuid,
+    cursors: Cursors<E>,
     page: Arc<Page<E>>,
+}
+
+impl<E> PlainFields for Connection<E> {}
+
+/// Writes the cursors of a list.
+struct Cursors<E> {
+    stamp: Stamp<E>,
+    list: Arc<List>,
+}
+
+impl<E> Clone for Cursors<E> {
+    fn clone(&self) -> Self {
+        Self {
+            stamp: self.stamp,
+            list: Arc::clone(&self.list),
+        }
+    }
+}
+
+impl<E: Listable> Cursors<E> {
+    /// The cursor of a row.
+    fn cursor(&self, row: &E) -> Result<String> {
+        let order = &self.list.order;
+        Ok(encode(self.stamp.of(order), &page::position(order, row)?))
+    }
 }
 
 impl<E> std::fmt::Debug for Connection<E> {
@@ -346,19 +393,15 @@ impl<E: Listable> Connection<E> {
         parent: Option<Uuid>,
         lister: Lister<E>,
     ) -> Result<Object<Self>> {
+        let cursors = Cursors {
+            stamp: lister.stamp,
+            list: Arc::clone(&lister.list),
+        };
         let of = PageOf::new(parent, lister.list);
         let page = loaders.load(of.clone()).await?;
         let page = page.ok_or_else(|| Error::Internal("the loader returned no page".into()))?;
-        Ok(Self {
-            of,
-            stamp: lister.stamp,
-            page,
-        }
-        .into())
-    }
-
-    fn cursor(&self, row: &E) -> String {
-        encode(self.stamp, &page::position(&self.of.list.order, row))
+        loaders.keep(&page.rows).await;
+        Ok(Self { of, cursors, page }.into())
     }
 
     /// The number of rows of the list on all pages; [`MAX_COUNT`] + 1 means "more than the cap".
@@ -381,8 +424,8 @@ impl<E: Listable> Connection<E> {
     /// The rows of the page, each with its cursor.
     async fn edges(&self) -> Objects<Edge<E>> {
         let edge = |row: &Arc<E>| Edge {
-            cursor: self.cursor(row),
-            node: Arc::clone(row).into(),
+            cursors: self.cursors.clone(),
+            row: Arc::clone(row),
         };
         self.page.rows.iter().map(edge).collect()
     }
@@ -394,11 +437,15 @@ impl<E: Listable> Connection<E> {
 
     /// The position of the page in the list.
     async fn page_info(&self) -> Object<PageInfo> {
+        let cursor = |row: Option<&Arc<E>>| {
+            let (cursors, row) = (self.cursors.clone(), Arc::clone(row?));
+            Some(LazyCursor(Box::new(move || cursors.cursor(&row))))
+        };
         PageInfo {
             has_next_page: self.page.has_next,
             has_previous_page: self.page.has_previous,
-            start_cursor: self.page.rows.first().map(|row| self.cursor(row)),
-            end_cursor: self.page.rows.last().map(|row| self.cursor(row)),
+            start: cursor(self.page.rows.first()),
+            end: cursor(self.page.rows.last()),
         }
         .into()
     }
@@ -416,14 +463,12 @@ impl<E: Listable> Connection<E> {
 }
 
 /// A row of a page with its cursor.
-#[derive(Debug, SimpleObject)]
-#[graphql(name_type)]
-pub struct Edge<E: Listable> {
-    /// The cursor of the row, for the arguments `after` and `before`. Valid for this list and sort order only.
-    pub cursor: String,
-    /// The row itself.
-    pub node: Object<E>,
+pub struct Edge<E> {
+    cursors: Cursors<E>,
+    row: Arc<E>,
 }
+
+impl<E> PlainFields for Edge<E> {}
 
 impl<E: Listable> TypeName for Edge<E> {
     fn type_name() -> Cow<'static, str> {
@@ -431,17 +476,59 @@ impl<E: Listable> TypeName for Edge<E> {
     }
 }
 
+/// A row of a page with its cursor.
+#[GraphqlObject(name_type)]
+impl<E: Listable> Edge<E> {
+    /// The cursor of the row, for the arguments `after` and `before`. Valid for this list and sort order only.
+    async fn cursor(&self) -> Result<String> {
+        self.cursors.cursor(&self.row)
+    }
+
+    /// The row itself.
+    async fn node(&self) -> Object<E> {
+        Arc::clone(&self.row).into()
+    }
+}
+
 /// The position of a page in its list.
-#[derive(Clone, Debug, SimpleObject)]
+#[derive(Debug, SimpleObject)]
+#[graphql(complex)]
 pub struct PageInfo {
     /// Whether rows follow this page. With `last`: whether `before` was given.
     pub has_next_page: bool,
     /// Whether rows precede this page. With `first`: whether `after` was given.
     pub has_previous_page: bool,
+    #[graphql(skip)]
+    start: Option<LazyCursor>,
+    #[graphql(skip)]
+    end: Option<LazyCursor>,
+}
+
+plain_fields!(PageInfo {
+    has_next_page,
+    has_previous_page
+});
+
+#[ComplexObject]
+impl PageInfo {
     /// The cursor of the first row; null if the page is empty.
-    pub start_cursor: Option<String>,
+    async fn start_cursor(&self) -> Result<Option<String>> {
+        self.start.as_ref().map(|cursor| cursor.0()).transpose()
+    }
+
     /// The cursor of the last row; null if the page is empty.
-    pub end_cursor: Option<String>,
+    async fn end_cursor(&self) -> Result<Option<String>> {
+        self.end.as_ref().map(|cursor| cursor.0()).transpose()
+    }
+}
+
+/// A cursor that is written only if the client selects it: it may need columns that were not fetched otherwise.
+struct LazyCursor(Box<dyn Fn() -> Result<String> + Send + Sync>);
+
+impl std::fmt::Debug for LazyCursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LazyCursor")
+    }
 }
 
 #[cfg(test)]

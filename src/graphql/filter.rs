@@ -538,9 +538,14 @@ macro_rules! listed {
             $(const READABLE_BY: Option<&'static [$crate::auth::role::UserRole]> =
                 Some(&[$($crate::auth::role::UserRole::$role),+]);)?
 
-            fn sort_value(&self, column: &'static str) -> Option<$crate::db::filter::Value> {
+            fn sort_value(
+                &self,
+                column: &'static str,
+            ) -> $crate::error::Result<Option<$crate::db::filter::Value>> {
                 match column {
-                    $(stringify!($key_column) => <$key_type as $crate::db::filter::Column>::value(&self.$key_column),)+
+                    $(stringify!($key_column) => {
+                        Ok(<$key_type as $crate::db::filter::Column>::value(self.$key_column.get()?))
+                    })+
                     _ => unreachable!("BUG: {column} is not a sort column of {}", stringify!($row)),
                 }
             }

@@ -5,8 +5,10 @@
 
 use async_graphql::Context;
 
-use super::{context::ContextExt as _, object::Object};
+use super::{context::ContextExt as _, json::PlainFields, object::Object};
 use crate::{db::write_error::WriteError, error::Result, user_error::UserError};
+
+impl PlainFields for UserError {}
 
 /// The result of one root field of a mutation.
 pub struct MutationResult<T> {
@@ -77,6 +79,8 @@ macro_rules! payload {
                 /// The errors of the mutation. If there are any, nothing was written.
                 pub user_errors: $crate::graphql::object::Objects<$crate::user_error::UserError>,
             }
+
+            impl $crate::graphql::json::PlainFields for $name {}
 
             impl From<$crate::graphql::mutation::MutationResult<$row>> for $name {
                 fn from(result: $crate::graphql::mutation::MutationResult<$row>) -> Self {

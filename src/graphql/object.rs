@@ -6,9 +6,17 @@
 //! response keeps the order of the query. Fragments, `__typename` and merged fields behave as usual;
 //! `@skip` and `@include` have been applied to the document before. Extensions do not see single
 //! fields.
+//!
+//! An object has two forms. With [`DirectJson`] it is written as JSON ([`text`]), without a tree of values;
+//! otherwise, and where two fields with the same response key must merge, it is such a tree ([`tree`]). Both
+//! write the same bytes.
+
+mod text;
+mod tree;
 
 use std::{
     borrow::Cow,
+    collections::HashSet,
     future::poll_fn,
     ops::Deref,
     pin::{Pin, pin},
@@ -20,13 +28,13 @@ use std::{
 };
 
 use async_graphql::{
-    Context, ContextSelectionSet, Name, OutputType, Positioned, ServerResult, Value,
-    indexmap::IndexMap,
-    parser::types::{Field, Selection},
+    Context, ContextSelectionSet, Name, OutputType, Positioned, ServerError, ServerResult, Value,
+    parser::types::{Field, Selection as ParsedSelection, SelectionSet},
     registry::Registry,
     resolver_utils::ContainerType,
 };
 
+use super::json::{FieldWriter, MAX_SHORT_STRING_BYTES, PlainFields};
 use crate::error::Error;
 
 /// A GraphQL object: a row, or a plain struct. `T` derives `SimpleObject` as usual.
@@ -61,7 +69,7 @@ impl<T> From<Arc<T>> for Object<T> {
     }
 }
 
-impl<T: ContainerType> OutputType for Object<T> {
+impl<T: ContainerType + PlainFields> OutputType for Object<T> {
     fn type_name() -> Cow<'static, str> {
         T::type_name()
     }
@@ -75,8 +83,13 @@ impl<T: ContainerType> OutputType for Object<T> {
         ctx: &ContextSelectionSet<'_>,
         _: &Positioned<Field>,
     ) -> ServerResult<Value> {
-        let mut fields = Fields::default();
-        fields.collect(ctx, &*self.0);
+        let selection = Selection::<T>::new(ctx);
+        if selection.is_direct {
+            let mut text = text::Text::default();
+            text.object(&selection, ctx, &*self.0);
+            return poll_fn(|poller| text.poll(poller)).await;
+        }
+        let mut fields = tree::Fields::new(&selection, ctx, &*self.0);
         poll_fn(|poller| fields.poll(poller)).await
     }
 }
@@ -91,7 +104,7 @@ impl<T, I: Into<Object<T>>> FromIterator<I> for Objects<T> {
     }
 }
 
-impl<T: ContainerType> OutputType for Objects<T> {
+impl<T: ContainerType + PlainFields> OutputType for Objects<T> {
     fn type_name() -> Cow<'static, str> {
         Cow::Owned(format!("[{}]", Object::<T>::qualified_type_name()))
     }
@@ -107,125 +120,128 @@ impl<T: ContainerType> OutputType for Objects<T> {
         _: &Positioned<Field>,
     ) -> ServerResult<Value> {
         // All items start before the first one is awaited, so that their loads form one batch.
+        let selection = Selection::<T>::new(ctx);
         let contexts: Vec<_> = (0..self.0.len())
             .map(|index| ctx.with_index(index))
             .collect();
-        let mut items = Vec::with_capacity(self.0.len());
-        for (item, ctx) in self.0.iter().zip(&contexts) {
-            let mut fields = Fields::default();
-            fields.collect(ctx, &*item.0);
-            items.push(Item::Pending(fields));
+        let items = self.0.iter().map(|item| &*item.0).zip(&contexts);
+        if selection.is_direct {
+            let mut text = text::Text::default();
+            text.list(&selection, items);
+            return poll_fn(|poller| text.poll(poller)).await;
         }
-        poll_fn(|poller| {
-            let mut is_pending = false;
-            for item in &mut items {
-                if let Item::Pending(fields) = item {
-                    match fields.poll(poller) {
-                        Poll::Ready(value) => *item = Item::Ready(value),
-                        Poll::Pending => is_pending = true,
-                    }
-                }
-            }
-            if is_pending {
-                Poll::Pending
-            } else {
-                Poll::Ready(())
-            }
-        })
-        .await;
-        let values = items.into_iter().map(|item| match item {
-            Item::Ready(value) => value,
-            Item::Pending(_) => unreachable!("BUG: an item is still pending"),
-        });
-        Ok(Value::List(values.collect::<ServerResult<_>>()?))
+        let mut list = tree::List::new(&selection, items);
+        poll_fn(|poller| list.poll(poller)).await
     }
 }
 
-enum Item<'a> {
-    Pending(Fields<'a>),
-    Ready(ServerResult<Value>),
+/// The operation writes its response as JSON, without a tree of values. It is in the data of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct DirectJson;
+
+/// The fields that a query selects of a type, in query order, with fragments expanded.
+struct Selection<'a, T> {
+    fields: Vec<SelectedField<'a, T>>,
+    /// Whether the objects are written as JSON. They are not if two fields have the same response key.
+    is_direct: bool,
 }
 
-type FieldFuture<'a> = Pin<Box<dyn Future<Output = ServerResult<Value>> + Send + 'a>>;
-
-enum Slot<'a> {
-    Ready(ServerResult<Value>),
-    Pending(FieldFuture<'a>),
+/// A field that a query selects.
+struct SelectedField<'a, T> {
+    field: &'a Positioned<Field>,
+    kind: FieldKind<T>,
 }
 
-/// The selected fields of one object, in query order.
-#[derive(Default)]
-struct Fields<'a>(Vec<(Name, Slot<'a>)>);
+enum FieldKind<T> {
+    Typename,
+    /// A plain field, which can be written directly.
+    Plain(FieldWriter<T>),
+    Resolved,
+}
 
-impl<'a> Fields<'a> {
-    fn collect<T: ContainerType>(&mut self, ctx: &ContextSelectionSet<'a>, object: &'a T) {
-        self.0.reserve(ctx.item.node.items.len());
-        for selection in &ctx.item.node.items {
+impl<'a, T: ContainerType + PlainFields> Selection<'a, T> {
+    fn new(ctx: &ContextSelectionSet<'a>) -> Self {
+        let mut selection = Self {
+            fields: Vec::with_capacity(ctx.item.node.items.len()),
+            is_direct: ctx.data_opt::<DirectJson>().is_some(),
+        };
+        selection.collect(ctx, ctx.item);
+        if selection.is_direct {
+            selection.is_direct = !selection.has_equal_keys();
+        }
+        selection
+    }
+
+    fn collect(&mut self, ctx: &ContextSelectionSet<'a>, set: &'a Positioned<SelectionSet>) {
+        for selection in &set.node.items {
             match &selection.node {
-                Selection::Field(field) => {
-                    let key = field.node.response_key().node.clone();
-                    self.0.push((key, resolve_field(ctx, object, field)));
+                ParsedSelection::Field(field) => {
+                    let name = field.node.name.node.as_str();
+                    let kind = match T::writer(name) {
+                        _ if name == "__typename" => FieldKind::Typename,
+                        Some(writer) => FieldKind::Plain(writer),
+                        None => FieldKind::Resolved,
+                    };
+                    self.fields.push(SelectedField { field, kind });
                 }
-                Selection::FragmentSpread(spread) => {
+                ParsedSelection::FragmentSpread(spread) => {
                     // Validation has rejected unknown fragments.
                     let name = &spread.node.fragment_name.node;
                     if let Some(fragment) = ctx.query_env.fragments.get(name)
                         && matches_type::<T>(ctx, &fragment.node.type_condition.node.on.node)
                     {
-                        self.collect(
-                            &ctx.with_selection_set(&fragment.node.selection_set),
-                            object,
-                        );
+                        self.collect(ctx, &fragment.node.selection_set);
                     }
                 }
-                Selection::InlineFragment(fragment) => {
+                ParsedSelection::InlineFragment(fragment) => {
                     let condition = fragment.node.type_condition.as_ref();
                     if condition.is_none_or(|on| matches_type::<T>(ctx, &on.node.on.node)) {
-                        self.collect(
-                            &ctx.with_selection_set(&fragment.node.selection_set),
-                            object,
-                        );
+                        self.collect(ctx, &fragment.node.selection_set);
                     }
                 }
             }
         }
     }
 
-    /// Ready when all fields are ready, even if one has failed: dropping a future in the middle of a
-    /// statement would end the transaction.
-    fn poll(&mut self, poller: &mut Poller<'_>) -> Poll<ServerResult<Value>> {
-        let mut is_pending = false;
-        for (_, slot) in &mut self.0 {
-            if let Slot::Pending(future) = slot {
-                match future.as_mut().poll(poller) {
-                    Poll::Ready(value) => *slot = Slot::Ready(value),
-                    Poll::Pending => is_pending = true,
-                }
+    fn has_equal_keys(&self) -> bool {
+        let keys = self.fields.iter().map(|field| field.key());
+        let mut seen = HashSet::with_capacity(self.fields.len());
+        keys.into_iter().any(|key| !seen.insert(key))
+    }
+}
+
+impl<T> SelectedField<'_, T> {
+    /// The response key: the alias, or the name if there is no alias.
+    fn key(&self) -> &Name {
+        &self.field.node.response_key().node
+    }
+}
+
+type FieldFuture<'a> = Pin<Box<dyn Future<Output = ServerResult<Value>> + Send + 'a>>;
+
+/// The value of a field, or the future that waits for it.
+enum Slot<'a> {
+    Ready(ServerResult<Value>),
+    Pending(FieldFuture<'a>),
+}
+
+impl Slot<'_> {
+    /// Polls the field. Returns whether its value is ready.
+    fn poll(&mut self, poller: &mut Poller<'_>) -> bool {
+        if let Slot::Pending(future) = self {
+            match future.as_mut().poll(poller) {
+                Poll::Ready(value) => *self = Slot::Ready(value),
+                Poll::Pending => return false,
             }
         }
-        if is_pending {
-            Poll::Pending
-        } else {
-            Poll::Ready(self.take())
-        }
+        true
     }
 
-    fn take(&mut self) -> ServerResult<Value> {
-        let mut object = IndexMap::with_capacity(self.0.len());
-        for (key, slot) in self.0.drain(..) {
-            let Slot::Ready(value) = slot else {
-                unreachable!("BUG: a field is still pending")
-            };
-            // An error of a non-null field makes the whole object null.
-            let value = value?;
-            match object.get_mut(&key) {
-                Some(first) => merge_selections(first, value),
-                None => {
-                    object.insert(key, value);
-                }
-            }
+    fn into_value(self) -> ServerResult<Value> {
+        match self {
+            Slot::Ready(value) => value,
+            Slot::Pending(_) => unreachable!("BUG: a field is still pending"),
         }
-        Ok(Value::Object(object))
     }
 }
 
@@ -234,11 +250,6 @@ fn resolve_field<'a, T: ContainerType>(
     object: &'a T,
     field: &'a Positioned<Field>,
 ) -> Slot<'a> {
-    if field.node.name.node == "__typename" {
-        return Slot::Ready(Ok(Value::String(
-            object.introspection_type_name().into_owned(),
-        )));
-    }
     let is_leaf = field.node.selection_set.node.items.is_empty();
     if is_leaf {
         let ctx = ctx.with_field(field);
@@ -261,9 +272,6 @@ fn resolve_field<'a, T: ContainerType>(
 /// The maximum number of bytes of long strings in one response. A response can contain a row more often
 /// than it was fetched.
 const MAX_LONG_STRING_BYTES: u64 = 32 * 1024 * 1024;
-/// Strings of at most this many bytes do not count, because the number of values limits them.
-const MAX_SHORT_STRING_BYTES: usize = 256;
-
 /// Counts the bytes of the long strings in one response. Each run of an operation has its own, in the
 /// data of its request.
 #[derive(Debug, Default)]
@@ -285,16 +293,27 @@ fn limit_strings(
         Ok(Some(Value::String(text))) if text.len() > MAX_SHORT_STRING_BYTES => text.len() as u64,
         _ => return value,
     };
+    count_long_bytes(ctx, long)?;
+    value
+}
+
+/// Counts bytes of long strings. Errors: the response has too many.
+fn count_long_bytes(ctx: &Context<'_>, bytes: u64) -> ServerResult<()> {
     match ctx.data_opt::<LongStringBytes>() {
-        Some(counter) if counter.add(long) > MAX_LONG_STRING_BYTES => {
-            let error = Error::TooComplex(format!(
+        Some(counter) if counter.add(bytes) > MAX_LONG_STRING_BYTES => {
+            let message = format!(
                 "the response has more than {MAX_LONG_STRING_BYTES} bytes in long strings: request smaller pages"
-            ));
-            let error = async_graphql::Error::from(error).into_server_error(ctx.item.pos);
-            Err(ctx.set_error_path(error))
+            );
+            Err(field_error(ctx, Error::TooComplex(message)))
         }
-        _ => value,
+        _ => Ok(()),
     }
+}
+
+/// The error of a field, with its position and path.
+fn field_error(ctx: &Context<'_>, error: Error) -> ServerError {
+    let error = async_graphql::Error::from(error).into_server_error(ctx.item.pos);
+    ctx.set_error_path(error)
 }
 
 /// The value of a field. A nullable field that failed is null, and the error is reported
@@ -329,28 +348,6 @@ fn matches_type<T: ContainerType>(ctx: &ContextSelectionSet<'_>, condition: &str
             .types
             .get(condition)
             .is_some_and(|named| named.is_possible_type(&name))
-}
-
-/// Merges the values of a field that was selected twice (specification, 6.3.3).
-fn merge_selections(first: &mut Value, second: Value) {
-    match (first, second) {
-        (Value::Object(first), Value::Object(second)) => {
-            for (key, value) in second {
-                match first.get_mut(&key) {
-                    Some(known) => merge_selections(known, value),
-                    None => {
-                        first.insert(key, value);
-                    }
-                }
-            }
-        }
-        (Value::List(first), Value::List(second)) => {
-            for (known, value) in first.iter_mut().zip(second) {
-                merge_selections(known, value);
-            }
-        }
-        _ => {}
-    }
 }
 
 #[cfg(test)]

@@ -90,26 +90,27 @@ pub(crate) use parent;
 ///         }
 ///         loaded {
 ///             /// The invoice that was issued last; null if there is none.
-///             last_invoice: Option<Object<Invoice>> = load_last_invoice,
+///             last_invoice: Option<Object<Invoice>> = load_last_invoice(),
 ///         }
 ///         computed {
 ///             /// Whether the due date has passed.
-///             is_overdue: bool = compute_is_overdue,
+///             is_overdue: bool = compute_is_overdue(due_on),
 ///         }
 ///     }
 /// }
 /// ```
 ///
 /// `one name: Type = column` follows the id in a column of this row. `many name: Type = column` lists
-/// the rows of `Type` whose column holds this row's id. `loaded name: Type = method` calls the
-/// method `async fn method(&self, ctx: &Context<'_>) -> Result<Type>`. `computed name: Type = method` calls
-/// the method `fn method(&self, ctx: &Context<'_>) -> Type`.
+/// the rows of `Type` whose column holds this row's id. `loaded name: Type = method(columns)` calls the
+/// method `async fn method(&self, ctx: &Context<'_>) -> Result<Type>`, which may read only these columns and the
+/// id: the service fetches no others. `computed name: Type = method(columns)` calls
+/// `fn method(&self, ctx: &Context<'_>) -> Result<Type>` likewise.
 macro_rules! relations {
     ($owner:ident {
         $(one { $($(#[$one_doc:meta])* $one:ident: $one_type:ident = $id:ident),* $(,)? })?
         $(many { $($(#[$many_doc:meta])* $many:ident: $many_type:ident = $column:ident),* $(,)? })?
-        $(loaded { $($(#[$loaded_doc:meta])* $loaded:ident: $loaded_type:ty = $load:ident),* $(,)? })?
-        $(computed { $($(#[$computed_doc:meta])* $computed:ident: $computed_type:ty = $compute:ident),* $(,)? })?
+        $(loaded { $($(#[$loaded_doc:meta])* $loaded:ident: $loaded_type:ty = $load:ident($($load_column:ident),*)),* $(,)? })?
+        $(computed { $($(#[$computed_doc:meta])* $computed:ident: $computed_type:ty = $compute:ident($($compute_column:ident),*)),* $(,)? })?
     }) => {
         $crate::graphql::relations::connections! {
             #[async_graphql::ComplexObject]
@@ -120,7 +121,7 @@ macro_rules! relations {
                         &self,
                         ctx: &async_graphql::Context<'_>,
                     ) -> $crate::error::Result<Option<$crate::graphql::object::Object<$one_type>>> {
-                        $crate::graphql::context::ContextExt::load(ctx, self.$id).await
+                        $crate::graphql::context::ContextExt::load(ctx, self.$id.copied()?).await
                     }
                 )*)?
 
@@ -136,12 +137,24 @@ macro_rules! relations {
 
                 $($(
                     $(#[$computed_doc])*
-                    async fn $computed(&self, ctx: &async_graphql::Context<'_>) -> $computed_type {
+                    async fn $computed(
+                        &self,
+                        ctx: &async_graphql::Context<'_>,
+                    ) -> $crate::error::Result<$computed_type> {
                         self.$compute(ctx)
                     }
                 )*)?
             }
             $($($(#[$many_doc])* $many: $many_type = $column,)*)?
+        }
+
+        impl $crate::graphql::entity::Relations for $owner {
+            const RELATIONS: &'static [(&'static str, &'static [&'static str])] = &[
+                $($((stringify!($one), &[stringify!($id)]),)*)?
+                $($((stringify!($many), &[]),)*)?
+                $($((stringify!($loaded), &[$(stringify!($load_column)),*]),)*)?
+                $($((stringify!($computed), &[$(stringify!($compute_column)),*]),)*)?
+            ];
         }
     };
 }

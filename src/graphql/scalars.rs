@@ -259,6 +259,11 @@ pub struct Money {
     pub currency_code: CurrencyCode,
 }
 
+super::json::plain_fields!(Money {
+    amount,
+    currency_code
+});
+
 impl Money {
     /// The amount that is stored as `minor` in minor units.
     #[must_use]

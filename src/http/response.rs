@@ -16,6 +16,7 @@ use super::{budgets::BudgetStatus, negotiate::ResponseFormat, persisted::Persist
 use crate::{
     api::{OperationReply, guard, transaction::Ending},
     error::{Code, Error},
+    graphql::json::write_response,
 };
 
 /// The header of a response that was stored with its idempotency key.
@@ -285,7 +286,7 @@ fn body(reply: &OperationResult, request_id: Uuid) -> Vec<u8> {
         Ok(executed) if is_not_executed(&executed.response) => {
             serde_json::to_vec(&json!({ "errors": executed.response.errors }))
         }
-        Ok(executed) => serde_json::to_vec(&executed.response),
+        Ok(executed) => Ok(write_response(&executed.response)),
         Err(rejection) => serde_json::to_vec(&rejection_body(rejection, request_id)),
     };
     body.unwrap_or_else(|error| {

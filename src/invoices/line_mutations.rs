@@ -255,7 +255,7 @@ pub async fn insert_all(
     }
     let inserted = InsertMany::<InvoiceLineItem, (i32, i64, CheckedLine)>::new(&rows)
         .shared("invoice_id", invoice.id.uuid())
-        .shared("currency", invoice.currency.as_str())
+        .shared("currency", invoice.currency.get()?.as_str())
         .column("id", |_| InvoiceLineItemId::generate().uuid())
         .column("position", |(position, ..)| *position)
         .column("product_id", |(.., line)| line.product)
@@ -305,7 +305,7 @@ async fn check_products(tx: &TenantTx, lines: &[CheckedLine]) -> WriteResult<()>
 async fn add(tx: &TenantTx, input: AddInvoiceLineItemInput) -> WriteResult<InvoiceLineItem> {
     let invoice = lock_draft(tx, input.invoice_id, "invoiceId").await?;
     let mut checks = Checks::new();
-    let line = check(&mut checks, input.line, &invoice.currency);
+    let line = check(&mut checks, input.line, invoice.currency.get()?);
     checks.finish()?;
     let line =
         line.ok_or_else(|| Error::Internal("a line was rejected without a reason".into()))?;
@@ -320,7 +320,7 @@ async fn add(tx: &TenantTx, input: AddInvoiceLineItemInput) -> WriteResult<Invoi
         .set("unit_price_minor", line.unit_price_minor)
         .set("amount_minor", amount_minor)
         .set("tax_rate", line.tax_rate)
-        .set("currency", invoice.currency.as_str())
+        .set("currency", invoice.currency.get()?.as_str())
         .run(tx)
         .await?;
     sum_up(tx, invoice.id)
@@ -340,8 +340,9 @@ async fn update(tx: &TenantTx, input: UpdateInvoiceLineItemInput) -> WriteResult
         check_quantity(&mut checks, quantity);
     }
     let price = checks.not_cleared("unitPrice", &input.unit_price).copied();
+    let currency = invoice.currency.get()?;
     let price = price.and_then(|price| {
-        let price = price.to_minor_units(&invoice.currency);
+        let price = price.to_minor_units(currency);
         checks.amount("unitPrice", price)
     });
     if let Some(rate) = input.tax_rate.value() {
@@ -354,8 +355,8 @@ async fn update(tx: &TenantTx, input: UpdateInvoiceLineItemInput) -> WriteResult
         .set_or_clear("product_id", input.product_id.map_value(ProductId::uuid))
         .set_or_clear("tax_rate", input.tax_rate.map_value(|rate| rate.0));
     if quantity.is_some() || price.is_some() {
-        let quantity = quantity.unwrap_or(line.quantity).0;
-        let price = price.unwrap_or(line.unit_price_minor);
+        let quantity = quantity.unwrap_or(line.quantity.copied()?).0;
+        let price = price.unwrap_or(line.unit_price_minor.copied()?);
         update = update.set("amount_minor", amount_minor(quantity, price)?);
     }
     if let Some(quantity) = quantity {
@@ -400,7 +401,7 @@ async fn lock_draft<T>(
 
 fn require_draft<T>(invoice: Result<Invoice>, field: &str) -> Result<Invoice, WriteError<T>> {
     match invoice {
-        Ok(invoice) if invoice.status == InvoiceStatus::Draft => Ok(invoice),
+        Ok(invoice) if *invoice.status.get()? == InvoiceStatus::Draft => Ok(invoice),
         Ok(_) => Err(WriteError::rejected(
             UserErrorCode::InvalidState,
             field,

@@ -9,9 +9,11 @@ use chrono::{DateTime, Utc};
 use crate::{
     audit::AuditLog,
     comments::Comment,
-    db::entity::entity,
+    db::entity::Column,
+    error::Result,
     graphql::{
         directives::semantic_non_null,
+        entity::entity,
         enums::StoredEnum,
         filter::{
             DateFilter, DateTimeFilter, EnumFilter, IdFilter, IntFilter, StringFilter, listed,
@@ -51,49 +53,38 @@ pub struct Invoice {
     /// The ID of the invoice.
     pub id: InvoiceId,
     #[graphql(skip)]
-    organization_id: OrganizationId,
+    organization_id: Column<OrganizationId>,
     #[graphql(skip)]
-    project_id: Option<ProjectId>,
+    project_id: Column<Option<ProjectId>>,
     /// The invoice number, such as `INV-000001`, unique within the tenant. Null for a draft.
-    pub number: Option<String>,
+    pub number: Column<Option<String>>,
     /// The status of the invoice.
-    pub status: InvoiceStatus,
+    pub status: Column<InvoiceStatus>,
     /// The currency of all amounts of the invoice and its lines.
     #[graphql(name = "currencyCode")]
-    pub currency: CurrencyCode,
+    pub currency: Column<CurrencyCode>,
     #[graphql(skip)]
-    subtotal_minor: i64,
+    subtotal_minor: Column<i64>,
     #[graphql(skip)]
-    tax_minor: i64,
+    tax_minor: Column<i64>,
     #[graphql(skip)]
-    total_minor: i64,
+    total_minor: Column<i64>,
     /// The date of issue. Null for a draft.
-    pub issued_on: Option<Date>,
+    pub issued_on: Column<Option<Date>>,
     /// The date by which the invoice must be paid. Never null after issue.
-    pub due_on: Option<Date>,
+    pub due_on: Column<Option<Date>>,
     /// The version of the invoice: 1 at first, one more after each change.
-    pub version: i32,
+    pub version: Column<i32>,
     /// The time at which the invoice was created.
-    pub created_at: DateTime<Utc>,
+    pub created_at: Column<DateTime<Utc>>,
     /// The time at which the invoice was last changed. Equals `createdAt` if it never was.
-    pub updated_at: DateTime<Utc>,
+    pub updated_at: Column<DateTime<Utc>>,
 }
 
 entity!(Invoice {
     id: InvoiceId,
-    organization_id,
-    project_id,
-    number,
-    status,
-    currency,
-    subtotal_minor,
-    tax_minor,
-    total_minor,
-    issued_on,
-    due_on,
-    version,
-    created_at,
-    updated_at,
+    shown { number, status, currency as "currencyCode", issued_on, due_on, version, created_at, updated_at }
+    hidden { organization_id, project_id, subtotal_minor, tax_minor, total_minor }
 });
 
 listed! {
@@ -152,26 +143,26 @@ relations! {
         }
         computed {
             /// The sum of the line amounts, without tax.
-            subtotal: Object<Money> = compute_subtotal,
+            subtotal: Object<Money> = compute_subtotal(subtotal_minor, currency),
             /// The sum of the taxes, rounded line by line, half away from zero.
-            tax: Object<Money> = compute_tax,
+            tax: Object<Money> = compute_tax(tax_minor, currency),
             /// The total to pay: subtotal plus tax.
-            total: Object<Money> = compute_total,
+            total: Object<Money> = compute_total(total_minor, currency),
         }
     }
 }
 
 impl Invoice {
-    fn compute_subtotal(&self, _: &Context<'_>) -> Object<Money> {
-        Money::from_minor(self.subtotal_minor, &self.currency).into()
+    fn compute_subtotal(&self, _: &Context<'_>) -> Result<Object<Money>> {
+        Ok(Money::from_minor(self.subtotal_minor.copied()?, self.currency.get()?).into())
     }
 
-    fn compute_tax(&self, _: &Context<'_>) -> Object<Money> {
-        Money::from_minor(self.tax_minor, &self.currency).into()
+    fn compute_tax(&self, _: &Context<'_>) -> Result<Object<Money>> {
+        Ok(Money::from_minor(self.tax_minor.copied()?, self.currency.get()?).into())
     }
 
-    fn compute_total(&self, _: &Context<'_>) -> Object<Money> {
-        Money::from_minor(self.total_minor, &self.currency).into()
+    fn compute_total(&self, _: &Context<'_>) -> Result<Object<Money>> {
+        Ok(Money::from_minor(self.total_minor.copied()?, self.currency.get()?).into())
     }
 }
 
@@ -191,45 +182,35 @@ pub struct InvoiceLineItem {
     /// The ID of the line.
     pub id: InvoiceLineItemId,
     #[graphql(skip)]
-    invoice_id: InvoiceId,
+    invoice_id: Column<InvoiceId>,
     #[graphql(skip)]
-    product_id: Option<ProductId>,
+    product_id: Column<Option<ProductId>>,
     /// The position on the invoice: the first line has 1. Removed lines leave gaps.
-    pub position: i32,
+    pub position: Column<i32>,
     /// A description of what is billed; 1 to 500 characters.
-    pub description: String,
+    pub description: Column<String>,
     /// The quantity, with up to four decimal places. A negative quantity is a credit.
-    pub quantity: Decimal,
+    pub quantity: Column<Decimal>,
     #[graphql(skip)]
-    unit_price_minor: i64,
+    unit_price_minor: Column<i64>,
     #[graphql(skip)]
-    amount_minor: i64,
+    amount_minor: Column<i64>,
     /// The tax rate as a fraction from 0 to 1: 0.19 is 19 percent. Null means no tax.
-    pub tax_rate: Option<Decimal>,
+    pub tax_rate: Column<Option<Decimal>>,
     #[graphql(skip)]
-    currency: CurrencyCode,
+    currency: Column<CurrencyCode>,
     /// The version of the line: 1 at first, one more after each change.
-    pub version: i32,
+    pub version: Column<i32>,
     /// The time at which the line was created.
-    pub created_at: DateTime<Utc>,
+    pub created_at: Column<DateTime<Utc>>,
     /// The time at which the line was last changed. Equals `createdAt` if it never was.
-    pub updated_at: DateTime<Utc>,
+    pub updated_at: Column<DateTime<Utc>>,
 }
 
 entity!(InvoiceLineItem {
     id: InvoiceLineItemId,
-    invoice_id,
-    product_id,
-    position,
-    description,
-    quantity,
-    unit_price_minor,
-    amount_minor,
-    tax_rate,
-    currency,
-    version,
-    created_at,
-    updated_at,
+    shown { position, description, quantity, tax_rate, version, created_at, updated_at }
+    hidden { invoice_id, product_id, unit_price_minor, amount_minor, currency }
 });
 
 listed! {
@@ -274,20 +255,20 @@ relations! {
         }
         computed {
             /// The price per unit, without tax.
-            unit_price: Object<Money> = compute_unit_price,
+            unit_price: Object<Money> = compute_unit_price(unit_price_minor, currency),
             /// The amount of the line, without tax: quantity times unit price, rounded half away from zero.
-            amount: Object<Money> = compute_amount,
+            amount: Object<Money> = compute_amount(amount_minor, currency),
         }
     }
 }
 
 impl InvoiceLineItem {
-    fn compute_unit_price(&self, _: &Context<'_>) -> Object<Money> {
-        Money::from_minor(self.unit_price_minor, &self.currency).into()
+    fn compute_unit_price(&self, _: &Context<'_>) -> Result<Object<Money>> {
+        Ok(Money::from_minor(self.unit_price_minor.copied()?, self.currency.get()?).into())
     }
 
-    fn compute_amount(&self, _: &Context<'_>) -> Object<Money> {
-        Money::from_minor(self.amount_minor, &self.currency).into()
+    fn compute_amount(&self, _: &Context<'_>) -> Result<Object<Money>> {
+        Ok(Money::from_minor(self.amount_minor.copied()?, self.currency.get()?).into())
     }
 }
 

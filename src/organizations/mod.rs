@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     audit::AuditLog,
-    db::entity::entity,
+    db::entity::Column,
     graphql::{
+        entity::entity,
         enums::StoredEnum,
         filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
         relations::{relations, roots},
@@ -37,28 +38,23 @@ pub struct Organization {
     /// The ID of the organization.
     pub id: OrganizationId,
     /// The display name; 1 to 120 characters.
-    pub name: String,
+    pub name: Column<String>,
     /// The slug: a short name that is unique within the tenant. 1 to 63 lower-case letters, digits and
     /// hyphens.
-    pub slug: String,
+    pub slug: Column<String>,
     /// The status: active or archived.
-    pub status: OrganizationStatus,
+    pub status: Column<OrganizationStatus>,
     /// The version of the organization: 1 at first, one more after each change.
-    pub version: i32,
+    pub version: Column<i32>,
     /// The time at which the organization was created.
-    pub created_at: DateTime<Utc>,
+    pub created_at: Column<DateTime<Utc>>,
     /// The time at which the organization was last changed. Equals `createdAt` if it never was.
-    pub updated_at: DateTime<Utc>,
+    pub updated_at: Column<DateTime<Utc>>,
 }
 
 entity!(Organization {
     id: OrganizationId,
-    name,
-    slug,
-    status,
-    version,
-    created_at,
-    updated_at,
+    shown { name, slug, status, version, created_at, updated_at }
 });
 
 listed! {

@@ -8,8 +8,10 @@ use chrono::{DateTime, Utc};
 use crate::{
     audit::AuditLog,
     comments::Comment,
-    db::entity::entity,
+    db::entity::Column,
+    error::Result,
     graphql::{
+        entity::entity,
         enums::StoredEnum,
         filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
         object::Object,
@@ -39,33 +41,27 @@ pub struct Product {
     /// The ID of the product.
     pub id: ProductId,
     /// The ASIN: the article number, unique within the tenant. Ten upper-case letters and digits.
-    pub asin: String,
+    pub asin: Column<String>,
     /// The title; 1 to 300 characters.
-    pub title: Option<String>,
+    pub title: Column<Option<String>>,
     #[graphql(skip)]
-    price_minor: Option<i64>,
+    price_minor: Column<Option<i64>>,
     #[graphql(skip)]
-    currency: Option<CurrencyCode>,
+    currency: Column<Option<CurrencyCode>>,
     /// The status: active or archived.
-    pub status: ProductStatus,
+    pub status: Column<ProductStatus>,
     /// The version of the product: 1 at first, one more after each change.
-    pub version: i32,
+    pub version: Column<i32>,
     /// The time at which the product was created.
-    pub created_at: DateTime<Utc>,
+    pub created_at: Column<DateTime<Utc>>,
     /// The time at which the product was last changed. Equals `createdAt` if it never was.
-    pub updated_at: DateTime<Utc>,
+    pub updated_at: Column<DateTime<Utc>>,
 }
 
 entity!(Product {
     id: ProductId,
-    asin,
-    title,
-    price_minor,
-    currency,
-    status,
-    version,
-    created_at,
-    updated_at,
+    shown { asin, title, status, version, created_at, updated_at }
+    hidden { price_minor, currency }
 });
 
 listed! {
@@ -111,15 +107,16 @@ relations! {
         }
         computed {
             /// The price per unit; null if the product has no price.
-            price: Option<Object<Money>> = compute_price,
+            price: Option<Object<Money>> = compute_price(price_minor, currency),
         }
     }
 }
 
 impl Product {
-    fn compute_price(&self, _: &Context<'_>) -> Option<Object<Money>> {
-        let (minor, currency) = (self.price_minor?, self.currency.as_ref()?);
-        Some(Money::from_minor(minor, currency).into())
+    fn compute_price(&self, _: &Context<'_>) -> Result<Option<Object<Money>>> {
+        let (minor, currency) = (self.price_minor.get()?, self.currency.get()?);
+        let price = minor.zip(currency.as_ref());
+        Ok(price.map(|(minor, currency)| Money::from_minor(minor, currency).into()))
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
         bulk::{self, BulkOptions, BulkPayload, BulkResult, BulkRow, BulkRowResult},
         checks::Checks,
         context::ContextExt as _,
+        json::PlainFields,
         mutation::{Write as _, payload, targets},
         object::{Object, Objects},
         relations::RootMutations,
@@ -313,6 +314,8 @@ impl ImportProductsResult {
         ctx.load(self.product_id).await
     }
 }
+
+impl PlainFields for ImportProductsResult {}
 
 impl BulkRowResult for ImportProductsResult {
     const MUTATION: &'static str = "importProducts";

@@ -8,9 +8,10 @@ use chrono::{DateTime, Utc};
 use crate::{
     audit::AuditLog,
     comments::Comment,
-    db::entity::entity,
+    db::entity::Column,
     graphql::{
         directives::semantic_non_null,
+        entity::entity,
         enums::StoredEnum,
         filter::{DateFilter, DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
         relations::{relations, roots},
@@ -47,36 +48,29 @@ pub struct Project {
     /// The ID of the project.
     pub id: ProjectId,
     #[graphql(skip)]
-    organization_id: OrganizationId,
+    organization_id: Column<OrganizationId>,
     #[graphql(skip)]
-    owner_id: UserId,
+    owner_id: Column<UserId>,
     /// The display name; 1 to 120 characters.
-    pub name: String,
+    pub name: Column<String>,
     /// A description of the work, as plain text; at most 10,000 characters.
-    pub description: Option<String>,
+    pub description: Column<Option<String>>,
     /// The status of the project.
-    pub status: ProjectStatus,
+    pub status: Column<ProjectStatus>,
     /// The due date of the project.
-    pub due_on: Option<Date>,
+    pub due_on: Column<Option<Date>>,
     /// The version of the project: 1 at first, one more after each change.
-    pub version: i32,
+    pub version: Column<i32>,
     /// The time at which the project was created.
-    pub created_at: DateTime<Utc>,
+    pub created_at: Column<DateTime<Utc>>,
     /// The time at which the project was last changed. Equals `createdAt` if it never was.
-    pub updated_at: DateTime<Utc>,
+    pub updated_at: Column<DateTime<Utc>>,
 }
 
 entity!(Project {
     id: ProjectId,
-    organization_id,
-    owner_id,
-    name,
-    description,
-    status,
-    due_on,
-    version,
-    created_at,
-    updated_at,
+    shown { name, description, status, due_on, version, created_at, updated_at }
+    hidden { organization_id, owner_id }
 });
 
 listed! {

@@ -24,6 +24,7 @@ use crate::{
         checks::Checks,
         context::ContextExt as _,
         enums::StoredEnum as _,
+        json::PlainFields,
         mutation::{Write as _, payload, targets},
         object::{Object, Objects},
         relations::RootMutations,
@@ -313,6 +314,8 @@ pub struct DeleteProjectsResult {
     /// The errors that prevented the deletion of this project. Empty if it was deleted.
     pub user_errors: Objects<UserError>,
 }
+
+impl PlainFields for DeleteProjectsResult {}
 
 impl BulkRowResult for DeleteProjectsResult {
     const MUTATION: &'static str = "deleteProjects";

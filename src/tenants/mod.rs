@@ -5,11 +5,12 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     audit::AuditLog,
-    db::{entity::entity, filter::Value, page::Sortable},
+    db::{entity::Column, filter::Value, page::Sortable},
     error::Result,
     graphql::{
         context::ContextExt as _,
         directives::semantic_non_null,
+        entity::entity,
         enums::StoredEnum,
         object::Object,
         relations::{NoMutations, RootMutations, RootQueries, relations},
@@ -44,28 +45,29 @@ pub struct Tenant {
     pub id: TenantId,
     /// The slug: a short name that is unique among all tenants. 3 to 63 lower-case letters, digits and
     /// hyphens.
-    pub slug: String,
+    pub slug: Column<String>,
     /// The display name; 1 to 120 characters.
-    pub name: String,
+    pub name: Column<String>,
     /// The status. Always `ACTIVE` for a caller.
-    pub status: TenantStatus,
+    pub status: Column<TenantStatus>,
     /// The name of the plan, such as `FREE`. The service derives no limits from it.
-    pub plan: String,
+    pub plan: Column<String>,
     /// The version of the tenant: 1 at first, one more after each change.
-    pub version: i32,
+    pub version: Column<i32>,
     /// The time at which the tenant was created.
-    pub created_at: DateTime<Utc>,
+    pub created_at: Column<DateTime<Utc>>,
     /// The time at which the tenant was last changed. Equals `createdAt` if it never was.
-    pub updated_at: DateTime<Utc>,
+    pub updated_at: Column<DateTime<Utc>>,
 }
 
 entity!(Tenant, tenant in "id" {
-    id: TenantId, slug, name, status, plan, version, created_at, updated_at,
+    id: TenantId,
+    shown { slug, name, status, plan, version, created_at, updated_at }
 });
 
 impl Sortable for Tenant {
     /// Tenants are never listed: a caller sees one.
-    fn sort_value(&self, column: &'static str) -> Option<Value> {
+    fn sort_value(&self, column: &'static str) -> Result<Option<Value>> {
         unreachable!("BUG: tenants are ordered by {column}")
     }
 }

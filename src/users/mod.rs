@@ -9,8 +9,9 @@ use crate::{
     audit::AuditLog,
     auth::role::{UserRole, UserStatus},
     comments::Comment,
-    db::entity::entity,
+    db::entity::Column,
     graphql::{
+        entity::entity,
         enums::StoredEnum,
         filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
         relations::{relations, roots},
@@ -30,30 +31,24 @@ pub struct User {
     /// The ID of the user.
     pub id: UserId,
     /// The email address in lower case, unique within the tenant; at most 254 characters.
-    pub email: String,
+    pub email: Column<String>,
     /// The display name; 1 to 120 characters.
-    pub display_name: Option<String>,
+    pub display_name: Column<Option<String>>,
     /// The role: what the user may do in the tenant.
-    pub role: UserRole,
+    pub role: Column<UserRole>,
     /// The status: whether the user can sign in.
-    pub status: UserStatus,
+    pub status: Column<UserStatus>,
     /// The version of the user: 1 at first, one more after each change.
-    pub version: i32,
+    pub version: Column<i32>,
     /// The time at which the user was created.
-    pub created_at: DateTime<Utc>,
+    pub created_at: Column<DateTime<Utc>>,
     /// The time at which the user was last changed. Equals `createdAt` if it never was.
-    pub updated_at: DateTime<Utc>,
+    pub updated_at: Column<DateTime<Utc>>,
 }
 
 entity!(User {
     id: UserId,
-    email,
-    display_name,
-    role,
-    status,
-    version,
-    created_at,
-    updated_at,
+    shown { email, display_name, role, status, version, created_at, updated_at }
 });
 
 listed! {

@@ -5,11 +5,12 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     auth::role::UserRole,
-    db::sign_in::SignInDb,
+    db::{load::find_whole, sign_in::SignInDb},
     error::Result,
     graphql::{
         context::ContextExt as _,
         directives::semantic_non_null,
+        json::plain_fields,
         object::{Object, Objects},
     },
     ids::TenantId,
@@ -75,6 +76,17 @@ pub struct Membership {
     pub role: UserRole,
 }
 
+plain_fields!(Viewer {
+    role,
+    token_expires_at
+});
+plain_fields!(Membership {
+    tenant_id,
+    tenant_name,
+    tenant_slug,
+    role
+});
+
 #[ComplexObject]
 impl Viewer {
     /// The caller's user in this tenant.
@@ -116,18 +128,16 @@ impl Viewer {
                 .collect());
         }
         // Without a sign-in database only the current tenant is known.
-        let tenant = ctx.load::<Tenant>(principal.tenant).await?;
-        Ok(tenant
-            .map(|tenant| {
-                Object::from(Membership {
-                    tenant_id: tenant.id,
-                    tenant_name: tenant.name.clone(),
-                    tenant_slug: tenant.slug.clone(),
-                    role: self.role,
-                })
+        let tenant = find_whole::<Tenant>(ctx.tx(), principal.tenant).await?;
+        let membership = |tenant: Tenant| {
+            Ok(Membership {
+                tenant_id: tenant.id,
+                tenant_name: tenant.name.get()?.clone(),
+                tenant_slug: tenant.slug.get()?.clone(),
+                role: self.role,
             })
-            .into_iter()
-            .collect())
+        };
+        tenant.into_iter().map(membership).collect()
     }
 }
 

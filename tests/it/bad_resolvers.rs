@@ -12,6 +12,7 @@ use palisade::{
     auth::role::UserRole,
     db::{
         Operation, PoolSettings, Purpose, TenantDb, TenantTx,
+        entity::NeededColumns,
         idempotency::Claim,
         write::{Insert, WriteResult},
     },
@@ -19,6 +20,7 @@ use palisade::{
     graphql::{
         context::ContextExt as _,
         errors,
+        json::PlainFields,
         mutation::{MutationResult, Write as _},
         object::Object,
     },
@@ -39,6 +41,8 @@ use crate::{
 struct Reported {
     done: bool,
 }
+
+impl PlainFields for Reported {}
 
 impl From<MutationResult<Organization>> for Reported {
     fn from(result: MutationResult<Organization>) -> Self {
@@ -112,6 +116,7 @@ async fn execute(
         traced: false,
         dry_run,
         claim,
+        columns: NeededColumns::ALL,
         cost: 0,
     };
     let request = Request::new(document).data(principal).data(info);

@@ -8,14 +8,14 @@ use palisade::{
     auth::role::UserRole,
     db::{
         Operation, PoolSettings, Purpose, TenantContext, TenantDb, TenantTx,
-        entity::Entity,
+        entity::{Entity, NeededColumns, RowReader},
         load::{ById, Loaders},
     },
     ids::{AuditLogId, ProjectId},
     projects::Project,
 };
 use serde_json::{Value, json};
-use sqlx::{PgConnection, postgres::PgRow};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::harness::{ServiceOptions, Tenant, TestApp, attempt, eventually, palisade_test};
@@ -209,7 +209,7 @@ async fn find<E: Entity + std::fmt::Debug>(
     tx: &TenantTx,
     id: E::Id,
 ) -> palisade::error::Result<bool> {
-    Ok(Loaders::new(tx.clone())
+    Ok(Loaders::new(tx.clone(), NeededColumns::ALL)
         .load(ById::<E>(id))
         .await?
         .is_some())
@@ -417,8 +417,8 @@ macro_rules! probe {
                 self.0
             }
 
-            fn read(row: &PgRow) -> sqlx::Result<Self> {
-                sqlx::Row::try_get(row, 0).map(Self)
+            fn read_columns(row: &mut RowReader<'_>) -> sqlx::Result<Self> {
+                row.value().map(Self)
             }
         }
     };

@@ -7,7 +7,10 @@ use async_graphql::{
 use futures_util::future::join_all;
 
 use super::*;
-use crate::graphql::abstract_type::abstract_type;
+use crate::graphql::{
+    abstract_type::abstract_type,
+    json::{plain_fields, write_response},
+};
 
 /// Its fields resolve only after `late` turns of the executor, so that they do not complete in the order
 /// of the query.
@@ -22,6 +25,9 @@ pub struct Leaf {
 pub struct Stone {
     name: String,
 }
+
+plain_fields!(Leaf { name, size });
+plain_fields!(Stone { name });
 
 abstract_type! {
     /// A leaf or a stone.
@@ -110,13 +116,18 @@ impl Root {
     }
 }
 
+/// Executes a document in both forms, and asserts that they write the same bytes. Returns the tree.
 fn execute_with(document: &str, variables: serde_json::Value) -> Response {
     let schema = Schema::build(Root, EmptyMutation, EmptySubscription).finish();
-    let request = Request::new(document).variables(Variables::from_json(variables));
+    let request = || Request::new(document).variables(Variables::from_json(variables.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    runtime.block_on(schema.execute(request))
+    let tree = runtime.block_on(schema.execute(request()));
+    let direct = runtime.block_on(schema.execute(request().data(DirectJson)));
+    let text = |response| String::from_utf8(write_response(response)).unwrap();
+    assert_eq!(text(&direct), serde_json::to_string(&tree).unwrap());
+    tree
 }
 
 fn execute(document: &str) -> Response {
@@ -289,6 +300,8 @@ fn all_items_of_a_list_start_before_the_first_is_awaited() {
     struct Item {
         n: usize,
     }
+
+    impl PlainFields for Item {}
 
     #[ComplexObject]
     impl Item {

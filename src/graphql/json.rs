@@ -1,0 +1,256 @@
+//! Writes values as JSON, without a tree of values in between.
+//!
+//! The engine's responses are trees of [`Value`]. A part that is already JSON is a [`Value::Binary`] in the
+//! tree: no field of the schema has binary values, and [`write_value`] writes its bytes as they are.
+
+use async_graphql::{Response, Value};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{
+    enums::StoredEnum,
+    scalars::{CurrencyCode, Date, Decimal},
+};
+use crate::{
+    entities::entities,
+    error::{Error, Result},
+    ids::{self, EntityId},
+};
+
+/// JSON that is being written.
+#[derive(Debug, Default)]
+pub struct JsonWriter {
+    bytes: Vec<u8>,
+    /// The bytes of the long strings since the last call of [`JsonWriter::take_long_bytes`].
+    long_bytes: u64,
+}
+
+/// Strings of at most this many bytes do not count as long, because the number of values limits them.
+pub const MAX_SHORT_STRING_BYTES: usize = 256;
+
+impl JsonWriter {
+    /// Writes text that is JSON already.
+    pub fn raw(&mut self, json: &[u8]) {
+        self.bytes.extend_from_slice(json);
+    }
+
+    /// Writes a string.
+    pub fn string(&mut self, text: &str) {
+        if text.len() > MAX_SHORT_STRING_BYTES {
+            self.long_bytes += text.len() as u64;
+        }
+        self.serialize(text);
+    }
+
+    /// Writes a string of letters, digits and punctuation that JSON does not escape.
+    pub fn plain_string(&mut self, text: &str) {
+        self.bytes.push(b'"');
+        self.raw(text.as_bytes());
+        self.bytes.push(b'"');
+    }
+
+    /// Writes a value by its own serialization.
+    pub fn serialize<T: serde::Serialize + ?Sized>(&mut self, value: &T) {
+        serde_json::to_writer(&mut self.bytes, value)
+            .expect("BUG: a value of the API cannot be written as JSON");
+    }
+
+    /// Writes a tree of values.
+    pub fn value(&mut self, value: &Value) {
+        match value {
+            Value::Binary(json) => self.raw(json),
+            Value::List(items) => {
+                self.bytes.push(b'[');
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        self.bytes.push(b',');
+                    }
+                    self.value(item);
+                }
+                self.bytes.push(b']');
+            }
+            Value::Object(fields) => {
+                self.bytes.push(b'{');
+                for (index, (name, value)) in fields.iter().enumerate() {
+                    if index > 0 {
+                        self.bytes.push(b',');
+                    }
+                    self.serialize(name.as_str());
+                    self.bytes.push(b':');
+                    self.value(value);
+                }
+                self.bytes.push(b'}');
+            }
+            leaf => self.serialize(leaf),
+        }
+    }
+
+    /// The number of bytes that were written.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Removes what was written after the first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.bytes.truncate(len);
+    }
+
+    /// The bytes of the long strings since the last call.
+    pub fn take_long_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.long_bytes)
+    }
+
+    /// The written bytes.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// A response as JSON.
+#[must_use]
+pub fn write_response(response: &Response) -> Vec<u8> {
+    let mut json = JsonWriter::default();
+    json.raw(b"{\"data\":");
+    json.value(&response.data);
+    if !response.extensions.is_empty() {
+        json.raw(b",\"extensions\":");
+        json.serialize(&response.extensions);
+    }
+    if !response.errors.is_empty() {
+        json.raw(b",\"errors\":");
+        json.serialize(&response.errors);
+    }
+    json.raw(b"}");
+    json.into_bytes()
+}
+
+/// Turns a value that is JSON already into a tree of values.
+pub fn expand(value: &mut Value) {
+    if let Value::Binary(json) = value {
+        *value = serde_json::from_slice(json).expect("BUG: a part of a response is not JSON");
+    }
+}
+
+/// A type whose values are written as JSON exactly as the engine would write them.
+pub trait WriteJson {
+    /// Writes the value. Errors: it cannot be read.
+    fn write_json(&self, writer: &mut JsonWriter) -> Result<()>;
+}
+
+impl<T: WriteJson> WriteJson for Option<T> {
+    fn write_json(&self, writer: &mut JsonWriter) -> Result<()> {
+        match self {
+            Some(value) => value.write_json(writer),
+            None => {
+                writer.raw(b"null");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Implements [`WriteJson`] for types that cannot fail.
+macro_rules! write_json {
+    ($($type:ty: $value:ident, $writer:ident => $write:expr;)+) => {
+        $(impl WriteJson for $type {
+            fn write_json(&self, $writer: &mut JsonWriter) -> Result<()> {
+                let $value = self;
+                $write;
+                Ok(())
+            }
+        })+
+    };
+}
+
+write_json! {
+    String: value, writer => writer.string(value);
+    i32: value, writer => writer.serialize(value);
+    bool: value, writer => writer.serialize(value);
+    Uuid: value, writer => writer.plain_string(value.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+    DateTime<Utc>: value, writer => writer.plain_string(&value.to_rfc3339());
+    Date: value, writer => writer.plain_string(&value.0.to_string());
+    Decimal: value, writer => writer.plain_string(&value.0.to_string());
+    CurrencyCode: value, writer => writer.string(value.as_str());
+}
+
+impl<E: StoredEnum> WriteJson for E {
+    fn write_json(&self, writer: &mut JsonWriter) -> Result<()> {
+        let items = Self::items().iter();
+        let mut names = items
+            .filter(|item| item.value == *self)
+            .map(|item| item.name);
+        let unnamed = || Error::Internal("an enum value has no name".into());
+        writer.plain_string(names.next().ok_or_else(unnamed)?);
+        Ok(())
+    }
+}
+
+/// Writes an ID: `prj_` and 32 hexadecimal digits.
+fn write_id<I: EntityId>(id: I, writer: &mut JsonWriter) {
+    writer.raw(b"\"");
+    writer.raw(I::PREFIX.as_bytes());
+    writer.raw(b"_");
+    writer.raw(
+        id.uuid()
+            .simple()
+            .encode_lower(&mut Uuid::encode_buffer())
+            .as_bytes(),
+    );
+    writer.raw(b"\"");
+}
+
+macro_rules! write_ids {
+    (audited { $($audited:tt)+ } unaudited { $($unaudited:tt)+ }) => {
+        write_ids! { @each $($audited)+ $($unaudited)+ }
+    };
+    (@each $($(#[$doc:meta])* $row:ident: $id:ident = $prefix:literal in $table:literal of $slice:ident;)+) => {
+        write_json! { $(ids::$id: id, writer => write_id(*id, writer);)+ }
+    };
+}
+entities!(write_ids);
+
+/// Writes a field of an object as JSON. Errors: its column was not fetched.
+pub type FieldWriter<T> = fn(&T, &mut JsonWriter) -> Result<()>;
+
+/// An object type. Its plain fields, which show a value of the struct as it is, can be written without the
+/// engine; the others have resolvers.
+pub trait PlainFields: Sized {
+    /// How to write a field; `None` if it is not a plain field.
+    #[must_use]
+    fn writer(field: &str) -> Option<FieldWriter<Self>> {
+        let _ = field;
+        None
+    }
+}
+
+/// Declares the plain fields of an object type: `plain_fields!(Money { amount, currency_code })`.
+macro_rules! plain_fields {
+    ($type:ident { $($column:ident $(as $field:literal)?),* $(,)? }) => {
+        impl $crate::graphql::json::PlainFields for $type {
+            fn writer(field: &str) -> Option<$crate::graphql::json::FieldWriter<Self>> {
+                $(
+                    if $crate::graphql::json::is_plain_field!(field, $column $(as $field)?) {
+                        return Some(|object, writer| {
+                            $crate::graphql::json::WriteJson::write_json(&object.$column, writer)
+                        });
+                    }
+                )*
+                None
+            }
+        }
+    };
+}
+pub(crate) use plain_fields;
+
+/// Whether a field of the API shows a field of the struct.
+macro_rules! is_plain_field {
+    ($name:ident, $column:ident) => {
+        $crate::graphql::entity::is_field(stringify!($column), $name)
+    };
+    ($name:ident, $column:ident as $field:literal) => {
+        $name == $field
+    };
+}
+pub(crate) use is_plain_field;

@@ -1,0 +1,129 @@
+//! Objects as JSON: fields that are ready are written at once, and those that wait leave a hole in the text.
+
+use std::task::{Context as Poller, Poll};
+
+use async_graphql::{ContextSelectionSet, ServerResult, Value, resolver_utils::ContainerType};
+
+use super::{
+    FieldKind, SelectedField, Selection, Slot, count_long_bytes, field_error, null_on_error,
+    resolve_field,
+};
+use crate::graphql::json::{JsonWriter, PlainFields};
+
+/// The JSON of one object, or of a list of objects.
+#[derive(Default)]
+pub(super) struct Text<'a> {
+    json: JsonWriter,
+    /// The fields that wait or that failed, with the positions of their values, in ascending order.
+    holes: Vec<(usize, Slot<'a>)>,
+}
+
+impl<'a> Text<'a> {
+    /// Writes a list.
+    pub(super) fn list<T: ContainerType + PlainFields + 'a>(
+        &mut self,
+        selection: &Selection<'a, T>,
+        items: impl Iterator<Item = (&'a T, &'a ContextSelectionSet<'a>)>,
+    ) {
+        self.json.raw(b"[");
+        for (index, (object, ctx)) in items.enumerate() {
+            if index > 0 {
+                self.json.raw(b",");
+            }
+            self.object(selection, ctx, object);
+        }
+        self.json.raw(b"]");
+    }
+
+    /// Writes an object.
+    pub(super) fn object<T: ContainerType + PlainFields + 'a>(
+        &mut self,
+        selection: &Selection<'a, T>,
+        ctx: &ContextSelectionSet<'a>,
+        object: &'a T,
+    ) {
+        for (index, selected) in selection.fields.iter().enumerate() {
+            self.json.raw(if index == 0 { b"{\"" } else { b",\"" });
+            self.json.raw(selected.key().as_bytes());
+            self.json.raw(b"\":");
+            self.field(selected, ctx, object);
+        }
+        self.json.raw(if selection.fields.is_empty() {
+            b"{}"
+        } else {
+            b"}"
+        });
+    }
+
+    fn field<T: ContainerType + PlainFields + 'a>(
+        &mut self,
+        selected: &SelectedField<'a, T>,
+        ctx: &ContextSelectionSet<'a>,
+        object: &'a T,
+    ) {
+        let slot = match selected.kind {
+            FieldKind::Typename => {
+                self.json.plain_string(&object.introspection_type_name());
+                return;
+            }
+            FieldKind::Plain(write) => {
+                let start = self.json.len();
+                let written = write(object, &mut self.json);
+                let long = self.json.take_long_bytes();
+                if written.is_ok() && long == 0 {
+                    return;
+                }
+                let ctx = ctx.with_field(selected.field);
+                let written = written.map_err(|error| field_error(&ctx, error));
+                match written.and_then(|()| count_long_bytes(&ctx, long)) {
+                    Ok(()) => return,
+                    Err(error) => {
+                        self.json.truncate(start);
+                        Slot::Ready(null_on_error::<T>(&ctx, Err(error)))
+                    }
+                }
+            }
+            FieldKind::Resolved => resolve_field(ctx, object, selected.field),
+        };
+        match slot {
+            Slot::Ready(Ok(value)) => self.json.value(&value),
+            slot => self.holes.push((self.json.len(), slot)),
+        }
+    }
+
+    /// Ready when all fields are ready, even if one has failed: dropping a future in the middle of a
+    /// statement would end the transaction.
+    pub(super) fn poll(&mut self, poller: &mut Poller<'_>) -> Poll<ServerResult<Value>> {
+        let mut is_ready = true;
+        for (_, slot) in &mut self.holes {
+            is_ready &= slot.poll(poller);
+        }
+        if is_ready {
+            Poll::Ready(self.fill())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Fills the holes. An error of a non-null field makes the whole object or list fail.
+    fn fill(&mut self) -> ServerResult<Value> {
+        let text = std::mem::take(&mut self.json).into_bytes();
+        if self.holes.is_empty() {
+            return Ok(Value::Binary(text.into()));
+        }
+        let holes = self
+            .holes
+            .drain(..)
+            .map(|(at, slot)| Ok((at, slot.into_value()?)));
+        let holes = holes.collect::<ServerResult<Vec<_>>>()?;
+        let mut json = JsonWriter::default();
+        let mut from = 0;
+        for (at, value) in holes {
+            json.raw(&text[from..at]);
+            json.value(&value);
+            from = at;
+        }
+        json.raw(&text[from..]);
+        Ok(Value::Binary(json.into_bytes().into()))
+    }
+}
