@@ -43,6 +43,7 @@ mod replay;
 mod retries;
 mod role_rules;
 mod root_fields;
+mod selection;
 mod samples;
 mod storm;
 mod tokens;

@@ -1,0 +1,256 @@
+//! What a query selects: only the columns that its fields need are fetched, and the response has the same bytes
+//! whether it is written directly or through a tree of values.
+
+use std::fmt::Write as _;
+
+use async_graphql::parser::{parse_query, types::DocumentOperations};
+use fastrand::Rng;
+use macro_rules_attribute::apply;
+use palisade::entities::ENTITIES;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::harness::{Caller, Field, Tenant, camel_case, model, palisade_test};
+
+/// The rows of each type that the tests read.
+const ROWS: i32 = 4;
+
+/// A field with the smallest selection: `owner { __typename }`.
+fn smallest(field: &Field) -> String {
+    let name = &field.name;
+    if field.is_connection() {
+        format!("{name}(first: 1) {{ nodes {{ __typename }} }}")
+    } else if model().is_composite(&field.type_name) {
+        format!("{name} {{ __typename {} }}", leaves(&field.type_name))
+    } else {
+        name.clone()
+    }
+}
+
+/// The leaves of a type that is not an entity: the fields of `Money` for a price.
+fn leaves(type_name: &str) -> String {
+    let is_entity = ENTITIES.iter().any(|entity| entity.type_name == type_name);
+    let fields = model().fields(type_name).iter();
+    let leaves = fields.filter(|field| !is_entity && !model().is_composite(&field.type_name));
+    leaves.map(|field| format!("{} ", field.name)).collect()
+}
+
+/// The rows of a list with this selection.
+async fn rows(caller: &Caller, list: &Field, selection: &str) -> Vec<Value> {
+    let document = format!("{{ list: {}(first: {ROWS}) {{ nodes {{ {selection} }} }} }}", list.name);
+    let response = caller.query(&document).await;
+    assert_eq!(response.body.get("errors"), None, "{document}");
+    let rows = response.body["data"]["list"]["nodes"].as_array().unwrap();
+    assert!(!rows.is_empty(), "{document} has no rows");
+    rows.clone()
+}
+
+#[apply(palisade_test)]
+async fn each_field_alone_and_each_pair_of_fields_fetches_the_columns_that_it_needs(acme: Tenant) {
+    acme.fill(ROWS).await;
+    let owner = acme.owner();
+    let mut selections = 0;
+    for list in model().root_lists() {
+        let fields = model().fields(list.row());
+        let every: String = fields.iter().map(|field| smallest(field) + " ").collect();
+        let expected = rows(owner, list, &every).await;
+        let check = async |pair: &[&Field]| {
+            let selection: String = pair.iter().map(|field| smallest(field) + " ").collect();
+            let found = rows(owner, list, &selection).await;
+            for (found, expected) in found.iter().zip(&expected) {
+                for field in pair {
+                    assert_eq!(found[&field.name], expected[&field.name], "{selection}");
+                }
+            }
+        };
+        for (index, one) in fields.iter().enumerate() {
+            check(&[one]).await;
+            for other in &fields[index + 1..] {
+                check(&[one, other]).await;
+                selections += 1;
+            }
+        }
+    }
+    assert!(selections > 500, "only {selections} pairs");
+}
+
+#[apply(palisade_test)]
+async fn each_row_by_its_id_has_the_values_that_its_list_has(acme: Tenant) {
+    acme.fill(ROWS).await;
+    let owner = acme.owner();
+    for list in model().root_lists() {
+        let fields = model().fields(list.row());
+        for field in fields {
+            let selection = smallest(field);
+            let row = &rows(owner, list, &format!("id {selection}")).await[0];
+            let document = format!(
+                "{{ node(id: {}) {{ id ... on {} {{ {selection} }} }} one: {}(id: {}) {{ {selection} }} }}",
+                row["id"],
+                list.row(),
+                camel_case(list.row()),
+                row["id"]
+            );
+            let response = owner.query(&document).await;
+            let data = response.data();
+            assert_eq!(data["node"][&field.name], row[&field.name], "{document}");
+            assert_eq!(data["one"][&field.name], row[&field.name], "{document}");
+        }
+    }
+}
+
+#[apply(palisade_test)]
+async fn only_the_columns_of_the_selected_fields_and_of_the_cursors_are_fetched(acme: Tenant) {
+    acme.fill(ROWS).await;
+    let columns = async |document: &str| {
+        let response = acme.owner().query(document).await;
+        response.data();
+        let mut fetched: Vec<String> = response
+            .statements()
+            .iter()
+            .map(|statement| {
+                let (columns, _) = statement.split_once(" FROM ").unwrap();
+                columns.trim_start_matches("SELECT ").replace(['"', ' '], "")
+            })
+            .collect();
+        fetched.sort();
+        fetched
+    };
+    for (document, fetched) in [
+        ("{ projects { nodes { name } } }", &["id,name"][..]),
+        ("{ projects { nodes { __typename } } }", &["id"]),
+        // Aliases and fragments count, and so does what their directives leave.
+        (
+            "query ($no: Boolean = false) { projects { nodes { n: name ...F ... on Node { id }
+                version @skip(if: true) updatedAt @include(if: $no) } } }
+             fragment F on Project { ... @include(if: true) { status } }",
+            &["id,name,status"],
+        ),
+        // The keys of relations, and those of the rows that they lead to.
+        (
+            "{ projects { nodes { organization { name } } } }",
+            &["id,name", "id,organization_id"],
+        ),
+        // Computed fields say what they need.
+        (
+            "{ invoices { nodes { total { amount } } } }",
+            &["id,currency,total_minor"],
+        ),
+        // A cursor needs the columns of the sort order; the rest of `pageInfo` does not.
+        (
+            "{ projects { pageInfo { hasNextPage } nodes { name } } }",
+            &["id,name"],
+        ),
+        (
+            "{ projects(orderBy: [{ field: DUE_ON }]) { edges { cursor } } }",
+            &["id,due_on"],
+        ),
+        (
+            "{ projects { ...P } } fragment P on ProjectConnection { pageInfo { ...Q } }
+             fragment Q on PageInfo { endCursor }",
+            &["id,created_at"],
+        ),
+        // One set for all selections of a type, so that their rows can be shared.
+        (
+            "{ a: projects { nodes { name } } b: projects { nodes { status } } }",
+            &["id,name,status"],
+        ),
+        // A row that a list brought is not read again by its id.
+        (
+            "{ users { nodes { email projects(first: 1) { nodes { owner { email } } } } } }",
+            &["id,email", "row.id,row.owner_id,parent.parent"],
+        ),
+    ] {
+        assert_eq!(columns(document).await, fetched, "{document}");
+    }
+}
+
+/// Sends a document in both forms and compares the bytes of the responses. A root field that is selected twice
+/// makes the service merge trees of values.
+pub async fn assert_same_bytes(caller: &Caller, document: &str, variables: &Value) {
+    let parsed = parse_query(document).unwrap_or_else(|error| panic!("{error}: {document}"));
+    let DocumentOperations::Single(operation) = &parsed.operations else {
+        assert!(document.contains("query "), "{document}");
+        return;
+    };
+    let position = operation.node.selection_set.pos;
+    let line = document.split_inclusive('\n').take(position.line - 1);
+    let at = line.map(str::len).sum::<usize>() + position.column;
+    let with = |first: &str| {
+        let (start, rest) = document.split_at(at);
+        format!("{start} {first} {rest}")
+    };
+    let request = Uuid::new_v4();
+    let direct = caller.bytes(&with("t: __typename"), variables, request).await;
+    let tree = caller
+        .bytes(&with("t: __typename t: __typename"), variables, request)
+        .await;
+    assert_eq!(direct, tree, "{document}");
+}
+
+/// A random selection of a type: fields, aliases, fragments, and fields that are selected twice.
+fn random_selection(rng: &mut Rng, of: &str, depth: usize) -> String {
+    let mut selection = String::from("__typename ");
+    let members = &model().named(of).members;
+    for member in members {
+        let fields = random_fields(rng, member, depth);
+        write!(selection, "... on {member} {{ __typename {fields} }} ").unwrap();
+    }
+    if members.is_empty() {
+        selection += &random_fields(rng, of, depth);
+    }
+    selection
+}
+
+fn random_fields(rng: &mut Rng, of: &str, depth: usize) -> String {
+    let mut selection = String::new();
+    let fields = model().fields(of).iter().filter(|field| {
+        let needs_arguments = field.args.iter().any(|arg| !arg.is_nullable);
+        !needs_arguments && (depth > 0 || !model().is_composite(&field.type_name))
+    });
+    for field in fields {
+        let chosen = match rng.u8(..8) {
+            0..4 => continue,
+            4 => format!("x{}: ", rng.u8(..)),
+            _ => String::new(),
+        };
+        let times = if rng.u8(..6) == 0 { 2 } else { 1 };
+        for _ in 0..times {
+            let below = if field.is_connection() {
+                let rows = random_selection(rng, field.row(), depth - 1);
+                let cursor = ["", "cursor"][rng.usize(..2)];
+                format!(
+                    "(first: 2) {{ totalCount pageInfo {{ hasNextPage endCursor }} nodes {{ {rows} }}
+                     edges {{ {cursor} node {{ id }} }} }}"
+                )
+            } else if model().is_composite(&field.type_name) {
+                format!("{{ {} }}", random_selection(rng, &field.type_name, depth - 1))
+            } else {
+                String::new()
+            };
+            let text = format!("{chosen}{} {below} ", field.name);
+            if rng.u8(..5) == 0 {
+                write!(selection, "... on {of} {{ {text} }} ").unwrap();
+            } else {
+                selection += &text;
+            }
+        }
+    }
+    selection
+}
+
+#[apply(palisade_test)]
+async fn generated_documents_have_the_same_bytes_in_both_forms(acme: Tenant) {
+    acme.fill(ROWS).await;
+    let mut rng = Rng::with_seed(20_261_121);
+    let viewer = acme.caller(palisade::auth::role::UserRole::Viewer);
+    for _ in 0..150 {
+        let document = format!("{{ {} }}", random_fields(&mut rng, "Query", 2));
+        if document.trim_matches(['{', '}', ' ']).is_empty() {
+            continue;
+        }
+        // The viewer may not read the audit log, so parts of the response are null.
+        for caller in [acme.owner(), viewer] {
+            assert_same_bytes(caller, &document, &json!({})).await;
+        }
+    }
+}
