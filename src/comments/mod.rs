@@ -41,7 +41,7 @@ pub struct Comment {
     product_id: Column<Option<ProductId>>,
     /// The content of the comment, as plain text; 1 to 10,000 characters.
     pub body: Column<String>,
-    /// The version of the comment: 1 at first, one more after each change.
+    /// The version of the comment: starts at 1 and increases with each change.
     pub version: Column<i32>,
     /// The time at which the comment was created.
     pub created_at: Column<DateTime<Utc>>,

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// A currency of ISO 4217.
+/// An ISO 4217 currency.
 #[derive(Clone, Debug, SimpleObject, sqlx::FromRow)]
 pub struct Currency {
     /// The three-letter ISO 4217 code.

@@ -418,7 +418,7 @@ impl<E: OutputType> TypeName for Connection<E> {
     }
 }
 
-/// A page of a list, with the number of all rows.
+/// A page of a list: its rows, its position in the list, and the total number of rows.
 #[GraphqlObject(name_type)]
 impl<E: Listable> Connection<E> {
     /// The rows of the page, each with its cursor.
@@ -462,7 +462,7 @@ impl<E: Listable> Connection<E> {
     }
 }
 
-/// A row of a page with its cursor.
+/// A row of a page, together with its cursor.
 pub struct Edge<E> {
     cursors: Cursors<E>,
     row: Arc<E>,
@@ -476,7 +476,7 @@ impl<E: Listable> TypeName for Edge<E> {
     }
 }
 
-/// A row of a page with its cursor.
+/// A row of a page, together with its cursor.
 #[GraphqlObject(name_type)]
 impl<E: Listable> Edge<E> {
     /// The cursor of the row, for the arguments `after` and `before`. Valid for this list and sort order only.

@@ -44,7 +44,7 @@ pub struct Organization {
     pub slug: Column<String>,
     /// The status: active or archived.
     pub status: Column<OrganizationStatus>,
-    /// The version of the organization: 1 at first, one more after each change.
+    /// The version of the organization: starts at 1 and increases with each change.
     pub version: Column<i32>,
     /// The time at which the organization was created.
     pub created_at: Column<DateTime<Utc>>,
