@@ -198,7 +198,7 @@ pub struct InvoiceLineItem {
     /// The tax rate as a fraction from 0 to 1: 0.19 is 19 percent. Null means no tax.
     pub tax_rate: Column<Option<Decimal>>,
     #[graphql(skip)]
-    currency: CurrencyCode,
+    currency: Column<CurrencyCode>,
     /// The version of the line: starts at 1 and increases with each change.
     pub version: Column<i32>,
     /// The time at which the line was created.

@@ -290,7 +290,7 @@ async fn every_golden_document_keeps_its_response_its_statements_and_its_budget(
             .graphql(&document, variables(&document, &ids))
             .await;
         answer.data();
-        assert_same_bytes(&demo.caller, &document, &variables(&document, &ids)).await;
+        assert!(assert_same_bytes(&demo.caller, &document, &variables(&document, &ids)).await);
         let mut statements = answer.statements();
         let cost = (statements.len() as u64, answer.round_trips());
         let budget = (

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::harness::{Caller, Field, Tenant, camel_case, model, palisade_test};
 
 /// The rows of each type that the tests read.
-const ROWS: i32 = 4;
+const ROWS: i32 = 12;
 
 /// A field with the smallest selection: `owner { __typename }`.
 fn smallest(field: &Field) -> String {
@@ -37,7 +37,10 @@ fn leaves(type_name: &str) -> String {
 
 /// The rows of a list with this selection.
 async fn rows(caller: &Caller, list: &Field, selection: &str) -> Vec<Value> {
-    let document = format!("{{ list: {}(first: {ROWS}) {{ nodes {{ {selection} }} }} }}", list.name);
+    let document = format!(
+        "{{ list: {}(first: {ROWS}) {{ nodes {{ {selection} }} }} }}",
+        list.name
+    );
     let response = caller.query(&document).await;
     assert_eq!(response.body.get("errors"), None, "{document}");
     let rows = response.body["data"]["list"]["nodes"].as_array().unwrap();
@@ -109,7 +112,9 @@ async fn only_the_columns_of_the_selected_fields_and_of_the_cursors_are_fetched(
             .iter()
             .map(|statement| {
                 let (columns, _) = statement.split_once(" FROM ").unwrap();
-                columns.trim_start_matches("SELECT ").replace(['"', ' '], "")
+                columns
+                    .trim_start_matches("SELECT ")
+                    .replace(['"', ' '], "")
             })
             .collect();
         fetched.sort();
@@ -165,12 +170,11 @@ async fn only_the_columns_of_the_selected_fields_and_of_the_cursors_are_fetched(
 }
 
 /// Sends a document in both forms and compares the bytes of the responses. A root field that is selected twice
-/// makes the service merge trees of values.
-pub async fn assert_same_bytes(caller: &Caller, document: &str, variables: &Value) {
+/// makes the service merge trees of values. Returns whether the operation was executed.
+pub async fn assert_same_bytes(caller: &Caller, document: &str, variables: &Value) -> bool {
     let parsed = parse_query(document).unwrap_or_else(|error| panic!("{error}: {document}"));
     let DocumentOperations::Single(operation) = &parsed.operations else {
-        assert!(document.contains("query "), "{document}");
-        return;
+        panic!("the document has several operations: {document}");
     };
     let position = operation.node.selection_set.pos;
     let line = document.split_inclusive('\n').take(position.line - 1);
@@ -180,11 +184,14 @@ pub async fn assert_same_bytes(caller: &Caller, document: &str, variables: &Valu
         format!("{start} {first} {rest}")
     };
     let request = Uuid::new_v4();
-    let direct = caller.bytes(&with("t: __typename"), variables, request).await;
+    let direct = caller
+        .bytes(&with("__typename"), variables, request)
+        .await;
     let tree = caller
-        .bytes(&with("t: __typename t: __typename"), variables, request)
+        .bytes(&with("__typename __typename"), variables, request)
         .await;
     assert_eq!(direct, tree, "{document}");
+    direct.1.starts_with("{\"data\":{")
 }
 
 /// A random selection of a type: fields, aliases, fragments, and fields that are selected twice.
@@ -223,7 +230,10 @@ fn random_fields(rng: &mut Rng, of: &str, depth: usize) -> String {
                      edges {{ {cursor} node {{ id }} }} }}"
                 )
             } else if model().is_composite(&field.type_name) {
-                format!("{{ {} }}", random_selection(rng, &field.type_name, depth - 1))
+                format!(
+                    "{{ {} }}",
+                    random_selection(rng, &field.type_name, depth - 1)
+                )
             } else {
                 String::new()
             };
@@ -243,6 +253,7 @@ async fn generated_documents_have_the_same_bytes_in_both_forms(acme: Tenant) {
     acme.fill(ROWS).await;
     let mut rng = Rng::with_seed(20_261_121);
     let viewer = acme.caller(palisade::auth::role::UserRole::Viewer);
+    let mut executed = 0;
     for _ in 0..150 {
         let document = format!("{{ {} }}", random_fields(&mut rng, "Query", 2));
         if document.trim_matches(['{', '}', ' ']).is_empty() {
@@ -250,7 +261,8 @@ async fn generated_documents_have_the_same_bytes_in_both_forms(acme: Tenant) {
         }
         // The viewer may not read the audit log, so parts of the response are null.
         for caller in [acme.owner(), viewer] {
-            assert_same_bytes(caller, &document, &json!({})).await;
+            executed += u32::from(assert_same_bytes(caller, &document, &json!({})).await);
         }
     }
+    assert!(executed > 100, "the guard rejected all but {executed} documents");
 }
