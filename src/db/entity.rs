@@ -169,6 +169,7 @@ impl<'r> RowReader<'r> {
     }
 
     /// Reads the next column, which was fetched.
+    #[inline]
     pub fn value<T: Decode<'r, Postgres> + Type<Postgres>>(&mut self) -> sqlx::Result<T> {
         let position = self.position;
         self.index += 1;
@@ -181,6 +182,7 @@ impl<'r> RowReader<'r> {
     }
 
     /// Reads the next column if it was fetched.
+    #[inline]
     pub fn column<T: Decode<'r, Postgres> + Type<Postgres>>(&mut self) -> sqlx::Result<Column<T>> {
         if self.columns.contains(self.index) {
             return self.value().map(|value| Column(Some(value)));

@@ -29,6 +29,15 @@ pub struct JsonWriter {
 pub const MAX_SHORT_STRING_BYTES: usize = 256;
 
 impl JsonWriter {
+    /// A writer with space for this number of bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            long_bytes: 0,
+        }
+    }
+
     /// Writes text that is JSON already.
     pub fn raw(&mut self, json: &[u8]) {
         self.bytes.extend_from_slice(json);
@@ -44,6 +53,7 @@ impl JsonWriter {
 
     /// Writes a string of letters, digits and punctuation that JSON does not escape.
     pub fn plain_string(&mut self, text: &str) {
+        self.bytes.reserve(text.len() + 2);
         self.bytes.push(b'"');
         self.raw(text.as_bytes());
         self.bytes.push(b'"');
@@ -111,7 +121,7 @@ impl JsonWriter {
 /// A response as JSON.
 #[must_use]
 pub fn write_response(response: &Response) -> Vec<u8> {
-    let mut json = JsonWriter::default();
+    let mut json = JsonWriter::with_capacity(size_hint(&response.data));
     json.raw(b"{\"data\":");
     json.value(&response.data);
     if !response.extensions.is_empty() {
@@ -124,6 +134,21 @@ pub fn write_response(response: &Response) -> Vec<u8> {
     }
     json.raw(b"}");
     json.into_bytes()
+}
+
+/// The bytes of a response around its data.
+const RESPONSE_FRAME_BYTES: usize = 256;
+
+/// The bytes for which space is reserved for a response: those of the parts that are JSON already.
+fn size_hint(data: &Value) -> usize {
+    let Value::Object(fields) = data else {
+        return RESPONSE_FRAME_BYTES;
+    };
+    let parts = fields.values().map(|value| match value {
+        Value::Binary(json) => json.len(),
+        _ => 0,
+    });
+    RESPONSE_FRAME_BYTES + parts.sum::<usize>()
 }
 
 /// Turns a value that is JSON already into a tree of values.
@@ -187,18 +212,16 @@ impl<E: StoredEnum> WriteJson for E {
     }
 }
 
+/// The bytes of an ID as JSON: a prefix of three letters, an underscore, 32 digits and two quotes.
+const ID_BYTES: usize = 38;
+
 /// Writes an ID: `prj_` and 32 hexadecimal digits.
 fn write_id<I: EntityId>(id: I, writer: &mut JsonWriter) {
-    writer.raw(b"\"");
-    writer.raw(I::PREFIX.as_bytes());
-    writer.raw(b"_");
-    writer.raw(
-        id.uuid()
-            .simple()
-            .encode_lower(&mut Uuid::encode_buffer())
-            .as_bytes(),
-    );
-    writer.raw(b"\"");
+    let mut json = [b'"'; ID_BYTES];
+    json[1..4].copy_from_slice(I::PREFIX.as_bytes());
+    json[4] = b'_';
+    id.uuid().simple().encode_lower(&mut json[5..]);
+    writer.raw(&json);
 }
 
 macro_rules! write_ids {

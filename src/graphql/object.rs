@@ -85,7 +85,7 @@ impl<T: ContainerType + PlainFields> OutputType for Object<T> {
     ) -> ServerResult<Value> {
         let selection = Selection::<T>::new(ctx);
         if selection.is_direct {
-            let mut text = text::Text::default();
+            let mut text = text::Text::new(selection.fields.len());
             text.object(&selection, ctx, &*self.0);
             return poll_fn(|poller| text.poll(poller)).await;
         }
@@ -126,7 +126,7 @@ impl<T: ContainerType + PlainFields> OutputType for Objects<T> {
             .collect();
         let items = self.0.iter().map(|item| &*item.0).zip(&contexts);
         if selection.is_direct {
-            let mut text = text::Text::default();
+            let mut text = text::Text::new(self.0.len() * selection.fields.len());
             text.list(&selection, items);
             return poll_fn(|poller| text.poll(poller)).await;
         }
@@ -139,6 +139,9 @@ impl<T: ContainerType + PlainFields> OutputType for Objects<T> {
 #[derive(Clone, Copy, Debug)]
 pub struct DirectJson;
 
+/// Up to this number of fields, comparing each key with each other one costs less than hashing them.
+const MAX_COMPARED_KEYS: usize = 16;
+
 /// The fields that a query selects of a type, in query order, with fragments expanded.
 struct Selection<'a, T> {
     fields: Vec<SelectedField<'a, T>>,
@@ -149,6 +152,8 @@ struct Selection<'a, T> {
 /// A field that a query selects.
 struct SelectedField<'a, T> {
     field: &'a Positioned<Field>,
+    /// The response key as JSON, with the brace or the comma before it and the colon after it.
+    json_key: String,
     kind: FieldKind<T>,
 }
 
@@ -182,7 +187,13 @@ impl<'a, T: ContainerType + PlainFields> Selection<'a, T> {
                         Some(writer) => FieldKind::Plain(writer),
                         None => FieldKind::Resolved,
                     };
-                    self.fields.push(SelectedField { field, kind });
+                    let key = field.node.response_key().node.as_str();
+                    let first = if self.fields.is_empty() { "{" } else { "," };
+                    self.fields.push(SelectedField {
+                        field,
+                        json_key: [first, "\"", key, "\":"].concat(),
+                        kind,
+                    });
                 }
                 ParsedSelection::FragmentSpread(spread) => {
                     // Validation has rejected unknown fragments.
@@ -204,9 +215,14 @@ impl<'a, T: ContainerType + PlainFields> Selection<'a, T> {
     }
 
     fn has_equal_keys(&self) -> bool {
-        let keys = self.fields.iter().map(|field| field.key());
+        let keys = || self.fields.iter().map(|field| field.key());
+        if self.fields.len() <= MAX_COMPARED_KEYS {
+            return keys()
+                .enumerate()
+                .any(|(index, key)| keys().take(index).any(|one| one == key));
+        }
         let mut seen = HashSet::with_capacity(self.fields.len());
-        keys.into_iter().any(|key| !seen.insert(key))
+        keys().any(|key| !seen.insert(key))
     }
 }
 

@@ -184,9 +184,7 @@ pub async fn assert_same_bytes(caller: &Caller, document: &str, variables: &Valu
         format!("{start} {first} {rest}")
     };
     let request = Uuid::new_v4();
-    let direct = caller
-        .bytes(&with("__typename"), variables, request)
-        .await;
+    let direct = caller.bytes(&with("__typename"), variables, request).await;
     let tree = caller
         .bytes(&with("__typename __typename"), variables, request)
         .await;
@@ -264,5 +262,8 @@ async fn generated_documents_have_the_same_bytes_in_both_forms(acme: Tenant) {
             executed += u32::from(assert_same_bytes(caller, &document, &json!({})).await);
         }
     }
-    assert!(executed > 100, "the guard rejected all but {executed} documents");
+    assert!(
+        executed > 100,
+        "the guard rejected all but {executed} documents"
+    );
 }

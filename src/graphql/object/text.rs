@@ -11,14 +11,24 @@ use super::{
 use crate::graphql::json::{JsonWriter, PlainFields};
 
 /// The JSON of one object, or of a list of objects.
-#[derive(Default)]
 pub(super) struct Text<'a> {
     json: JsonWriter,
     /// The fields that wait or that failed, with the positions of their values, in ascending order.
     holes: Vec<(usize, Slot<'a>)>,
 }
 
+/// The bytes of a field and its key for which space is reserved.
+const EXPECTED_FIELD_BYTES: usize = 40;
+
 impl<'a> Text<'a> {
+    /// An empty text with space for this number of fields.
+    pub(super) fn new(fields: usize) -> Self {
+        Self {
+            json: JsonWriter::with_capacity(fields * EXPECTED_FIELD_BYTES + 2),
+            holes: Vec::new(),
+        }
+    }
+
     /// Writes a list.
     pub(super) fn list<T: ContainerType + PlainFields + 'a>(
         &mut self,
@@ -42,10 +52,8 @@ impl<'a> Text<'a> {
         ctx: &ContextSelectionSet<'a>,
         object: &'a T,
     ) {
-        for (index, selected) in selection.fields.iter().enumerate() {
-            self.json.raw(if index == 0 { b"{\"" } else { b",\"" });
-            self.json.raw(selected.key().as_bytes());
-            self.json.raw(b"\":");
+        for selected in &selection.fields {
+            self.json.raw(selected.json_key.as_bytes());
             self.field(selected, ctx, object);
         }
         self.json.raw(if selection.fields.is_empty() {
@@ -116,7 +124,11 @@ impl<'a> Text<'a> {
             .drain(..)
             .map(|(at, slot)| Ok((at, slot.into_value()?)));
         let holes = holes.collect::<ServerResult<Vec<_>>>()?;
-        let mut json = JsonWriter::default();
+        let bytes = holes.iter().map(|(_, value)| match value {
+            Value::Binary(json) => json.len(),
+            _ => EXPECTED_FIELD_BYTES,
+        });
+        let mut json = JsonWriter::with_capacity(text.len() + bytes.sum::<usize>());
         let mut from = 0;
         for (at, value) in holes {
             json.raw(&text[from..at]);
