@@ -83,7 +83,7 @@ pub async fn line(caller: &Caller, invoice: &str) -> String {
 pub async fn read(caller: &Caller, root: &str, id: &str, selection: &str) -> Value {
     let document = format!("query ($id: ID!) {{ {root}(id: $id) {{ {selection} }} }}");
     let reply = caller.send(&document, &json!({ "id": id }), &[]).await;
-    reply.answer().data()[root].clone()
+    reply.response().data()[root].clone()
 }
 
 /// A fingerprint of all rows of a tenant except its idempotency keys: equal if nothing was written.

@@ -169,9 +169,9 @@ async fn with_the_wrong_predicate_row_level_security_returns_nothing(app: &'stat
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     acme.seed(3, 2).await;
     globex.seed(2, 1).await;
-    let answer = acme.owner().query(EVERYTHING).await;
-    answer.data();
-    let statements = answer.statements();
+    let response = acme.owner().query(EVERYTHING).await;
+    response.data();
+    let statements = response.statements();
     assert!(
         statements.len() > 20,
         "only {} statements",

@@ -110,9 +110,9 @@ impl Big {
 
     /// The last statement of a document, as the service sends it.
     async fn statement(&self, document: &str) -> String {
-        let answer = self.caller.query(document).await;
-        answer.data();
-        answer.statements().pop().unwrap()
+        let response = self.caller.query(document).await;
+        response.data();
+        response.statements().pop().unwrap()
     }
 
     /// The plan of a statement with arguments, as `palisade_app` in the tenant. `generic` is the plan
@@ -258,7 +258,12 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
     let organization_id = id("org", organization);
 
     // A cursor of each list, from the service itself.
-    let cursor = |answer: &Value| answer["pageInfo"]["endCursor"].as_str().unwrap().to_owned();
+    let cursor = |response: &Value| {
+        response["pageInfo"]["endCursor"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
     let lists = big
         .caller
         .query(&format!(

@@ -17,7 +17,7 @@ use tokio::{runtime::Runtime, sync::oneshot};
 pub use self::{
     app::{SECRET, ServiceOptions, TestApp, settings, tokens},
     catalogue::{Column, Table, authored_entities, fill_empty_tables},
-    client::{Answer, Caller, Reply, TRACE, id, mutation, user_errors},
+    client::{Caller, Reply, Response, TRACE, id, mutation, user_errors},
     database::{
         TenantSql, TenantTable, attempt, create_database, insert_copy, scratch, tenant_tables,
     },
