@@ -87,7 +87,6 @@ impl Tenant {
         tx.commit().await.unwrap();
         Seed {
             organization: organization.uuid(),
-            product,
             projects: project_ids,
             invoices: invoice_ids,
         }
@@ -97,7 +96,6 @@ impl Tenant {
 /// The ids of the rows of [`Tenant::seed`].
 pub struct Seed {
     pub organization: Uuid,
-    pub product: Uuid,
     pub projects: Vec<Uuid>,
     pub invoices: Vec<Uuid>,
 }
