@@ -78,7 +78,11 @@ fn check_page(tenant: &Tenant, body: &Value) {
             node["name"].as_str().unwrap().ends_with(&tenant.slug),
             "{body}"
         );
-        assert_eq!(node["organization"]["slug"], tenant.slug, "{body}");
+        assert_eq!(
+            node["organization"]["slug"],
+            format!("slug-1-{}", tenant.slug),
+            "{body}"
+        );
         assert_eq!(
             node["owner"]["email"],
             format!("owner@{}.example", tenant.slug),

@@ -361,7 +361,7 @@ async fn and_or_and_not_combine_in_two_valued_logic(tenant: Tenant) {
 
 #[apply(palisade_test)]
 async fn pattern_characters_in_a_filter_are_literal(tenant: Tenant) {
-    let seed = tenant.seed(1, 0).await;
+    let seed = tenant.seed(0, 0).await;
     let mut sql = tenant.begin().await;
     let names = [
         "100% sure",

@@ -49,8 +49,8 @@ pub struct Slice {
     )],
     /// Constraints that no mutation can violate, each with the reason.
     pub inviolable: &'static [(&'static str, &'static str)],
-    /// Values that [`Tenant::fill`] cannot derive from the catalogue: the table, the column, and an SQL
-    /// expression over the number `n` of the row and the tenant's slug `canary`.
+    /// Values that the tests cannot derive from the catalogue: the table, the column, and an SQL expression
+    /// over the number `n` of the row and the tenant's slug `canary`.
     pub values: &'static [(&'static str, &'static str, &'static str)],
     /// SQL that [`Tenant::fill`] runs afterwards, as the owner.
     pub after_fill: &'static [&'static str],
