@@ -15,7 +15,10 @@ use tokio::{
     sync::watch,
 };
 
-use crate::harness::{Caller, Reply, SECRET, Tenant, TestApp, mutation, palisade_test};
+use crate::{
+    harness::{Caller, Reply, SECRET, Tenant, TestApp, entity, model, mutation, palisade_test},
+    samples::payload_object,
+};
 
 /// The mutations of a stream are sent one after the other, because later ones use the results of earlier
 /// ones.
@@ -383,14 +386,8 @@ impl Client {
             let payload = &response.data()[step.name];
             let made = payload["userErrors"] == json!([]);
             let id = payload[step.object]["id"].as_str().filter(|_| made);
-            let prefix = match step.object {
-                "organization" => "org",
-                "lineItem" => "ili",
-                "invoice" => "inv",
-                "comment" => "com",
-                "product" => "prd",
-                _ => "prj",
-            };
+            let object = payload_object(model().mutation(step.name));
+            let prefix = entity(&object.type_name).id_prefix;
             ids.push(id.map_or_else(|| nothing(prefix), str::to_owned));
             self.replayed += usize::from(reply.header("idempotency-replayed").is_some());
             sent.data = reply.data_text();
