@@ -30,11 +30,11 @@ async fn an_entry_about_a_type_that_the_service_does_not_know_is_unknown(app: &'
     let list = async |filter: Value| -> (u64, Vec<Value>) {
         let document = "query ($filter: AuditLogFilter) { auditLogs(first: 100, filter: $filter) {
             totalCount nodes { id action subjectType subjectId subject { id } changes { field after } } } }";
-        let answer = tenant
+        let response = tenant
             .owner()
             .graphql(document, json!({ "filter": filter }))
             .await;
-        let list = &answer.data()["auditLogs"];
+        let list = &response.data()["auditLogs"];
         let nodes = list["nodes"].as_array().unwrap().clone();
         (list["totalCount"].as_u64().unwrap(), nodes)
     };
@@ -98,10 +98,10 @@ async fn an_entry_about_a_type_that_the_service_does_not_know_is_unknown(app: &'
 
     let document =
         "query ($id: ID!) { auditLog(id: $id) { subjectType subjectId subject { id } } }";
-    let answer = tenant
+    let response = tenant
         .owner()
         .graphql(document, json!({ "id": unknown["id"] }))
         .await;
-    assert_eq!(answer.data()["auditLog"]["subjectType"], "UNKNOWN");
+    assert_eq!(response.data()["auditLog"]["subjectType"], "UNKNOWN");
     app.drop_database().await;
 }

@@ -175,13 +175,13 @@ async fn a_resolver_that_ignores_a_failure_stores_nothing_and_does_not_succeed(
         for (dry_run, with_key) in [(false, false), (true, false), (false, true)] {
             let claim = with_key.then(|| Claim::new(acme.owner().user, None, "key", &[b"request"]));
             let response = execute(&schema, &acme, &document, dry_run, claim).await;
-            let answer = json!(response);
-            assert_eq!(answer["data"], json!(null), "{document} {answer}");
+            let body = json!(response);
+            assert_eq!(body["data"], json!(null), "{document} {body}");
             assert_eq!(
-                answer["errors"][0]["extensions"]["code"], "INTERNAL",
-                "{answer}"
+                body["errors"][0]["extensions"]["code"], "INTERNAL",
+                "{body}"
             );
-            assert_eq!(answer["errors"][0]["message"], "internal error");
+            assert_eq!(body["errors"][0]["message"], "internal error");
             assert_eq!(
                 count(&mut superuser, ORGANIZATIONS, &acme).await,
                 0,
@@ -232,9 +232,9 @@ async fn a_commit_that_fails_is_an_error_and_stores_neither_rows_nor_response(
         &[("idempotency-key", "key")],
     ] {
         let reply = owner.send(&document, &input, headers).await;
-        let answer = reply.answer();
-        assert_eq!(answer.code(), "INTERNAL", "{}", answer.body);
-        assert_eq!(answer.body["data"], json!(null));
+        let response = reply.response();
+        assert_eq!(response.code(), "INTERNAL", "{}", response.body);
+        assert_eq!(response.body["data"], json!(null));
         assert_eq!(reply.header("idempotency-replayed"), None);
         assert_eq!(count(&mut superuser, ORGANIZATIONS, &acme).await, 0);
         assert_eq!(count(&mut superuser, KEYS, &acme).await, 0);

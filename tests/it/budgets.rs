@@ -24,7 +24,7 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::harness::{
-    Answer, Caller, Kind, ServiceOptions, Tenant, TestApp, camel_case, eventually,
+    Caller, Kind, Response, ServiceOptions, Tenant, TestApp, camel_case, eventually,
     fill_empty_tables, id, id_of, model, palisade_test, scratch,
 };
 use crate::selection::assert_same_bytes;
@@ -91,17 +91,17 @@ async fn an_operation_costs_one_round_trip_and_one_for_each_list_or_type_of_a_le
                 .to_owned(),
         ),
     ] {
-        let answer = caller.query(&document).await;
-        answer.data();
+        let response = caller.query(&document).await;
+        response.data();
         assert_eq!(
-            answer.round_trips(),
+            response.round_trips(),
             round_trips,
             "{document}\n{:#?}",
-            answer.statements()
+            response.statements()
         );
         let opening = u64::from(round_trips > 0);
         assert_eq!(
-            answer.statements().len() as u64,
+            response.statements().len() as u64,
             round_trips - opening,
             "{document}"
         );
@@ -113,16 +113,16 @@ async fn the_headline_document_costs_the_same_for_5_20_and_100_projects(tenant: 
     tenant.seed(100, 6).await;
     let mut costs = BTreeSet::new();
     for projects in [5, 20, 100] {
-        let answer = tenant.owner().query(&headline(projects)).await;
-        let nodes = answer.data()["projects"]["nodes"].as_array().unwrap();
+        let response = tenant.owner().query(&headline(projects)).await;
+        let nodes = response.data()["projects"]["nodes"].as_array().unwrap();
         assert_eq!(nodes.len(), projects as usize);
         for project in nodes {
             assert_eq!(project["invoices"]["nodes"].as_array().unwrap().len(), 5);
             assert_eq!(project["auditLogs"]["nodes"].as_array().unwrap().len(), 10);
         }
         // The actor owns the projects, so the row is already loaded.
-        assert_eq!(answer.round_trips(), 6, "{:#?}", answer.statements());
-        costs.insert((answer.round_trips(), answer.statements()));
+        assert_eq!(response.round_trips(), 6, "{:#?}", response.statements());
+        costs.insert((response.round_trips(), response.statements()));
     }
     assert_eq!(costs.len(), 1, "rows changed the statements: {costs:#?}");
 }
@@ -135,8 +135,8 @@ async fn a_batch_holds_all_parents_of_its_level(tenant: Tenant) {
         comments(first: 2) { totalCount nodes { author { id } subject { ... on Project { id } } } }
         invoices(first: 2) { nodes { id project { id } organization { id }
             lineItems(first: 2) { nodes { id product { id } invoice { id } auditLogs(first: 1) { nodes { id } } } } } } } } }";
-    let answer = tenant.owner().query(levels).await;
-    let lines: usize = answer.data()["projects"]["nodes"]
+    let response = tenant.owner().query(levels).await;
+    let lines: usize = response.data()["projects"]["nodes"]
         .as_array()
         .unwrap()
         .iter()
@@ -147,7 +147,7 @@ async fn a_batch_holds_all_parents_of_its_level(tenant: Tenant) {
     // Each table is read once per path that leads to it, for any number of rows. Rows that are already loaded
     // by id are not read again.
     let mut read_count: BTreeMap<String, usize> = BTreeMap::new();
-    for statement in answer.statements() {
+    for statement in response.statements() {
         let of = statement
             .rsplit("FROM \"")
             .next()
@@ -170,7 +170,7 @@ async fn a_batch_holds_all_parents_of_its_level(tenant: Tenant) {
     assert_eq!(once("invoices"), 1, "{read_count:?}");
     assert_eq!(once("projects"), 1, "{read_count:?}");
     assert_eq!(
-        answer.round_trips(),
+        response.round_trips(),
         1 + read_count.values().sum::<usize>() as u64
     );
 }
@@ -285,14 +285,14 @@ async fn every_golden_document_keeps_its_response_its_statements_and_its_budget(
         let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
         let document = std::fs::read_to_string(&file).unwrap();
         let ids = demo_ids(&demo, &document).await;
-        let answer = demo
+        let response = demo
             .caller
             .graphql(&document, variables(&document, &ids))
             .await;
-        answer.data();
+        response.data();
         assert!(assert_same_bytes(&demo.caller, &document, &variables(&document, &ids)).await);
-        let mut statements = answer.statements();
-        let cost = (statements.len() as u64, answer.round_trips());
+        let mut statements = response.statements();
+        let cost = (statements.len() as u64, response.round_trips());
         let budget = (
             budget(&document, "statements"),
             budget(&document, "round trips"),
@@ -303,7 +303,7 @@ async fn every_golden_document_keeps_its_response_its_statements_and_its_budget(
             ));
         }
 
-        let mut data = answer.body["data"].clone();
+        let mut data = response.body["data"].clone();
         redact(&mut data, started);
         // Sorted, because the lists of one level may be loaded in any order.
         statements.sort();
@@ -492,7 +492,7 @@ async fn the_servers_own_log_holds_the_statements_that_the_transaction_counted(
         .await);
     let log_file = scratch("postgres").await.join("postgres.log");
 
-    let (request, answer) = marked(&caller, &headline(6)).await;
+    let (request, response) = marked(&caller, &headline(6)).await;
     let mark = format!("palisade {request}");
     let mut statements = Vec::new();
     eventually("the end of the transaction is in the log", async || {
@@ -514,17 +514,17 @@ async fn the_servers_own_log_holds_the_statements_that_the_transaction_counted(
     );
     assert_eq!(statements.first(), Some(&opening));
     assert_eq!(statements.last().map(String::as_str), Some("ROLLBACK"));
-    assert_eq!(statements[1..statements.len() - 1], answer.statements());
+    assert_eq!(statements[1..statements.len() - 1], response.statements());
     // The service does not wait for the end, so it is not a round trip.
-    assert_eq!(statements.len() as u64 - 1, answer.round_trips());
+    assert_eq!(statements.len() as u64 - 1, response.round_trips());
     // Some actors own none of the projects, so they are one more load.
-    assert_eq!(answer.round_trips(), 7);
+    assert_eq!(response.round_trips(), 7);
 }
 
 /// Sends a document with a new request id.
-async fn marked(caller: &Caller, document: &str) -> (Uuid, Answer) {
+async fn marked(caller: &Caller, document: &str) -> (Uuid, Response) {
     let request = Uuid::now_v7();
-    let response = caller
+    let reply = caller
         .app
         .client
         .post(&caller.url)
@@ -535,11 +535,11 @@ async fn marked(caller: &Caller, document: &str) -> (Uuid, Answer) {
         .send()
         .await
         .unwrap();
-    let status = response.status().as_u16();
-    let answer = Answer {
+    let status = reply.status().as_u16();
+    let response = Response {
         status,
-        body: response.json().await.unwrap(),
+        body: reply.json().await.unwrap(),
     };
-    answer.data();
-    (request, answer)
+    response.data();
+    (request, response)
 }

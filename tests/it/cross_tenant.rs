@@ -171,12 +171,12 @@ impl Scene {
 
     /// The rows that the victim's own token reads: they prove that the attack could have found something.
     async fn control(&self, document: &str, variables: &Value) -> Value {
-        let answer = self
+        let response = self
             .victim
             .owner()
             .graphql(document, variables.clone())
             .await;
-        answer.data().clone()
+        response.data().clone()
     }
 }
 

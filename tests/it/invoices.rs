@@ -24,8 +24,8 @@ async fn drafts(caller: &Caller, organization: &str, count: usize) -> Vec<String
             )
         });
         let document = format!("mutation {{ {} }}", fields.collect::<String>());
-        let answer = caller.query(&document).await;
-        let payloads = answer.data().as_object().unwrap().values();
+        let response = caller.query(&document).await;
+        let payloads = response.data().as_object().unwrap().values();
         ids.extend(payloads.map(|payload| payload["invoice"]["id"].as_str().unwrap().to_owned()));
     }
     ids
@@ -131,15 +131,15 @@ async fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate
                 0 => {
                     let prefer = [("prefer", "tx=rollback")];
                     let reply = billing.send(&document, &variables, &prefer).await;
-                    let answer = reply.answer();
-                    let number = &answer.data()["issueInvoice"]["invoice"]["number"];
+                    let response = reply.response();
+                    let number = &response.data()["issueInvoice"]["invoice"]["number"];
                     assert!(number.is_string(), "{}", reply.text);
                 }
                 kind => {
                     let document = if kind == 2 { &fails } else { fails_at_once };
-                    let answer = billing.send(document, &variables, &[]).await.answer();
-                    assert!(!answer.code().is_empty(), "{}", answer.body);
-                    assert!(answer.body["data"].is_null(), "{}", answer.body);
+                    let response = billing.send(document, &variables, &[]).await.response();
+                    assert!(!response.code().is_empty(), "{}", response.body);
+                    assert!(response.body["data"].is_null(), "{}", response.body);
                 }
             }
         };

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::Row as _;
 
-use crate::harness::{Answer, Caller, Field, Tenant, entity, id};
+use crate::harness::{Caller, Field, Response, Tenant, entity, id};
 
 /// Ids of rows in an order by Postgres, in the form of the API.
 pub async fn ids_by_sql(tenant: &Tenant, row: &str, rest: &str) -> Vec<String> {
@@ -33,15 +33,18 @@ pub async fn rows_by_sql(tenant: &Tenant, row: &str) -> Vec<Value> {
 }
 
 /// Asserts that an operation was rejected for its input, before any SQL.
-pub fn assert_rejected(answer: &Answer, message: &str) {
-    assert_eq!(answer.code(), "BAD_USER_INPUT", "{}", answer.body);
-    let said = answer.body["errors"][0]["message"].as_str().unwrap();
-    assert!(said.contains(message), "{said:?} does not say {message:?}");
-    assert_eq!(answer.round_trips(), 0);
+pub fn assert_rejected(response: &Response, message: &str) {
+    assert_eq!(response.code(), "BAD_USER_INPUT", "{}", response.body);
+    let found = response.body["errors"][0]["message"].as_str().unwrap();
+    assert!(
+        found.contains(message),
+        "{found:?} does not contain {message:?}"
+    );
+    assert_eq!(response.round_trips(), 0);
 }
 
 /// Sends a list with variables `$f` (filter), `$o` (order), `$a` (after) and `$b` (before).
-pub async fn list(caller: &Caller, list: &Field, page: &str, variables: Value) -> Answer {
+pub async fn list(caller: &Caller, list: &Field, page: &str, variables: Value) -> Response {
     let (name, filter, order) = (&list.name, list.filter(), list.order());
     let document = format!(
         "query ($f: {filter}, $o: [{order}!], $a: String, $b: String) {{

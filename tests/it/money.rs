@@ -152,9 +152,14 @@ async fn a_decimal_is_a_string_of_at_most_28_digits_and_nothing_else(acme: Tenan
             let mut input = invoice_of(&organization, "EUR", &[("1", "1", Some("0.1"))]);
             input["lineItems"][0][field] = value.clone();
             let variables = json!({ "input": input });
-            let answer = owner.send(&document, &variables, &[]).await.answer();
-            assert_eq!(answer.code(), "BAD_USER_INPUT", "{value} {}", answer.body);
-            assert!(answer.body["data"].is_null());
+            let response = owner.send(&document, &variables, &[]).await.response();
+            assert_eq!(
+                response.code(),
+                "BAD_USER_INPUT",
+                "{value} {}",
+                response.body
+            );
+            assert!(response.body["data"].is_null());
         }
     }
     for literal in ["1.5", "5", "EUR"] {
@@ -163,9 +168,13 @@ async fn a_decimal_is_a_string_of_at_most_28_digits_and_nothing_else(acme: Tenan
                 product {{ id }} }} }}",
             asin()
         );
-        let answer = owner.query(&document).await;
-        assert!(!answer.code().is_empty(), "{literal} {}", answer.body);
-        assert!(answer.body["data"].is_null(), "{literal} {}", answer.body);
+        let response = owner.query(&document).await;
+        assert!(!response.code().is_empty(), "{literal} {}", response.body);
+        assert!(
+            response.body["data"].is_null(),
+            "{literal} {}",
+            response.body
+        );
     }
     assert!(fingerprint(&acme).await == before);
 }

@@ -72,10 +72,10 @@ async fn a_field_with_the_directive_is_not_null_for_any_role(tenant: Tenant) {
         UserRole::Viewer,
     ] {
         let caller = tenant.caller(role);
-        let answer = caller
+        let response = caller
             .query("{ tenant { __typename } viewer { tenant { __typename } user { __typename } } }")
             .await;
-        let data = answer.data();
+        let data = response.data();
         for (of, object, field) in [
             ("Query", data, "tenant"),
             ("Viewer", &data["viewer"], "tenant"),
@@ -90,8 +90,8 @@ async fn a_field_with_the_directive_is_not_null_for_any_role(tenant: Tenant) {
                     "{{ {}(first: 100) {{ nodes {{ {field} {{ __typename }} }} }} }}",
                     root.name
                 );
-                let answer = caller.query(&document).await;
-                let nodes = answer.data()[root.name.as_str()]["nodes"]
+                let response = caller.query(&document).await;
+                let nodes = response.data()[root.name.as_str()]["nodes"]
                     .as_array()
                     .unwrap();
                 assert!(nodes.len() >= 8, "{}: {} rows", root.name, nodes.len());

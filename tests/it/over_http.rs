@@ -356,8 +356,8 @@ async fn only_trusted_documents_run_if_the_setting_requires_it() {
         json!({ "query": VIEWER }),
     ] {
         for caller in [&strict, &open] {
-            let (status, answer) = sent(post(caller, &body)).await;
-            assert_eq!((status, &answer["data"]), (200, &role), "{body}");
+            let (status, response) = sent(post(caller, &body)).await;
+            assert_eq!((status, &response["data"]), (200, &role), "{body}");
         }
     }
     let (_, by_get) = sent(get(&strict, &[("documentId", "role")])).await;
@@ -372,8 +372,8 @@ async fn only_trusted_documents_run_if_the_setting_requires_it() {
     assert_eq!(sent(request).await.0, 400);
     assert!(sent(post(&open, &other)).await.1["data"]["tenant"].is_object());
     for caller in [&strict, &open] {
-        let (_, answer) = sent(post(caller, &json!({ "documentId": "other" }))).await;
-        assert_eq!(code(&answer), "DOCUMENT_NOT_TRUSTED");
+        let (_, response) = sent(post(caller, &json!({ "documentId": "other" }))).await;
+        assert_eq!(code(&response), "DOCUMENT_NOT_TRUSTED");
     }
 }
 
@@ -408,8 +408,8 @@ async fn every_response_reports_its_cost_and_the_remaining_budget() {
 
     // The field reports the budget after the operation was charged its estimated rows.
     let asked = "{ rateLimit { limit remaining cost resetsInSeconds } users(first: 50) { nodes { email } } }";
-    let answer = caller.query(asked).await;
-    let reported = &answer.data()["rateLimit"];
+    let response = caller.query(asked).await;
+    let reported = &response.data()["rateLimit"];
     assert_eq!(
         (&reported["limit"], &reported["cost"]),
         (&json!(1_000), &json!(52))
@@ -486,8 +486,8 @@ async fn rows_that_were_not_fetched_return_to_the_budget_if_the_client_disconnec
 #[apply(palisade_test)]
 async fn rate_limit_is_null_if_the_service_sets_no_budget() {
     let caller = caller(TrafficSettings::default()).await;
-    let answer = caller.query("{ rateLimit { limit } }").await;
-    assert_eq!(answer.data()["rateLimit"], Value::Null);
+    let response = caller.query("{ rateLimit { limit } }").await;
+    assert_eq!(response.data()["rateLimit"], Value::Null);
 }
 
 #[apply(palisade_test)]
@@ -570,14 +570,14 @@ async fn one_tenant_cannot_take_every_slot(app: &'static TestApp) {
     })
     .await;
     // The third connection serves the other tenant.
-    let answer = tokio::time::timeout(Duration::from_secs(1), modest.query(VIEWER)).await;
+    let response = tokio::time::timeout(Duration::from_secs(1), modest.query(VIEWER)).await;
     assert_eq!(
-        answer.expect("the other tenant waits").data()["viewer"]["role"],
+        response.expect("the other tenant waits").data()["viewer"]["role"],
         "OWNER"
     );
     held.rollback().await.unwrap();
-    while let Some(answered) = waiting.join_next().await {
-        let (status, body) = answered.unwrap();
+    while let Some(result) = waiting.join_next().await {
+        let (status, body) = result.unwrap();
         let done = json!({ "updateProject": { "project": { "name": "Held" }, "userErrors": [] } });
         assert_eq!((status, &body["data"]), (200, &done), "{body}");
     }

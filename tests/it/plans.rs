@@ -1,118 +1,80 @@
 //! Plans: the frequent statements find their rows by an index, with the role of the service.
 
+use chrono::{DateTime, Utc};
 use macro_rules_attribute::apply;
-use palisade::auth::role::UserRole;
+use palisade::{auth::role::UserRole, entities::ENTITIES, ids::EntityId as _};
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use crate::harness::{Caller, ServiceOptions, TestApp, id, palisade_test};
+use crate::harness::{Tenant, TestApp, attempt, copy_rows, eventually, id, palisade_test};
 
 /// Two tenants with enough rows that the planner prefers an index to a full scan.
 struct Big {
-    tenant: Uuid,
-    caller: Caller,
+    app: &'static TestApp,
+    tenant: Tenant,
     /// The project and the organization with the most child rows.
     project: Uuid,
     organization: Uuid,
-    app: PgConnection,
+    /// A time between those of the oldest and the newest project.
+    middle: DateTime<Utc>,
+    /// As `palisade_app` in the tenant.
+    sql: PgConnection,
 }
-
-/// The superuser inserts the rows, without triggers: these rows do not need them.
-const ROWS: &[&str] = &[
-    "set session_replication_role = replica",
-    "insert into tenants (id, slug, name)
-     select t::uuid, 'tenant-' || left(t, 8), 'Tenant' from unnest(array[$TENANTS]) t",
-    "insert into identities (id, email)
-     select gen_random_uuid(), n || '@example.com' from generate_series(1, 2) n",
-    "insert into users (tenant_id, id, identity_id, email, role, status)
-     select t.id, gen_random_uuid(), i.id, t.slug || i.email, 'OWNER', 'ACTIVE'
-     from tenants t, identities i",
-    "insert into memberships (tenant_id, id, identity_id, role, status)
-     select tenant_id, id, identity_id, role, status from users",
-    "insert into organizations (tenant_id, id, name, slug)
-     select t.id, gen_random_uuid(), 'Organization ' || n, 'organization-' || n
-     from tenants t, generate_series(1, 50) n",
-    "insert into projects (tenant_id, id, organization_id, owner_id, name, status, created_at)
-     select t.id, gen_random_uuid(), o.ids[1 + n % 50], u.ids[1 + n % 2], 'Project ' || n,
-            (array['ACTIVE', 'PLANNED', 'COMPLETED', 'ARCHIVED'])[1 + n % 4],
-            timestamptz '2026-01-01' + n * interval '7 minutes'
-     from tenants t
-     join (select tenant_id, array_agg(id) ids from organizations group by 1) o on o.tenant_id = t.id
-     join (select tenant_id, array_agg(id) ids from users group by 1) u on u.tenant_id = t.id,
-     generate_series(1, 20000) n",
-    "insert into invoices (tenant_id, id, organization_id, project_id, number, status, currency, created_at)
-     select tenant_id, gen_random_uuid(), organization_id, id, row_number() over (partition by tenant_id),
-            (array['OPEN', 'PAID', 'VOID'])[1 + (row_number() over ())::integer % 3], 'EUR',
-            created_at + n * interval '1 hour'
-     from projects, generate_series(1, 2) n",
-    "insert into audit_logs (tenant_id, id, occurred_at, action, subject_type, subject_id, project_id, changes,
-                             hash)
-     select tenant_id, gen_random_uuid(), created_at + n * interval '1 hour', 'project.updated', 'projects',
-            id, id, '[]', sha256('')
-     from projects, generate_series(1, 3) n",
-    "vacuum analyze",
-];
 
 impl Big {
     async fn fill() -> Self {
-        let app = TestApp::shared().await;
-        let database = app.own_database().await;
-        let mut postgres = PgConnection::connect(&app.server.url("postgres", &database))
-            .await
-            .unwrap();
-        let (tenant, other) = (Uuid::now_v7(), Uuid::new_v4());
-        for statement in ROWS {
-            let text = statement.replace("$TENANTS", &format!("'{tenant}', '{other}'"));
-            sqlx::query(sqlx::AssertSqlSafe(text))
-                .execute(&mut postgres)
-                .await
-                .unwrap();
+        let app = TestApp::shared().await.in_own_database(&[]).await;
+        let (other, tenant) = (app.tenant().await, app.tenant().await);
+        for tenant in [&other, &tenant] {
+            tenant.fill(12).await;
+            let mut postgres = tenant.connect_as("postgres", UserRole::Owner).await.0;
+            // A count stops at 10,000 rows, so each tenant has more projects.
+            copy_rows(&mut postgres, 900).await;
         }
+        let mut postgres = tenant.connect_as("postgres", UserRole::Owner).await.0;
+        // An index-only scan is cheap only if the rows are visible to all transactions. Any transaction that
+        // runs during the vacuum, such as one that seals the audit log, prevents this. The pages with updated
+        // rows never count.
+        eventually("most rows are visible to all transactions", async || {
+            let vacuum = "vacuum analyze".to_owned();
+            attempt(&mut postgres, vacuum).await.unwrap();
+            let tables: Vec<&str> = ENTITIES.iter().map(|entity| entity.table).collect();
+            sqlx::query_scalar(
+                "select bool_and(relallvisible > 0.9 * relpages) from pg_class
+                 where relname = any($1) and relnamespace = 'public'::regnamespace and relpages > 50",
+            )
+            .bind(tables)
+            .fetch_one(&mut postgres)
+            .await
+            .unwrap()
+        })
+        .await;
+        let mut sql = tenant.begin().await.0;
         let row = sqlx::query(
-            "select (select id from users where tenant_id = $1 limit 1),
-                    (select project_id from audit_logs where tenant_id = $1 limit 1),
-                    (select id from organizations where tenant_id = $1 limit 1)",
+            "select (select project_id from invoices where project_id is not null
+                     group by 1 order by count(*) desc limit 1),
+                    (select organization_id from projects group by 1 order by count(*) desc limit 1),
+                    (select created_at from projects order by 1 offset 5000 limit 1)",
         )
-        .bind(tenant)
-        .fetch_one(&mut postgres)
+        .fetch_one(&mut sql)
         .await
         .unwrap();
-        let user: Uuid = row.get(0);
-        let url = app
-            .serve_database(&database, ServiceOptions::default())
-            .await;
-        let caller = app.caller(&url, tenant.into(), user.into(), UserRole::Owner);
-
-        let mut connection = PgConnection::connect(&app.server.url("palisade_app", &database))
-            .await
-            .unwrap();
-        for (name, value) in [
-            ("app.tenant_id", tenant.to_string()),
-            ("app.role", "OWNER".to_owned()),
-        ] {
-            sqlx::query("select set_config($1, $2, false)")
-                .bind(name)
-                .bind(value)
-                .execute(&mut connection)
-                .await
-                .unwrap();
-        }
-        let (project, organization) = (row.get(1), row.get(2));
         Self {
+            app,
             tenant,
-            caller,
-            project,
-            organization,
-            app: connection,
+            project: row.get(0),
+            organization: row.get(1),
+            middle: row.get(2),
+            sql,
         }
     }
 
     /// The last statement of a document, as the service sends it.
     async fn statement(&self, document: &str) -> String {
-        let answer = self.caller.query(document).await;
-        answer.data();
-        answer.statements().pop().unwrap()
+        let response = self.tenant.owner().query(document).await;
+        response.data();
+        response.statements().pop().unwrap()
     }
 
     /// The plan of a statement with arguments, as `palisade_app` in the tenant. `generic` is the plan
@@ -135,7 +97,7 @@ impl Big {
             "deallocate hot".to_owned(),
         ] {
             let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(text))
-                .fetch_all(&mut self.app)
+                .fetch_all(&mut self.sql)
                 .await
                 .unwrap();
             if let Some(row) = rows.first() {
@@ -249,18 +211,24 @@ fn args<const N: usize>(values: [&dyn std::fmt::Display; N]) -> Vec<String> {
 )]
 async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and_cursor() {
     let mut big = Big::fill().await;
-    let (tenant, project, organization) = (big.tenant, big.project, big.organization);
+    let (tenant, project, organization) = (big.tenant.id.uuid(), big.project, big.organization);
     let no_row = Uuid::now_v7();
-    let at = "2026-02-01T00:00:00Z";
+    let at = big.middle.to_rfc3339();
     let parents = format!("{{{project},{no_row}}}");
     let organizations = format!("{{{organization},{no_row}}}");
     let project_id = id("prj", project);
     let organization_id = id("org", organization);
 
     // A cursor of each list, from the service itself.
-    let cursor = |answer: &Value| answer["pageInfo"]["endCursor"].as_str().unwrap().to_owned();
+    let cursor = |response: &Value| {
+        response["pageInfo"]["endCursor"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
     let lists = big
-        .caller
+        .tenant
+        .owner()
         .query(&format!(
             "{{ projects {{ pageInfo {{ endCursor }} }} invoices {{ pageInfo {{ endCursor }} }}
                 auditLogs {{ pageInfo {{ endCursor }} }}
@@ -435,4 +403,6 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             plan.assert_index(table, index, &condition);
         }
     }
+    big.sql.close().await.unwrap();
+    big.app.drop_database().await;
 }

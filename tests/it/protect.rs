@@ -231,8 +231,8 @@ async fn the_changes_of_a_user_never_show_the_identity() {
     assert_eq!(attempt(&mut admin, unlink).await, Ok(1));
     let document = r"{ auditLogs(first: 100, filter: { subjectType: { eq: USER } }) {
         nodes { action changes { field } } } }";
-    let answer = tenant.owner().query(document).await;
-    let logs = answer.data()["auditLogs"]["nodes"].clone();
+    let response = tenant.owner().query(document).await;
+    let logs = response.data()["auditLogs"]["nodes"].clone();
     let logs = logs.as_array().unwrap();
     let fields: Vec<&str> = logs
         .iter()

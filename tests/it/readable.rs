@@ -8,7 +8,7 @@ use palisade::{auth::role::UserRole, entities::ENTITIES};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, Caller, Tenant, TenantSql, camel_case, entity, id, model, palisade_test},
+    harness::{Caller, Response, Tenant, TenantSql, camel_case, entity, id, model, palisade_test},
     mutations::ROLES,
 };
 
@@ -20,31 +20,31 @@ async fn first_id(sql: &mut TenantSql, table: &str) -> Option<uuid::Uuid> {
 }
 
 /// The error at a path, and null there.
-fn assert_forbidden(answer: &Answer, path: &Value, what: &str) {
-    assert_eq!(answer.status, 200, "{what}: {}", answer.body);
-    let errors = answer.body["errors"].as_array();
+fn assert_forbidden(response: &Response, path: &Value, what: &str) {
+    assert_eq!(response.status, 200, "{what}: {}", response.body);
+    let errors = response.body["errors"].as_array();
     let errors: Vec<&Value> = errors.into_iter().flatten().collect();
     let found = errors.iter().find(|error| error["path"] == *path);
-    let error = found.unwrap_or_else(|| panic!("{what}: no error at {path}: {}", answer.body));
+    let error = found.unwrap_or_else(|| panic!("{what}: no error at {path}: {}", response.body));
     assert_eq!(error["extensions"]["code"], "FORBIDDEN", "{what}");
-    let value =
-        path.as_array()
-            .unwrap()
-            .iter()
-            .fold(&answer.body["data"], |value, part| match part.as_u64() {
-                Some(index) => &value[usize::try_from(index).unwrap()],
-                None => &value[part.as_str().unwrap()],
-            });
-    assert_eq!(*value, Value::Null, "{what}: {}", answer.body);
+    let value = path
+        .as_array()
+        .unwrap()
+        .iter()
+        .fold(&response.body["data"], |value, part| match part.as_u64() {
+            Some(index) => &value[usize::try_from(index).unwrap()],
+            None => &value[part.as_str().unwrap()],
+        });
+    assert_eq!(*value, Value::Null, "{what}: {}", response.body);
 }
 
 /// Asserts that a caller reads a list and a row of it, or gets FORBIDDEN for both.
 async fn assert_reads(caller: &Caller, reads: bool, document: &str, path: Value, what: &str) {
-    let answer = caller.query(document).await;
+    let response = caller.query(document).await;
     if reads {
-        answer.data();
+        response.data();
     } else {
-        assert_forbidden(&answer, &path, what);
+        assert_forbidden(&response, &path, what);
     }
 }
 
@@ -84,9 +84,9 @@ async fn the_roles_that_the_policies_let_read_a_type_read_its_lists_and_rows(acm
             let tenant = acme.id;
             let document = format!("{{ nodes(ids: [\"{tenant}\", \"{row_id}\"]) {{ id }} }}");
             assert_reads(caller, reads, &document, json!(["nodes", 1]), &what).await;
-            let answer = caller.query(&document).await;
+            let response = caller.query(&document).await;
             assert_eq!(
-                answer.body["data"]["nodes"][0]["id"],
+                response.body["data"]["nodes"][0]["id"],
                 tenant.to_string(),
                 "{what}"
             );
@@ -118,15 +118,15 @@ async fn the_roles_that_the_policies_let_read_a_type_read_its_lists_and_rows(acm
 #[apply(palisade_test)]
 async fn a_forbidden_list_leaves_the_rest_of_the_response(acme: Tenant) {
     acme.seed(2, 1).await;
-    let answer = acme
+    let response = acme
         .caller(UserRole::Member)
         .query("{ projects(first: 2) { nodes { name auditLogs { totalCount } } } tenant { slug } }")
         .await;
     for index in 0..2 {
         let path = json!(["projects", "nodes", index, "auditLogs"]);
-        assert_forbidden(&answer, &path, "auditLogs of a project");
-        let name = &answer.body["data"]["projects"]["nodes"][index]["name"];
-        assert!(name.is_string(), "{}", answer.body);
+        assert_forbidden(&response, &path, "auditLogs of a project");
+        let name = &response.body["data"]["projects"]["nodes"][index]["name"];
+        assert!(name.is_string(), "{}", response.body);
     }
-    assert_eq!(answer.body["data"]["tenant"]["slug"], json!(acme.slug));
+    assert_eq!(response.body["data"]["tenant"]["slug"], json!(acme.slug));
 }

@@ -4,7 +4,10 @@ use macro_rules_attribute::apply;
 use palisade::{auth::role::UserRole, graphql::scalars::CurrencyCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Tenant, TestApp, id, palisade_test};
+use crate::{
+    create::read,
+    harness::{Tenant, TestApp, id, palisade_test},
+};
 
 /// The headline document: a page of projects with their related rows.
 const HEADLINE: &str = "{ projects(first: 20) { nodes { id name status organization { id name } \
@@ -18,8 +21,8 @@ async fn the_headline_document_returns_the_callers_rows_in_query_order(app: &'st
     acme.seed(25, 6).await;
     globex.seed(3, 2).await;
 
-    let answer = acme.owner().query(HEADLINE).await;
-    let projects = answer.data()["projects"]["nodes"].as_array().unwrap();
+    let response = acme.owner().query(HEADLINE).await;
+    let projects = response.data()["projects"]["nodes"].as_array().unwrap();
     assert_eq!(projects.len(), 20);
     for project in projects {
         let keys: Vec<&str> = project
@@ -47,25 +50,27 @@ async fn the_headline_document_returns_the_callers_rows_in_query_order(app: &'st
             format!("owner@{}.example", acme.slug)
         );
     }
-    assert!(!answer.body.to_string().contains(&globex.slug));
+    assert!(!response.body.to_string().contains(&globex.slug));
 
-    let answer = globex.owner().query(HEADLINE).await;
+    let response = globex.owner().query(HEADLINE).await;
     assert_eq!(
-        answer.data()["projects"]["nodes"].as_array().map(Vec::len),
+        response.data()["projects"]["nodes"]
+            .as_array()
+            .map(Vec::len),
         Some(3)
     );
-    assert!(!answer.body.to_string().contains(&acme.slug));
-    assert!(answer.body.to_string().contains(&globex.slug));
+    assert!(!response.body.to_string().contains(&acme.slug));
+    assert!(response.body.to_string().contains(&globex.slug));
 }
 
 #[apply(palisade_test)]
 async fn root_fields_are_returned_in_the_order_of_the_query(acme: Tenant) {
     acme.seed(1, 0).await;
-    let answer = acme
+    let response = acme
         .owner()
         .query("{ z: projects { totalCount } __typename a: tenant { id } viewer { role } }")
         .await;
-    let keys: Vec<&String> = match answer.data() {
+    let keys: Vec<&String> = match response.data() {
         Value::Object(data) => data.keys().collect(),
         other => panic!("no data: {other}"),
     };
@@ -79,8 +84,8 @@ async fn the_viewer_is_the_caller_with_their_other_tenants(app: &'static TestApp
 
     let document = "{ viewer { role permissions tokenExpiresAt user { id email } \
                     tenant { id slug } memberships { tenantSlug tenantName role } } }";
-    let answer = consultant.query(document).await;
-    let viewer = &answer.data()["viewer"];
+    let response = consultant.query(document).await;
+    let viewer = &response.data()["viewer"];
     assert_eq!(viewer["role"], "VIEWER");
     assert_eq!(viewer["permissions"], json!([]));
     assert_eq!(viewer["user"]["id"], consultant.user.to_string());
@@ -96,9 +101,9 @@ async fn the_viewer_is_the_caller_with_their_other_tenants(app: &'static TestApp
     expected.sort_unstable();
     assert_eq!(slugs, expected);
 
-    let answer = acme.owner().query(document).await;
+    let response = acme.owner().query(document).await;
     assert_eq!(
-        answer.data()["viewer"]["memberships"]
+        response.data()["viewer"]["memberships"]
             .as_array()
             .map(Vec::len),
         Some(1)
@@ -130,7 +135,7 @@ async fn money_has_the_digits_of_its_currency(acme: Tenant) {
             .execute(&mut sql.0)
             .await
             .unwrap();
-        let answer = acme
+        let response = acme
             .owner()
             .graphql(
                 "query ($id: ID!) { invoice(id: $id) { total { amount currencyCode } } }",
@@ -138,7 +143,7 @@ async fn money_has_the_digits_of_its_currency(acme: Tenant) {
             )
             .await;
         assert_eq!(
-            answer.data()["invoice"]["total"],
+            response.data()["invoice"]["total"],
             json!({ "amount": amount, "currencyCode": currency })
         );
     }
@@ -146,11 +151,11 @@ async fn money_has_the_digits_of_its_currency(acme: Tenant) {
 
 #[apply(palisade_test)]
 async fn every_currency_has_the_same_number_of_digits_as_in_the_database(acme: Tenant) {
-    let answer = acme
+    let response = acme
         .caller(UserRole::Viewer)
         .query("{ currencies { code minorDigits } }")
         .await;
-    let currencies = answer.data()["currencies"].as_array().unwrap();
+    let currencies = response.data()["currencies"].as_array().unwrap();
     assert!(currencies.len() > 40);
     for currency in currencies {
         let code = CurrencyCode::from(currency["code"].as_str().unwrap());
@@ -161,13 +166,14 @@ async fn every_currency_has_the_same_number_of_digits_as_in_the_database(acme: T
 #[apply(palisade_test)]
 async fn the_audit_log_reports_who_changed_what(acme: Tenant) {
     let seed = acme.seed(1, 0).await;
+    let project = id("prj", seed.projects[0]);
+    let before = read(acme.owner(), "project", &project, "name").await["name"].clone();
     let mut sql = acme.begin_as(UserRole::Member).await;
     sqlx::query("update projects set name = 'Renamed', due_on = '2026-12-24'")
         .execute(&mut sql.0)
         .await
         .unwrap();
-    let project = id("prj", seed.projects[0]);
-    let answer = acme
+    let response = acme
         .owner()
         .graphql(
             "query ($id: ID!) { project(id: $id) { auditLogs(first: 1) { nodes {
@@ -177,9 +183,8 @@ async fn the_audit_log_reports_who_changed_what(acme: Tenant) {
             json!({ "id": project }),
         )
         .await;
-    let before = format!("Project 1 {}", acme.slug);
     assert_eq!(
-        answer.data()["project"]["auditLogs"]["nodes"][0],
+        response.data()["project"]["auditLogs"]["nodes"][0],
         json!({
             "action": "project.updated",
             "subjectType": "PROJECT",
@@ -210,9 +215,9 @@ async fn a_comment_reports_what_the_caller_may_do_with_it(acme: Tenant) {
         (UserRole::Billing, false, false),
         (UserRole::Viewer, false, false),
     ] {
-        let answer = acme.caller(role).query(document).await;
+        let response = acme.caller(role).query(document).await;
         assert_eq!(
-            answer.data()["comments"]["nodes"],
+            response.data()["comments"]["nodes"],
             json!([{
                 "viewerCanEdit": edits,
                 "viewerCanDelete": deletes,
@@ -227,14 +232,14 @@ async fn a_comment_reports_what_the_caller_may_do_with_it(acme: Tenant) {
 async fn a_failed_root_field_is_null_or_makes_data_null_if_it_cannot_be(acme: Tenant) {
     let owner = acme.owner();
 
-    let answer = owner
+    let response = owner
         .query("{ a: viewer { role } node(id: \"x\") { id } project(id: \"y\") { id } }")
         .await;
     assert_eq!(
-        answer.body["data"].to_string(),
+        response.body["data"].to_string(),
         r#"{"a":{"role":"OWNER"},"node":null,"project":null}"#
     );
-    let paths: Vec<&Value> = answer.body["errors"]
+    let paths: Vec<&Value> = response.body["errors"]
         .as_array()
         .unwrap()
         .iter()
@@ -242,16 +247,16 @@ async fn a_failed_root_field_is_null_or_makes_data_null_if_it_cannot_be(acme: Te
         .collect();
     assert_eq!(paths, [&json!(["node"]), &json!(["project"])]);
 
-    let answer = owner
+    let response = owner
         .query("{ viewer { role } projects(first: 101) { nodes { id } } }")
         .await;
-    assert_eq!(answer.body["data"], Value::Null);
-    assert_eq!(answer.code(), "BAD_USER_INPUT");
-    assert_eq!(answer.body["errors"][0]["path"], json!(["projects"]));
+    assert_eq!(response.body["data"], Value::Null);
+    assert_eq!(response.code(), "BAD_USER_INPUT");
+    assert_eq!(response.body["errors"][0]["path"], json!(["projects"]));
 
-    let answer = owner.query("{ node(id: \"x\") { id } }").await;
-    assert_eq!(answer.body["data"], json!({ "node": null }));
+    let response = owner.query("{ node(id: \"x\") { id } }").await;
+    assert_eq!(response.body["data"], json!({ "node": null }));
 
-    let answer = owner.query("{ viewer @skip(if: true) { role } }").await;
-    assert_eq!(answer.data(), &json!({}));
+    let response = owner.query("{ viewer @skip(if: true) { role } }").await;
+    assert_eq!(response.data(), &json!({}));
 }

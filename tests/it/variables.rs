@@ -35,8 +35,8 @@ async fn an_omitted_variable_leaves_its_field_unchanged(world: World) {
         );
         let read = format!("query ($id: ID!) {{ {shown} }}");
         let node = async || {
-            let answer = owner.graphql(&read, json!({ "id": row })).await;
-            let mut node = answer.data()["node"].clone();
+            let response = owner.graphql(&read, json!({ "id": row })).await;
+            let mut node = response.data()["node"].clone();
             let related = node.as_object_mut().unwrap().values_mut();
             related.for_each(remove_versions);
             node
@@ -60,8 +60,8 @@ async fn an_omitted_variable_leaves_its_field_unchanged(world: World) {
         );
         let body =
             json!({ "query": document, "operationName": "Saves", "variables": { "id": row } });
-        let response = owner.app.client.post(&owner.url).bearer_auth(&owner.token);
-        let answer: Value = response
+        let request = owner.app.client.post(&owner.url).bearer_auth(&owner.token);
+        let response: Value = request
             .json(&body)
             .send()
             .await
@@ -69,8 +69,8 @@ async fn an_omitted_variable_leaves_its_field_unchanged(world: World) {
             .json()
             .await
             .unwrap();
-        let payload = &answer["data"][name.as_str()];
-        assert_eq!(payload["userErrors"], json!([]), "{name}: {answer}");
+        let payload = &response["data"][name.as_str()];
+        assert_eq!(payload["userErrors"], json!([]), "{name}: {response}");
         assert_eq!(node().await, before, "{name}");
         seen.insert(name);
     }
@@ -85,16 +85,16 @@ async fn an_omitted_argument_takes_its_default_and_a_null_argument_is_null(tenan
     let document = "mutation ($ids: [ID!]!, $atomic: Boolean) {
         deleteProjects(input: { ids: $ids, atomic: $atomic }) { results { index } userErrors { code } } }";
     let missing = id("prj", ProjectId::generate().uuid());
-    let answer = owner.graphql(document, json!({ "ids": [missing] })).await;
-    let payload = &answer.data()["deleteProjects"];
+    let response = owner.graphql(document, json!({ "ids": [missing] })).await;
+    let payload = &response.data()["deleteProjects"];
     assert_eq!(payload["userErrors"][0]["code"], "NOT_FOUND", "{payload}");
     // Two sort orders: one whose direction is omitted, and one with a direction.
     let ordered = "query ($up: OrderDirection, $down: OrderDirection) {
         one: projects(orderBy: [{ field: NAME, direction: $up }]) { nodes { name } }
         other: projects(orderBy: [{ field: NAME, direction: $down }]) { nodes { name } } }";
-    let answer = owner.graphql(ordered, json!({ "down": "DESC" })).await;
+    let response = owner.graphql(ordered, json!({ "down": "DESC" })).await;
     let names = |list: &str| -> Vec<String> {
-        let nodes = answer.data()[list]["nodes"].as_array().unwrap();
+        let nodes = response.data()[list]["nodes"].as_array().unwrap();
         nodes.iter().map(|node| node["name"].to_string()).collect()
     };
     let mut turned = names("other");
@@ -110,8 +110,8 @@ async fn an_omitted_argument_takes_its_default_and_a_null_argument_is_null(tenan
         (json!({ "id": project }), json!("Some")),
         (json!({ "id": project, "text": null }), Value::Null),
     ] {
-        let answer = owner.graphql(cleared, variables.clone()).await;
-        let payload = &answer.data()["updateProject"];
+        let response = owner.graphql(cleared, variables.clone()).await;
+        let payload = &response.data()["updateProject"];
         assert_eq!(
             payload["project"]["description"], expected,
             "{variables}: {payload}"
@@ -147,17 +147,17 @@ async fn a_missing_required_variable_is_rejected_before_anything_runs(tenant: Te
     ] {
         let accept = [("accept", "application/graphql-response+json")];
         let reply = owner.send(document, &variables, &accept).await;
-        let answer = reply.answer();
+        let response = reply.response();
         assert_eq!(
-            (reply.status, answer.code()),
+            (reply.status, response.code()),
             (400, "BAD_USER_INPUT"),
             "{document}"
         );
-        assert_eq!(answer.body["errors"][0]["message"], expected_message);
-        assert!(answer.body.get("data").is_none());
+        assert_eq!(response.body["errors"][0]["message"], expected_message);
+        assert!(response.body.get("data").is_none());
     }
     let with_default = "query ($first: Int! = 1) { projects(first: $first) { nodes { id } } }";
-    let answer = owner.query(with_default).await;
-    let nodes = &answer.data()["projects"]["nodes"];
+    let response = owner.query(with_default).await;
+    let nodes = &response.data()["projects"]["nodes"];
     assert_eq!(nodes.as_array().map(Vec::len), Some(1));
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, Caller, Field, Tenant, id_of},
+    harness::{Caller, Field, Response, Tenant, id_of},
     lists::rows_by_sql,
 };
 
@@ -28,7 +28,7 @@ impl<'t> Subject<'t> {
         }
     }
 
-    async fn ask(&self, filter: Value) -> Answer {
+    async fn ask(&self, filter: Value) -> Response {
         let (name, input) = (&self.list.name, self.list.filter());
         let document = format!(
             "query ($f: {input}) {{ list: {name}(first: 100, filter: $f) {{ totalCount nodes {{ id }} }} }}"
@@ -49,8 +49,8 @@ impl<'t> Subject<'t> {
                 )
             })
             .collect();
-        let answer = self.ask(filter.clone()).await;
-        let list = &answer.data()["list"];
+        let response = self.ask(filter.clone()).await;
+        let list = &response.data()["list"];
         let seen: BTreeSet<String> = list["nodes"]
             .as_array()
             .unwrap()

@@ -34,9 +34,9 @@ async fn filters_over_a_limit_are_rejected_before_any_sql(tenant: Tenant) {
         ),
         ("a nest", nested(10)),
     ] {
-        let answer = subject.ask(accepted).await;
+        let response = subject.ask(accepted).await;
         assert_eq!(
-            answer.data()["list"]["totalCount"],
+            response.data()["list"]["totalCount"],
             0,
             "{what} were rejected"
         );
@@ -137,16 +137,16 @@ async fn a_deeply_nested_filter_is_rejected_and_the_service_survives(tenant: Ten
                 "not" => json!({ "not": inner }),
                 list => json!({ (list): [inner] }),
             });
-            let answer = subject.ask(deep).await;
-            let code = answer.body["errors"][0]["extensions"]["code"]
+            let response = subject.ask(deep).await;
+            let code = response.body["errors"][0]["extensions"]["code"]
                 .as_str()
                 .unwrap();
             assert!(
                 matches!(code, "BAD_USER_INPUT" | "QUERY_TOO_COMPLEX"),
                 "{}",
-                answer.body
+                response.body
             );
-            assert!(answer.body.get("data").is_none_or(Value::is_null));
+            assert!(response.body.get("data").is_none_or(Value::is_null));
         }
     }
     subject.check(json!({}), |_| true).await;

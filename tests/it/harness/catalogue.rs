@@ -1,14 +1,14 @@
-//! The columns of a table, from the catalogue of the database, and rows that fit them. A new table gets rows
-//! without a change here.
+//! The columns of a table, from the catalogue of the database, and statements that insert rows which fit them.
+//! A new table gets rows without a change here.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use palisade::{auth::role::UserRole, entities::ENTITIES};
+use palisade::entities::ENTITIES;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{database::attempt, entity::snake_case, tenant::Tenant};
+use super::entity::snake_case;
 use crate::samples::SLICES;
 
 /// A table, with what the tests need of its columns.
@@ -97,6 +97,21 @@ fn holds_word(expression: &str, word: &str) -> bool {
         .any(|found| found == word)
 }
 
+/// How [`Table::insert`] chooses the values of new rows.
+#[derive(Clone, Copy)]
+pub enum Values<'a> {
+    /// Every column has a value in some rows: nullable columns are null in a third of them. References are to
+    /// the first four rows.
+    Varied,
+    /// Only the columns that a row needs have a value. References are to the first row.
+    Required {
+        /// The columns that refer to other rows, each with their ids.
+        parents: &'a [(&'a str, &'a [Uuid])],
+        /// The number of rows for each of the ids.
+        per_parent: usize,
+    },
+}
+
 impl Table {
     pub async fn read(connection: &mut PgConnection, name: &str) -> Self {
         let rows = sqlx::query(COLUMNS).bind(name).fetch_all(connection);
@@ -135,11 +150,11 @@ impl Table {
         }
     }
 
-    fn column(&self, name: &str) -> Option<&Column> {
+    pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// The order in which [`Tenant::fill`] refers to the rows: the caller first among users, the caller's
+    /// The order in which new rows refer to the rows: the caller first among users, the caller's
     /// rows first among rows that belong to their author, then by age.
     fn order(&self) -> String {
         if self.column("created_at").is_none() {
@@ -246,14 +261,55 @@ impl Table {
         }
     }
 
-    /// A statement that inserts rows: numbers `first + 1` to `first + amount`.
-    fn insert(&self, tables: &[Self], first: i64, amount: i32) -> String {
+    /// A value of a column in a row with only the columns that it needs; `None` for null or its default. The
+    /// rows have the numbers from `first + 1`.
+    fn required_value(
+        &self,
+        column: &Column,
+        first: i64,
+        parents: &[(&str, &[Uuid])],
+        per_parent: usize,
+    ) -> Option<String> {
+        let name = column.name.as_str();
+        if let Some((_, ids)) = parents.iter().find(|(of, _)| *of == name) {
+            let list: Vec<String> = ids.iter().map(Uuid::to_string).collect();
+            let (list, amount) = (list.join(","), ids.len());
+            let position = format!("1 + (n - {first} - 1) / {per_parent} % {amount}");
+            return Some(format!("('{{{list}}}'::uuid[])[{position}]"));
+        }
+        if name == "id" {
+            return Some("app.uuid_v7()".to_owned());
+        }
+        if column.is_nullable || column.has_default {
+            return None;
+        }
+        if column.references.is_some() && self.sample(name).is_none() {
+            return Some(format!("of_{name}.ids[1]"));
+        }
+        self.value(column)
+    }
+
+    /// A statement that inserts rows, numbers `first + 1` to `first + amount`, and returns their ids.
+    pub fn insert(
+        &self,
+        tables: &[Self],
+        first: i64,
+        amount: usize,
+        values_of: Values<'_>,
+    ) -> String {
         let (mut names, mut values) = (Vec::new(), Vec::new());
         let mut from = format!(
             "generate_series({first} + 1, {first} + {amount}) n, (select slug canary from tenants where id = app.tenant_id()) t"
         );
         for column in &self.columns {
-            let Some(value) = self.value(column) else {
+            let value = match values_of {
+                Values::Varied => self.value(column),
+                Values::Required {
+                    parents,
+                    per_parent,
+                } => self.required_value(column, first, parents, per_parent),
+            };
+            let Some(value) = value else {
                 continue;
             };
             let of = format!("of_{}.", column.name);
@@ -280,8 +336,44 @@ impl Table {
         }
         let (names, values) = (names.join(", "), values.join(",\n"));
         format!(
-            "insert into {} ({names}) select {values} from {from}",
+            "insert into {} ({names}) select {values} from {from} returning id",
             self.name
+        )
+    }
+
+    /// A statement that inserts copies of each row of the tenant, for a superuser without triggers. The ids of a
+    /// copy are computed from those of its original, so the rows of one copy refer to each other as the originals
+    /// do. Each copy is seven minutes newer than the previous one, and the last one seven minutes older than the
+    /// originals.
+    pub fn copy(&self, copies: i32) -> String {
+        let values = self.columns.iter().map(|column| {
+            let name = column.name.as_str();
+            match column.sql_type.as_str() {
+                _ if name == "tenant_id" => name.to_owned(),
+                "uuid" if column.references.is_some() && !column.refers_to_tenant => {
+                    "null".to_owned()
+                }
+                "uuid" => format!("md5({name}::text || copy)::uuid"),
+                "timestamp with time zone" => {
+                    format!("{name} - ({copies} + 1 - copy) * interval '7 minutes'")
+                }
+                "text" if column.is_unique => match self.sample(name) {
+                    Some(expression) if expression != "null" => expression.to_owned(),
+                    _ => format!("{name} || '-' || copy"),
+                },
+                _ => name.to_owned(),
+            }
+        });
+        let values: Vec<String> = values.collect();
+        let names: Vec<&str> = self.columns.iter().map(|one| one.name.as_str()).collect();
+        let (table, names, values) = (&self.name, names.join(", "), values.join(",\n"));
+        format!(
+            "insert into {table} ({names}) select {values}
+             from (select row.*, copy, 1000000 + row_number() over () n
+                   from {table} row, generate_series(1, {copies}) copy
+                   where tenant_id = app.tenant_id()) original,
+                 (select slug canary from tenants where id = app.tenant_id()) t
+             order by copy"
         )
     }
 
@@ -337,34 +429,6 @@ impl Table {
     }
 }
 
-/// The tables of the entities whose rows tests insert, each after the tables to which it refers. Tenants
-/// exist already, and triggers write the audit log.
-async fn fillable(connection: &mut PgConnection) -> Vec<Table> {
-    let mut left = Vec::new();
-    for entity in ENTITIES.iter().filter(|entity| entity.is_audited) {
-        let table = Table::read(connection, entity.table).await;
-        if table.column("tenant_id").is_some() {
-            left.push(table);
-        }
-    }
-    let mut sorted: Vec<Table> = Vec::new();
-    while !left.is_empty() {
-        let missing: BTreeSet<String> = left.iter().map(|table| table.name.clone()).collect();
-        let refers_to_missing = |table: &Table| {
-            let mut targets = table
-                .columns
-                .iter()
-                .filter_map(|one| one.references.clone());
-            targets.any(|target| target != table.name && missing.contains(&target))
-        };
-        let (later, next): (Vec<Table>, Vec<Table>) = left.into_iter().partition(refers_to_missing);
-        assert!(!next.is_empty(), "{missing:?} refer to each other");
-        sorted.extend(next);
-        left = later;
-    }
-    sorted
-}
-
 /// The entities whose rows belong to their author, in `snake_case`.
 pub async fn authored_entities(connection: &mut PgConnection) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
@@ -375,59 +439,4 @@ pub async fn authored_entities(connection: &mut PgConnection) -> BTreeSet<String
         }
     }
     found
-}
-
-/// Inserts `amount` rows of each entity in the tenant of the connection.
-async fn fill_tables(connection: &mut PgConnection, amount: i32, only_empty: bool) {
-    let tables = fillable(connection).await;
-    for table in &tables {
-        let count = format!(
-            "select count(*) from {} where tenant_id = app.tenant_id()",
-            table.name
-        );
-        let first: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
-            .fetch_one(&mut *connection)
-            .await
-            .unwrap();
-        if first > 0 && only_empty {
-            continue;
-        }
-        let insert = table.insert(&tables, first, amount);
-        let done = sqlx::raw_sql(sqlx::AssertSqlSafe(insert.clone()))
-            .execute(&mut *connection)
-            .await;
-        done.unwrap_or_else(|error| panic!("{insert}: {error}"));
-    }
-}
-
-/// Inserts rows of each entity that has no row in the tenant of the connection.
-pub async fn fill_empty_tables(connection: &mut PgConnection, amount: i32) {
-    fill_tables(connection, amount, true).await;
-}
-
-impl Tenant {
-    /// `amount` rows of every entity, at least 12, and rows in every other table of the tenant. The rows of
-    /// all tables are inserted in one transaction, so their times of creation are the same. Strings repeat,
-    /// and contain characters of patterns and the tenant's slug. Nullable columns are null in a third of the
-    /// rows. The first four rows of each table are referred to by rows of every table that can.
-    pub async fn fill(&self, amount: i32) {
-        let mut admin = self.connect_as("palisade_admin", UserRole::Owner).await.0;
-        attempt(&mut admin, "begin".to_owned()).await.unwrap();
-        fill_tables(&mut admin, amount, false).await;
-        attempt(&mut admin, "commit".to_owned()).await.unwrap();
-
-        let mut owner = self.begin().await.0;
-        let seal = "select app.seal_audit_log()".to_owned();
-        attempt(&mut owner, seal).await.unwrap();
-        for step in SLICES.iter().flat_map(|slice| slice.after_fill) {
-            let done = attempt(&mut owner, (*step).to_owned()).await;
-            assert!(matches!(done, Ok(1..)), "{step}: {done:?}");
-        }
-        for caller in &self.callers {
-            let mut own = self.begin_as(caller.role).await.0;
-            let key =
-                "insert into idempotency_keys (id, request) values (app.uuid_v7(), sha256('one'))";
-            assert_eq!(attempt(&mut own, key.to_owned()).await, Ok(1));
-        }
-    }
 }

@@ -34,7 +34,7 @@ impl Caller {
     }
 
     /// Sends an operation without variables.
-    pub async fn query(&self, document: &str) -> Answer {
+    pub async fn query(&self, document: &str) -> Response {
         self.graphql(document, json!({})).await
     }
 
@@ -83,7 +83,7 @@ impl Caller {
     pub async fn mutate(&self, name: &str, input: Value, selection: &str) -> Value {
         let variables = json!({ "input": input });
         let reply = self.send(&mutation(name, selection), &variables, &[]).await;
-        reply.answer().data()[name].clone()
+        reply.response().data()[name].clone()
     }
 
     /// Sends one mutation that must succeed; returns its payload.
@@ -94,7 +94,7 @@ impl Caller {
     }
 
     /// Sends an operation.
-    pub async fn graphql(&self, document: &str, variables: Value) -> Answer {
+    pub async fn graphql(&self, document: &str, variables: Value) -> Response {
         let response = self
             .app
             .client
@@ -107,7 +107,7 @@ impl Caller {
             .unwrap();
         let status = response.status().as_u16();
         let body: Value = response.json().await.unwrap();
-        Answer { status, body }
+        Response { status, body }
     }
 }
 
@@ -161,8 +161,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    pub fn answer(&self) -> Answer {
-        Answer {
+    pub fn response(&self) -> Response {
+        Response {
             status: self.status,
             body: serde_json::from_str(&self.text).unwrap(),
         }
@@ -181,12 +181,12 @@ impl Reply {
 
 /// A GraphQL response.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub body: Value,
 }
 
-impl Answer {
+impl Response {
     /// The data of a response without errors.
     pub fn data(&self) -> &Value {
         assert_eq!(self.status, 200, "{}", self.body);

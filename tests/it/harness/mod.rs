@@ -6,7 +6,7 @@ mod client;
 mod database;
 mod entity;
 mod model;
-mod seed;
+mod rows;
 mod tenant;
 mod wait;
 
@@ -16,13 +16,14 @@ use tokio::{runtime::Runtime, sync::oneshot};
 
 pub use self::{
     app::{SECRET, ServiceOptions, TestApp, settings, tokens},
-    catalogue::{Column, Table, authored_entities, fill_empty_tables},
-    client::{Answer, Caller, Reply, TRACE, id, mutation, user_errors},
+    catalogue::{Column, Table, authored_entities},
+    client::{Caller, Reply, Response, TRACE, id, mutation, user_errors},
     database::{
         TenantSql, TenantTable, attempt, create_database, insert_copy, scratch, tenant_tables,
     },
     entity::{camel_case, entity, id_of, snake_case},
     model::{Field, Kind, model},
+    rows::{copy_rows, fill_empty_tables},
     tenant::Tenant,
     wait::eventually,
 };

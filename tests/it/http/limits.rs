@@ -138,25 +138,25 @@ async fn without_introspection_the_service_does_not_reveal_the_schema(app: &'sta
         "{ __schema { types { name } } }",
         "{ __type(name: \"Project\") { fields { name } } }",
     ] {
-        let answer = query(&url, token, document).await;
-        let data = &answer.json()["data"];
+        let response = query(&url, token, document).await;
+        let data = &response.json()["data"];
         assert!(
             data["__schema"].is_null() && data["__type"].is_null(),
             "{}",
-            answer.text
+            response.text
         );
         assert!(
-            !answer.text.contains("ProjectConnection"),
+            !response.text.contains("ProjectConnection"),
             "{}",
-            answer.text
+            response.text
         );
     }
-    let answer = query(&url, token, "{ __typename viewer { role } }").await;
+    let response = query(&url, token, "{ __typename viewer { role } }").await;
     assert_eq!(
-        answer.json()["data"],
+        response.json()["data"],
         json!({ "__typename": "Query", "viewer": { "role": "OWNER" } })
     );
-    assert!(answer.json()["extensions"].get("palisade").is_none());
+    assert!(response.json()["extensions"].get("palisade").is_none());
     // By default, the service has no explorer and no redirect at `/`, and a response does not list its SQL
     // statements.
     for path in ["/graphiql", "/graphiql/schema.graphql", "/dev/people", "/"] {
@@ -168,14 +168,14 @@ async fn without_introspection_the_service_does_not_reveal_the_schema(app: &'sta
             "{path}"
         );
     }
-    let answer = send(
+    let response = send(
         &url,
         token,
         &[JSON, ("palisade-trace", "1")],
         br#"{"query":"{ viewer { role } }"}"#.to_vec(),
     )
     .await;
-    let body = answer.json();
+    let body = response.json();
     assert_eq!(body["data"], json!({ "viewer": { "role": "OWNER" } }));
     assert!(body["extensions"].get("palisade").is_none());
 }
@@ -199,9 +199,9 @@ async fn a_response_that_grows_too_long_is_rejected_while_it_is_built(tenant: Te
         )
     };
     let reply = tenant.owner().send(&again("body"), &json!({}), &[]).await;
-    let answer = reply.answer();
-    assert_eq!(answer.code(), "QUERY_TOO_COMPLEX");
-    let message = answer.body["errors"][0]["message"].as_str().unwrap();
+    let response = reply.response();
+    assert_eq!(response.code(), "QUERY_TOO_COMPLEX");
+    let message = response.body["errors"][0]["message"].as_str().unwrap();
     assert!(message.contains("bytes in long strings"), "{message}");
     assert!(reply.text.len() < 40 * 1024 * 1024, "{}", reply.text.len());
     tenant.owner().query(&again("")).await.data();

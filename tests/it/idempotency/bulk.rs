@@ -28,9 +28,9 @@ async fn a_batch_with_its_own_key_runs_once_for_the_same_input(acme: Tenant) {
         b: importProducts(input: $input) { results { product { asin } } userErrors { code } } }";
     let input = json!({ "rows": [{ "asin": asin() }], "idempotencyKey": "twice" });
     let reply = owner.send(document, &json!({ "input": input }), &[]).await;
-    let answer = reply.answer();
-    assert_eq!(answer.data()["a"], answer.data()["b"]);
-    assert_eq!(answer.data()["a"]["userErrors"], json!([]));
+    let response = reply.response();
+    assert_eq!(response.data()["a"], response.data()["b"]);
+    assert_eq!(response.data()["a"]["userErrors"], json!([]));
     assert_eq!(count(&acme, "products").await, 3);
 
     let before = fingerprint(&acme).await;
@@ -121,5 +121,5 @@ async fn a_bulk_deletion_with_its_own_key_returns_the_same_result_again(acme: Te
     // The same key for a whole request does not conflict either.
     let reply = with_key(owner, "createOrganization", &json!({ "name": "n" }), "key").await;
     assert!(!is_replayed(&reply));
-    reply.answer().data();
+    reply.response().data();
 }

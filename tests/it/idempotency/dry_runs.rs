@@ -29,7 +29,7 @@ async fn a_dry_run_returns_what_would_change_and_changes_nothing(acme: Tenant) {
     let dry = [("prefer", "tx=rollback"), ("idempotency-key", "key")];
     for _ in 0..2 {
         let reply = owner.send(&document, &json!({}), &dry).await;
-        assert_eq!(reply.answer().data(), &expected);
+        assert_eq!(reply.response().data(), &expected);
         assert!(!is_replayed(&reply));
         assert_eq!(reply.header("preference-applied"), Some("tx=rollback"));
         assert!(fingerprint(&acme).await == before);
@@ -37,14 +37,14 @@ async fn a_dry_run_returns_what_would_change_and_changes_nothing(acme: Tenant) {
     }
     let wet = [("idempotency-key", "key")];
     let reply = owner.send(&document, &json!({}), &wet).await;
-    assert_eq!(reply.answer().data(), &expected);
+    assert_eq!(reply.response().data(), &expected);
     assert!(!is_replayed(&reply));
     assert_eq!(reply.header("preference-applied"), None);
     assert!(fingerprint(&acme).await != before);
     // The key was used, but a dry run ignores keys.
     let reply = owner.send(&document, &json!({}), &dry).await;
     assert!(!is_replayed(&reply));
-    let dry_run = reply.answer();
+    let dry_run = reply.response();
     assert_eq!(
         dry_run.data()["a"]["userErrors"][0]["code"],
         "ALREADY_EXISTS"
@@ -94,11 +94,11 @@ async fn a_preference_counts_once_and_only_if_it_is_understood(acme: Tenant) {
         match writes {
             None => {
                 assert_eq!(reply.status, 400, "{prefer:?}");
-                assert_eq!(reply.answer().code(), "BAD_USER_INPUT");
+                assert_eq!(reply.response().code(), "BAD_USER_INPUT");
                 assert_eq!(written, 0, "{prefer:?}");
             }
             Some(writes) => {
-                reply.answer().data();
+                reply.response().data();
                 assert_eq!(written, i64::from(writes), "{prefer:?}");
                 let applied = reply.header("preference-applied");
                 assert_eq!(applied, (!writes).then_some("tx=rollback"), "{prefer:?}");
@@ -108,5 +108,5 @@ async fn a_preference_counts_once_and_only_if_it_is_understood(acme: Tenant) {
     let reply = owner
         .send("{ __typename }", &json!({}), &[("prefer", "tx=rollback")])
         .await;
-    reply.answer().data();
+    reply.response().data();
 }

@@ -31,7 +31,7 @@ async fn a_repeated_request_returns_the_same_bytes_and_runs_once(acme: Tenant) {
     let input = json!({ "name": "日本 🚀 \"quoted\" \\ \n", "slug": "one" });
     let first = with_key(owner, "createOrganization", &input, "key").await;
     assert_eq!(
-        user_errors(&first.answer().data()["createOrganization"]),
+        user_errors(&first.response().data()["createOrganization"]),
         []
     );
     assert!(!is_replayed(&first));
@@ -45,7 +45,7 @@ async fn a_repeated_request_returns_the_same_bytes_and_runs_once(acme: Tenant) {
     assert!(fingerprint(&acme).await == before);
     assert_eq!(count(&acme, "organizations").await, 1);
     // The first response is returned, even if the object was deleted since.
-    let id = first.answer().data()["createOrganization"]["organization"]["id"].clone();
+    let id = first.response().data()["createOrganization"]["organization"]["id"].clone();
     owner
         .mutate_ok("deleteOrganization", json!({ "id": id }), "")
         .await;
@@ -66,11 +66,11 @@ async fn several_root_fields_are_replayed_in_their_order(acme: Tenant) {
     let first = owner.send(document, &json!({}), &headers).await;
     let again = owner.send(document, &json!({}), &headers).await;
     assert!(is_replayed(&again) && !is_replayed(&first));
-    let answer = again.answer();
+    let response = again.response();
     // Compare the JSON text, because the order of the fields matters.
     let data = |text: &str| text.split(r#","extensions":"#).next().map(str::to_owned);
     assert_eq!(data(&again.text), data(&first.text));
-    let keys: Vec<&String> = answer.data().as_object().unwrap().keys().collect();
+    let keys: Vec<&String> = response.data().as_object().unwrap().keys().collect();
     assert_eq!(keys, ["z", "a", "m"]);
     assert_eq!(count(&acme, "organizations").await, 1);
 }
@@ -94,20 +94,20 @@ async fn a_key_belongs_to_one_request(acme: Tenant) {
         let variables = json!({ "input": input });
         let headers = [("idempotency-key", "key")];
         let reply = owner.send(document, &variables, &headers).await;
-        let answer = reply.answer();
-        assert_eq!(answer.code(), "IDEMPOTENCY_MISMATCH", "{}", answer.body);
-        assert_eq!(answer.body["data"], Value::Null);
+        let response = reply.response();
+        assert_eq!(response.code(), "IDEMPOTENCY_MISMATCH", "{}", response.body);
+        assert_eq!(response.body["data"], Value::Null);
         assert!(!is_replayed(&reply));
     }
     let reply = with_key(owner, "createOrganization", &two, "key").await;
-    assert_eq!(reply.answer().code(), "IDEMPOTENCY_MISMATCH");
+    assert_eq!(reply.response().code(), "IDEMPOTENCY_MISMATCH");
     assert!(fingerprint(&acme).await == before);
     let again = with_key(owner, "createOrganization", &input, "key").await;
     assert_eq!(again.data_text(), first.data_text());
     // Keys are case-sensitive.
     let reply = with_key(owner, "createOrganization", &two, "Key").await;
     assert!(!is_replayed(&reply));
-    reply.answer().data();
+    reply.response().data();
     assert_eq!(count(&acme, "organizations").await, 2);
 }
 
@@ -117,14 +117,14 @@ async fn the_same_key_of_another_user_or_tenant_is_another_key(app: &'static Tes
     let organization = create::organization(acme.owner()).await;
     let project = create::project(acme.owner(), &organization).await;
     let input = json!({ "subjectId": project, "body": "Mine" });
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for role in [UserRole::Owner, UserRole::Admin, UserRole::Member] {
         let reply = with_key(acme.caller(role), "createComment", &input, "key").await;
         assert!(!is_replayed(&reply), "{role:?}");
-        answers.push(reply.data_text());
+        responses.push(reply.data_text());
     }
-    answers.dedup();
-    assert_eq!(answers.len(), 3);
+    responses.dedup();
+    assert_eq!(responses.len(), 3);
     assert_eq!(count(&acme, "comments").await, 3);
 
     let input = json!({ "name": "Ours" });
@@ -141,7 +141,7 @@ async fn the_same_key_of_another_user_or_tenant_is_another_key(app: &'static Tes
     let other = json!({ "name": "Others" });
     let reply = with_key(globex.owner(), "createOrganization", &other, "key").await;
     assert!(!is_replayed(&reply));
-    reply.answer().data();
+    reply.response().data();
 }
 
 #[apply(palisade_test)]
@@ -172,7 +172,7 @@ async fn twenty_concurrent_duplicates_run_once(acme: Tenant) {
         let sent = (0..20).map(|_| owner.send(&document, &nothing, &headers));
         let replies = join_all(sent).await;
         for reply in &replies {
-            reply.answer().data();
+            reply.response().data();
             assert_eq!(reply.data_text(), replies[0].data_text(), "{document}");
         }
         let executed = replies.iter().filter(|reply| !is_replayed(reply)).count();
@@ -193,7 +193,7 @@ async fn a_repeated_rejected_request_is_rejected_again_even_if_it_would_now_succ
         .mutate_ok("createOrganization", input.clone(), "organization { id }")
         .await;
     let first = with_key(owner, "createOrganization", &input, "key").await;
-    let rejection = first.answer();
+    let rejection = first.response();
     let expected = [("ALREADY_EXISTS", "input.slug".to_owned())];
     assert_eq!(
         user_errors(&rejection.data()["createOrganization"]),
@@ -208,7 +208,7 @@ async fn a_repeated_rejected_request_is_rejected_again_even_if_it_would_now_succ
     assert_eq!(count(&acme, "organizations").await, 0);
     let reply = with_key(owner, "createOrganization", &input, "another key").await;
     assert_eq!(
-        user_errors(&reply.answer().data()["createOrganization"]),
+        user_errors(&reply.response().data()["createOrganization"]),
         []
     );
 }
@@ -231,12 +231,12 @@ async fn a_failure_is_not_stored_and_the_retry_runs(app: &'static TestApp) {
     let owner = acme.owner();
     let input = json!({ "name": "One" });
     let first = with_key(owner, "createOrganization", &input, "key").await;
-    assert_eq!(first.answer().code(), "INTERNAL");
+    assert_eq!(first.response().code(), "INTERNAL");
     assert_eq!(count(&acme, "idempotency_keys").await, 0);
     let second = with_key(owner, "createOrganization", &input, "key").await;
     assert!(!is_replayed(&second));
     assert_eq!(
-        user_errors(&second.answer().data()["createOrganization"]),
+        user_errors(&second.response().data()["createOrganization"]),
         []
     );
     let third = with_key(owner, "createOrganization", &input, "key").await;
@@ -308,9 +308,9 @@ async fn an_invalid_key_is_rejected_before_anything_runs(acme: Tenant) {
         for document in [document, "{ __typename }"] {
             let reply = owner.send(document, &json!({}), headers).await;
             assert_eq!(reply.status, 400, "{headers:?}");
-            let answer = reply.answer();
-            assert_eq!(answer.code(), "BAD_USER_INPUT");
-            assert!(answer.body.get("data").is_none());
+            let response = reply.response();
+            assert_eq!(response.code(), "BAD_USER_INPUT");
+            assert!(response.body.get("data").is_none());
         }
     }
     assert!(fingerprint(&acme).await == before);
@@ -333,7 +333,7 @@ async fn a_query_needs_no_key_and_ignores_one(acme: Tenant) {
     for n in 0..3 {
         let reply = owner.send(document, &json!({}), &headers).await;
         assert!(!is_replayed(&reply));
-        assert_eq!(reply.answer().data()["organizations"]["totalCount"], n);
+        assert_eq!(reply.response().data()["organizations"]["totalCount"], n);
         create::organization(owner).await;
     }
     assert_eq!(count(&acme, "idempotency_keys").await, 0);

@@ -79,20 +79,20 @@ async fn a_dry_run_of_any_mutation_returns_what_the_real_one_returns_and_changes
             ("prefer", "tx=rollback"),
         ];
         let dry = owner.send(&document, &variables, &headers).await;
-        assert_done(&dry.answer(), sample.field);
+        assert_done(&dry.response(), sample.field);
         let applied = dry.header("preference-applied");
         assert_eq!(applied, Some("tx=rollback"), "{name}");
         assert_eq!(tenant.everything().await, before, "{name}");
 
         let real = send(owner, &document, &input, request).await;
-        assert_done(&real.answer(), sample.field);
+        assert_done(&real.response(), sample.field);
         for header in ["preference-applied", "idempotency-replayed"] {
             assert_eq!(real.header(header), None, "{name}: {header}");
         }
         assert_ne!(tenant.everything().await, before, "{name}");
         assert_eq!(
-            redacted(dry.answer().body),
-            redacted(real.answer().body),
+            redacted(dry.response().body),
+            redacted(real.response().body),
             "{name}"
         );
     }

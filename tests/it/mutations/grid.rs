@@ -64,10 +64,10 @@ async fn line(sample: &Sample, author: Option<Author>) -> String {
         let input = (sample.input)(&rows);
         let document = document_without(sample.field, &hidden_from(&tenant, role).await);
         let reply = send(tenant.caller(role), &document, &input, Uuid::now_v7()).await;
-        let answer = reply.answer();
-        let outcome = outcome(&answer, sample.field);
+        let response = reply.response();
+        let outcome = outcome(&response, sample.field);
         let has_written = tenant.everything().await != before;
-        assert_eq!(has_written, outcome == "ok", "{name}: {}", answer.body);
+        assert_eq!(has_written, outcome == "ok", "{name}: {}", response.body);
         write!(line, "{outcome:<15}").unwrap();
     }
     line.trim_end().to_owned()

@@ -7,7 +7,7 @@ use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Answer, Caller, Reply, model};
+use crate::harness::{Caller, Reply, Response, model};
 
 mod dry_runs;
 mod grid;
@@ -56,13 +56,13 @@ async fn send(caller: &Caller, document: &str, input: &Value, request: Uuid) -> 
 }
 
 /// The payload of one root field, in a response without errors.
-fn payload<'a>(answer: &'a Answer, field: &str) -> &'a Value {
-    &answer.data()[field]
+fn payload<'a>(response: &'a Response, field: &str) -> &'a Value {
+    &response.data()[field]
 }
 
 /// `ok`, or the code of the first error.
-fn outcome(answer: &Answer, field: &str) -> String {
-    let payload = payload(answer, field);
+fn outcome(response: &Response, field: &str) -> String {
+    let payload = payload(response, field);
     match payload["userErrors"].as_array().unwrap().first() {
         None => "ok".to_owned(),
         Some(error) => error["code"].as_str().unwrap().to_owned(),
@@ -70,9 +70,9 @@ fn outcome(answer: &Answer, field: &str) -> String {
 }
 
 /// Asserts that a mutation was done: its object is there, or each of its results, and no error is.
-fn assert_done(answer: &Answer, field: &str) {
-    let payload = payload(answer, field).as_object().unwrap();
-    assert_eq!(outcome(answer, field), "ok", "{field}: {}", answer.body);
+fn assert_done(response: &Response, field: &str) {
+    let payload = payload(response, field).as_object().unwrap();
+    assert_eq!(outcome(response, field), "ok", "{field}: {}", response.body);
     let mut shown = payload
         .iter()
         .filter(|(key, _)| !matches!(key.as_str(), "__typename" | "userErrors"));

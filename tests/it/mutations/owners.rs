@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{ROLES, outcome};
 use crate::harness::{
-    Answer, Caller, Tenant, TestApp, attempt, eventually, palisade_test, user_errors,
+    Caller, Response, Tenant, TestApp, attempt, eventually, palisade_test, user_errors,
 };
 
 /// The ways to remove an owner.
@@ -29,11 +29,11 @@ async fn new_owner(sql: &mut PgConnection, status: &str) -> Uuid {
     id
 }
 
-async fn demote(caller: &Caller, whom: impl Display) -> Answer {
+async fn demote(caller: &Caller, whom: impl Display) -> Response {
     let document = "mutation ($id: ID!) { changeUserRole(input: { id: $id, role: MEMBER }) {
         user { role } userErrors { code field } } }";
-    let answer = caller.graphql(document, json!({ "id": whom.to_string() }));
-    answer.await
+    let response = caller.graphql(document, json!({ "id": whom.to_string() }));
+    response.await
 }
 
 fn rejected() -> Result<u64, String> {
@@ -153,7 +153,7 @@ async fn two_owners_who_demote_each_other_through_the_api_leave_one(app: &'stati
             acme.share_member_with(&globex, UserRole::Owner).await,
         );
         let (first, second) = tokio::join!(demote(one, other.user), demote(&other, one.user));
-        let outcomes = [&first, &second].map(|answer| outcome(answer, "changeUserRole"));
+        let outcomes = [&first, &second].map(|response| outcome(response, "changeUserRole"));
         let done = outcomes.iter().filter(|outcome| *outcome == "ok").count();
         assert_eq!(done, 1, "{} {}", first.body, second.body);
         // In the second mutation, the caller is no longer an owner.

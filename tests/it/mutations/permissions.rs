@@ -54,11 +54,11 @@ async fn holders(tenant: &Tenant) -> BTreeMap<String, BTreeSet<&'static str>> {
         .map(|permission| (permission.clone(), BTreeSet::new()))
         .collect();
     for role in ROLES {
-        let answer = tenant
+        let response = tenant
             .caller(role)
             .query("{ viewer { permissions } }")
             .await;
-        let permissions = answer.data()["viewer"]["permissions"].as_array();
+        let permissions = response.data()["viewer"]["permissions"].as_array();
         for permission in permissions.unwrap() {
             let roles = holders.get_mut(permission.as_str().unwrap()).unwrap();
             roles.insert(role.as_str());
@@ -93,11 +93,11 @@ async fn each_permission_is_what_the_grid_lets_its_roles_do(tenant: Tenant) {
     let audit = "READ_AUDIT_LOG";
     let mut readers = BTreeSet::new();
     for role in ROLES {
-        let answer = tenant
+        let response = tenant
             .caller(role)
             .query("{ auditLogs { totalCount } }")
             .await;
-        if answer.body["data"]["auditLogs"] != Value::Null {
+        if response.body["data"]["auditLogs"] != Value::Null {
             readers.insert(role.as_str());
         }
     }

@@ -73,10 +73,10 @@ async fn every_mutation_succeeds_for_an_owner_and_leaves_exactly_its_entries_in_
         let before = count(&mut sql.0).await;
         let request = Uuid::now_v7();
         let document = document(sample.field);
-        let answer = send(owner, &document, &(sample.input)(&rows), request)
+        let response = send(owner, &document, &(sample.input)(&rows), request)
             .await
-            .answer();
-        assert_done(&answer, sample.field);
+            .response();
+        assert_done(&response, sample.field);
 
         let query = "select action, subject_type, subject_id, project_id, actor_id, operation_name,
                             request_id, changes::text

@@ -98,8 +98,8 @@ async fn every_statement_of_every_mutation_names_its_tenant(tenant: Tenant) {
         for _ in 0..2 {
             let key = Uuid::new_v4().to_string();
             let headers = [(TRACE, "1"), ("idempotency-key", key.as_str())];
-            let answer = tenant.owner().send(&document, &variables, &headers).await;
-            let statements = answer.answer().statements();
+            let reply = tenant.owner().send(&document, &variables, &headers).await;
+            let statements = reply.response().statements();
             assert!(statements.len() > 1, "{name}: {statements:?}");
             for statement in statements {
                 check(&statement, &tables, &name);

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{assert_done, document, outcome, send};
 use crate::{
-    harness::{Answer, TestApp, id, model, palisade_test},
+    harness::{Response, TestApp, id, model, palisade_test},
     samples::{Rows, id_positions, samples},
 };
 
@@ -49,7 +49,7 @@ async fn another_tenants_id_anywhere_in_any_mutation_returns_the_same_as_a_rando
                 }
                 input
             };
-            let mut answers = Vec::new();
+            let mut responses = Vec::new();
             for input in [put(Value::clone), put(random_like)] {
                 let variables = json!({ "input": input });
                 let (status, body) = attacker.owner().bytes(&document, &variables, REQUEST).await;
@@ -61,13 +61,13 @@ async fn another_tenants_id_anywhere_in_any_mutation_returns_the_same_as_a_rando
                     let is_echoed = body.contains(uuid) || body.contains(&dashed);
                     assert!(!is_echoed, "{name} {positions:?}: {body}");
                 }
-                answers.push(body);
+                responses.push(body);
             }
-            assert_eq!(answers[0], answers[1], "{name} {positions:?}");
-            let body: Value = serde_json::from_str(&answers[0]).unwrap();
-            let answer = Answer { status: 200, body };
+            assert_eq!(responses[0], responses[1], "{name} {positions:?}");
+            let body: Value = serde_json::from_str(&responses[0]).unwrap();
+            let response = Response { status: 200, body };
             assert_eq!(
-                outcome(&answer, sample.field),
+                outcome(&response, sample.field),
                 "NOT_FOUND",
                 "{name} {positions:?}"
             );
@@ -79,14 +79,14 @@ async fn another_tenants_id_anywhere_in_any_mutation_returns_the_same_as_a_rando
         // The victim's ids are those of existing rows: the victim's owner succeeds. Afterwards values
         // that are unique in the victim's tenant, and its keys, are free in other tenants.
         let done = send(victim.owner(), &document, &theirs, REQUEST).await;
-        assert_done(&done.answer(), sample.field);
+        assert_done(&done.response(), sample.field);
         let before = victim.everything().await;
         let mut same = theirs.clone();
         for position in &positions {
             *same.pointer_mut(position).unwrap() = own.pointer(position).unwrap().clone();
         }
         let done = send(attacker.owner(), &document, &same, REQUEST).await;
-        assert_done(&done.answer(), sample.field);
+        assert_done(&done.response(), sample.field);
         assert_eq!(victim.everything().await, before, "{name}");
     }
     assert!(attacks >= 51, "only {attacks} attacks");

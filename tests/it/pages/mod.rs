@@ -72,8 +72,8 @@ async fn walk(
             Way::Forwards => (format!("first: {size}"), json!({ "o": order, "a": cursor })),
             Way::Backwards => (format!("last: {size}"), json!({ "o": order, "b": cursor })),
         };
-        let answer = list(caller, field, &page, variables).await;
-        let connection = &answer.data()["list"];
+        let response = list(caller, field, &page, variables).await;
+        let connection = &response.data()["list"];
         let here = ids(connection);
         let expected = match way {
             Way::Forwards => &all[seen..(seen + size).min(all.len())],

@@ -37,13 +37,13 @@ async fn invalid_page_sizes_are_rejected_before_any_sql(tenant: Tenant) {
         "{{ project(id: \"{}\") {{ id invoices(first: 101) {{ nodes {{ id }} }} }} }}",
         id("prj", seed.projects[0])
     );
-    let answer = caller.query(&document).await;
-    assert_eq!(answer.code(), "BAD_USER_INPUT");
+    let response = caller.query(&document).await;
+    assert_eq!(response.code(), "BAD_USER_INPUT");
     assert_eq!(
-        answer.body["errors"][0]["path"],
+        response.body["errors"][0]["path"],
         json!(["project", "invoices"])
     );
-    assert_eq!(answer.statements().len(), 1);
+    assert_eq!(response.statements().len(), 1);
 }
 
 #[apply(palisade_test)]
@@ -59,14 +59,14 @@ async fn a_cursor_of_anything_else_is_rejected_before_any_sql(app: &'static Test
     let root = |name: &str| model().root_list(name);
     let cursor_of = async |caller: &Caller, name: &str, terms: &[&str]| {
         let terms: Vec<String> = terms.iter().map(|term| (*term).to_owned()).collect();
-        let answer = list(
+        let response = list(
             caller,
             root(name),
             "first: 1",
             json!({ "o": order_by(&terms) }),
         )
         .await;
-        answer.data()["list"]["pageInfo"]["endCursor"]
+        response.data()["list"]["pageInfo"]["endCursor"]
             .as_str()
             .unwrap()
             .to_owned()
@@ -146,14 +146,14 @@ async fn a_cursor_of_anything_else_is_rejected_before_any_sql(app: &'static Test
         for (argument, name) in [("a", "after"), ("b", "before")] {
             let mut variables = json!({ "o": name_asc });
             variables[argument] = json!(cursor);
-            let answer = list(caller, root("projects"), "first: 1", variables).await;
+            let response = list(caller, root("projects"), "first: 1", variables).await;
             assert_eq!(
-                answer.code(),
+                response.code(),
                 "BAD_USER_INPUT",
                 "a cursor {what}: {}",
-                answer.body
+                response.body
             );
-            assert_rejected(&answer, &format!("{name}: must be a cursor of this list"));
+            assert_rejected(&response, &format!("{name}: must be a cursor of this list"));
         }
     }
 }
@@ -190,9 +190,9 @@ async fn an_order_has_at_most_five_terms_and_a_repeated_column_has_no_effect(ten
     let caller = tenant.owner();
     let projects = model().root_list("projects");
     let six: Vec<String> = ["NAME ASC"; 6].map(str::to_owned).into();
-    let answer = list(caller, projects, "first: 5", json!({ "o": order_by(&six) })).await;
-    assert_rejected(&answer, "orderBy: must have at most 5 terms");
-    let answer = list(
+    let response = list(caller, projects, "first: 5", json!({ "o": order_by(&six) })).await;
+    assert_rejected(&response, "orderBy: must have at most 5 terms");
+    let response = list(
         caller,
         projects,
         "first: 5",
@@ -206,13 +206,13 @@ async fn an_order_has_at_most_five_terms_and_a_repeated_column_has_no_effect(ten
         json!({ "o": order_by(&six[..1]) }),
     )
     .await;
-    assert_eq!(answer.comparable(), once.comparable());
+    assert_eq!(response.comparable(), once.comparable());
 
     let twice = ["NAME ASC", "DUE_ON DESC", "NAME DESC"].map(str::to_owned);
     let all = sorted(&tenant, "Project", &twice[..2]).await;
     walk(caller, projects, &twice, 7, Way::Forwards, &all).await;
     // A direction that is not given is ascending.
-    let answer = list(
+    let response = list(
         caller,
         projects,
         "first: 100",
@@ -220,7 +220,7 @@ async fn an_order_has_at_most_five_terms_and_a_repeated_column_has_no_effect(ten
     )
     .await;
     assert_eq!(
-        ids(&answer.data()["list"]),
+        ids(&response.data()["list"]),
         sorted(&tenant, "Project", &twice[..1]).await
     );
 }

@@ -194,9 +194,9 @@ async fn nested_walk(tenant: &Tenant, parent: &str, field: &Field) {
                 .unwrap();
             }
             document = format!("{document}) {{ {body} }}");
-            let answer = tenant.owner().graphql(&document, variables).await;
+            let response = tenant.owner().graphql(&document, variables).await;
             for n in 0..parents.len() {
-                let connection = &answer.data()[format!("p{n}")]["list"];
+                let connection = &response.data()[format!("p{n}")]["list"];
                 if seen[n] == all[n].len() {
                     continue;
                 }
@@ -237,8 +237,8 @@ async fn after_and_before_together_return_the_rows_between(tenant: Tenant) {
     ] {
         let order = order_by(&terms);
         let all = sorted(&tenant, "Project", &terms).await;
-        let answer = list(caller, projects, "first: 100", json!({ "o": order })).await;
-        let cursor = |row: usize| answer.data()["list"]["edges"][row]["cursor"].clone();
+        let response = list(caller, projects, "first: 100", json!({ "o": order })).await;
+        let cursor = |row: usize| response.data()["list"]["edges"][row]["cursor"].clone();
         let between = |page: &'static str, after: usize, before: usize| {
             let variables = json!({ "o": order, "a": cursor(after), "b": cursor(before) });
             async move { list(caller, projects, page, variables).await.data()["list"].clone() }
@@ -273,8 +273,8 @@ async fn an_empty_page_has_no_cursors_and_reports_whether_rows_follow(tenant: Te
             tenant.seed(rows, 0).await;
         }
         for (size, more) in [("first: 0", "hasNextPage"), ("last: 0", "hasPreviousPage")] {
-            let answer = tenant.owner().query(&page(size)).await;
-            let list = &answer.data()["list"];
+            let response = tenant.owner().query(&page(size)).await;
+            let list = &response.data()["list"];
             assert_eq!(list["edges"], json!([]));
             assert_eq!(list["nodes"], json!([]));
             assert_eq!(list["pageInfo"][more], follows, "{size} of {rows}");

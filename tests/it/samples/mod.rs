@@ -49,8 +49,8 @@ pub struct Slice {
     )],
     /// Constraints that no mutation can violate, each with the reason.
     pub inviolable: &'static [(&'static str, &'static str)],
-    /// Values that [`Tenant::fill`] cannot derive from the catalogue: the table, the column, and an SQL
-    /// expression over the number `n` of the row and the tenant's slug `canary`.
+    /// Values that the tests cannot derive from the catalogue: the table, the column, and an SQL expression
+    /// over the number `n` of the row and the tenant's slug `canary`.
     pub values: &'static [(&'static str, &'static str, &'static str)],
     /// SQL that [`Tenant::fill`] runs afterwards, as the owner.
     pub after_fill: &'static [&'static str],
@@ -80,7 +80,7 @@ pub struct Rows {
 impl Rows {
     /// Inserts them. The rows that belong to their author are those of the user with the role `author`.
     pub async fn insert(tenant: &Tenant, sql: &mut TenantSql, author: UserRole) -> Self {
-        let unique = format!("{:010X}", Uuid::new_v4().as_u128() % (1 << 40));
+        let unique = unique();
         let owner = tenant.owner().user.uuid();
         let mut ids = BTreeMap::from([("tenant".to_owned(), tenant.id.uuid())]);
         ids.insert("owner".to_owned(), owner);
@@ -112,9 +112,20 @@ impl Rows {
         Self { unique, ids }
     }
 
+    /// Rows that are not inserted: each id is that of no row.
+    fn missing() -> Self {
+        Self {
+            unique: unique(),
+            ids: BTreeMap::new(),
+        }
+    }
+
     pub fn uuid(&self, name: &str) -> Uuid {
-        let id = self.ids.get(name);
-        *id.unwrap_or_else(|| panic!("no slice inserts a row `{name}`"))
+        match self.ids.get(name) {
+            Some(id) => *id,
+            None if self.ids.is_empty() => Uuid::now_v7(),
+            None => panic!("no slice inserts a row `{name}`"),
+        }
     }
 
     /// The id in the API of a row whose name ends with that of its entity.
@@ -140,6 +151,11 @@ impl Rows {
     pub fn asin(&self, letter: char) -> String {
         format!("{letter}{}", &self.unique[1..])
     }
+}
+
+/// Ten capital letters and digits that no other rows have.
+fn unique() -> String {
+    format!("{:010X}", Uuid::new_v4().as_u128() % (1 << 40))
 }
 
 /// The type of `draft_invoice`, which is `Invoice`.
@@ -270,6 +286,21 @@ pub fn samples() -> Vec<Sample> {
         "each mutation has a sample in tests/it/samples"
     );
     samples
+}
+
+/// The input of a mutation's sample without its ids, and with other values for some fields.
+pub fn input_with(field: &str, with: Value) -> Value {
+    let mut input = (Sample::of(field).input)(&Rows::missing());
+    for position in id_positions(model().mutation(field), &input) {
+        let (object, id) = position.rsplit_once('/').unwrap();
+        let object = input.pointer_mut(object).unwrap();
+        object.as_object_mut().unwrap().remove(id);
+    }
+    let Value::Object(with) = with else {
+        panic!("{with} is not an object");
+    };
+    input.as_object_mut().unwrap().extend(with);
+    input
 }
 
 /// A mutation that is rejected: its caller, its name, its input and its errors, each with its field.

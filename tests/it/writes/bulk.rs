@@ -88,11 +88,11 @@ async fn an_import_creates_all_products_or_none(acme: Tenant) {
         of_second,
         &json!([{ "code": "ALREADY_EXISTS", "field": ["input", "asin"] }])
     );
-    let answer = caller
+    let response = caller
         .query("{ products(orderBy: [{ field: CREATED_AT }]) { nodes { title } } }")
         .await;
     assert_eq!(
-        answer.data()["products"]["nodes"],
+        response.data()["products"]["nodes"],
         json!([{ "title": "One" }, { "title": "Two" }, { "title": "Three" }])
     );
 }
@@ -119,8 +119,8 @@ async fn a_thousand_whole_products_are_imported_and_one_more_is_not(acme: Tenant
         assert_eq!(row["product"]["title"], index.to_string(), "{row}");
         assert_eq!(row["index"], index, "{row}");
     }
-    let answer = owner.query("{ products { totalCount } }").await;
-    assert_eq!(answer.data()["products"]["totalCount"], 1_000);
+    let response = owner.query("{ products { totalCount } }").await;
+    assert_eq!(response.data()["products"]["totalCount"], 1_000);
 }
 
 const DELETED: &str = "results { index deletedId userErrors { code field } }";
@@ -218,8 +218,8 @@ async fn a_hundred_projects_are_deleted_at_once_and_one_more_is_not(acme: Tenant
             )
         };
         let document = (0..20).map(one).collect::<String>();
-        let answer = owner.query(&format!("mutation {{ {document} }}")).await;
-        let made = answer.data().as_object().unwrap().values();
+        let response = owner.query(&format!("mutation {{ {document} }}")).await;
+        let made = response.data().as_object().unwrap().values();
         ids.extend(made.map(|payload| payload["project"]["id"].clone()));
     }
     ids.truncate(101);
@@ -241,6 +241,6 @@ async fn a_hundred_projects_are_deleted_at_once_and_one_more_is_not(acme: Tenant
         .map(|row| &row["deletedId"])
         .collect();
     assert_eq!(deleted, ids.iter().collect::<Vec<_>>());
-    let answer = owner.query("{ projects { totalCount } }").await;
-    assert_eq!(answer.data()["projects"]["totalCount"], 20);
+    let response = owner.query("{ projects { totalCount } }").await;
+    assert_eq!(response.data()["projects"]["totalCount"], 20);
 }

@@ -94,7 +94,7 @@ async fn ids_of_another_type_are_rejected_before_anything_runs(acme: Tenant) {
         let reply = owner
             .send(&document, &json!({ "input": input }), &[])
             .await
-            .answer();
+            .response();
         assert_eq!(reply.code(), "BAD_USER_INPUT", "{}", reply.body);
         assert!(reply.body["data"].is_null());
     }
