@@ -47,6 +47,12 @@ impl<T> Column<T> {
         self.0.as_ref().ok_or_else(not_fetched)
     }
 
+    /// A column that was not fetched, or the value of one that was.
+    #[cfg(test)]
+    pub(crate) fn new(value: Option<T>) -> Self {
+        Self(value)
+    }
+
     /// A copy of the value. Errors: as for [`Column::get`].
     pub fn copied(&self) -> Result<T>
     where

@@ -277,3 +277,75 @@ macro_rules! is_plain_field {
     };
 }
 pub(crate) use is_plain_field;
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::{InputType, ScalarType, resolver_utils::enum_value};
+    use chrono::TimeZone as _;
+
+    use super::*;
+    fn written(value: &impl WriteJson) -> String {
+        let mut writer = JsonWriter::default();
+        value.write_json(&mut writer).unwrap();
+        String::from_utf8(writer.into_bytes()).unwrap()
+    }
+
+    fn serialized(value: &Value) -> String {
+        serde_json::to_string(value).unwrap()
+    }
+
+    fn assert_same(value: &(impl WriteJson + InputType)) {
+        assert_eq!(written(value), serialized(&value.to_value()));
+    }
+
+    #[test]
+    fn each_type_is_written_as_the_engine_writes_it() {
+        for text in [
+            "",
+            "plain",
+            "\"quoted\" \\ / \u{8}\n\t\u{1}\u{7f}",
+            "über ✓ 🦀 \u{2028}",
+        ] {
+            assert_same(&text.to_owned());
+            assert_same(&Some(text.to_owned()));
+        }
+        assert_same(&None::<String>);
+        for number in [0, -1, i32::MAX, i32::MIN] {
+            assert_same(&number);
+        }
+        assert_same(&true);
+        assert_same(&Uuid::now_v7());
+        assert_same(&ids::ProjectId::generate());
+        for micros in [0, 1, 120_000, 999_999, 1_000_000, -1] {
+            let seconds = 1_790_000_000 + micros;
+            assert_same(&Utc.timestamp_micros(seconds * 1_000_001).unwrap());
+            assert_same(&Utc.timestamp_micros(micros).unwrap());
+        }
+        for date in ["2026-02-28", "0001-01-01", "9999-12-31"] {
+            let date = Date::read(date).unwrap();
+            assert_eq!(written(&date), serialized(&InputType::to_value(&date)));
+        }
+        for amount in ["0", "-1.50", "79228162514264337593543950335", "0.0001"] {
+            let amount = Decimal(amount.parse().unwrap());
+            assert_eq!(written(&amount), serialized(&ScalarType::to_value(&amount)));
+        }
+        let euro = CurrencyCode::from("EUR");
+        assert_eq!(written(&euro), serialized(&ScalarType::to_value(&euro)));
+    }
+
+    #[test]
+    fn each_enum_is_written_under_its_name_in_the_schema() {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, async_graphql::Enum)]
+        enum Shade {
+            LightGrey,
+            #[graphql(name = "INK")]
+            Black,
+        }
+        impl StoredEnum for Shade {}
+
+        for (shade, name) in [(Shade::LightGrey, "LIGHT_GREY"), (Shade::Black, "INK")] {
+            assert_eq!(written(&shade), format!("\"{name}\""));
+            assert_eq!(written(&shade), serialized(&enum_value(shade)));
+        }
+    }
+}

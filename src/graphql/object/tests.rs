@@ -7,6 +7,7 @@ use async_graphql::{
 use futures_util::future::join_all;
 
 use super::*;
+use crate::db::entity::Column;
 use crate::graphql::{
     abstract_type::abstract_type,
     json::{plain_fields, write_response},
@@ -107,10 +108,28 @@ impl Leaf {
     }
 }
 
+/// A row of which a statement fetched only some columns.
+#[derive(Clone, Debug, SimpleObject)]
+struct Row {
+    name: Column<Option<String>>,
+    size: Column<i32>,
+}
+
+plain_fields!(Row { name, size });
+
 struct Root;
 
 #[GraphqlObject]
 impl Root {
+    /// A row with a column that was fetched and one that was not.
+    async fn row(&self, #[graphql(default)] fetched: bool) -> Option<Object<Row>> {
+        let row = Row {
+            name: Column::new(fetched.then_some(None)),
+            size: Column::new((!fetched).then_some(1)),
+        };
+        Some(row.into())
+    }
+
     async fn leaf(&self, #[graphql(default)] size: i32) -> Option<Object<Leaf>> {
         Some(leaf("root", size))
     }
@@ -255,6 +274,25 @@ fn a_failed_non_null_field_makes_its_object_null() {
             vec![r#"["leaf","child","x"]"#.to_owned()]
         ),
     );
+}
+
+#[test]
+fn a_column_that_was_not_fetched_is_an_error_and_not_an_empty_value() {
+    for (document, data) in [
+        ("{ row { size name } }", r#"{"row":{"size":1,"name":null}}"#),
+        ("{ row(fetched: true) { name size } }", r#"{"row":null}"#),
+    ] {
+        let response = execute(document);
+        assert_eq!(serde_json::to_string(&response.data).unwrap(), data);
+        let [error] = &response.errors[..] else {
+            panic!("{:?}", response.errors);
+        };
+        let extensions = serde_json::to_value(&error.extensions).unwrap();
+        assert_eq!(extensions["code"], "INTERNAL");
+    }
+    assert_eq!(data("{ row { size } }"), r#"{"row":{"size":1}}"#);
+    let fetched = "{ row(fetched: true) { name } }";
+    assert_eq!(data(fetched), r#"{"row":{"name":null}}"#);
 }
 
 #[test]
