@@ -40,8 +40,14 @@ pub trait LoadKey: Clone + Debug + Eq + Hash + Send + Sync + 'static {
         tx: &TenantTx,
         needed: &NeededColumns,
         keys: &[Self],
-    ) -> impl Future<Output = Result<HashMap<Self, Self::Value>>> + Send;
+    ) -> impl Future<Output = Result<LoadedMap<Self>>> + Send;
 }
+
+/// A map of the keys and rows of one operation. Clients choose keys, so its hash has a random key.
+pub type KeyMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// The values that were loaded, by their keys.
+pub type LoadedMap<K> = KeyMap<K, <K as LoadKey>::Value>;
 
 /// The key of the row with this id.
 #[derive(Debug)]
@@ -70,11 +76,7 @@ impl<E: Entity> Hash for ById<E> {
 impl<E: Entity + Debug> LoadKey for ById<E> {
     type Value = Arc<E>;
 
-    async fn load(
-        tx: &TenantTx,
-        needed: &NeededColumns,
-        keys: &[Self],
-    ) -> Result<HashMap<Self, Arc<E>>> {
+    async fn load(tx: &TenantTx, needed: &NeededColumns, keys: &[Self]) -> Result<LoadedMap<Self>> {
         let ids: Vec<Uuid> = keys.iter().map(|key| key.0.uuid()).collect();
         let columns = needed.entity::<E>().columns;
         let query = Query::select()
@@ -130,7 +132,7 @@ impl<K: LoadKey> BatchFn<K, LoadResult<K>> for BatchLoader<K> {
     }
 }
 
-type Loader<K> = cached::Loader<K, LoadResult<K>, BatchLoader<K>>;
+type Loader<K> = cached::Loader<K, LoadResult<K>, BatchLoader<K>, KeyMap<K, LoadResult<K>>>;
 
 /// How often a load yields to the other resolvers of its level. One yield is enough for resolvers that
 /// load immediately; the second is for those that first wait for something else.
@@ -193,7 +195,7 @@ impl Loaders {
                 needed: self.needed.clone(),
                 key: PhantomData,
             };
-            let loader: Loader<K> = cached::Loader::new(batches)
+            let loader: Loader<K> = cached::Loader::with_cache(batches, KeyMap::default())
                 .with_yield_count(YIELD_COUNT)
                 // A batch is never split: otherwise, the number of round trips would depend on the number of
                 // rows. The maximum cost of an operation limits the size of a batch.

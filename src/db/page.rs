@@ -4,7 +4,6 @@
 //! list of several parents is `unnest(parents)` with a lateral join of one page each.
 
 use std::{
-    collections::HashMap,
     fmt::Debug,
     hash::{Hash, Hasher},
     marker::PhantomData,
@@ -22,7 +21,7 @@ use super::{
     TenantTx,
     entity::{ColumnSet, Entity, NeededColumns, read_all},
     filter::{Filter, Kind, Value},
-    load::LoadKey,
+    load::{KeyMap, LoadKey, LoadedMap},
     statement::Statement,
 };
 use crate::{auth::role::UserRole, error::Result, ids::EntityId};
@@ -308,12 +307,8 @@ impl<E> Hash for CountOf<E> {
 impl<E: Sortable> LoadKey for PageOf<E> {
     type Value = Arc<Page<E>>;
 
-    async fn load(
-        tx: &TenantTx,
-        needed: &NeededColumns,
-        keys: &[Self],
-    ) -> Result<HashMap<Self, Arc<Page<E>>>> {
-        let mut pages = HashMap::with_capacity(keys.len());
+    async fn load(tx: &TenantTx, needed: &NeededColumns, keys: &[Self]) -> Result<LoadedMap<Self>> {
+        let mut pages = LoadedMap::<Self>::default();
         for (list, parents) in by_list(keys) {
             let columns = list.columns::<E>(needed);
             let query = list.page::<E>(tx, columns);
@@ -324,7 +319,7 @@ impl<E: Sortable> LoadKey for PageOf<E> {
                 group_by_parent::<E>(&rows, columns, names.len())?
             } else {
                 let rows = tx.fetch_all(Statement::build(&query)).await?;
-                HashMap::from([(None, read_all::<E>(&rows, columns)?)])
+                KeyMap::from_iter([(None, read_all::<E>(&rows, columns)?)])
             };
             for parent in parents {
                 let rows = rows.remove(&parent).unwrap_or_default();
@@ -341,8 +336,8 @@ impl<E: Sortable> LoadKey for PageOf<E> {
 impl<E: Sortable> LoadKey for CountOf<E> {
     type Value = u32;
 
-    async fn load(tx: &TenantTx, _: &NeededColumns, keys: &[Self]) -> Result<HashMap<Self, u32>> {
-        let mut counts = HashMap::with_capacity(keys.len());
+    async fn load(tx: &TenantTx, _: &NeededColumns, keys: &[Self]) -> Result<LoadedMap<Self>> {
+        let mut counts = LoadedMap::<Self>::default();
         let keys: Vec<PageOf<E>> = keys.iter().map(|key| key.0.clone()).collect();
         for (list, parents) in by_list(&keys) {
             let query = list.count::<E>(tx);
@@ -405,8 +400,8 @@ fn group_by_parent<E: Entity>(
     rows: &[PgRow],
     columns: ColumnSet,
     parent_position: usize,
-) -> Result<HashMap<Option<Uuid>, Vec<Arc<E>>>> {
-    let mut groups: HashMap<Option<Uuid>, Vec<Arc<E>>> = HashMap::new();
+) -> Result<KeyMap<Option<Uuid>, Vec<Arc<E>>>> {
+    let mut groups: KeyMap<Option<Uuid>, Vec<Arc<E>>> = KeyMap::default();
     let entities = read_all::<E>(rows, columns)?;
     for (row, entity) in rows.iter().zip(entities) {
         let parent = row.try_get(parent_position)?;

@@ -59,6 +59,16 @@ impl JsonWriter {
         self.bytes.push(b'"');
     }
 
+    /// Writes the key of a field, with the brace or the comma before it and the colon after it. A name of GraphQL
+    /// needs no escapes.
+    pub fn key(&mut self, is_first: bool, name: &str) {
+        self.bytes.reserve(name.len() + 4);
+        self.bytes.push(if is_first { b'{' } else { b',' });
+        self.bytes.push(b'"');
+        self.raw(name.as_bytes());
+        self.raw(b"\":");
+    }
+
     /// Writes a value by its own serialization.
     pub fn serialize<T: serde::Serialize + ?Sized>(&mut self, value: &T) {
         serde_json::to_writer(&mut self.bytes, value)

@@ -152,8 +152,6 @@ struct Selection<'a, T> {
 /// A field that a query selects.
 struct SelectedField<'a, T> {
     field: &'a Positioned<Field>,
-    /// The response key as JSON, with the brace or the comma before it and the colon after it.
-    json_key: String,
     kind: FieldKind<T>,
 }
 
@@ -187,13 +185,7 @@ impl<'a, T: ContainerType + PlainFields> Selection<'a, T> {
                         Some(writer) => FieldKind::Plain(writer),
                         None => FieldKind::Resolved,
                     };
-                    let key = field.node.response_key().node.as_str();
-                    let first = if self.fields.is_empty() { "{" } else { "," };
-                    self.fields.push(SelectedField {
-                        field,
-                        json_key: [first, "\"", key, "\":"].concat(),
-                        kind,
-                    });
+                    self.fields.push(SelectedField { field, kind });
                 }
                 ParsedSelection::FragmentSpread(spread) => {
                     // Validation has rejected unknown fragments.

@@ -52,8 +52,8 @@ impl<'a> Text<'a> {
         ctx: &ContextSelectionSet<'a>,
         object: &'a T,
     ) {
-        for selected in &selection.fields {
-            self.json.raw(selected.json_key.as_bytes());
+        for (index, selected) in selection.fields.iter().enumerate() {
+            self.json.key(index == 0, selected.key());
             self.field(selected, ctx, object);
         }
         self.json.raw(if selection.fields.is_empty() {
