@@ -32,8 +32,8 @@ def main():
     with lab.database(options.tenants) as environment:
         tenants = lab.load_tenants(environment, options.tenants)
         with lab.service(environment) as server:
-            greedy, _ = lab.prepare(server, "q3", tenants[:1], "greedy")
-            others, _ = lab.prepare(server, "q3", tenants[1:], "others")
+            greedy = lab.prepare(server, "q3", tenants[:1], "greedy")
+            others = lab.prepare(server, "q3", tenants[1:], "others")
         print("| setting | others' p50 ms, without and with greedy | others' p99 ms, without and with greedy "
               "| factor of p99 | others' req/s | greedy sent/s | greedy accepted/s | bad |")
         print("|---|---|---|---|---|---|---|---|")

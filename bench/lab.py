@@ -15,7 +15,6 @@ import os
 import pathlib
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import time
@@ -36,6 +35,8 @@ def database(tenants):
     data_dir = BENCH_DIR / "dev"
     with dev_database(data_dir) as environment:
         create_data(data_dir, tenants)
+        # So that autovacuum does not run during a measurement.
+        query(environment["PALISADE_OWNER_DATABASE_URL"], "vacuum analyze")
         yield environment
 
 
@@ -88,15 +89,12 @@ class Server:
         finally:
             connection.close()
 
-    def is_ready(self):
-        """Whether the server returns responses, if only errors."""
+    def is_ready(self, token):
+        """Whether the server runs an operation."""
         try:
-            self.execute("", '{"query":"{__typename}"}')
+            return b"errors" not in self.execute(token, '{"query":"{__typename}"}')
         except OSError:
             return False
-        except AssertionError:
-            pass
-        return True
 
 
 @contextlib.contextmanager
@@ -106,7 +104,7 @@ def service(environment, *flags, wrapper=()):
     command = [*wrapper, BINARY, "serve", "--listen", f"127.0.0.1:{port}", *flags]
     with terminating(subprocess.Popen(command, env=environment)) as process:
         server = Server("Palisade", port, process.pid)
-        wait_for(server.is_ready, process)
+        wait_for(lambda: server.is_ready(environment["PALISADE_TOKEN_A"]), process)
         yield server
 
 
@@ -125,10 +123,10 @@ def terminating(process):
         process.wait()
 
 
-def wait_for(ready, process, seconds=120):
+def wait_for(ready, process=None, seconds=120):
     deadline = time.monotonic() + seconds
     while not ready():
-        if process.poll() is not None:
+        if process and process.poll() is not None:
             sys.exit(f"a process exited before it was ready; see {BENCH_DIR}/dev.log")
         if time.monotonic() > deadline:
             sys.exit(f"a process was not ready after {seconds} seconds")
@@ -211,22 +209,26 @@ def project_input(organization):
 
 
 def prepare(server, document, tenants, name=None):
-    """Checks the response for each tenant and writes the file that load.lua reads. Returns the file and the mean length
-    of the responses.
-    """
-    lengths, lines = [], []
+    """Checks the response for each tenant and writes the file that load.lua reads. Returns the file."""
+    responses, lines = [], []
     for tenant in tenants:
         body = request_body(server, document, tenant)
         response = server.execute(tenant.token, body)
         check(document, tenant.slug, json.loads(response))
-        lengths.append(len(response))
+        responses.append(response)
         lines += [tenant.token, body]
-    return write_requests(name or document, lengths, lines), statistics.mean(lengths)
+    return write_requests(name or document, document, lines, responses)
 
 
-def write_requests(name, lengths, lines):
+def write_requests(name, document, lines, responses):
     path = BENCH_DIR / f"{name}.txt"
-    path.write_text("\n".join([str(int(min(lengths) * 0.9)), *lines]) + "\n")
+    path.write_text("\n".join([str(int(min(map(len, responses)) * 0.9)), *lines]) + "\n")
+    expected = path.with_suffix(".txt.expected")
+    expected.unlink(missing_ok=True)
+    # Every response of a mutation has another ID.
+    if document != "m1":
+        assert not any(b"\n" in response for response in responses)
+        expected.write_bytes(b"\n".join(responses) + b"\n")
     return path
 
 
