@@ -67,8 +67,8 @@ class Floor:
             rows = lab.query(environment["PALISADE_ADMIN_DATABASE_URL"], VALUES.format(tenant=tenant.id))
             projects, organizations, owners, actors = rows[0]
             values = {"tenant": tenant.id, "projects": projects, "organizations": organizations, "owners": owners,
-                      "actors": actors or "{}", "project": first(projects), "organization": first(organizations).strip("{}"),
-                      "owner": tenant.user}
+                      "actors": actors or "{}", "project": f"{{{first(projects)}}}",
+                      "organization": first(organizations), "owner": tenant.user}
             self.variables |= {f"{name}{number}": value for name, value in values.items()}
 
     def run(self, document, connections, seconds):
@@ -88,12 +88,14 @@ class Floor:
 
 
 def first(array):
-    return "{" + array.strip("{}").split(",")[0] + "}"
+    """Returns the first element of an array of PostgreSQL."""
+    return array.strip("{}").split(",")[0]
 
 
 def script(document, number, tenant):
     """Returns a script of pgbench that runs a document for a tenant."""
-    settings = {"application_name": "floor", "app.tenant_id": tenant.id, "app.user_id": tenant.user, "app.role": "OWNER"}
+    settings = {"application_name": "floor", "app.tenant_id": tenant.id, "app.user_id": tenant.user,
+                "app.role": "OWNER"}
     begin = [f"{WRITE if document == 'm1' else READ};",
              *(f"set local {name} = '{value}';" for name, value in settings.items())]
     flights = [list(flight) for flight in FLIGHTS[document]]

@@ -17,6 +17,7 @@ change cannot undo it unnoticed.
 """
 
 import argparse
+import collections
 import http.client
 import json
 import platform
@@ -42,25 +43,29 @@ def main():
     check_environment()
     profiles = measure()
     totals = {name: round(profile.total / REQUESTS[name]) for name, profile in profiles.items()}
+    limits = read_limits()
+    exceeded = [name for name, total in totals.items() if total > limits.get(name, 0)]
     if options.json:
         print(json.dumps({name: as_json(profile, REQUESTS[name], options.functions)
                           for name, profile in profiles.items()}, indent=2))
     else:
-        for name, profile in profiles.items():
-            print_profile(name, profile, options.functions)
-        print(table(totals, read_limits()))
+        for name in exceeded if options.check else profiles:
+            print_profile(name, profiles[name], options.functions)
+        print(table(totals, limits))
     if options.update:
         update(totals)
-    if options.check:
-        check(totals)
+    if options.check and exceeded:
+        names = ", ".join(map(str.upper, exceeded))
+        sys.exit(f"{names}: more instructions than {LIMITS.relative_to(lab.ROOT)} allows")
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--functions", type=int, default=10, help="functions to print per document")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--check", action="store_true", help="fail if a document exceeds its limit")
-    parser.add_argument("--update", action="store_true", help="write the limits")
+    parser.add_argument("--check", action="store_true",
+                        help="fail if a document exceeds its limit; print only its functions")
+    parser.add_argument("--update", action="store_true", help="write new limits")
     return parser.parse_args()
 
 
@@ -154,7 +159,7 @@ def functions(profile, requests, count):
 
 
 def by_crate(profile):
-    crates = callgrind.collections.Counter()
+    crates = collections.Counter()
     for name, own in profile.own.items():
         crates[callgrind.crate(name, profile.objects[name])] += own
     return crates
@@ -182,14 +187,6 @@ def update(totals):
     limits = {name: round(total * TOLERANCE) for name, total in totals.items()}
     LIMITS.write_text(json.dumps(limits, indent=2) + "\n")
     lab.write_docs("instructions", f"Measured on {lab.provenance()}:\n\n{table(totals, limits)}\n")
-
-
-def check(totals):
-    limits = read_limits()
-    exceeded = [f"{name.upper()} needs {total:,} instructions, the limit is {limits[name]:,}"
-                for name, total in totals.items() if total > limits[name]]
-    if exceeded:
-        sys.exit("\n".join([*exceeded, "the functions are listed above; `bench/instructions.py --update` sets new limits"]))
 
 
 if __name__ == "__main__":

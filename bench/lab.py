@@ -27,6 +27,8 @@ DOCUMENTS_DIR = ROOT / "bench/documents"
 PROJECTS, INVOICES, AUDIT_LOGS = 100, 10, 50
 # `palisade dev` creates the first tenants, with less data.
 DEV_TENANTS = 3
+# Document M1 adds projects, so the last tenants are only for it.
+WRITERS = 20
 
 
 @contextlib.contextmanager
@@ -133,11 +135,13 @@ def wait_for(ready, process=None, seconds=120):
         time.sleep(0.05)
 
 
-def query(url, sql):
-    """Returns the rows of a statement, as lists of strings."""
+def query(url, sql, variables=()):
+    """Runs SQL with the variables of psql. Returns the rows, as lists of strings."""
+    settings = {"ON_ERROR_STOP": 1, **dict(variables)}
     command = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--field-separator=\t",
-               "--set=ON_ERROR_STOP=1", f"--dbname={url}"]
-    out = subprocess.run(command, input=sql, check=True, capture_output=True, text=True).stdout
+               *(f"--set={name}={value}" for name, value in settings.items()), f"--dbname={url}"]
+    out = subprocess.run(command, input=sql, check=True, stdout=subprocess.PIPE, text=True,
+                         env={**os.environ, "PGOPTIONS": "--client-min-messages=warning"}).stdout
     return [line.split("\t") for line in out.splitlines()]
 
 
@@ -152,14 +156,15 @@ class Tenant:
 
 
 def load_tenants(environment, count):
-    """Returns the tenants that `create_data` created, without those of `palisade dev`."""
+    """Returns the tenants that `create_data` created, without those of `palisade dev`: for queries and for M1."""
     rows = query(environment["PALISADE_ADMIN_DATABASE_URL"], """
         select tenants.slug, tenants.id, users.id from tenants
           join users on users.tenant_id = tenants.id and users.role = 'OWNER'""")
     by_slug = {slug: (tenant, user) for slug, tenant, user in rows}
     secret = environment["PALISADE_JWT_SECRET"]
-    return [Tenant(slug, *by_slug[slug], create_token(secret, *by_slug[slug]))
-            for slug in map(tenant_slug, range(DEV_TENANTS, count))]
+    tenants = [Tenant(slug, *by_slug[slug], create_token(secret, *by_slug[slug]))
+               for slug in map(tenant_slug, range(DEV_TENANTS, count))]
+    return tenants[:-WRITERS], tenants[-WRITERS:]
 
 
 def tenant_slug(number):
@@ -281,8 +286,8 @@ class Load:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def result(self):
-        """Waits for wrk. Returns the number of requests, the seconds, p50 and p99 in ms, the number of rejections (429) and
-        the number of bad responses and socket errors.
+        """Waits for wrk. Returns the number of requests, the seconds, p50 and p99 in ms, the number of rejections (429)
+        and the number of bad responses and socket errors.
         """
         out, _ = self.process.communicate()
         result = next(line for line in out.splitlines() if line.startswith("RESULT"))

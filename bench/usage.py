@@ -26,7 +26,8 @@ class Usage:
         times = os.times()
         # wrk and pgbench have ended, so they are among the children.
         own = sum(times[:4]) + postgres_seconds + sum(map(tree_seconds, servers))
-        return cls(time.monotonic(), machine_seconds(), postgres_seconds, tree_seconds(measured) if measured else 0, own)
+        measured_seconds = tree_seconds(measured) if measured else 0
+        return cls(time.monotonic(), machine_seconds(), postgres_seconds, measured_seconds, own)
 
     def __sub__(self, before):
         return Usage(*(end - start for end, start in zip(dataclasses.astuple(self), dataclasses.astuple(before))))
