@@ -141,7 +141,7 @@ def query(url, sql, variables=()):
     command = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--field-separator=\t",
                *(f"--set={name}={value}" for name, value in settings.items()), f"--dbname={url}"]
     out = subprocess.run(command, input=sql, check=True, stdout=subprocess.PIPE, text=True,
-                         env={**os.environ, "PGOPTIONS": "--client-min-messages=warning"}).stdout
+                         env={**os.environ, "PGOPTIONS": "--client-min-messages=error"}).stdout
     return [line.split("\t") for line in out.splitlines()]
 
 

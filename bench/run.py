@@ -6,9 +6,9 @@
     bench/run.py [--seconds 2] [--rounds 3] [--tenants 200] [--documents q1,q3] [--write-docs]
 
 Needs wrk, psql, pgbench and Node 22 or newer, which `npm ci` installs on Linux. Starts a private PostgreSQL, creates
-the data once, and starts `palisade serve` and PostGraphile on the same database. Checks one response of each tenant, and
-that both servers return the same content to a sample of them. The measurements of the systems alternate. If something
-else uses the machine during a measurement, it is repeated. The floor is in floor.py.
+the data once, and starts `palisade serve` and PostGraphile on the same database. Checks one response of each tenant,
+and that both servers return the same content to a sample of them. The slices of the systems alternate. If other
+processes use the machine during a slice, it is repeated. The floor is in floor.py.
 
 Takes about 8 minutes. Prints tables. --write-docs also writes them into docs/performance.md, with a plot.
 """
