@@ -101,17 +101,23 @@ def create_database(environment, tenants):
         smaller = f"growth_{TENANTS[0]}" if tenants != TENANTS[0] else "template0"
         lab.query(url("postgres", "postgres"), f"drop database if exists {draft}")
         lab.query(url("postgres", "postgres"), f"create database {draft} owner palisade_owner template {smaller}")
-        subprocess.run([lab.BINARY, "migrate"], check=True,
-                       env={**os.environ, "PALISADE_OWNER_DATABASE_URL": url("postgres", draft)})
+        migrate(url("postgres", draft))
         first = TENANTS[0] + 1
         if tenants == TENANTS[0]:
             for number, projects in (SMALL, LARGE):
                 add_tenants(url("postgres", draft), number, number, projects, *ROWS)
             first = 3
         add_tenants(url("postgres", draft), first, tenants, PROJECTS_OF_OTHERS, *ROWS_OF_OTHERS)
-        lab.query(url("postgres", draft), "vacuum analyze; checkpoint")
         lab.query(url("postgres", "postgres"), f"alter database {draft} rename to {name}")
+    # It may be older than the binary.
+    migrate(url("postgres", name))
+    lab.query(url("postgres", name), "vacuum analyze")
     return url("palisade_app", name)
+
+
+def migrate(url):
+    subprocess.run([lab.BINARY, "migrate"], check=True, stdout=subprocess.DEVNULL,
+                   env={**os.environ, "PALISADE_OWNER_DATABASE_URL": url})
 
 
 def add_tenants(url, first, last, projects, invoices, audit_logs):
