@@ -30,10 +30,10 @@ SETTINGS = {
 def main():
     options = arguments()
     with lab.database(options.tenants) as environment:
-        tenants = lab.load_tenants(environment, options.tenants)
+        tenants, _ = lab.load_tenants(environment, options.tenants)
         with lab.service(environment) as server:
-            greedy, _ = lab.prepare(server, "q3", tenants[:1], "greedy")
-            others, _ = lab.prepare(server, "q3", tenants[1:], "others")
+            greedy = lab.prepare(server, "q3", tenants[:1], "greedy")
+            others = lab.prepare(server, "q3", tenants[1:], "others")
         print("| setting | others' p50 ms, without and with greedy | others' p99 ms, without and with greedy "
               "| factor of p99 | others' req/s | greedy sent/s | greedy accepted/s | bad |")
         print("|---|---|---|---|---|---|---|---|")
@@ -47,7 +47,8 @@ def arguments():
     parser.add_argument("--seconds", type=int, default=20, help="duration of one measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements per setting; the median is printed")
     parser.add_argument("--tenants", type=int, default=200)
-    parser.add_argument("--budgets", type=float, default=10, help="load of the greedy tenant, as a multiple of its budget")
+    parser.add_argument("--budgets", type=float, default=10,
+                        help="load of the greedy tenant, as a multiple of its budget")
     return parser.parse_args()
 
 
@@ -61,13 +62,16 @@ def measure(options, name, server, greedy, others):
 
 
 def measure_round(options, server, greedy, others):
-    _, _, p50_without, p99_without, _, bad_without = lab.Load(server, others, seconds=options.seconds, **OTHERS_LOAD).result()
+    def others_load():
+        return lab.Load(server, others, seconds=options.seconds, **OTHERS_LOAD)
+
+    _, _, p50_without, p99_without, _, bad_without = others_load().result()
     # Each connection sends about ten requests per second, because it pauses for 100 ms on average.
     requests_per_second = BUDGET_PER_SECOND * options.budgets
     load = lab.Load(server, greedy, round(requests_per_second / 10), options.seconds + 10, pause_ms=98)
     # The greedy tenant starts with the budget of a whole minute. Measure after it has used that up.
     time.sleep(9)
-    requests, seconds, p50_with, p99_with, _, bad = lab.Load(server, others, seconds=options.seconds, **OTHERS_LOAD).result()
+    requests, seconds, p50_with, p99_with, _, bad = others_load().result()
     sent, greedy_seconds, _, _, rejected, bad_greedy = load.result()
     return (p50_without, p99_without, p50_with, p99_with, p99_with / p99_without, requests / seconds,
             sent / greedy_seconds, (sent - rejected) / greedy_seconds, bad_without + bad + bad_greedy)

@@ -15,7 +15,6 @@ import os
 import pathlib
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import time
@@ -28,6 +27,8 @@ DOCUMENTS_DIR = ROOT / "bench/documents"
 PROJECTS, INVOICES, AUDIT_LOGS = 100, 10, 50
 # `palisade dev` creates the first tenants, with less data.
 DEV_TENANTS = 3
+# Document M1 adds projects, so the last tenants are only for it.
+WRITERS = 20
 
 
 @contextlib.contextmanager
@@ -36,6 +37,8 @@ def database(tenants):
     data_dir = BENCH_DIR / "dev"
     with dev_database(data_dir) as environment:
         create_data(data_dir, tenants)
+        # So that autovacuum does not run during a measurement.
+        query(environment["PALISADE_OWNER_DATABASE_URL"], "vacuum analyze")
         yield environment
 
 
@@ -88,15 +91,12 @@ class Server:
         finally:
             connection.close()
 
-    def is_ready(self):
-        """Whether the server returns responses, if only errors."""
+    def is_ready(self, token):
+        """Whether the server runs an operation."""
         try:
-            self.execute("", '{"query":"{__typename}"}')
+            return b"errors" not in self.execute(token, '{"query":"{__typename}"}')
         except OSError:
             return False
-        except AssertionError:
-            pass
-        return True
 
 
 @contextlib.contextmanager
@@ -106,7 +106,7 @@ def service(environment, *flags, wrapper=()):
     command = [*wrapper, BINARY, "serve", "--listen", f"127.0.0.1:{port}", *flags]
     with terminating(subprocess.Popen(command, env=environment)) as process:
         server = Server("Palisade", port, process.pid)
-        wait_for(server.is_ready, process)
+        wait_for(lambda: server.is_ready(environment["PALISADE_TOKEN_A"]), process)
         yield server
 
 
@@ -125,21 +125,23 @@ def terminating(process):
         process.wait()
 
 
-def wait_for(ready, process, seconds=120):
+def wait_for(ready, process=None, seconds=120):
     deadline = time.monotonic() + seconds
     while not ready():
-        if process.poll() is not None:
+        if process and process.poll() is not None:
             sys.exit(f"a process exited before it was ready; see {BENCH_DIR}/dev.log")
         if time.monotonic() > deadline:
             sys.exit(f"a process was not ready after {seconds} seconds")
         time.sleep(0.05)
 
 
-def query(url, sql):
-    """Returns the rows of a statement, as lists of strings."""
+def query(url, sql, variables=()):
+    """Runs SQL with the variables of psql. Returns the rows, as lists of strings."""
+    settings = {"ON_ERROR_STOP": 1, **dict(variables)}
     command = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--field-separator=\t",
-               "--set=ON_ERROR_STOP=1", f"--dbname={url}"]
-    out = subprocess.run(command, input=sql, check=True, capture_output=True, text=True).stdout
+               *(f"--set={name}={value}" for name, value in settings.items()), f"--dbname={url}"]
+    out = subprocess.run(command, input=sql, check=True, stdout=subprocess.PIPE, text=True,
+                         env={**os.environ, "PGOPTIONS": "--client-min-messages=error"}).stdout
     return [line.split("\t") for line in out.splitlines()]
 
 
@@ -154,14 +156,15 @@ class Tenant:
 
 
 def load_tenants(environment, count):
-    """Returns the tenants that `create_data` created, without those of `palisade dev`."""
+    """Returns the tenants that `create_data` created, without those of `palisade dev`: for queries and for M1."""
     rows = query(environment["PALISADE_ADMIN_DATABASE_URL"], """
         select tenants.slug, tenants.id, users.id from tenants
           join users on users.tenant_id = tenants.id and users.role = 'OWNER'""")
     by_slug = {slug: (tenant, user) for slug, tenant, user in rows}
     secret = environment["PALISADE_JWT_SECRET"]
-    return [Tenant(slug, *by_slug[slug], create_token(secret, *by_slug[slug]))
-            for slug in map(tenant_slug, range(DEV_TENANTS, count))]
+    tenants = [Tenant(slug, *by_slug[slug], create_token(secret, *by_slug[slug]))
+               for slug in map(tenant_slug, range(DEV_TENANTS, count))]
+    return tenants[:-WRITERS], tenants[-WRITERS:]
 
 
 def tenant_slug(number):
@@ -211,22 +214,26 @@ def project_input(organization):
 
 
 def prepare(server, document, tenants, name=None):
-    """Checks the response for each tenant and writes the file that load.lua reads. Returns the file and the mean length
-    of the responses.
-    """
-    lengths, lines = [], []
+    """Checks the response for each tenant and writes the file that load.lua reads. Returns the file."""
+    responses, lines = [], []
     for tenant in tenants:
         body = request_body(server, document, tenant)
         response = server.execute(tenant.token, body)
         check(document, tenant.slug, json.loads(response))
-        lengths.append(len(response))
+        responses.append(response)
         lines += [tenant.token, body]
-    return write_requests(name or document, lengths, lines), statistics.mean(lengths)
+    return write_requests(name or document, document, lines, responses)
 
 
-def write_requests(name, lengths, lines):
+def write_requests(name, document, lines, responses):
     path = BENCH_DIR / f"{name}.txt"
-    path.write_text("\n".join([str(int(min(lengths) * 0.9)), *lines]) + "\n")
+    path.write_text("\n".join([str(int(min(map(len, responses)) * 0.9)), *lines]) + "\n")
+    expected = path.with_suffix(".txt.expected")
+    expected.unlink(missing_ok=True)
+    # Every response of a mutation has another ID.
+    if document != "m1":
+        assert not any(b"\n" in response for response in responses)
+        expected.write_bytes(b"\n".join(responses) + b"\n")
     return path
 
 
@@ -279,8 +286,8 @@ class Load:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def result(self):
-        """Waits for wrk. Returns the number of requests, the seconds, p50 and p99 in ms, the number of rejections (429) and
-        the number of bad responses and socket errors.
+        """Waits for wrk. Returns the number of requests, the seconds, p50 and p99 in ms, the number of rejections (429)
+        and the number of bad responses and socket errors.
         """
         out, _ = self.process.communicate()
         result = next(line for line in out.splitlines() if line.startswith("RESULT"))

@@ -8,7 +8,6 @@
 import cluster from "node:cluster";
 import { createServer } from "node:http";
 import { availableParallelism } from "node:os";
-import { PgSimplifyInflectionPreset } from "@graphile/simplify-inflection";
 import jwt from "jsonwebtoken";
 import { grafserv } from "postgraphile/grafserv/node";
 import { postgraphile } from "postgraphile";
@@ -21,17 +20,17 @@ const { DATABASE_URL, PALISADE_JWT_SECRET, PORT, POOL_SIZE } = process.env;
 // Without foreign keys, PostGraphile does not know these relations: entries outlive the rows that they name.
 const auditLogRelations = makePgSmartTagsPlugin({
   kind: "class",
-  match: ({ name }) => name === "audit_logs",
+  match: "audit_logs",
   tags: {
     foreignKey: [
-      "(tenant_id, project_id) references projects (tenant_id, id)|@foreignFieldName auditLogs",
+      "(tenant_id, project_id) references projects (tenant_id, id)|@foreignSimpleFieldName auditLogs",
       "(tenant_id, actor_id) references users (tenant_id, id)|@fieldName actor|@behavior -list -connection",
     ],
   },
 });
 
 const preset = {
-  extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
+  extends: [PostGraphileAmberPreset],
   plugins: [auditLogRelations],
   pgServices: [
     makePgService({
