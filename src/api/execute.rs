@@ -3,17 +3,16 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_graphql::{
-    IntrospectionMode, Name, Request, Response, Variables,
-    parser::types::{ExecutableDocument, OperationType},
+    IntrospectionMode, Name, Request, Response, Variables, parser::types::OperationType,
 };
 
 use super::{
-    guard::{self, Guard, GuardError, RootField},
+    admission::{Admission, AdmittedRequest, DocumentKey},
+    guard::{self, Guard, GuardError},
     rate_limit::RateLimit,
     root::{complete_root, nullable_root_fields},
     schema::{ApiSchema, builder, shape},
     transaction::{Ending, EndingSlot, OperationInfo},
-    variables,
 };
 use crate::{
     audit::sealing::Sealer,
@@ -26,7 +25,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Api {
     schema: ApiSchema,
-    guard: Arc<Guard>,
+    admission: Arc<Admission>,
     nullable_root_fields: Arc<HashSet<String>>,
     introspection: bool,
 }
@@ -39,11 +38,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// An operation that passed the guard.
 pub struct AdmittedOperation {
-    document: ExecutableDocument,
-    name: Option<Name>,
+    request: Arc<AdmittedRequest>,
     variables: Variables,
     principal: Principal,
-    root_fields: Vec<RootField>,
     info: OperationInfo,
     rate_limit: Option<RateLimit>,
 }
@@ -110,23 +107,25 @@ impl From<Response> for OperationReply {
 }
 
 impl Api {
-    /// Creates the API. The sealer is notified of every write.
+    /// Creates the API. The sealer is notified of every write. The admitted documents take at most
+    /// `document_cache_bytes`.
     #[must_use]
     pub fn new(
         db: TenantDb,
         directory: Option<SignInDb>,
         sealer: Sealer,
         limits: guard::Limits,
+        document_cache_bytes: u64,
         introspection: bool,
     ) -> Self {
         let schema = builder().data(db).data(directory).data(sealer).finish();
-        let guard = Arc::new(Guard {
+        let guard = Guard {
             limits,
             shape: shape(),
-        });
+        };
         Self {
             schema,
-            guard,
+            admission: Arc::new(Admission::new(guard, document_cache_bytes)),
             introspection,
             nullable_root_fields: Arc::new(nullable_root_fields()),
         }
@@ -145,14 +144,12 @@ impl Api {
             operation_name,
             variables,
         } = request;
-        let name = operation_name.as_deref();
-        self.guard.check_variables(&variables)?;
-        let mut checked = self.guard.check(&query, name, &variables)?;
-        variables::apply(&mut checked, &variables).map_err(|reason| GuardError {
-            reason,
-            work: checked.work,
-        })?;
-        let purpose = match checked.operation_type {
+        let key = DocumentKey {
+            text: query,
+            operation_name,
+        };
+        let request = self.admission.admit(principal.tenant, key, &variables)?;
+        let purpose = match request.checked().operation_type {
             OperationType::Mutation => Purpose::Write,
             _ => Purpose::Read,
         };
@@ -161,8 +158,12 @@ impl Api {
             .filter(|_| purpose == Purpose::Write)
             .map(|key| {
                 let variables = serde_json::to_vec(&variables).unwrap_or_default();
-                let name = name.unwrap_or_default();
-                let parts = [query.as_bytes(), name.as_bytes(), &variables];
+                let DocumentKey {
+                    text,
+                    operation_name,
+                } = request.key();
+                let name = operation_name.as_deref().unwrap_or_default();
+                let parts = [text.as_bytes(), name.as_bytes(), &variables];
                 Claim::new(principal.user, None, &key, &parts)
             });
         let info = OperationInfo {
@@ -171,14 +172,12 @@ impl Api {
             traced: options.traced,
             dry_run: options.dry_run,
             claim,
-            cost: checked.cost,
+            cost: request.cost(),
         };
         Ok(AdmittedOperation {
-            document: checked.document,
-            name: checked.operation_name,
+            request: Arc::new(request),
             variables,
             principal,
-            root_fields: checked.root_fields,
             info,
             rate_limit: None,
         })
@@ -188,27 +187,27 @@ impl Api {
     /// of another runs again: nothing of it was written, and the client has not received a response.
     pub async fn execute(&self, admitted: AdmittedOperation) -> OperationReply {
         let AdmittedOperation {
-            document,
-            name,
+            request: admitted,
             variables,
             principal,
-            root_fields,
             info,
             rate_limit,
         } = admitted;
         let ending = EndingSlot::default();
-        let request = |document: ExecutableDocument, variables: Variables| {
+        let checked = admitted.checked();
+        let request = |variables: Variables| {
             let mut request = Request::new(String::new())
                 .variables(variables)
                 .data(principal)
                 .data(info.clone())
                 .data(ending.clone())
+                .data(Arc::clone(&admitted))
                 .data(LongStringBytes::default());
             if let Some(limit) = rate_limit {
                 request = request.data(limit);
             }
-            request.operation_name = name.as_ref().map(Name::to_string);
-            request.set_parsed_query(document);
+            request.operation_name = checked.operation_name.as_ref().map(Name::to_string);
+            request.set_parsed_query(admitted.executable());
             if !self.introspection {
                 request.introspection_mode = IntrospectionMode::Disabled;
             }
@@ -216,11 +215,11 @@ impl Api {
         };
         let operation = &info.operation;
         let mut response = if info.purpose == Purpose::Read {
-            self.schema.execute(request(document, variables)).await
+            self.schema.execute(request(variables)).await
         } else {
             let mut run = 1;
             loop {
-                let request = request(document.clone(), variables.clone());
+                let request = request(variables.clone());
                 let response = self.schema.execute(request).await;
                 if run == MAX_RUNS || !errors::is_contended(&response) {
                     break response;
@@ -240,7 +239,11 @@ impl Api {
                 }
             }
         };
-        complete_root(&mut response, &root_fields, &self.nullable_root_fields);
+        complete_root(
+            &mut response,
+            &checked.root_fields,
+            &self.nullable_root_fields,
+        );
         errors::finish(
             &mut response,
             operation.request_id(),
