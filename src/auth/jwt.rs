@@ -9,12 +9,12 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::digest::{self, SHA256};
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use moka::sync::Cache;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::{
@@ -101,6 +101,9 @@ pub struct Identity {
     pub expires_at: DateTime<Utc>,
 }
 
+/// The SHA-256 of a token.
+type TokenHash = [u8; digest::SHA256_OUTPUT_LEN];
+
 /// A token whose signature and claims were verified.
 #[derive(Clone, Copy, Debug)]
 struct VerifiedToken {
@@ -125,8 +128,7 @@ pub struct Tokens {
     validation: Validation,
     issuer: String,
     audience: String,
-    /// By the SHA-256 of the token.
-    verified: Cache<[u8; 32], VerifiedToken>,
+    verified: Cache<TokenHash, VerifiedToken>,
 }
 
 impl Tokens {
@@ -183,7 +185,7 @@ impl Tokens {
     }
 
     fn verify_at(&self, token: &str, now: DateTime<Utc>) -> Option<Identity> {
-        let hash = Sha256::digest(token.as_bytes()).into();
+        let hash = hash(token)?;
         let verified = match self.verified.get(&hash) {
             Some(verified) => verified,
             None => {
@@ -219,6 +221,11 @@ impl Tokens {
             valid_from: claims.nbf.map_or(claims.iat, |nbf| nbf.max(claims.iat)),
         })
     }
+}
+
+fn hash(token: &str) -> Option<TokenHash> {
+    let hash = digest::digest(&SHA256, token.as_bytes());
+    hash.as_ref().try_into().ok()
 }
 
 #[expect(
@@ -311,7 +318,7 @@ mod tests {
         let token = issue(&tokens, TimeDelta::seconds(60));
         let verified = tokens.check(&token).unwrap();
         for number in 0..2 * MAX_CACHED_TOKENS {
-            let hash = Sha256::digest(number.to_le_bytes()).into();
+            let hash = hash(&number.to_string()).unwrap();
             tokens.verified.insert(hash, verified);
         }
         let count = count(&tokens);
