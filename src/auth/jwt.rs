@@ -186,13 +186,12 @@ impl Tokens {
 
     fn verify_at(&self, token: &str, now: DateTime<Utc>) -> Option<Identity> {
         let hash = hash(token)?;
-        let verified = match self.verified.get(&hash) {
-            Some(verified) => verified,
-            None => {
-                let verified = self.check(token)?;
-                self.verified.insert(hash, verified);
-                verified
-            }
+        let verified = if let Some(verified) = self.verified.get(&hash) {
+            verified
+        } else {
+            let verified = self.check(token)?;
+            self.verified.insert(hash, verified);
+            verified
         };
         verified.is_valid_at(now).then_some(verified.identity)
     }

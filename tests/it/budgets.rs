@@ -289,6 +289,12 @@ async fn every_golden_document_keeps_its_response_its_statements_and_its_budget(
             .graphql(&document, variables(&document, &ids))
             .await;
         answer.data();
+        // This time the service has admitted the document before.
+        let again = demo
+            .caller
+            .graphql(&document, variables(&document, &ids))
+            .await;
+        assert_eq!(again.data(), answer.data(), "{name}");
         let mut statements = answer.statements();
         let cost = (statements.len() as u64, answer.round_trips());
         let budget = (

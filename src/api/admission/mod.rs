@@ -12,7 +12,7 @@
 //!   variables. `arguments.rs` repeats it for the arguments that contain variables. If a value is
 //!   invalid, the engine validates the document again and reports the error. The complexity of a field
 //!   could read variables too, but this schema declares none.
-//! - The engine evaluates `@skip` and `@include` and refuses introspection while it executes, on a copy
+//! - The engine evaluates `@skip` and `@include` and rejects introspection while it executes, on a copy
 //!   of the document.
 //!
 //! Nothing is cached of a document that was rejected: it is stored after its validation.
