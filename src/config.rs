@@ -49,6 +49,15 @@ pub struct ServiceSettings {
         value_name = "ROWS"
     )]
     pub max_cost: u64,
+    /// The memory for documents that were parsed and validated, in bytes; 0 to do so for each request. One
+    /// tenant has at most an eighth of it.
+    #[arg(
+        long,
+        env = "PALISADE_DOCUMENT_CACHE_BYTES",
+        default_value_t = 33_554_432,
+        value_name = "BYTES"
+    )]
+    pub document_cache_bytes: u64,
     #[command(flatten)]
     #[expect(
         missing_docs,

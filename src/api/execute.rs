@@ -3,18 +3,17 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_graphql::{
-    IntrospectionMode, Name, Request, Response, Variables,
-    parser::types::{ExecutableDocument, OperationType},
+    IntrospectionMode, Name, Request, Response, Variables, parser::types::OperationType,
 };
 
 use super::{
-    guard::{self, Guard, GuardError, RootField},
+    admission::{Admission, AdmittedRequest, DocumentKey},
+    guard::{self, Guard, GuardError},
     rate_limit::RateLimit,
     root::{complete_root, nullable_root_fields},
     schema::{ApiSchema, builder, shape},
     selection::SelectionTypes,
     transaction::{Ending, EndingSlot, OperationInfo},
-    variables,
 };
 use crate::{
     audit::sealing::Sealer,
@@ -30,7 +29,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Api {
     schema: ApiSchema,
-    guard: Arc<Guard>,
+    admission: Arc<Admission>,
     selection_types: Arc<SelectionTypes>,
     nullable_root_fields: Arc<HashSet<String>>,
     introspection: bool,
@@ -44,11 +43,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// An operation that passed the guard.
 pub struct AdmittedOperation {
-    document: ExecutableDocument,
-    name: Option<Name>,
+    request: Arc<AdmittedRequest>,
     variables: Variables,
     principal: Principal,
-    root_fields: Vec<RootField>,
     info: OperationInfo,
     /// Whether the response is written as JSON, without a tree of values.
     is_direct: bool,
@@ -117,23 +114,25 @@ impl From<Response> for OperationReply {
 }
 
 impl Api {
-    /// Creates the API. The sealer is notified of every write.
+    /// Creates the API. The sealer is notified of every write. The admitted documents take at most
+    /// `document_cache_bytes`.
     #[must_use]
     pub fn new(
         db: TenantDb,
         directory: Option<SignInDb>,
         sealer: Sealer,
         limits: guard::Limits,
+        document_cache_bytes: u64,
         introspection: bool,
     ) -> Self {
         let schema = builder().data(db).data(directory).data(sealer).finish();
-        let guard = Arc::new(Guard {
+        let guard = Guard {
             limits,
             shape: shape(),
-        });
+        };
         Self {
             schema,
-            guard,
+            admission: Arc::new(Admission::new(guard, document_cache_bytes)),
             introspection,
             selection_types: Arc::new(SelectionTypes::new()),
             nullable_root_fields: Arc::new(nullable_root_fields()),
@@ -153,19 +152,13 @@ impl Api {
             operation_name,
             variables,
         } = request;
-        let name = operation_name.as_deref();
-        self.guard.check_variables(&variables)?;
-        let mut checked = self.guard.check(&query, name, &variables)?;
-        variables::apply(&mut checked, &variables).map_err(|reason| GuardError {
-            reason,
-            work: checked.work,
-        })?;
-        let selected = self.selection_types.select(
-            &checked.document,
-            checked.operation_name.as_ref(),
-            &variables,
-        );
-        let purpose = match checked.operation_type {
+        let key = DocumentKey {
+            text: query,
+            operation_name,
+        };
+        let request = self.admission.admit(principal.tenant, key, &variables)?;
+        let selected = request.selected(&self.selection_types, &variables);
+        let purpose = match request.checked().operation_type {
             OperationType::Mutation => Purpose::Write,
             _ => Purpose::Read,
         };
@@ -174,8 +167,12 @@ impl Api {
             .filter(|_| purpose == Purpose::Write)
             .map(|key| {
                 let variables = serde_json::to_vec(&variables).unwrap_or_default();
-                let name = name.unwrap_or_default();
-                let parts = [query.as_bytes(), name.as_bytes(), &variables];
+                let DocumentKey {
+                    text,
+                    operation_name,
+                } = request.key();
+                let name = operation_name.as_deref().unwrap_or_default();
+                let parts = [text.as_bytes(), name.as_bytes(), &variables];
                 Claim::new(principal.user, None, &key, &parts)
             });
         // The tree of a mutation's response may be stored with an idempotency key.
@@ -187,14 +184,12 @@ impl Api {
             dry_run: options.dry_run,
             claim,
             columns: selected.columns,
-            cost: checked.cost,
+            cost: request.cost(),
         };
         Ok(AdmittedOperation {
-            document: checked.document,
-            name: checked.operation_name,
+            request: Arc::new(request),
             variables,
             principal,
-            root_fields: checked.root_fields,
             info,
             is_direct,
             rate_limit: None,
@@ -205,22 +200,22 @@ impl Api {
     /// of another runs again: nothing of it was written, and the client has not received a response.
     pub async fn execute(&self, admitted: AdmittedOperation) -> OperationReply {
         let AdmittedOperation {
-            document,
-            name,
+            request: admitted,
             variables,
             principal,
-            root_fields,
             info,
             is_direct,
             rate_limit,
         } = admitted;
         let ending = EndingSlot::default();
-        let request = |document: ExecutableDocument, variables: Variables| {
+        let checked = admitted.checked();
+        let request = |variables: Variables| {
             let mut request = Request::new(String::new())
                 .variables(variables)
                 .data(principal)
                 .data(info.clone())
                 .data(ending.clone())
+                .data(Arc::clone(&admitted))
                 .data(LongStringBytes::default());
             if is_direct {
                 request = request.data(DirectJson);
@@ -228,8 +223,8 @@ impl Api {
             if let Some(limit) = rate_limit {
                 request = request.data(limit);
             }
-            request.operation_name = name.as_ref().map(Name::to_string);
-            request.set_parsed_query(document);
+            request.operation_name = checked.operation_name.as_ref().map(Name::to_string);
+            request.set_parsed_query(admitted.executable());
             if !self.introspection {
                 request.introspection_mode = IntrospectionMode::Disabled;
             }
@@ -237,11 +232,11 @@ impl Api {
         };
         let operation = &info.operation;
         let mut response = if info.purpose == Purpose::Read {
-            self.schema.execute(request(document, variables)).await
+            self.schema.execute(request(variables)).await
         } else {
             let mut run = 1;
             loop {
-                let request = request(document.clone(), variables.clone());
+                let request = request(variables.clone());
                 let response = self.schema.execute(request).await;
                 if run == MAX_RUNS || !errors::is_contended(&response) {
                     break response;
@@ -261,7 +256,11 @@ impl Api {
                 }
             }
         };
-        complete_root(&mut response, &root_fields, &self.nullable_root_fields);
+        complete_root(
+            &mut response,
+            &checked.root_fields,
+            &self.nullable_root_fields,
+        );
         errors::finish(
             &mut response,
             operation.request_id(),

@@ -1,5 +1,6 @@
 //! The API as a whole: the root types, the schema, and the execution of operations.
 
+mod admission;
 mod execute;
 pub mod guard;
 mod node;

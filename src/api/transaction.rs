@@ -3,10 +3,14 @@
 use std::sync::{Arc, OnceLock};
 
 use async_graphql::{
-    Data, Response, Value,
-    extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
+    Data, Response, ServerError, ServerResult, ValidationResult, Value, Variables,
+    extensions::{
+        Extension, ExtensionContext, ExtensionFactory, NextExecute, NextParseQuery, NextValidation,
+    },
+    parser::types::ExecutableDocument,
 };
 
+use super::admission::AdmittedRequest;
 use crate::{
     audit::sealing::Sealer,
     auth::Principal,
@@ -61,7 +65,8 @@ impl EndingSlot {
     }
 }
 
-/// The extension that executes each operation in a tenant transaction.
+/// The extension that executes each operation in a tenant transaction. It also skips the validation of a
+/// document that has passed it before: a second extension would cost each field a future.
 #[derive(Clone, Copy, Debug)]
 pub struct TenantTransaction;
 
@@ -73,6 +78,34 @@ impl ExtensionFactory for TenantTransaction {
 
 #[async_trait::async_trait]
 impl Extension for TenantTransaction {
+    async fn parse_query(
+        &self,
+        ctx: &ExtensionContext<'_>,
+        query: &str,
+        variables: &Variables,
+        next: NextParseQuery<'_>,
+    ) -> ServerResult<ExecutableDocument> {
+        // The hook of the validation does not see the variables.
+        if let Some(request) = ctx.data_opt::<Arc<AdmittedRequest>>() {
+            request.check_arguments(&ctx.schema_env.registry, variables);
+        }
+        next.run(ctx, query, variables).await
+    }
+
+    async fn validation(
+        &self,
+        ctx: &ExtensionContext<'_>,
+        next: NextValidation<'_>,
+    ) -> Result<ValidationResult, Vec<ServerError>> {
+        match ctx.data_opt::<Arc<AdmittedRequest>>() {
+            Some(request) => {
+                let registry = &ctx.schema_env.registry;
+                request.validate(registry, next.run(ctx)).await
+            }
+            None => next.run(ctx).await,
+        }
+    }
+
     async fn execute(
         &self,
         ctx: &ExtensionContext<'_>,

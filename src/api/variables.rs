@@ -18,14 +18,29 @@ use async_graphql_value::Value as InputValue;
 
 use super::guard::{CheckedDocument, Reason};
 
-/// Checks that every required variable of the selected operation has a value, and removes the omitted
-/// variables from the document.
-pub fn apply(checked: &mut CheckedDocument, variables: &Variables) -> Result<(), Reason> {
-    let (document, name) = (&mut checked.document, checked.operation_name.as_ref());
-    let Some(operation) = selected_operation(&document.operations, name) else {
-        return Ok(());
-    };
+/// The variables of an operation that have neither a value nor a default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OmittedVariables(Vec<Name>);
+
+impl OmittedVariables {
+    /// Whether the variable is omitted.
+    pub fn contains(&self, name: &Name) -> bool {
+        self.0.contains(name)
+    }
+
+    /// Whether every variable has a value or a default.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Checks that every required variable of the selected operation has a value, and finds the omitted ones.
+pub fn check(checked: &CheckedDocument, variables: &Variables) -> Result<OmittedVariables, Reason> {
     let mut omitted = OmittedVariables::default();
+    let name = checked.operation_name.as_ref();
+    let Some(operation) = selected_operation(&checked.document.operations, name) else {
+        return Ok(omitted);
+    };
     for definition in &operation.node.variable_definitions {
         let definition = &definition.node;
         let name = &definition.name.node;
@@ -39,30 +54,65 @@ pub fn apply(checked: &mut CheckedDocument, variables: &Variables) -> Result<(),
             });
         }
         if value.is_none() && definition.default_value.is_none() {
-            omitted.names.insert(name.clone());
+            omitted.0.push(name.clone());
         }
     }
-    if !omitted.names.is_empty() {
-        remove_omitted(document, name, &mut omitted);
-    }
-    Ok(())
+    Ok(omitted)
 }
 
-/// Variables that have neither a value nor a default.
-#[derive(Default)]
-struct OmittedVariables {
-    names: HashSet<Name>,
-    /// Those that the document uses.
+/// Removes the omitted variables and their definitions from the document. Also removes the other
+/// operations, and the fragments that only those spread: they are not executed, and validation would
+/// find undefined variables in them.
+pub fn remove(
+    document: &mut ExecutableDocument,
+    selected: Option<&Name>,
+    omitted: &OmittedVariables,
+) {
+    if omitted.is_empty() {
+        return;
+    }
+    if let DocumentOperations::Multiple(operations) = &mut document.operations
+        && operations.len() > 1
+    {
+        operations.retain(|name, _| Some(name) == selected);
+        let sets = operations.values().map(|one| &one.node.selection_set.node);
+        let spread = spread_fragments(sets.collect(), &document.fragments);
+        document.fragments.retain(|name, _| spread.contains(name));
+    }
+    let mut remover = Remover {
+        omitted,
+        used: HashSet::new(),
+    };
+    for operation in operations_mut(&mut document.operations) {
+        let operation = &mut operation.node;
+        remove_from_directives(&mut operation.directives, &mut remover);
+        remove_from_selections(&mut operation.selection_set.node, &mut remover);
+    }
+    for fragment in document.fragments.values_mut() {
+        remove_from_directives(&mut fragment.node.directives, &mut remover);
+        remove_from_selections(&mut fragment.node.selection_set.node, &mut remover);
+    }
+    // The definition of an unused variable stays, because the engine must report it.
+    for operation in operations_mut(&mut document.operations) {
+        let definitions = &mut operation.node.variable_definitions;
+        definitions.retain(|definition| !remover.used.contains(&definition.node.name.node));
+    }
+}
+
+/// Finds the omitted variables in a document.
+struct Remover<'o> {
+    omitted: &'o OmittedVariables,
+    /// The omitted variables that the document uses.
     used: HashSet<Name>,
 }
 
-impl OmittedVariables {
+impl Remover<'_> {
     /// Whether a value is an omitted variable. Records that the variable is used.
     fn matches(&mut self, value: &InputValue) -> bool {
         let InputValue::Variable(name) = value else {
             return false;
         };
-        let is_omitted = self.names.contains(name);
+        let is_omitted = self.omitted.contains(name);
         if is_omitted {
             self.used.insert(name.clone());
         }
@@ -78,38 +128,6 @@ pub(super) fn selected_operation<'d>(
     match operations {
         DocumentOperations::Single(operation) => Some(operation),
         DocumentOperations::Multiple(operations) => operations.get(name?),
-    }
-}
-
-/// Removes the omitted variables and their definitions from the document. Also removes the other
-/// operations, and the fragments that only those spread: they are not executed, and validation would
-/// find undefined variables in them.
-fn remove_omitted(
-    document: &mut ExecutableDocument,
-    selected: Option<&Name>,
-    omitted: &mut OmittedVariables,
-) {
-    if let DocumentOperations::Multiple(operations) = &mut document.operations
-        && operations.len() > 1
-    {
-        operations.retain(|name, _| Some(name) == selected);
-        let sets = operations.values().map(|one| &one.node.selection_set.node);
-        let spread = spread_fragments(sets.collect(), &document.fragments);
-        document.fragments.retain(|name, _| spread.contains(name));
-    }
-    for operation in operations_mut(&mut document.operations) {
-        let operation = &mut operation.node;
-        remove_from_directives(&mut operation.directives, omitted);
-        remove_from_selections(&mut operation.selection_set.node, omitted);
-    }
-    for fragment in document.fragments.values_mut() {
-        remove_from_directives(&mut fragment.node.directives, omitted);
-        remove_from_selections(&mut fragment.node.selection_set.node, omitted);
-    }
-    // The definition of an unused variable stays, because the engine must report it.
-    for operation in operations_mut(&mut document.operations) {
-        let definitions = &mut operation.node.variable_definitions;
-        definitions.retain(|definition| !omitted.used.contains(&definition.node.name.node));
     }
 }
 
@@ -147,63 +165,60 @@ fn spread_fragments<'d>(
     found
 }
 
-fn remove_from_selections(set: &mut SelectionSet, omitted: &mut OmittedVariables) {
+fn remove_from_selections(set: &mut SelectionSet, remover: &mut Remover<'_>) {
     for selection in &mut set.items {
         match &mut selection.node {
             Selection::Field(field) => {
                 let field = &mut field.node;
-                remove_from_arguments(&mut field.arguments, omitted);
-                remove_from_directives(&mut field.directives, omitted);
-                remove_from_selections(&mut field.selection_set.node, omitted);
+                remove_from_arguments(&mut field.arguments, remover);
+                remove_from_directives(&mut field.directives, remover);
+                remove_from_selections(&mut field.selection_set.node, remover);
             }
             Selection::InlineFragment(inline) => {
-                remove_from_directives(&mut inline.node.directives, omitted);
-                remove_from_selections(&mut inline.node.selection_set.node, omitted);
+                remove_from_directives(&mut inline.node.directives, remover);
+                remove_from_selections(&mut inline.node.selection_set.node, remover);
             }
             Selection::FragmentSpread(spread) => {
-                remove_from_directives(&mut spread.node.directives, omitted);
+                remove_from_directives(&mut spread.node.directives, remover);
             }
         }
     }
 }
 
-fn remove_from_directives(
-    directives: &mut [Positioned<Directive>],
-    omitted: &mut OmittedVariables,
-) {
+fn remove_from_directives(directives: &mut [Positioned<Directive>], remover: &mut Remover<'_>) {
     for directive in directives {
-        remove_from_arguments(&mut directive.node.arguments, omitted);
+        remove_from_arguments(&mut directive.node.arguments, remover);
     }
 }
 
 fn remove_from_arguments(
     arguments: &mut Vec<(Positioned<Name>, Positioned<InputValue>)>,
-    omitted: &mut OmittedVariables,
+    remover: &mut Remover<'_>,
 ) {
-    arguments.retain(|(_, value)| !omitted.matches(&value.node));
+    arguments.retain(|(_, value)| !remover.matches(&value.node));
     for (_, value) in arguments {
-        remove_from_value(&mut value.node, omitted);
+        remove_from_value(&mut value.node, remover);
     }
 }
 
-fn remove_from_value(value: &mut InputValue, omitted: &mut OmittedVariables) {
+fn remove_from_value(value: &mut InputValue, remover: &mut Remover<'_>) {
     match value {
         InputValue::Object(fields) => {
             let given = std::mem::take(fields).into_iter();
             *fields = given
-                .filter(|(_, value)| !omitted.matches(value))
+                .filter(|(_, value)| !remover.matches(value))
                 .collect::<IndexMap<_, _>>();
             fields
                 .values_mut()
-                .for_each(|value| remove_from_value(value, omitted));
+                .for_each(|value| remove_from_value(value, remover));
         }
         InputValue::List(items) => {
             for item in items {
                 // An item of a list cannot be omitted, so it becomes null.
-                if omitted.matches(item) {
+                if remover.matches(item) {
                     *item = InputValue::Null;
                 }
-                remove_from_value(item, omitted);
+                remove_from_value(item, remover);
             }
         }
         _ => {}

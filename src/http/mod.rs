@@ -21,13 +21,13 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::map_response,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use tower_http::{
     compression::{CompressionLayer, predicate::SizeAbove},
     cors::{AllowOrigin, CorsLayer},
-    set_header::SetResponseHeaderLayer,
 };
 
 pub use self::{
@@ -74,27 +74,26 @@ impl Service {
                 .route("/dev/people", get(dev::people))
                 .route("/dev/token", post(dev::token).layer(limit));
         }
-        harden(router.fallback(not_found)).with_state(self.clone())
+        router
+            .fallback(not_found)
+            .layer(map_response(harden))
+            .with_state(self.clone())
     }
 }
 
 /// Adds the headers that every response needs: browsers must not guess its type, store it or send its
 /// address to other sites. Only `Cache-Control` may be set by a handler, for the files of the explorer.
-fn harden(router: Router<Service>) -> Router<Service> {
+///
+/// One function, because each layer of the router costs a request a boxed service and a boxed future.
+async fn harden(mut response: Response) -> Response {
     let value = HeaderValue::from_static;
-    router
-        .layer(SetResponseHeaderLayer::overriding(
-            header::X_CONTENT_TYPE_OPTIONS,
-            value("nosniff"),
-        ))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::CACHE_CONTROL,
-            value("no-store"),
-        ))
-        .layer(SetResponseHeaderLayer::overriding(
-            header::REFERRER_POLICY,
-            value("no-referrer"),
-        ))
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, value("nosniff"));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(value("no-store"));
+    headers.insert(header::REFERRER_POLICY, value("no-referrer"));
+    response
 }
 
 /// Allows pages of the allowed origins to send requests and to read the headers of the response.

@@ -97,6 +97,7 @@ impl Service {
             directory.clone(),
             sealer.clone(),
             limits,
+            settings.document_cache_bytes,
             features.introspection,
         );
         let pool_size = settings.pool.size;

@@ -290,6 +290,12 @@ async fn every_golden_document_keeps_its_response_its_statements_and_its_budget(
             .graphql(&document, variables(&document, &ids))
             .await;
         response.data();
+        // This time the service has admitted the document before.
+        let again = demo
+            .caller
+            .graphql(&document, variables(&document, &ids))
+            .await;
+        assert_eq!(again.data(), response.data(), "{name}");
         assert!(assert_same_bytes(&demo.caller, &document, &variables(&document, &ids)).await);
         let mut statements = response.statements();
         let cost = (statements.len() as u64, response.round_trips());

@@ -24,6 +24,7 @@
 
 use std::{
     borrow::Cow,
+    cell::Cell,
     collections::{HashMap, HashSet},
     convert::Infallible,
 };
@@ -91,6 +92,7 @@ pub(super) struct Estimator<'a> {
     shape: &'a Shape,
     variables: &'a Variables,
     defaults: HashMap<&'a str, &'a Value>,
+    has_read_variables: Cell<bool>,
 }
 
 impl<'a> Estimator<'a> {
@@ -111,7 +113,13 @@ impl<'a> Estimator<'a> {
             shape,
             variables,
             defaults,
+            has_read_variables: Cell::new(false),
         }
+    }
+
+    /// Whether an estimate was made with a variable.
+    pub(super) fn has_read_variables(&self) -> bool {
+        self.has_read_variables.get()
     }
 
     /// The rows that a field fetches; `below` is the cost of its selection set for one row.
@@ -246,6 +254,7 @@ impl<'a> Estimator<'a> {
     }
 
     fn variable(&self, name: &str) -> Option<&Value> {
+        self.has_read_variables.set(true);
         self.variables
             .get(name)
             .or_else(|| self.defaults.get(name).copied())

@@ -78,6 +78,8 @@ pub(super) struct SelectedOperation<'a> {
     pub(super) name: Option<&'a Name>,
     pub(super) definition: &'a OperationDefinition,
     pub(super) cost: u64,
+    /// Whether the cost or the number of values depends on the variables of the request.
+    pub(super) depends_on_variables: bool,
 }
 
 /// Counts a document in one pass.
@@ -150,6 +152,7 @@ impl<'a> Counter<'a> {
             name,
             definition,
             cost,
+            depends_on_variables: estimator.has_read_variables(),
         })
     }
 

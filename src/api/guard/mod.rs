@@ -125,6 +125,8 @@ pub struct CheckedDocument {
     pub operation_type: OperationType,
     /// The rows that the selected operation could fetch.
     pub cost: u64,
+    /// Whether the cost or the number of values depends on the variables of the request.
+    pub depends_on_variables: bool,
     /// The fields of the root selection set in the order of the response, one per response key.
     /// Directives are not evaluated, so `@skip` may remove some of them from the response.
     pub root_fields: Vec<RootField>,
@@ -268,10 +270,29 @@ impl Guard {
             operation_name: selected.name.cloned(),
             operation_type: selected.definition.ty,
             cost: selected.cost,
+            depends_on_variables: selected.depends_on_variables,
             root_fields,
             work: counter.work,
             document,
         })
+    }
+
+    /// Returns the cost of a document that passed [`Self::check`], for the variables of another request.
+    /// Everything else that was counted does not depend on the variables.
+    pub fn cost(
+        &self,
+        checked: &CheckedDocument,
+        variables: &Variables,
+    ) -> Result<u64, GuardError> {
+        if !checked.depends_on_variables {
+            return Ok(checked.cost);
+        }
+        let mut counter = Counter::new(self, &checked.document);
+        let selected = counter.check(checked.operation_name.as_deref(), variables);
+        let work = counter.work;
+        selected
+            .map(|selected| selected.cost)
+            .map_err(|reason| GuardError { reason, work })
     }
 
     /// Checks the nesting of the variables and the number of their values.

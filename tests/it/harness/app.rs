@@ -300,6 +300,7 @@ pub fn settings(options: ServiceOptions) -> ServiceSettings {
         receive_timeout: options.receive_timeout,
         max_connections: 1_000,
         max_cost: 20_000,
+        document_cache_bytes: 33_554_432,
         traffic: TrafficSettings::default(),
     }
 }

@@ -1,0 +1,158 @@
+//! The admitted documents of each tenant, in a bounded amount of memory.
+//!
+//! The invariants: **a tenant finds only documents that its own clients sent**, and **a tenant never uses
+//! more than its share**. A tenant that sends many documents displaces its own, and those of others only
+//! until it has its share.
+
+use std::{hash::RandomState, sync::Arc};
+
+use hashlink::LinkedHashMap;
+use parking_lot::Mutex;
+
+use super::{AdmittedDocument, DocumentKey, size};
+use crate::ids::TenantId;
+
+/// A tenant may use this part of the cache: an eighth.
+const TENANT_PART: u64 = 8;
+
+/// The cache of admitted documents.
+#[derive(Debug)]
+pub struct DocumentCache {
+    max_bytes: u64,
+    state: Mutex<State>,
+}
+
+/// Keyed with a random key, because clients choose the documents.
+type Ordered<K, V> = LinkedHashMap<K, V, RandomState>;
+
+#[derive(Debug, Default)]
+struct State {
+    /// The tenant that has not sent a document for the longest time is the first.
+    tenants: Ordered<TenantId, TenantDocuments>,
+    bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct TenantDocuments {
+    /// The document that has not been sent for the longest time is the first.
+    documents: Ordered<Arc<DocumentKey>, StoredDocument>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct StoredDocument {
+    document: Arc<AdmittedDocument>,
+    bytes: u64,
+}
+
+impl DocumentCache {
+    /// Creates an empty cache of at most `max_bytes`. With 0, it stores nothing.
+    pub fn new(max_bytes: u64) -> Self {
+        Self {
+            max_bytes,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Finds a document that the tenant has sent before.
+    pub fn get(&self, tenant: TenantId, key: &DocumentKey) -> Option<Arc<AdmittedDocument>> {
+        let mut state = self.state.lock();
+        let documents = &mut state.tenants.to_back(&tenant)?.documents;
+        documents
+            .to_back(key)
+            .map(|stored| Arc::clone(&stored.document))
+    }
+
+    /// Stores a document that has passed validation, unless it exceeds the tenant's share. Removes the
+    /// oldest documents of the tenant until its share suffices, and then those of the tenants that have
+    /// not sent a document for the longest time.
+    pub fn insert(
+        &self,
+        tenant: TenantId,
+        key: &Arc<DocumentKey>,
+        document: &Arc<AdmittedDocument>,
+    ) {
+        let share = self.max_bytes / TENANT_PART;
+        let bytes = size::entry_bytes(key, document);
+        if bytes > share {
+            return;
+        }
+        let stored = StoredDocument {
+            document: Arc::clone(document),
+            bytes,
+        };
+        // Dropped after the lock is released, because a document is a large tree.
+        let mut removed = Vec::new();
+        let mut state = self.state.lock();
+        removed.extend(state.insert(tenant, Arc::clone(key), stored));
+        while state.bytes_of(tenant) > share {
+            removed.extend(state.remove_oldest(tenant));
+        }
+        while state.bytes > self.max_bytes
+            && let Some(oldest) = state.tenants.front().map(|(tenant, _)| *tenant)
+        {
+            removed.extend(state.remove_oldest(oldest));
+        }
+    }
+}
+
+impl State {
+    fn bytes_of(&self, tenant: TenantId) -> u64 {
+        self.tenants.get(&tenant).map_or(0, |of| of.bytes)
+    }
+
+    /// Stores a document as the newest of its tenant, and the tenant as the newest of all.
+    fn insert(
+        &mut self,
+        tenant: TenantId,
+        key: Arc<DocumentKey>,
+        stored: StoredDocument,
+    ) -> Option<StoredDocument> {
+        if self.tenants.to_back(&tenant).is_none() {
+            self.tenants.insert(tenant, TenantDocuments::default());
+        }
+        let of_tenant = self.tenants.get_mut(&tenant)?;
+        of_tenant.bytes += stored.bytes;
+        self.bytes += stored.bytes;
+        let replaced = of_tenant.documents.insert(key, stored)?;
+        of_tenant.bytes -= replaced.bytes;
+        self.bytes -= replaced.bytes;
+        Some(replaced)
+    }
+
+    /// Removes the oldest document of a tenant, and the tenant if it has no other.
+    fn remove_oldest(&mut self, tenant: TenantId) -> Option<StoredDocument> {
+        let of_tenant = self.tenants.get_mut(&tenant)?;
+        let (_, oldest) = of_tenant.documents.pop_front()?;
+        of_tenant.bytes -= oldest.bytes;
+        self.bytes -= oldest.bytes;
+        if of_tenant.documents.is_empty() {
+            self.tenants.remove(&tenant);
+        }
+        Some(oldest)
+    }
+}
+
+#[cfg(test)]
+impl DocumentCache {
+    /// The number of documents of a tenant.
+    pub fn count(&self, tenant: TenantId) -> usize {
+        let state = self.state.lock();
+        state
+            .tenants
+            .get(&tenant)
+            .map_or(0, |of| of.documents.len())
+    }
+
+    /// The bytes of all documents, added up from the entries.
+    pub fn bytes(&self) -> u64 {
+        let state = self.state.lock();
+        let of_tenants = state.tenants.values();
+        let sum = of_tenants
+            .flat_map(|of| of.documents.values())
+            .map(|stored| stored.bytes)
+            .sum();
+        assert_eq!(state.bytes, sum, "the sum is kept up to date");
+        sum
+    }
+}

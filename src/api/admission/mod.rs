@@ -1,0 +1,237 @@
+//! Admits each document once: parsing, counting and validation are not repeated for a document that has
+//! passed them.
+//!
+//! The invariant: **a request gets the same response whether its document is cached or not.** Everything
+//! that depends on the request's variables is done for each request:
+//!
+//! - The guard checks the size of the variables. It computes the cost again if a page size or a list
+//!   length is a variable.
+//! - Required variables must have a value, and omitted ones are removed from the document
+//!   (`variables.rs`).
+//! - Of the engine's validation rules (async-graphql 7.2.1), only `ArgumentsOfCorrectType` reads the
+//!   variables. `arguments.rs` repeats it for the arguments that contain variables. If a value is
+//!   invalid, the engine validates the document again and reports the error. The complexity of a field
+//!   could read variables too, but this schema declares none.
+//! - The engine evaluates `@skip` and `@include` and rejects introspection while it executes, on a copy
+//!   of the document.
+//!
+//! Nothing is cached of a document that was rejected: it is stored after its validation.
+
+mod arguments;
+mod cache;
+mod size;
+
+use std::sync::{Arc, OnceLock};
+
+use async_graphql::{
+    ServerError, ValidationResult, Variables, parser::types::ExecutableDocument, registry::Registry,
+};
+use parking_lot::Mutex;
+
+use self::{arguments::VariableArgument, cache::DocumentCache};
+use super::{
+    guard::{CheckedDocument, Guard, GuardError},
+    selection::{SelectedData, SelectionTypes},
+    variables::{self, OmittedVariables},
+};
+use crate::ids::TenantId;
+
+/// The most sets of omitted variables for which a document remembers its validation.
+const MAX_VALIDATIONS: usize = 8;
+
+/// Admits the documents of requests.
+#[derive(Debug)]
+pub struct Admission {
+    guard: Guard,
+    documents: DocumentCache,
+}
+
+/// What distinguishes the documents of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DocumentKey {
+    /// The text of the document.
+    pub text: String,
+    /// The operation that the request names.
+    pub operation_name: Option<String>,
+}
+
+/// A document that passed the guard, and what the engine's validation found.
+#[derive(Debug)]
+pub struct AdmittedDocument {
+    checked: CheckedDocument,
+    /// The results of the engine's validation. Each set of omitted variables makes another document.
+    validations: Mutex<Vec<(OmittedVariables, ValidationResult)>>,
+    /// The arguments that contain variables; set after the first validation.
+    arguments: OnceLock<Vec<VariableArgument>>,
+    /// What the operation selects; not set if it depends on the variables.
+    selected: OnceLock<SelectedData>,
+}
+
+/// The document of one request. The engine's hooks find it in the data of the request.
+#[derive(Debug)]
+pub struct AdmittedRequest {
+    admission: Arc<Admission>,
+    tenant: TenantId,
+    key: Arc<DocumentKey>,
+    document: Arc<AdmittedDocument>,
+    omitted: OmittedVariables,
+    cost: u64,
+    /// The result of an earlier validation that holds for the variables of this request.
+    known: OnceLock<ValidationResult>,
+}
+
+impl Admission {
+    /// Admits documents within the limits of the guard. The cached documents take at most `cache_bytes`.
+    pub fn new(guard: Guard, cache_bytes: u64) -> Self {
+        Self {
+            guard,
+            documents: DocumentCache::new(cache_bytes),
+        }
+    }
+
+    /// Checks the document and the variables of a request, and selects the operation.
+    pub fn admit(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        key: DocumentKey,
+        variables: &Variables,
+    ) -> Result<AdmittedRequest, GuardError> {
+        self.guard.check_variables(variables)?;
+        let (document, cost) = if let Some(document) = self.documents.get(tenant, &key) {
+            let cost = self.guard.cost(&document.checked, variables)?;
+            (document, cost)
+        } else {
+            let name = key.operation_name.as_deref();
+            let checked = self.guard.check(&key.text, name, variables)?;
+            let cost = checked.cost;
+            (Arc::new(AdmittedDocument::new(checked)), cost)
+        };
+        let omitted =
+            variables::check(&document.checked, variables).map_err(|reason| GuardError {
+                reason,
+                work: document.checked.work,
+            })?;
+        Ok(AdmittedRequest {
+            admission: Arc::clone(self),
+            tenant,
+            key: Arc::new(key),
+            document,
+            omitted,
+            cost,
+            known: OnceLock::new(),
+        })
+    }
+}
+
+impl AdmittedDocument {
+    fn new(checked: CheckedDocument) -> Self {
+        Self {
+            checked,
+            validations: Mutex::default(),
+            arguments: OnceLock::new(),
+            selected: OnceLock::new(),
+        }
+    }
+
+    /// The result of an earlier validation, if it holds for these variables.
+    fn find_validation(
+        &self,
+        registry: &Registry,
+        variables: &Variables,
+        omitted: &OmittedVariables,
+    ) -> Option<ValidationResult> {
+        let arguments = self.arguments.get()?;
+        let validations = self.validations.lock();
+        let found = validations.iter().find(|(of, _)| of == omitted);
+        let result = found.map(|(_, result)| *result);
+        drop(validations);
+        let mut arguments = arguments.iter();
+        result.filter(|_| arguments.all(|one| one.is_valid(registry, variables, omitted)))
+    }
+
+    fn add_validation(
+        &self,
+        registry: &Registry,
+        omitted: &OmittedVariables,
+        result: ValidationResult,
+    ) {
+        self.arguments
+            .get_or_init(|| arguments::collect(registry, &self.checked));
+        let mut validations = self.validations.lock();
+        if validations.len() < MAX_VALIDATIONS && validations.iter().all(|(of, _)| of != omitted) {
+            validations.push((omitted.clone(), result));
+        }
+    }
+}
+
+impl AdmittedRequest {
+    /// The document as it was sent.
+    pub fn checked(&self) -> &CheckedDocument {
+        &self.document.checked
+    }
+
+    /// The text and the operation name of the request.
+    pub fn key(&self) -> &DocumentKey {
+        &self.key
+    }
+
+    /// The rows that the operation could fetch with the variables of the request.
+    pub fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    /// What the operation selects with the variables of the request. Errors of the document are found later.
+    pub fn selected(&self, types: &SelectionTypes, variables: &Variables) -> SelectedData {
+        if let Some(selected) = self.document.selected.get() {
+            return selected.clone();
+        }
+        let checked = self.checked();
+        let name = checked.operation_name.as_ref();
+        let selected = types.select(&checked.document, name, variables);
+        if !selected.depends_on_variables {
+            self.document.selected.get_or_init(|| selected.clone());
+        }
+        selected
+    }
+
+    /// The document to execute: a copy without the omitted variables.
+    pub fn executable(&self) -> ExecutableDocument {
+        let checked = self.checked();
+        let mut document = checked.document.clone();
+        variables::remove(
+            &mut document,
+            checked.operation_name.as_ref(),
+            &self.omitted,
+        );
+        document
+    }
+
+    /// Finds out whether an earlier validation of the document holds for the variables of the request.
+    pub fn check_arguments(&self, registry: &Registry, variables: &Variables) {
+        let document = &self.document;
+        if let Some(result) = document.find_validation(registry, variables, &self.omitted) {
+            self.known.get_or_init(|| result);
+        }
+    }
+
+    /// Returns the result of an earlier validation. If there is none, validates the document, and stores
+    /// it if it is valid.
+    pub async fn validate(
+        &self,
+        registry: &Registry,
+        validation: impl Future<Output = Result<ValidationResult, Vec<ServerError>>>,
+    ) -> Result<ValidationResult, Vec<ServerError>> {
+        if let Some(result) = self.known.get() {
+            return Ok(*result);
+        }
+        let result = validation.await?;
+        let document = &self.document;
+        document.add_validation(registry, &self.omitted, result);
+        let documents = &self.admission.documents;
+        documents.insert(self.tenant, &self.key, document);
+        Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests;
