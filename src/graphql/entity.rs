@@ -30,9 +30,9 @@ impl<T: OutputType> OutputType for Column<T> {
         ctx: &ContextSelectionSet<'_>,
         field: &Positioned<Field>,
     ) -> ServerResult<Value> {
-        let value = self
-            .get()
-            .map_err(|error| async_graphql::Error::from(error).into_server_error(field.pos))?;
+        let value = self.get().map_err(|error| {
+            ctx.set_error_path(async_graphql::Error::from(error).into_server_error(field.pos))
+        })?;
         value.resolve(ctx, field).await
     }
 }
