@@ -23,7 +23,7 @@ use crate::{
         abstract_type::abstract_type,
         context::ContextExt as _,
         enums::StoredEnum,
-        filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
+        filter::{DateTimeFilter, EnumFilter, IdFilter, LowerCase, StringFilter, listed},
         object::{Object, Objects},
         relations::{NoMutations, RootMutations, relations, roots},
     },
@@ -155,7 +155,7 @@ listed! {
             /// Filters by the time of the change.
             occurred_at: DateTimeFilter,
             /// Filters by action, such as `project.updated`.
-            action: StringFilter,
+            action: StringFilter<LowerCase>,
             /// Filters by the user who made the change.
             actor_id: IdFilter<UserId>,
             /// Filters by the type of the changed object.

@@ -1,6 +1,6 @@
 //! Filters: typed operators for each kind of column, and the macro with which a slice declares its filter.
 
-use std::{borrow::Cow, str::FromStr};
+use std::{borrow::Cow, marker::PhantomData, str::FromStr};
 
 use async_graphql::{
     ID, InputObject, InputType, InputValueError, InputValueResult, registry::Registry,
@@ -12,7 +12,7 @@ use super::{
     scalars::{Date, Timestamp},
 };
 use crate::{
-    db::filter::{Column, Comparison, Filter, Value},
+    db::filter::{Column, Comparison, Filter, Letters, Value},
     error::{Error, Result},
     ids::{EntityId, InvalidId},
 };
@@ -191,43 +191,137 @@ impl<I: EntityId> ColumnFilter for IdFilter<I> {
     }
 }
 
-/// Compares a string. Case-sensitive, except for `contains`. All given operators must match.
-#[derive(Clone, Debug, Default, InputObject)]
-pub struct StringFilter {
+/// Compares a string. Case-sensitive, except for `contains` and the operators that ignore case. All given operators must
+/// match.
+#[derive(Clone, Debug, InputObject)]
+#[graphql(name = "StringFilter")]
+struct StringFilterInput {
     /// Equals this string.
-    pub eq: Option<String>,
+    eq: Option<String>,
     /// Does not equal this string, or is null.
-    pub ne: Option<String>,
+    ne: Option<String>,
     /// Equals one of these strings; at most 100.
     #[graphql(name = "in")]
-    pub any: Option<Vec<String>>,
+    any: Option<Vec<String>>,
+    /// Equals this string. Ignores case.
+    equals_ignore_case: Option<String>,
     /// Starts with this string.
-    pub starts_with: Option<String>,
-    /// Contains this string. Ignores case, as far as the locale of the database supports it. Uses no index: the
-    /// database reads all rows of the tenant.
-    pub contains: Option<String>,
+    starts_with: Option<String>,
+    /// Starts with this string. Ignores case.
+    starts_with_ignore_case: Option<String>,
+    /// Contains this string. Ignores case. Uses no index: the database reads all rows of the tenant.
+    contains: Option<String>,
     /// If true, the value is null; if false, it is not.
-    pub is_null: Option<bool>,
+    is_null: Option<bool>,
 }
 
-impl ColumnFilter for StringFilter {
+/// Which letters the strings of a column have: the parameter of [`StringFilter`].
+pub trait LettersOf: Clone + std::fmt::Debug + Send + Sync + 'static {
+    /// The letters.
+    const LETTERS: Letters;
+}
+
+macro_rules! letters {
+    ($($(#[$doc:meta])* $name:ident = $letters:ident),+ $(,)?) => {
+        $($(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name;
+
+        impl LettersOf for $name {
+            const LETTERS: Letters = Letters::$letters;
+        })+
+    };
+}
+letters! {
+    /// Any letters: a name or a title. The table has a generated column `<column>_folded` with an index.
+    MixedCase = Mixed,
+    /// No uppercase letters: a slug. The column has the collation `C` and an index.
+    LowerCase = Lower,
+    /// Only uppercase ASCII letters: a code. The column has the collation `C` and an index.
+    UpperCase = Upper,
+}
+
+/// Compares a string. For clients, the filters of all letters are one input type.
+#[derive(Clone, Debug)]
+pub struct StringFilter<L = MixedCase> {
+    input: StringFilterInput,
+    letters: PhantomData<L>,
+}
+
+impl<L: LettersOf> InputType for StringFilter<L> {
+    type RawValueType = Self;
+
+    fn type_name() -> Cow<'static, str> {
+        StringFilterInput::type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        StringFilterInput::create_type_info(registry)
+    }
+
+    fn parse(value: Option<async_graphql::Value>) -> InputValueResult<Self> {
+        let input = StringFilterInput::parse(value).map_err(InputValueError::propagate)?;
+        Ok(Self {
+            input,
+            letters: PhantomData,
+        })
+    }
+
+    fn to_value(&self) -> async_graphql::Value {
+        self.input.to_value()
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+}
+
+/// A string to compare with, if it is allowed.
+fn string(given: Option<String>) -> Result<Option<Value>> {
+    given
+        .map(|given| check_string(&given).map(|()| Value::Text(given)))
+        .transpose()
+}
+
+impl<L: LettersOf> ColumnFilter for StringFilter<L> {
     fn on(self, column: &'static str) -> Result<Vec<Filter>> {
-        let any = self.any.map(bounded).transpose()?;
+        let input = self.input;
+        let any = input.any.map(bounded).transpose()?;
         for one in any.iter().flatten() {
             check_string(one)?;
         }
-        let value = |given: Option<String>| {
-            given
-                .map(|given| check_string(&given).map(|()| Value::Text(given)))
-                .transpose()
-        };
+        let letters = L::LETTERS;
         Ok(Comparisons::on(column)
-            .is(Comparison::Eq, value(self.eq)?)
-            .is(Comparison::Ne, value(self.ne)?)
+            .is(Comparison::Eq, string(input.eq)?)
+            .is(Comparison::Ne, string(input.ne)?)
             .any(any.map(Value::Texts))
-            .is(Comparison::StartsWith, value(self.starts_with)?)
-            .is(Comparison::Contains, value(self.contains)?)
-            .null(self.is_null)
+            .is(
+                Comparison::EqIgnoreCase(letters),
+                string(input.equals_ignore_case)?,
+            )
+            .is(Comparison::StartsWith(letters), string(input.starts_with)?)
+            .is(
+                Comparison::StartsWithIgnoreCase(letters),
+                string(input.starts_with_ignore_case)?,
+            )
+            .is(Comparison::Contains(letters), string(input.contains)?)
+            .null(input.is_null)
+            .parts)
+    }
+}
+
+/// Searches a long string, which no index contains.
+#[derive(Clone, Debug, Default, InputObject)]
+pub struct TextFilter {
+    /// Contains this string. Ignores case. Uses no index: the database reads all rows of the tenant.
+    pub contains: Option<String>,
+}
+
+impl ColumnFilter for TextFilter {
+    fn on(self, column: &'static str) -> Result<Vec<Filter>> {
+        let contains = Comparison::Contains(Letters::Unindexed);
+        Ok(Comparisons::on(column)
+            .is(contains, string(self.contains)?)
             .parts)
     }
 }

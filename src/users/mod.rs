@@ -12,7 +12,7 @@ use crate::{
     db::entity::entity,
     graphql::{
         enums::StoredEnum,
-        filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
+        filter::{DateTimeFilter, EnumFilter, IdFilter, LowerCase, StringFilter, listed},
         relations::{relations, roots},
     },
     ids::UserId,
@@ -62,7 +62,7 @@ listed! {
             /// Filters by ID.
             id: IdFilter<UserId>,
             /// Filters by email address. Addresses are stored in lower case.
-            email: StringFilter,
+            email: StringFilter<LowerCase>,
             /// Filters by display name.
             display_name: StringFilter,
             /// Filters by role.

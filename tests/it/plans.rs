@@ -56,13 +56,18 @@ const ROWS: &[&str] = &[
 
 impl Big {
     async fn fill() -> Self {
+        Self::fill_database("", ROWS).await
+    }
+
+    /// Fills a database that `create database` creates with these options.
+    async fn fill_database(options: &str, rows: &[&str]) -> Self {
         let app = TestApp::shared().await;
-        let database = app.own_database().await;
+        let database = app.own_database_with(options).await;
         let mut postgres = PgConnection::connect(&app.server.url("postgres", &database))
             .await
             .unwrap();
         let (tenant, other) = (Uuid::now_v7(), Uuid::new_v4());
-        for statement in ROWS {
+        for statement in rows {
             let text = statement.replace("$TENANTS", &format!("'{tenant}', '{other}'"));
             sqlx::query(sqlx::AssertSqlSafe(text))
                 .execute(&mut postgres)
@@ -71,7 +76,7 @@ impl Big {
         }
         let row = sqlx::query(
             "select (select id from users where tenant_id = $1 limit 1),
-                    (select project_id from audit_logs where tenant_id = $1 limit 1),
+                    (select id from projects where tenant_id = $1 limit 1),
                     (select id from organizations where tenant_id = $1 limit 1)",
         )
         .bind(tenant)
@@ -147,6 +152,35 @@ impl Big {
             statement: statement.to_owned(),
         }
     }
+
+    /// Executes a statement ten times as a prepared statement, as the service does. Returns how many
+    /// executions used the generic plan and how many a plan of their own.
+    async fn plans_of_ten(&mut self, statement: &str, arguments: &[String]) -> (i64, i64) {
+        let quoted: Vec<String> = arguments.iter().map(|one| format!("'{one}'")).collect();
+        let execute = format!("execute hot ({})", quoted.join(", "));
+        let mut texts = vec![
+            "set plan_cache_mode = auto".to_owned(),
+            format!("prepare hot as {statement}"),
+        ];
+        texts.extend(std::iter::repeat_n(execute, 10));
+        for text in texts {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(text))
+                .execute(&mut self.app)
+                .await
+                .unwrap();
+        }
+        let row = sqlx::raw_sql(
+            "select generic_plans, custom_plans from pg_prepared_statements where name = 'hot'",
+        )
+        .fetch_one(&mut self.app)
+        .await
+        .unwrap();
+        sqlx::raw_sql("deallocate hot")
+            .execute(&mut self.app)
+            .await
+            .unwrap();
+        (row.get(0), row.get(1))
+    }
 }
 
 /// Every node of a plan, from the top.
@@ -172,6 +206,22 @@ impl Plan {
         };
         let nodes: Vec<String> = self.nodes.iter().map(own).collect();
         format!("{}\n{}", self.statement, nodes.join("\n"))
+    }
+
+    /// An index scan has this condition, and no table is read completely.
+    fn assert_searches(&self, index: &str, condition: &[&str]) {
+        let kinds = |kind: &str| self.nodes.iter().any(|node| node["Node Type"] == *kind);
+        assert!(!kinds("Seq Scan"), "{}", self.describe());
+        let by = self.nodes.iter().find(|node| node["Index Name"] == *index);
+        let by = by.unwrap_or_else(|| panic!("not by {index}:\n{}", self.describe()));
+        let held = by["Index Cond"].as_str().unwrap_or_default();
+        for part in condition {
+            assert!(
+                held.contains(part),
+                "{part} is not in {held}:\n{}",
+                self.describe()
+            );
+        }
     }
 
     /// The rows of `table` come only from `index`, whose condition contains every part of `condition`;
@@ -434,5 +484,95 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             let plan = big.plan(&statement, &arguments, generic).await;
             plan.assert_index(table, index, &condition);
         }
+    }
+}
+
+/// The databases of the tests of strings: sorted by code point, and as a dictionary sorts.
+const LOCALES: [&str; 2] = [
+    "template template0 encoding 'UTF8' locale 'C'",
+    "template template0 encoding 'UTF8' locale 'C' locale_provider icu icu_locale 'de-DE'",
+];
+
+#[apply(palisade_test)]
+async fn searches_of_strings_and_orders_use_an_index_under_any_collation() {
+    let rows: Vec<&str> = ROWS
+        .iter()
+        .filter(|text| !text.contains("into invoices") && !text.contains("into audit_logs"))
+        .copied()
+        .collect();
+    for locale in LOCALES {
+        let mut big = Big::fill_database(locale, &rows).await;
+        let tenant = big.tenant;
+        // One project has this name, and nearly all names begin like it.
+        for (filter, condition) in [
+            ("startsWith: \"Project 12345\"", "name_folded >= "),
+            ("startsWithIgnoreCase: \"pROJECT 12345\"", "name_folded >= "),
+            ("equalsIgnoreCase: \"pROJECT 12345\"", "name_folded = "),
+        ] {
+            let document = format!(
+                "{{ projects(filter: {{ name: {{ {filter} }} }}) {{ nodes {{ name }} }} }}"
+            );
+            let found = big.caller.query(&document).await;
+            assert_eq!(
+                found.data()["projects"]["nodes"][0]["name"],
+                "Project 12345",
+                "{locale}"
+            );
+            let statement = big.statement(&document).await;
+            // `startsWith` compares the folded string and the string.
+            let arguments = if filter.starts_with("startsWith:") {
+                args([&tenant, &"Project 12345", &"Project 12345", &21])
+            } else {
+                args([&tenant, &"pROJECT 12345", &21])
+            };
+            let plan = big.plan(&statement, &arguments, false).await;
+            plan.assert_searches("projects_name_folded_idx", &["tenant_id = ", condition]);
+            if filter.starts_with("startsWith") {
+                // The start alone shows how many rows match: each execution is planned with it.
+                let plans = big.plans_of_ten(&statement, &arguments).await;
+                assert_eq!(plans, (0, 10), "{statement}");
+                // Nearly all rows match, so the newest are the first that the order finds.
+                let all: Vec<String> = arguments
+                    .iter()
+                    .map(|one| one.replace(" 12345", ""))
+                    .collect();
+                let plan = big.plan(&statement, &all, false).await;
+                plan.assert_searches("projects_created_at_idx", &["tenant_id = "]);
+            } else {
+                let (generic, _) = big.plans_of_ten(&statement, &arguments).await;
+                assert_eq!(generic, 5, "{statement}");
+            }
+        }
+        for (order, index) in [
+            ("NAME", "projects_name_idx"),
+            ("UPDATED_AT", "projects_updated_at_idx"),
+            ("DUE_ON", "projects_due_on_idx"),
+        ] {
+            for direction in ["ASC", "DESC"] {
+                let statement = big
+                    .statement(&format!(
+                        "{{ projects(orderBy: [{{ field: {order}, direction: {direction} }}]) {{ nodes {{ id }} }} }}"
+                    ))
+                    .await;
+                for generic in [false, true] {
+                    let plan = big.plan(&statement, &args([&tenant, &21]), generic).await;
+                    plan.assert_index("projects", index, &["tenant_id = "]);
+                }
+            }
+        }
+    }
+}
+
+#[apply(palisade_test)]
+async fn loads_by_id_keep_one_plan_for_any_number_of_ids() {
+    let mut big = Big::fill().await;
+    let (tenant, project) = (big.tenant, big.project);
+    let document = format!("{{ project(id: \"{}\") {{ id }} }}", id("prj", project));
+    let statement = big.statement(&document).await;
+    let random = std::iter::repeat_with(Uuid::now_v7).take(40);
+    let many: Vec<String> = random.map(|id| id.to_string()).collect();
+    for ids in [format!("{{{project}}}"), format!("{{{}}}", many.join(","))] {
+        let plans = big.plans_of_ten(&statement, &args([&tenant, &ids])).await;
+        assert_eq!(plans, (5, 5), "{statement}");
     }
 }
