@@ -264,7 +264,8 @@ fn starts_with(column: Expr, start: Expr) -> Expr {
 /// from both plans, so both cost the same.
 pub(super) fn id_in(ids: Vec<Uuid>) -> Expr {
     let ids = Value::Uuids(ids).into_expr();
-    Expr::cust_with_exprs("id = any (array(select unnest($1::uuid[])))", [ids])
+    let listed = Expr::cust_with_exprs("array(select unnest($1::uuid[]))", [ids]);
+    Expr::col("id").eq(PgFunc::any(listed))
 }
 
 /// `column = any($n)`: one placeholder for any number of values, so the text of the statement is constant.

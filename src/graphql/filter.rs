@@ -1,18 +1,19 @@
 //! Filters: typed operators for each kind of column, and the macro with which a slice declares its filter.
 
-use std::{borrow::Cow, marker::PhantomData, str::FromStr};
+use std::{borrow::Cow, str::FromStr};
 
 use async_graphql::{
     ID, InputObject, InputType, InputValueError, InputValueResult, registry::Registry,
 };
 
+pub use super::string_filter::{LowerCase, MixedCase, StringFilter, TextFilter, UpperCase};
 use super::{
     enums::StoredEnum,
     generic_input::{self, Fields, field},
     scalars::{Date, Timestamp},
 };
 use crate::{
-    db::filter::{Column, Comparison, Filter, Letters, Value},
+    db::filter::{Column, Comparison, Filter, Value},
     error::{Error, Result},
     ids::{EntityId, InvalidId},
 };
@@ -21,9 +22,6 @@ use crate::{
 pub const MAX_VALUES: usize = 100;
 /// The most comparisons of one filter, including nested filters.
 pub const MAX_COMPARISONS: usize = 100;
-/// The most characters of a string in a filter.
-const MAX_STRING_LENGTH: usize = 1_000;
-
 /// The filter of a list, as the client sends it.
 pub trait FilterInput: InputType + std::fmt::Debug {
     /// Converts it into a condition of the database. Errors: too many values or comparisons, an invalid string.
@@ -53,23 +51,7 @@ pub fn take(left: &mut usize, comparisons: usize) -> Result<()> {
     Ok(())
 }
 
-fn check_string(text: &str) -> Result<()> {
-    if text.contains('\0') {
-        return Err(Error::invalid(
-            "filter",
-            "a string must not contain the character U+0000",
-        ));
-    }
-    if text.chars().count() > MAX_STRING_LENGTH {
-        return Err(Error::invalid(
-            "filter",
-            format!("a string must have at most {MAX_STRING_LENGTH} characters"),
-        ));
-    }
-    Ok(())
-}
-
-fn bounded<T>(values: Vec<T>) -> Result<Vec<T>> {
+pub(super) fn bounded<T>(values: Vec<T>) -> Result<Vec<T>> {
     if values.len() > MAX_VALUES {
         return Err(Error::invalid(
             "filter",
@@ -80,32 +62,32 @@ fn bounded<T>(values: Vec<T>) -> Result<Vec<T>> {
 }
 
 /// Collects the comparisons that the client gave.
-struct Comparisons {
+pub(super) struct Comparisons {
     column: &'static str,
-    parts: Vec<Filter>,
+    pub(super) parts: Vec<Filter>,
 }
 
 impl Comparisons {
-    fn on(column: &'static str) -> Self {
+    pub(super) fn on(column: &'static str) -> Self {
         Self {
             column,
             parts: Vec::new(),
         }
     }
 
-    fn is(mut self, comparison: Comparison, value: Option<Value>) -> Self {
+    pub(super) fn is(mut self, comparison: Comparison, value: Option<Value>) -> Self {
         self.parts
             .extend(value.map(|value| Filter::Compare(self.column, comparison, value)));
         self
     }
 
-    fn any(mut self, values: Option<Value>) -> Self {
+    pub(super) fn any(mut self, values: Option<Value>) -> Self {
         self.parts
             .extend(values.map(|values| Filter::In(self.column, values)));
         self
     }
 
-    fn null(mut self, is_null: Option<bool>) -> Self {
+    pub(super) fn null(mut self, is_null: Option<bool>) -> Self {
         self.parts
             .extend(is_null.map(|is_null| Filter::Null(self.column, is_null)));
         self
@@ -187,141 +169,6 @@ impl<I: EntityId> ColumnFilter for IdFilter<I> {
             .is(Comparison::Ne, self.ne.map(uuid))
             .any(any.map(|ids| Value::Uuids(ids.into_iter().map(EntityId::uuid).collect())))
             .null(self.is_null)
-            .parts)
-    }
-}
-
-/// Compares a string. Case-sensitive, except for `contains` and the operators that ignore case. All given operators must
-/// match.
-#[derive(Clone, Debug, InputObject)]
-#[graphql(name = "StringFilter")]
-struct StringFilterInput {
-    /// Equals this string.
-    eq: Option<String>,
-    /// Does not equal this string, or is null.
-    ne: Option<String>,
-    /// Equals one of these strings; at most 100.
-    #[graphql(name = "in")]
-    any: Option<Vec<String>>,
-    /// Equals this string. Ignores case.
-    equals_ignore_case: Option<String>,
-    /// Starts with this string.
-    starts_with: Option<String>,
-    /// Starts with this string. Ignores case.
-    starts_with_ignore_case: Option<String>,
-    /// Contains this string. Ignores case. Uses no index: the database reads all rows of the tenant.
-    contains: Option<String>,
-    /// If true, the value is null; if false, it is not.
-    is_null: Option<bool>,
-}
-
-/// Which letters the strings of a column have: the parameter of [`StringFilter`].
-pub trait LettersOf: Clone + std::fmt::Debug + Send + Sync + 'static {
-    /// The letters.
-    const LETTERS: Letters;
-}
-
-macro_rules! letters {
-    ($($(#[$doc:meta])* $name:ident = $letters:ident),+ $(,)?) => {
-        $($(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub struct $name;
-
-        impl LettersOf for $name {
-            const LETTERS: Letters = Letters::$letters;
-        })+
-    };
-}
-letters! {
-    /// Any letters: a name or a title. The table has a generated column `<column>_folded` with an index.
-    MixedCase = Mixed,
-    /// No uppercase letters: a slug. The column has the collation `C` and an index.
-    LowerCase = Lower,
-    /// Only uppercase ASCII letters: a code. The column has the collation `C` and an index.
-    UpperCase = Upper,
-}
-
-/// Compares a string. For clients, the filters of all letters are one input type.
-#[derive(Clone, Debug)]
-pub struct StringFilter<L = MixedCase> {
-    input: StringFilterInput,
-    letters: PhantomData<L>,
-}
-
-impl<L: LettersOf> InputType for StringFilter<L> {
-    type RawValueType = Self;
-
-    fn type_name() -> Cow<'static, str> {
-        StringFilterInput::type_name()
-    }
-
-    fn create_type_info(registry: &mut Registry) -> String {
-        StringFilterInput::create_type_info(registry)
-    }
-
-    fn parse(value: Option<async_graphql::Value>) -> InputValueResult<Self> {
-        let input = StringFilterInput::parse(value).map_err(InputValueError::propagate)?;
-        Ok(Self {
-            input,
-            letters: PhantomData,
-        })
-    }
-
-    fn to_value(&self) -> async_graphql::Value {
-        self.input.to_value()
-    }
-
-    fn as_raw_value(&self) -> Option<&Self> {
-        Some(self)
-    }
-}
-
-/// A string to compare with, if it is allowed.
-fn string(given: Option<String>) -> Result<Option<Value>> {
-    given
-        .map(|given| check_string(&given).map(|()| Value::Text(given)))
-        .transpose()
-}
-
-impl<L: LettersOf> ColumnFilter for StringFilter<L> {
-    fn on(self, column: &'static str) -> Result<Vec<Filter>> {
-        let input = self.input;
-        let any = input.any.map(bounded).transpose()?;
-        for one in any.iter().flatten() {
-            check_string(one)?;
-        }
-        let letters = L::LETTERS;
-        Ok(Comparisons::on(column)
-            .is(Comparison::Eq, string(input.eq)?)
-            .is(Comparison::Ne, string(input.ne)?)
-            .any(any.map(Value::Texts))
-            .is(
-                Comparison::EqIgnoreCase(letters),
-                string(input.equals_ignore_case)?,
-            )
-            .is(Comparison::StartsWith(letters), string(input.starts_with)?)
-            .is(
-                Comparison::StartsWithIgnoreCase(letters),
-                string(input.starts_with_ignore_case)?,
-            )
-            .is(Comparison::Contains(letters), string(input.contains)?)
-            .null(input.is_null)
-            .parts)
-    }
-}
-
-/// Searches a long string, which no index contains.
-#[derive(Clone, Debug, Default, InputObject)]
-pub struct TextFilter {
-    /// Contains this string. Ignores case. Uses no index: the database reads all rows of the tenant.
-    pub contains: Option<String>,
-}
-
-impl ColumnFilter for TextFilter {
-    fn on(self, column: &'static str) -> Result<Vec<Filter>> {
-        let contains = Comparison::Contains(Letters::Unindexed);
-        Ok(Comparisons::on(column)
-            .is(contains, string(self.contains)?)
             .parts)
     }
 }

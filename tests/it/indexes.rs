@@ -92,6 +92,8 @@ impl Sorted {
         };
         let parent = statement.split_once(r#"" = "parent"."parent""#);
         let parent = parent.map(|(before, _)| before.rsplit_once('"').unwrap().1.to_owned());
+        // The tenant is the parent of all its rows.
+        let parent = parent.filter(|parent| parent != "tenant_id");
         Self {
             table: entity(row).table,
             parent,
@@ -194,7 +196,7 @@ async fn every_order_of_a_list_and_every_default_order_below_a_row_has_an_index(
 
 /// The column that a filter with an index compares, and whether it searches a range of strings.
 fn compared(statement: &str) -> (String, bool) {
-    let statement = statement.to_lowercase();
+    let statement = statement.to_lowercase().replace("= (", "= ");
     if let Some((_, column)) = statement.split_once("starts_with(\"") {
         return (column.split_once('"').unwrap().0.to_owned(), true);
     }
