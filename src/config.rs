@@ -32,8 +32,8 @@ pub struct ServiceSettings {
     #[arg(long, env = "PALISADE_OPERATION_TIMEOUT", default_value = "10s", value_name = "DURATION",
           value_parser = duration::between("1ms", "10m"))]
     pub operation_timeout: Duration,
-    /// The time limit for the headers of a request, for its body, and for a client that does not read its
-    /// response.
+    /// The time limit for receiving the headers of a request, for receiving its body, and for a client that stops
+    /// reading its response.
     #[arg(long, env = "PALISADE_RECEIVE_TIMEOUT", default_value = "10s", value_name = "DURATION",
           value_parser = duration::between("1ms", "10m"))]
     pub receive_timeout: Duration,
@@ -41,7 +41,7 @@ pub struct ServiceSettings {
     #[arg(long, env = "PALISADE_MAX_CONNECTIONS", default_value_t = 1_000, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_connections: u32,
-    /// The number of rows that one operation may request.
+    /// The maximum number of rows that one operation may request, as estimated before it runs.
     #[arg(
         long,
         env = "PALISADE_MAX_COST",

@@ -40,16 +40,16 @@ macro_rules! entities {
 }
 pub(crate) use entities;
 
-/// What the list says of an entity.
+/// An entity of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntityInfo {
-    /// The name of its GraphQL type.
+    /// The name of the entity's GraphQL type.
     pub type_name: &'static str,
-    /// The prefix of its ids.
+    /// The prefix of the entity's ids.
     pub id_prefix: &'static str,
-    /// Its table.
+    /// The entity's table.
     pub table: &'static str,
-    /// Whether changes of its rows are written to the audit log.
+    /// Whether changes of the entity's rows are written to the audit log.
     pub is_audited: bool,
 }
 

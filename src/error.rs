@@ -106,7 +106,7 @@ pub enum Error {
     #[error("the service is busy, try again")]
     Contended(#[source] sqlx::Error),
     /// The idempotency key was used for another request.
-    #[error("the idempotency key was used for another request")]
+    #[error("the idempotency key was used for another request: choose a new key")]
     IdempotencyMismatch,
     /// A database error that only a defect of the service can cause.
     #[error("internal error")]

@@ -38,7 +38,7 @@ pub enum UserErrorCode {
 pub struct UserError {
     /// The code of the error, for programs.
     pub code: UserErrorCode,
-    /// The path of the input field in the arguments, such as `["input", "name"]`. Null if the error concerns no
+    /// The path of the input field in the arguments, such as `["input", "name"]`. Null if the error is not about a
     /// single field.
     pub field: Option<Vec<String>>,
     /// A message for people. It may change: programs should compare `code`.
@@ -47,7 +47,7 @@ pub struct UserError {
 
 impl UserError {
     /// A failure of an input field. `field` is its path below `input` with its parts separated by dots;
-    /// empty if the failure concerns no single field.
+    /// empty if the failure is not about a single field.
     #[must_use]
     pub fn new(code: UserErrorCode, field: &str, message: impl Into<String>) -> Self {
         let path = || ["input"].into_iter().chain(field.split('.'));

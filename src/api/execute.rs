@@ -227,7 +227,7 @@ impl Api {
                 }
                 tracing::debug!(
                     request.id = %operation.request_id(),
-                    "request {} runs again: the database aborted it in favour of another",
+                    "running request {} again: its transaction conflicted with another one",
                     operation.request_id(),
                 );
                 // A random pause, so that two conflicting operations do not meet again.

@@ -17,8 +17,8 @@ pub struct NodeQueries;
 
 #[async_graphql::Object]
 impl NodeQueries {
-    /// The object with this ID, of any type. Null if the tenant has no such object, or, with the error FORBIDDEN,
-    /// if the caller's role may not read objects of its type.
+    /// The object with this ID, of any type. Null if the tenant has no such object. Also null, with the error
+    /// FORBIDDEN, if the caller's role may not read objects of its type.
     async fn node(
         &self,
         ctx: &Context<'_>,
@@ -27,8 +27,8 @@ impl NodeQueries {
         Node::load(ctx, &id).await
     }
 
-    /// The objects with these IDs, in the same order. An item is null if the tenant has no such object, or, with
-    /// the error FORBIDDEN, if the caller's role may not read objects of its type.
+    /// The objects with these IDs, in the same order. An item is null if the tenant has no such object. It is also
+    /// null, with the error FORBIDDEN, if the caller's role may not read objects of its type.
     async fn nodes(
         &self,
         ctx: &Context<'_>,

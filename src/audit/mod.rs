@@ -110,7 +110,7 @@ struct Change {
     after: Option<serde_json::Value>,
 }
 
-/// The change of one column.
+/// One column of a changed object, with its values before and after the change.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct AuditChange {
     /// The name of the column in the database.

@@ -38,7 +38,7 @@ pub enum Finding {
     Changed(AuditLogId, String),
     /// A row was removed.
     Removed(AuditLogId, String),
-    /// A row was not written by a trigger, or not at the time that it claims.
+    /// A row was not written by the trigger, or its timestamp is false.
     Inserted(AuditLogId, String),
     /// A seal does not match its rows, or the previous seal.
     SealBroken(i32, String),
@@ -52,10 +52,10 @@ impl fmt::Display for Finding {
             Self::Changed(id, why) => write!(f, "changed {id}: {why}"),
             Self::Removed(id, why) => write!(f, "removed {id}: {why}"),
             Self::Inserted(id, why) => write!(f, "inserted {id}: {why}"),
-            Self::SealBroken(number, why) => write!(f, "seal broken {number}: {why}"),
+            Self::SealBroken(number, why) => write!(f, "broken seal {number}: {why}"),
             Self::HeadMissing(head) => write!(
                 f,
-                "head missing {head}: no seal has this hash: the history was rewritten"
+                "missing head {head}: no seal has this hash: the history was rewritten"
             ),
         }
     }
@@ -149,9 +149,12 @@ fn broken(seal: &AuditSeal, last: Option<&AuditSeal>) -> Option<Finding> {
             seal.number.saturating_sub(1)
         )
     } else if seal.previous_hash.as_ref() != last.map(|last| &last.hash) {
-        "it does not continue the previous seal".to_owned()
+        "its previous_hash is not the hash of the previous seal".to_owned()
     } else if i64::from(seal.rows) != seal.entries {
-        format!("it claims {} rows and contains {}", seal.rows, seal.entries)
+        format!(
+            "it records {} rows, but contains {}",
+            seal.rows, seal.entries
+        )
     } else if seal.hash != seal.computed_hash {
         "its hash does not match its rows".to_owned()
     } else {
@@ -169,20 +172,22 @@ fn faulty(row: AuditRow) -> Option<Finding> {
         Fault::Hash => Finding::Changed(row.id, format!("its hash is not the one in seal {seal}")),
         Fault::SealedLate => Finding::Inserted(
             row.id,
-            format!("it claims a time more than a day before seal {seal}, which contains it"),
+            format!(
+                "seal {seal} contains it, but it is more than a day older than the newest row sealed before"
+            ),
         ),
         Fault::Forged => Finding::Inserted(
             row.id,
-            "not sealed, and its content does not match its hash: inserted, or changed at once"
+            "not sealed, and its content does not match its hash: inserted, or changed after it was written"
                 .to_owned(),
         ),
         Fault::Unannounced => Finding::Inserted(
             row.id,
-            "not sealed, and no trigger announced it for the next seal".to_owned(),
+            "not sealed, and not in audit_unsealed, where the trigger lists the rows to seal".to_owned(),
         ),
         Fault::Late => Finding::Inserted(
             row.id,
-            "not sealed, and it claims a time more than a day before the last seal".to_owned(),
+            "not sealed, and more than a day older than the newest sealed row".to_owned(),
         ),
     })
 }
@@ -190,7 +195,7 @@ fn faulty(row: AuditRow) -> Option<Finding> {
 fn removed(row: MissingRow) -> Finding {
     let why = match row.seal {
         Some(seal) => format!("seal {seal} contains it"),
-        None => "it was announced for the next seal".to_owned(),
+        None => "audit_unsealed lists it as a row to seal".to_owned(),
     };
     Finding::Removed(row.id, why)
 }

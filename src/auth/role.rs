@@ -6,13 +6,13 @@ use async_graphql::Enum;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum UserRole {
-    /// Full access, including the role, status and email address of other owners.
+    /// Full access. Only an owner may change the role, status or email address of another owner.
     Owner,
     /// Full access, except to owners: an admin cannot create, change or deactivate them.
     Admin,
     /// Creates, changes and deletes organizations, projects, products and their own comments.
     Member,
-    /// Like `MEMBER`, and also creates and changes invoices.
+    /// Has the rights of `MEMBER`. Also creates and changes invoices.
     Billing,
     /// Read-only access to everything except the audit log.
     Viewer,

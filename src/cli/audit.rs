@@ -28,7 +28,8 @@ pub struct Verify {
     /// The tenant's slug.
     #[arg(long, value_name = "SLUG")]
     tenant: String,
-    /// A head that an earlier run printed. Verification fails if no seal has this hash any more.
+    /// The hash of the last seal, which an earlier run printed as `head`. Verification fails if no seal has this hash
+    /// any more.
     #[arg(long, value_name = "HASH")]
     expect_head: Option<SealHash>,
     /// URL of the database for the role `palisade_admin`, which reads all tenants [default: the database of `dev`].

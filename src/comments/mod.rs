@@ -40,7 +40,7 @@ pub struct Comment {
     product_id: Option<ProductId>,
     /// The content of the comment, as plain text; 1 to 10,000 characters.
     pub body: String,
-    /// The version of the comment: 1 at first, one more after each change.
+    /// The version of the comment: starts at 1 and increases with each change.
     pub version: i32,
     /// The time at which the comment was created.
     pub created_at: DateTime<Utc>,

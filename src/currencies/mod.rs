@@ -8,7 +8,7 @@ use crate::{
     graphql::{context::ContextExt as _, object::Objects, scalars::CurrencyCode},
 };
 
-/// A currency of ISO 4217.
+/// An ISO 4217 currency.
 #[derive(Clone, Debug, SimpleObject, sqlx::FromRow)]
 pub struct Currency {
     /// The three-letter ISO 4217 code.

@@ -53,13 +53,13 @@ pub enum Fault {
     Content,
     /// The row is sealed, and its hash is not the one in the seal.
     Hash,
-    /// The row is sealed, although it was too old for its seal.
+    /// The row is sealed, but more than a day older than the newest row of an earlier seal.
     SealedLate,
     /// The row is not sealed, and its content does not match its hash.
     Forged,
-    /// The row is not sealed, and no trigger announced it.
+    /// The row is not sealed, and `audit_unsealed` does not list it.
     Unannounced,
-    /// The row is not sealed, and too old for a future seal.
+    /// The row is not sealed, and more than a day older than the newest sealed row.
     Late,
 }
 
@@ -154,7 +154,7 @@ impl AuditSnapshot<'_> {
         .map_err(Error::from)
     }
 
-    /// Returns every row that was sealed or announced and does not exist.
+    /// Returns every row that a seal or `audit_unsealed` lists and that does not exist.
     pub fn missing_rows(&mut self) -> impl Stream<Item = Result<MissingRow>> {
         sqlx::query_as!(
             MissingRow,

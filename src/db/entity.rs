@@ -26,7 +26,8 @@ pub trait Entity: Clone + Send + Sync + Sized + 'static {
     fn read(row: &PgRow) -> sqlx::Result<Self>;
 }
 
-/// The id of the parent of a row in a list under parents: the column after the row's own.
+/// Reads the id of a row's parent. The query for the lists of several parents returns this id as the column after
+/// [`Entity::COLUMNS`].
 pub(super) fn parent_of<E: Entity>(row: &PgRow) -> sqlx::Result<Uuid> {
     sqlx::Row::try_get(row, E::COLUMNS.len())
 }

@@ -160,8 +160,8 @@ impl Loaders {
             };
             let loader: Loader<K> = cached::Loader::new(batches)
                 .with_yield_count(YIELD_COUNT)
-                // The cost of an operation limits its rows. If batches were split, the number of round
-                // trips would depend on the number of rows.
+                // A batch is never split: otherwise, the number of round trips would depend on the number of
+                // rows. The maximum cost of an operation limits the size of a batch.
                 .with_max_batch_size(usize::MAX);
             Box::new(loader)
         });

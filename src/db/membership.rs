@@ -1,4 +1,4 @@
-//! Whether a user may enter a tenant, according to the tenant's own rows.
+//! Decides whether a user has access to a tenant. Reads only rows of this tenant.
 
 use super::TenantTx;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     ids::{EntityId as _, UserId},
 };
 
-/// Returns the role of an active user of an active tenant; `None` if the user may not enter.
+/// Returns the role of an active user of an active tenant; `None` if the user has no access.
 pub async fn active_role(tx: &TenantTx, user: UserId) -> Result<Option<UserRole>> {
     let member = || {
         sqlx::query!(

@@ -105,7 +105,7 @@ pub enum MigrateError {
     /// A migration failed or does not match those applied before.
     #[error("{0}")]
     Migration(String),
-    /// The server rejected a statement of the preparation.
+    /// A statement that does not belong to a migration failed.
     #[error("cannot prepare the database: {0}")]
     Refused(String),
 }

@@ -60,7 +60,7 @@ pub enum ConnectError {
     },
     /// The role bypasses row level security by being a superuser.
     #[error(
-        "the role {0} is a superuser, which row level security never binds: connect as palisade_app"
+        "the role {0} is a superuser, and superusers bypass row level security: connect as palisade_app"
     )]
     Superuser(String),
     /// The role has BYPASSRLS.

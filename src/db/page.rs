@@ -217,9 +217,9 @@ fn after_position(order: &[Term], position: &Position, reverse: bool) -> Cond {
 pub struct Page<E> {
     /// The rows, in the order of the list.
     pub rows: Vec<Arc<E>>,
-    /// Whether rows follow. For a page from the end: whether `before` was given.
+    /// Whether the list has rows after the page. For a page from the end: whether `before` was given.
     pub has_next: bool,
-    /// Whether rows precede. For a page from the start: whether `after` was given.
+    /// Whether the list has rows before the page. For a page from the start: whether `after` was given.
     pub has_previous: bool,
 }
 

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct SignInDb(PgPool);
 
-/// A tenant that a person may enter, with the user who they are there.
+/// A tenant that a person has access to, with the person's user in it.
 #[derive(Clone, Debug)]
 pub struct DirectoryEntry {
     /// The id of the tenant.
@@ -42,7 +42,7 @@ pub struct Member {
     pub email: String,
     /// The role in this tenant.
     pub role: UserRole,
-    /// The status; only active users may enter.
+    /// The status; only active users have access.
     pub status: UserStatus,
 }
 
@@ -83,7 +83,7 @@ impl SignInDb {
         Ok(entry)
     }
 
-    /// Returns every active tenant that a user's person may enter, by name.
+    /// Returns every active tenant to which the identity of this user has access, sorted by name.
     pub async fn memberships(&self, tenant: TenantId, user: UserId) -> Result<Vec<DirectoryEntry>> {
         use crate::ids::EntityId as _;
 

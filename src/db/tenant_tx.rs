@@ -114,7 +114,7 @@ enum Connection {
 pub struct Cost {
     /// Waits for the database: the opening, each statement, the commit.
     pub round_trips: u32,
-    /// Rows that were returned or changed.
+    /// The number of rows that the statements returned or changed.
     pub rows: u64,
     /// Every statement, in order; empty unless the database records statements.
     pub statements: Vec<TracedStatement>,

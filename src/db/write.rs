@@ -408,7 +408,9 @@ pub async fn next_position<E: Writable>(
     let row = tx.fetch_optional(Statement::build(&query)).await?;
     let last: Option<Option<i32>> = row.map(|row| sqlx::Row::try_get(&row, 0)).transpose()?;
     let next = last.flatten().unwrap_or_default().checked_add(1);
-    next.ok_or_else(|| Error::Internal(format!("{}: no position is left", E::TABLE).into()))
+    next.ok_or_else(|| {
+        Error::Internal(format!("{}: cannot add a row after the largest position", E::TABLE).into())
+    })
 }
 
 fn select_by_id<E: Writable>(tx: &TenantTx, id: E::Id) -> sea_query::SelectStatement {

@@ -91,7 +91,8 @@ pub(super) async fn find(
     })
 }
 
-/// The directories that may hold an installed server, the best first, and the locations without one.
+/// Returns the directories that may hold an installed server, in order of preference, and a message for each
+/// location without such a directory.
 async fn installed(locations: &SearchLocations, account: &Account) -> (Vec<PathBuf>, Vec<String>) {
     let (mut dirs, mut rejected) = (Vec::new(), Vec::new());
     for entry in env::split_paths(&locations.path) {

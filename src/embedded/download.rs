@@ -159,7 +159,7 @@ fn read_archive(path: &Path) -> Result<Release, DownloadError> {
         .strip_prefix(CACHE_PREFIX)
         .and_then(|name| name.strip_suffix(&tail))
         .filter(|version| major_version(version).is_some())
-        .ok_or_else(|| format!("the name is not {CACHE_PREFIX}<version>{tail}"))?;
+        .ok_or_else(|| format!("the file name must be {CACHE_PREFIX}<version>{tail}"))?;
     let archive = fs::read(path)?;
     let mut checksum = path.as_os_str().to_owned();
     checksum.push(".sha256");
@@ -169,7 +169,7 @@ fn read_archive(path: &Path) -> Result<Release, DownloadError> {
     let actual = sha256(&archive)?;
     if expected.split_whitespace().next() != Some(actual.as_str()) {
         let checksum = checksum.display();
-        return Err(format!("its checksum is {actual}, which differs from {checksum}").into());
+        return Err(format!("its checksum is {actual}, but {checksum} has another one").into());
     }
     Ok((version.to_owned(), archive))
 }

@@ -27,8 +27,7 @@ pub enum Error {
     },
     /// `HOME` is not set, or is not an absolute path.
     #[error(
-        "there is no default for {0}: HOME is not set to an absolute path; name the directory \
-         yourself"
+        "{0} has no default because HOME is not an absolute path: set HOME, or name the directory"
     )]
     NoHome(&'static str),
     /// No account can run the server. PostgreSQL does not run as root.
@@ -114,7 +113,7 @@ pub enum Error {
     },
     /// Another process holds the lock of the directory, and no server accepts connections there.
     #[error(
-        "another process holds {}, but no PostgreSQL accepted connections there within {} s \
+        "another process holds the lock file {}, but no server accepted connections within {} s \
          ({reason}); end that process, or choose another directory (--data-dir)",
         .lock.display(), START_LIMIT.as_secs()
     )]

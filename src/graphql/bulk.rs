@@ -95,8 +95,8 @@ pub trait BulkRowResult: ContainerType + 'static {
 pub struct BulkPayload<R: BulkRowResult> {
     /// The result of each row, in the order of the input.
     pub results: Objects<R>,
-    /// The reasons why nothing was written. With `atomic: false`, the reasons why a single row was not
-    /// written are only in `results`.
+    /// The reasons why the whole mutation was rejected. With `atomic: false`, a rejected row does not reject the
+    /// mutation: the reasons for that row are only in `results`.
     pub user_errors: Objects<UserError>,
 }
 

@@ -375,7 +375,7 @@ impl<E: OutputType> TypeName for Connection<E> {
     }
 }
 
-/// A page of a list, with the number of all rows.
+/// A page of a list: its rows, its position in the list, and the total number of rows.
 #[GraphqlObject(name_type)]
 impl<E: Listable> Connection<E> {
     /// The rows of the page, each with its cursor.
@@ -415,7 +415,7 @@ impl<E: Listable> Connection<E> {
     }
 }
 
-/// A row of a page with its cursor.
+/// A row of a page, together with its cursor.
 #[derive(Debug, SimpleObject)]
 #[graphql(name_type)]
 pub struct Edge<E: Listable> {

@@ -1,4 +1,4 @@
-//! The errors of a response: adds codes, and removes internals.
+//! Prepares the errors of a response: adds codes, and hides internal details from the client.
 
 use async_graphql::{ErrorExtensionValues, Response, ServerError};
 use uuid::Uuid;

@@ -410,7 +410,7 @@ macro_rules! listed {
         order $field:ident { $($(#[$key_doc:meta])* $key:ident => $key_column:ident: $key_type:ty),+ $(,)? }
         default $default:ident $direction:ident
     }) => {
-        #[doc = concat!("Filters a list of the type `", stringify!($row), "`. All given conditions must match.")]
+        #[doc = concat!("Filters a list of `", stringify!($row), "` objects. All given conditions must match.")]
         #[derive(Clone, Debug, async_graphql::InputObject)]
         pub struct $filter {
             $($(#[$column_doc])* pub $column: Option<$by>,)+
@@ -450,7 +450,7 @@ macro_rules! listed {
             }
         }
 
-        #[doc = concat!("The fields by which a list of the type `", stringify!($row), "` can be sorted.")]
+        #[doc = concat!("The fields by which a list of `", stringify!($row), "` objects can be sorted.")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, async_graphql::Enum)]
         pub enum $field {
             $($(#[$key_doc])* $key),+

@@ -64,7 +64,8 @@ macro_rules! connections {
 }
 pub(crate) use connections;
 
-/// The parent of a list: the column that names it, and its id.
+/// The parent of a list: the column that refers to the parent, and the parent's id. `None` for a list without a
+/// parent.
 macro_rules! parent {
     ($row:ident) => {
         None

@@ -35,7 +35,7 @@ impl ScalarType for Date {
     fn parse(value: GraphqlValue) -> InputValueResult<Self> {
         match &value {
             GraphqlValue::String(text) => Self::read(text).ok_or_else(|| {
-                InputValueError::custom("must be a date of the calendar in the format YYYY-MM-DD")
+                InputValueError::custom("must be a valid date in the format YYYY-MM-DD")
             }),
             _ => Err(InputValueError::expected_type(value)),
         }

@@ -85,7 +85,7 @@ pub struct InvoiceLineItemInput {
 /// The input of the `addInvoiceLineItem` mutation.
 #[derive(Debug, InputObject)]
 pub struct AddInvoiceLineItemInput {
-    /// The ID of the draft. The line becomes its last line.
+    /// The ID of the draft invoice. The new line gets the last position.
     pub invoice_id: InvoiceId,
     /// The fields of the line.
     #[graphql(flatten)]
@@ -136,7 +136,7 @@ impl RootMutations for InvoiceLineItem {
 
 #[async_graphql::Object]
 impl InvoiceLineItemMutations {
-    /// Adds a line to a draft. Owners, admins and billing may do so.
+    /// Adds a line to a draft invoice. Only the roles `OWNER`, `ADMIN` and `BILLING` may do so.
     async fn add_invoice_line_item(
         &self,
         ctx: &Context<'_>,
@@ -145,7 +145,7 @@ impl InvoiceLineItemMutations {
         ctx.write(add(ctx.tx(), input)).await
     }
 
-    /// Updates a line of a draft. Owners, admins and billing may do so.
+    /// Updates a line of a draft invoice. Only the roles `OWNER`, `ADMIN` and `BILLING` may do so.
     async fn update_invoice_line_item(
         &self,
         ctx: &Context<'_>,
@@ -154,7 +154,8 @@ impl InvoiceLineItemMutations {
         ctx.write(update(ctx.tx(), input)).await
     }
 
-    /// Removes a line from a draft. The other lines keep their positions. Owners, admins and billing may do so.
+    /// Removes a line from a draft invoice. The other lines keep their positions. Only the roles `OWNER`, `ADMIN`
+    /// and `BILLING` may do so.
     async fn remove_invoice_line_item(
         &self,
         ctx: &Context<'_>,

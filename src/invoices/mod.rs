@@ -72,7 +72,7 @@ pub struct Invoice {
     pub issued_on: Option<Date>,
     /// The date by which the invoice must be paid. Never null after issue.
     pub due_on: Option<Date>,
-    /// The version of the invoice: 1 at first, one more after each change.
+    /// The version of the invoice: starts at 1 and increases with each change.
     pub version: i32,
     /// The time at which the invoice was created.
     pub created_at: DateTime<Utc>,
@@ -147,7 +147,7 @@ relations! {
             line_items: InvoiceLineItem = invoice_id,
             /// The comments on the invoice, newest first by default.
             comments: Comment = invoice_id,
-            /// The changes of the invoice itself, without those of its lines, newest first by default. Only
+            /// The changes of the invoice, without those of its lines and comments, newest first by default. Only
             /// owners and admins may read them; for other roles the field is null with the error FORBIDDEN.
             audit_logs: AuditLog = subject_id,
         }
@@ -209,7 +209,7 @@ pub struct InvoiceLineItem {
     pub tax_rate: Option<Decimal>,
     #[graphql(skip)]
     currency: CurrencyCode,
-    /// The version of the line: 1 at first, one more after each change.
+    /// The version of the line: starts at 1 and increases with each change.
     pub version: i32,
     /// The time at which the line was created.
     pub created_at: DateTime<Utc>,

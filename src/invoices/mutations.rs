@@ -155,7 +155,7 @@ impl RootMutations for Invoice {
 
 #[async_graphql::Object]
 impl InvoiceMutations {
-    /// Creates an invoice with the status `DRAFT`. Owners, admins and billing may do so.
+    /// Creates an invoice with the status `DRAFT`. Only the roles `OWNER`, `ADMIN` and `BILLING` may do so.
     async fn create_invoice(
         &self,
         ctx: &Context<'_>,
@@ -164,7 +164,7 @@ impl InvoiceMutations {
         ctx.write(create(ctx.tx(), input)).await
     }
 
-    /// Updates a draft. Owners, admins and billing may do so.
+    /// Updates a draft invoice. Only the roles `OWNER`, `ADMIN` and `BILLING` may do so.
     async fn update_invoice(
         &self,
         ctx: &Context<'_>,
@@ -174,7 +174,7 @@ impl InvoiceMutations {
     }
 
     /// Issues a draft that has lines: assigns the next invoice number, the date of issue and the due date. The
-    /// invoice can no longer be edited. Owners, admins and billing may do so.
+    /// invoice can no longer be edited. Only the roles `OWNER`, `ADMIN` and `BILLING` may do so.
     async fn issue_invoice(
         &self,
         ctx: &Context<'_>,
@@ -189,7 +189,7 @@ impl InvoiceMutations {
         ctx.write(issue.run(ctx.tx())).await
     }
 
-    /// Marks an open or uncollectible invoice as paid. Owners, admins and billing may do so.
+    /// Marks an open or uncollectible invoice as paid. Only the roles `OWNER`, `ADMIN` and `BILLING` may do so.
     async fn pay_invoice(
         &self,
         ctx: &Context<'_>,
@@ -201,7 +201,8 @@ impl InvoiceMutations {
         ctx.write(pay.run(ctx.tx())).await
     }
 
-    /// Voids an open or uncollectible invoice. Its number is not reused. Owners, admins and billing may do so.
+    /// Voids an open or uncollectible invoice. Its number is not reused. Only the roles `OWNER`, `ADMIN` and
+    /// `BILLING` may do so.
     async fn void_invoice(
         &self,
         ctx: &Context<'_>,
@@ -213,7 +214,7 @@ impl InvoiceMutations {
         ctx.write(void.run(ctx.tx())).await
     }
 
-    /// Marks an open invoice as uncollectible. Owners, admins and billing may do so.
+    /// Marks an open invoice as uncollectible. Only the roles `OWNER`, `ADMIN` and `BILLING` may do so.
     async fn mark_invoice_uncollectible(
         &self,
         ctx: &Context<'_>,

@@ -43,7 +43,7 @@ pub struct Organization {
     pub slug: String,
     /// The status: active or archived.
     pub status: OrganizationStatus,
-    /// The version of the organization: 1 at first, one more after each change.
+    /// The version of the organization: starts at 1 and increases with each change.
     pub version: i32,
     /// The time at which the organization was created.
     pub created_at: DateTime<Utc>,

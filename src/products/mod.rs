@@ -48,7 +48,7 @@ pub struct Product {
     currency: Option<CurrencyCode>,
     /// The status: active or archived.
     pub status: ProductStatus,
-    /// The version of the product: 1 at first, one more after each change.
+    /// The version of the product: starts at 1 and increases with each change.
     pub version: i32,
     /// The time at which the product was created.
     pub created_at: DateTime<Utc>,
@@ -105,8 +105,8 @@ relations! {
             line_items: InvoiceLineItem = product_id,
             /// The comments on the product, newest first by default.
             comments: Comment = product_id,
-            /// The changes of the product itself, newest first by default. Only owners and admins may read them;
-            /// for other roles the field is null with the error FORBIDDEN.
+            /// The changes of the product, without those of its comments, newest first by default. Only owners and
+            /// admins may read them; for other roles the field is null with the error FORBIDDEN.
             audit_logs: AuditLog = subject_id,
         }
         computed {

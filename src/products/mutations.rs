@@ -298,7 +298,7 @@ pub type ImportProductsPayload = BulkPayload<ImportProductsResult>;
 #[derive(Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct ImportProductsResult {
-    /// The index in the list of rows; the first has 0.
+    /// The index in the list of rows, starting at 0.
     pub index: i32,
     #[graphql(skip)]
     product_id: Option<ProductId>,

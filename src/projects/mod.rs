@@ -58,7 +58,7 @@ pub struct Project {
     pub status: ProjectStatus,
     /// The due date of the project.
     pub due_on: Option<Date>,
-    /// The version of the project: 1 at first, one more after each change.
+    /// The version of the project: starts at 1 and increases with each change.
     pub version: i32,
     /// The time at which the project was created.
     pub created_at: DateTime<Utc>,

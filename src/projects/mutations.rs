@@ -306,7 +306,7 @@ pub type DeleteProjectsPayload = BulkPayload<DeleteProjectsResult>;
 /// The result of `deleteProjects` for one project.
 #[derive(Debug, SimpleObject)]
 pub struct DeleteProjectsResult {
-    /// The index in the list of IDs; the first has 0.
+    /// The index in the list of IDs, starting at 0.
     pub index: i32,
     /// The ID of the deleted project; null if the project was not deleted.
     pub deleted_id: Option<ProjectId>,

@@ -27,7 +27,7 @@ pub enum TenantStatus {
     Provisioning,
     /// The tenant is in use.
     Active,
-    /// The tenant is closed for some time. Its users cannot sign in.
+    /// The tenant is temporarily suspended. Its users cannot sign in.
     Suspended,
     /// The tenant is being deleted. Its users can no longer sign in.
     Deleting,
@@ -51,7 +51,7 @@ pub struct Tenant {
     pub status: TenantStatus,
     /// The name of the plan, such as `FREE`. The service derives no limits from it.
     pub plan: String,
-    /// The version of the tenant: 1 at first, one more after each change.
+    /// The version of the tenant: starts at 1 and increases with each change.
     pub version: i32,
     /// The time at which the tenant was created.
     pub created_at: DateTime<Utc>,

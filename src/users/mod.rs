@@ -37,7 +37,7 @@ pub struct User {
     pub role: UserRole,
     /// The status: whether the user can sign in.
     pub status: UserStatus,
-    /// The version of the user: 1 at first, one more after each change.
+    /// The version of the user: starts at 1 and increases with each change.
     pub version: i32,
     /// The time at which the user was created.
     pub created_at: DateTime<Utc>,

@@ -155,7 +155,8 @@ fn entity_slices(list: &str) -> BTreeSet<Module> {
     slices.map(|(_, slice)| slice.to_owned()).collect()
 }
 
-/// Which modules each module imports, and the slices for those that expand the list of entities.
+/// Maps each module to the modules that it imports. A module that expands the list of entities also imports the
+/// slices of the list.
 fn imports() -> BTreeMap<Module, BTreeSet<Module>> {
     let sources = sources();
     let reexports = reexports(&sources);

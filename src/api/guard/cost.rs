@@ -19,8 +19,8 @@
 //! counts as a full page. For a list of ids, `n` is its length, clamped in the same way. For a bulk
 //! mutation, it is clamped to the largest number of rows.
 //!
-//! Fields are identified by name only, without their type. A test checks that no type has a field that
-//! this would misread.
+//! Fields are identified by name only, without their type. A test checks that no type has a field whose name
+//! leads to a wrong cost.
 
 use std::{
     borrow::Cow,

@@ -101,8 +101,8 @@ impl Tampered {
     async fn found(&self) -> Vec<String> {
         let lines = findings(&self.tenant, &[]).await;
         let name = |line: String| {
-            let over = format!("claims {} rows and contains {}", self.rows, self.rows - 1);
-            line.replace(&over, "claims ROWS rows and contains FEWER")
+            let over = format!("records {} rows, but contains {}", self.rows, self.rows - 1);
+            line.replace(&over, "records ROWS rows, but contains FEWER")
                 .replace(&id("aud", self.sealed), "SEALED")
                 .replace(&id("aud", self.unsealed), "UNSEALED")
         };
@@ -177,33 +177,33 @@ async fn each_tampering_is_detected_and_named() {
         ),
         (
             "delete from audit_logs where id = $unsealed",
-            &["removed UNSEALED: it was announced for the next seal"],
+            &["removed UNSEALED: audit_unsealed lists it as a row to seal"],
         ),
         (
             "update audit_logs set actor_id = app.uuid_v7() where id = $unsealed",
             &[
-                "inserted UNSEALED: not sealed, and its content does not match its hash: inserted, or changed at once",
+                "inserted UNSEALED: not sealed, and its content does not match its hash: inserted, or changed after it was written",
             ],
         ),
         (
             "update audit_seal_entries set hash = sha256('') where id = $sealed",
             &[
-                "seal broken 1: its hash does not match its rows",
+                "broken seal 1: its hash does not match its rows",
                 "changed SEALED: its hash is not the one in seal 1",
             ],
         ),
         (
             "delete from audit_seal_entries where id = $sealed",
             &[
-                "seal broken 1: it claims ROWS rows and contains FEWER",
-                "inserted SEALED: not sealed, and no trigger announced it for the next seal",
+                "broken seal 1: it records ROWS rows, but contains FEWER",
+                "inserted SEALED: not sealed, and not in audit_unsealed, where the trigger lists the rows to seal",
             ],
         ),
         (
             "update audit_seals set hash = sha256('') where tenant_id = $own and number = 1",
             &[
-                "seal broken 1: its hash does not match its rows",
-                "seal broken 2: it does not continue the previous seal",
+                "broken seal 1: its hash does not match its rows",
+                "broken seal 2: its previous_hash is not the hash of the previous seal",
             ],
         ),
     ];
@@ -230,7 +230,7 @@ async fn a_removed_seal_is_detected_by_the_next_seal_and_by_its_rows() {
     let found = log.found().await;
     assert_eq!(
         found[0],
-        "seal broken 2: seals 1 to 1 before it are missing"
+        "broken seal 2: seals 1 to 1 before it are missing"
     );
     assert_eq!(i64::try_from(found.len()), Ok(1 + log.rows), "{found:?}");
     assert!(
@@ -255,7 +255,7 @@ async fn an_inserted_row_is_detected_unless_it_claims_to_be_new_and_was_announce
     let mut log = Tampered::new().await;
     let row = log.insert("0 s").await;
     let unannounced = format!(
-        "inserted {}: not sealed, and no trigger announced it for the next seal",
+        "inserted {}: not sealed, and not in audit_unsealed, where the trigger lists the rows to seal",
         id("aud", row)
     );
     assert_eq!(log.found().await, [unannounced.as_str()]);
@@ -267,7 +267,7 @@ async fn an_inserted_row_is_detected_unless_it_claims_to_be_new_and_was_announce
     let row = log.insert("3 days").await;
     log.announce(row).await;
     let late = format!(
-        "inserted {}: not sealed, and it claims a time more than a day before the last seal",
+        "inserted {}: not sealed, and more than a day older than the newest sealed row",
         id("aud", row)
     );
     assert_eq!(log.found().await, [late.as_str()]);
@@ -285,7 +285,7 @@ async fn an_inserted_row_is_detected_unless_it_claims_to_be_new_and_was_announce
     )
     .await;
     let sealed_late = format!(
-        "inserted {}: it claims a time more than a day before seal 4, which contains it",
+        "inserted {}: seal 4 contains it, but it is more than a day older than the newest row sealed before",
         id("aud", row)
     );
     assert_eq!(log.found().await, [sealed_late]);
@@ -349,7 +349,7 @@ async fn a_rewritten_history_is_detected_with_a_recorded_head() {
     assert_eq!(log.found().await, [""; 0], "it is sound in itself");
     let found = findings(&log.tenant, &["--expect-head", &noted]).await;
     let expected =
-        format!("head missing {noted}: no seal has this hash: the history was rewritten");
+        format!("missing head {noted}: no seal has this hash: the history was rewritten");
     assert_eq!(found, [expected]);
 }
 

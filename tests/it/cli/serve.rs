@@ -38,7 +38,7 @@ async fn serve_does_not_start_with_a_role_that_can_bypass_row_level_security() {
     for (role, reason) in [
         (
             "postgres".to_owned(),
-            "is a superuser, which row level security never binds".to_owned(),
+            "is a superuser, and superusers bypass row level security".to_owned(),
         ),
         (bypass.clone(), "has BYPASSRLS".to_owned()),
         (

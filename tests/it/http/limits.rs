@@ -157,7 +157,8 @@ async fn without_introspection_the_service_does_not_reveal_the_schema(app: &'sta
         json!({ "__typename": "Query", "viewer": { "role": "OWNER" } })
     );
     assert!(answer.json()["extensions"].get("palisade").is_none());
-    // The service has no explorer and no redirect at `/`, and does not list the statements of a response.
+    // By default, the service has no explorer and no redirect at `/`, and a response does not list its SQL
+    // statements.
     for path in ["/graphiql", "/graphiql/schema.graphql", "/dev/people", "/"] {
         assert_eq!(
             reply(app.client.get(url.replace("/graphql", path)))

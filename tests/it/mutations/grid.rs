@@ -30,7 +30,7 @@ impl Author {
     }
 }
 
-/// The types whose rows a role may not read: their lists are errors.
+/// The types whose rows a role may not read. For this role, a list of such a type is an error.
 async fn hidden_from(tenant: &Tenant, role: UserRole) -> BTreeSet<&'static str> {
     let mut sql = tenant.begin_as(role).await.0;
     let mut hidden = BTreeSet::new();

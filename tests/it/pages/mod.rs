@@ -100,7 +100,8 @@ async fn walk(
     }
 }
 
-/// The rows in an order, sorted by Postgres without pages. The id has the direction of the last term.
+/// The ids of all rows, sorted by PostgreSQL without pages. Equal rows are sorted by id, in the direction of the
+/// last term.
 async fn sorted(tenant: &Tenant, row: &str, terms: &[String]) -> Vec<String> {
     let mut by: Vec<String> = terms
         .iter()

@@ -233,14 +233,14 @@ impl Sample {
         }
     }
 
-    /// The field, and the case if it has several.
+    /// The name of the mutation, followed by the case if the mutation has several samples.
     pub fn name(&self) -> String {
         format!("{} {}", self.field, self.case)
             .trim_end()
             .to_owned()
     }
 
-    /// The only sample of a field, or the first one.
+    /// The first sample of a mutation.
     pub fn of(field: &str) -> Self {
         let mut samples = samples().into_iter();
         let found = samples.find(|sample| sample.field == field);
@@ -332,7 +332,7 @@ fn the_project(rows: &Rows) -> EntryProject {
     EntryProject::Project(rows.uuid("project"))
 }
 
-/// One entry of a row that belongs to no project.
+/// One audit log entry, for a row that does not belong to a project.
 fn without_project(entry: &'static str) -> Entries {
     vec![(entry, EntryProject::None)]
 }
