@@ -146,14 +146,12 @@ async fn statement(caller: &Caller, document: &str) -> String {
 fn below(parent: &str, list: &Field) -> String {
     let inner = format!("{{ {}(first: 1) {{ nodes {{ id }} }} }}", list.name);
     let mut roots = model().root_lists();
-    match roots.find(|root| root.row() == parent) {
-        Some(root) => format!("{{ {}(first: 1) {{ nodes {inner} }} }}", root.name),
-        None => {
-            let mut fields = model().queries().iter();
-            let field = fields.find(|field| field.type_name == parent && field.args.is_empty());
-            format!("{{ {} {inner} }}", field.unwrap().name)
-        }
+    if let Some(root) = roots.find(|root| root.row() == parent) {
+        return format!("{{ {}(first: 1) {{ nodes {inner} }} }}", root.name);
     }
+    let mut fields = model().queries().iter();
+    let field = fields.find(|field| field.type_name == parent && field.args.is_empty());
+    format!("{{ {} {inner} }}", field.unwrap().name)
 }
 
 #[apply(palisade_test)]
