@@ -30,16 +30,16 @@ SETTINGS = {
 def main():
     options = arguments()
     with lab.database(options.tenants) as environment:
-        with lab.service(environment):
-            tokens = lab.create_tokens(options.tenants)
-            greedy, _ = lab.prepare("q3", tokens[:1], "greedy")
-            others, _ = lab.prepare("q3", tokens[1:], "others")
+        tenants, _ = lab.load_tenants(environment, options.tenants)
+        with lab.service(environment) as server:
+            greedy = lab.prepare(server, "q3", tenants[:1], "greedy")
+            others = lab.prepare(server, "q3", tenants[1:], "others")
         print("| setting | others' p50 ms, without and with greedy | others' p99 ms, without and with greedy "
               "| factor of p99 | others' req/s | greedy sent/s | greedy accepted/s | bad |")
         print("|---|---|---|---|---|---|---|---|")
         for name, flags in SETTINGS.items():
-            with lab.service(environment, *flags):
-                measure(options, name, greedy, others)
+            with lab.service(environment, *flags) as server:
+                measure(options, name, server, greedy, others)
 
 
 def arguments():
@@ -47,27 +47,31 @@ def arguments():
     parser.add_argument("--seconds", type=int, default=20, help="duration of one measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements per setting; the median is printed")
     parser.add_argument("--tenants", type=int, default=200)
-    parser.add_argument("--budgets", type=float, default=10, help="load of the greedy tenant, as a multiple of its budget")
+    parser.add_argument("--budgets", type=float, default=10,
+                        help="load of the greedy tenant, as a multiple of its budget")
     return parser.parse_args()
 
 
-def measure(options, name, greedy, others):
-    lab.Load(others, seconds=3, **OTHERS_LOAD).result()
-    rounds = [measure_round(options, greedy, others) for _ in range(options.rounds)]
+def measure(options, name, server, greedy, others):
+    lab.Load(server, others, seconds=3, **OTHERS_LOAD).result()
+    rounds = [measure_round(options, server, greedy, others) for _ in range(options.rounds)]
     (p50_without, p99_without, p50_with, p99_with, factor, rate, sent, accepted, bad) = (
         statistics.median(column) for column in zip(*rounds))
     print(f"| {name} | {p50_without:.1f}, {p50_with:.1f} | {p99_without:.1f}, {p99_with:.1f} "
           f"| {factor:.2f} | {rate:.0f} | {sent:.0f} | {accepted:.0f} | {bad:.0f} |", flush=True)
 
 
-def measure_round(options, greedy, others):
-    _, _, p50_without, p99_without, _, bad_without = lab.Load(others, seconds=options.seconds, **OTHERS_LOAD).result()
+def measure_round(options, server, greedy, others):
+    def others_load():
+        return lab.Load(server, others, seconds=options.seconds, **OTHERS_LOAD)
+
+    _, _, p50_without, p99_without, _, bad_without = others_load().result()
     # Each connection sends about ten requests per second, because it pauses for 100 ms on average.
     requests_per_second = BUDGET_PER_SECOND * options.budgets
-    load = lab.Load(greedy, round(requests_per_second / 10), options.seconds + 10, pause_ms=98)
+    load = lab.Load(server, greedy, round(requests_per_second / 10), options.seconds + 10, pause_ms=98)
     # The greedy tenant starts with the budget of a whole minute. Measure after it has used that up.
     time.sleep(9)
-    requests, seconds, p50_with, p99_with, _, bad = lab.Load(others, seconds=options.seconds, **OTHERS_LOAD).result()
+    requests, seconds, p50_with, p99_with, _, bad = others_load().result()
     sent, greedy_seconds, _, _, rejected, bad_greedy = load.result()
     return (p50_without, p99_without, p50_with, p99_with, p99_with / p99_without, requests / seconds,
             sent / greedy_seconds, (sent - rejected) / greedy_seconds, bad_without + bad + bad_greedy)

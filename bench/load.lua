@@ -1,8 +1,9 @@
 -- Sends one operation for many tenants in turn and checks the responses. The first argument is the file that lab.py
 -- wrote: a line with the minimum length of a good response, then for each tenant a line with its token and a line with
--- the request body. The second argument is the mean pause of a connection between two requests, in milliseconds.
+-- the request body. If there is a file with the same name and `.expected`, each response must be one of its lines. The second argument is the mean pause of a connection between two requests, in milliseconds. In a
+-- body, @UUID@ becomes a new UUID for each request.
 
-local requests, min_length, position = {}, 0, 0
+local requests, expected, min_length, position = {}, nil, 0, 0
 local threads = {}
 
 function setup(thread)
@@ -18,11 +19,20 @@ function init(args)
       ["Authorization"] = "Bearer " .. token,
       ["Content-Type"] = "application/json",
     }
-    table.insert(requests, wrk.format("POST", "/graphql", headers, file:read("*l")))
+    table.insert(requests, format(headers, file:read("*l")))
   end
   file:close()
+  local responses = io.open(args[1] .. ".expected", "r")
+  if responses then
+    expected = {}
+    for line in responses:lines() do
+      expected[line] = true
+    end
+    responses:close()
+  end
   -- Each thread starts with another tenant.
   position = number * 37
+  math.randomseed(os.time() * 1000 + os.clock() * 1e6 % 1000 + number)
   bad, rejected = 0, 0
   local pause = tonumber(args[2] or "0")
   if pause > 0 then
@@ -33,17 +43,50 @@ function init(args)
   end
 end
 
+-- Returns a function that returns the bytes of a request. A UUID is as long as another, so the length in the headers
+-- stays the same.
+function format(headers, body)
+  local bytes = wrk.format("POST", "/graphql", headers, (body:gsub("@UUID@", string.rep("0", 36))))
+  local first, last = body:find("@UUID@", 1, true)
+  if not first then
+    return function()
+      return bytes
+    end
+  end
+  local before = bytes:sub(1, #bytes - (#body - last) - 36)
+  local after = body:sub(last + 1)
+  return function()
+    return before .. uuid() .. after
+  end
+end
+
+function uuid()
+  local random = math.random
+  return string.format(
+    "%04x%04x-%04x-4%03x-8%03x-%04x%04x%04x",
+    random(0, 65535), random(0, 65535), random(0, 65535), random(0, 4095), random(0, 4095),
+    random(0, 65535), random(0, 65535), random(0, 65535)
+  )
+end
+
 function request()
   position = position + 1
-  return requests[position % #requests + 1]
+  return requests[position % #requests + 1]()
 end
 
 function response(status, _, body)
   if status == 429 then
     rejected = rejected + 1
-  elseif status ~= 200 or #body < min_length or body:find('"errors"', 1, true) then
+  elseif status ~= 200 or not is_good(body) then
     bad = bad + 1
   end
+end
+
+function is_good(body)
+  if expected then
+    return expected[body]
+  end
+  return #body >= min_length and not body:find('"errors"', 1, true)
 end
 
 function done(summary, latency)
