@@ -42,27 +42,38 @@ create function app.oldest_binary() returns bigint
 -- A UUIDv7 (RFC 9562, 5.7) for rows that the database itself writes. The 12 bits after the version hold
 -- the fraction of the millisecond (6.2, method 3) in steps of 0.25 microseconds; the clock has a
 -- resolution of one. So the audit entries of one transaction, which share one timestamp, keep their order.
+--
+-- It has no sub-select, so that PostgreSQL inlines it. It plans a function that it cannot inline once per transaction.
 create function app.uuid_v7() returns uuid
     language sql volatile parallel safe
     return (
-        select encode(
-            set_byte(
-                set_byte(
-                    overlay(
-                        uuid_send(gen_random_uuid())
-                        placing substring(int8send(micros / 1000) from 3)
-                        from 1 for 6
-                    ),
-                    6,
-                    (112 | (micros % 1000 * 4096 / 1000 >> 8))::integer
-                ),
-                7,
-                (micros % 1000 * 4096 / 1000 & 255)::integer
-            ),
-            'hex'
-        )::uuid
-        -- A row of its own, so that the clock is read once.
-        from (select (extract(epoch from clock_timestamp()) * 1000000)::bigint as micros) as clock);
+        -- 4,096 steps in a millisecond: 12 digits for the milliseconds, the version, 3 digits for the fraction.
+        overlay(lpad(to_hex(floor(extract(epoch from clock_timestamp()) * 4096000)::bigint), 15, '0')
+                placing '7' from 13 for 0)
+        -- The variant and the random bits.
+        || substr(gen_random_uuid()::text, 20))::uuid;
+
+-- The string without differences of case, as filters compare it. The generated columns `<column>_folded` hold it.
+-- An index cannot: under row level security PostgreSQL uses no index on an expression that is not leakproof.
+--
+-- The collation is named, so that the result does not depend on the locale of the database: the root locale of ICU,
+-- which maps every letter of Unicode. The lower case of sigma at the end of a word is replaced by the usual one: it is
+-- the only letter whose lower case depends on its neighbors. So the folded start of a string is the start of the folded
+-- string. A change of this function does not change the stored columns.
+create function app.fold(value text) returns text
+    language sql immutable strict parallel safe
+    return replace(lower(value collate "und-x-icu"), 'ς', 'σ');
+
+-- The same string. In a condition, it makes PostgreSQL plan each execution with the value: its cost is added to the
+-- cost of a plan without the value, and it costs nothing in a plan with the value, which contains only the result.
+-- A search for the start of a string needs this. Only the value shows whether few rows or nearly all match it, and
+-- only a constant becomes a range of the index.
+create function app.plan_with(value text) returns text
+    language plpgsql immutable strict parallel safe cost 1000000
+as $$
+begin
+    return value;
+end $$;
 
 -- Whether Citus distributes the tables. Only the helpers below call it, so that no other file has a branch.
 create function app.on_citus() returns boolean
@@ -114,6 +125,44 @@ create function app.is_own(user_column name) returns text
     language sql stable
     return format('%I = %s', user_column, app.policy_term('user_id'));
 
+-- Attaches the trigger that writes the audit entries of a table. app.protect calls it and describes the
+-- arguments. Call it again, with the same arguments, after a column was added: the trigger knows the columns of
+-- the table by name, and rejects each change of a table with others.
+create function app.record_changes(
+    target          regclass,
+    subject         text,
+    project         name     default null,
+    project_through regclass default null,
+    through_column  name     default null,
+    unrecorded      name[]   default '{}',
+    tenant_column   name     default 'tenant_id'
+)
+    returns void language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    about  jsonb;
+    fields text[];
+begin
+    -- A generated column repeats others.
+    select coalesce(array_agg(attname::text order by attname::text collate "default"), '{}'),
+           unrecorded || coalesce(array_agg(attname) filter (where attgenerated <> ''), '{}')
+      into fields, unrecorded
+      from pg_attribute
+     where attrelid = target and attnum > 0 and not attisdropped
+       and attname not in ('id', 'tenant_id', 'version', 'created_at', 'updated_at');
+    -- The table's name is part of the argument because on Citus the trigger fires on a shard, which has
+    -- a name of its own.
+    about := jsonb_strip_nulls(jsonb_build_object(
+        'subject', subject, 'table', (select relname from pg_class where oid = target),
+        'tenant', tenant_column, 'project', project, 'unrecorded', to_jsonb(unrecorded)));
+    execute format('create or replace trigger record_change after insert or update or delete on %s
+                        for each row execute function ', target)
+        || case when project_through is null then format('app.record_change(%L, %L)', about, fields)
+           else format('%s(%L, %L, %L)', app.create_record_change_through(project_through), about, fields,
+                       through_column)
+           end;
+end $$;
+
 -- Makes a table tenant-owned. Call it once, after CREATE TABLE and before the foreign keys.
 --
 -- It creates one permissive policy for all commands, with USING = WITH CHECK. Permissive policies are
@@ -125,7 +174,7 @@ create function app.is_own(user_column name) returns text
 --   project          the column with the project that the row belongs to, if it has one.
 --   project_through  the table that has a project_id if the row itself has none,
 --   through_column   and the column of the row that refers to it.
---   unrecorded       columns whose values never appear in the entry.
+--   unrecorded       columns whose values never appear in the entry. Generated columns do not either.
 create function app.protect(
     target          regclass,
     subject         text     default null,
@@ -141,7 +190,6 @@ as $$
 declare
     is_own_tenant text := format('%I = %s', tenant_column, app.policy_term('tenant_id'));
     unknown       name;
-    about         jsonb;
 begin
     if audited <> (subject is not null) then
         raise 'app.protect(%): give either the subject of its audit entries or audited => false', target;
@@ -166,16 +214,8 @@ begin
     execute format('grant select, insert, update, delete on %s to palisade_app, palisade_admin', target);
     perform app.count_versions(target);
     if audited then
-        -- The table's name is part of the argument because on Citus the trigger fires on a shard, which has
-        -- a name of its own.
-        about := jsonb_strip_nulls(jsonb_build_object(
-            'subject', subject, 'table', (select relname from pg_class where oid = target),
-            'tenant', tenant_column, 'project', project, 'unrecorded', to_jsonb(unrecorded)));
-        execute format('create trigger record_change after insert or update or delete on %s
-                            for each row execute function ', target)
-            || case when project_through is null then format('app.record_change(%L)', about)
-               else format('%s(%L, %L)', app.create_record_change_through(project_through), about, through_column)
-               end;
+        perform app.record_changes(target, subject, project, project_through, through_column, unrecorded,
+                                   tenant_column);
     end if;
     if app.on_citus() then
         perform create_distributed_table(target, tenant_column::text);
@@ -296,6 +336,7 @@ end $$;
 select app.revoke_functions_from_public();
 grant usage on schema app to palisade_app, palisade_auth, palisade_admin;
 grant execute on function
-    app.tenant_id(), app.user_id(), app.role(), app.request_id(), app.operation_name(), app.uuid_v7()
+    app.tenant_id(), app.user_id(), app.role(), app.request_id(), app.operation_name(), app.uuid_v7(),
+    app.fold(text), app.plan_with(text)
     to palisade_app, palisade_auth, palisade_admin;
 grant execute on function app.schema_versions(), app.oldest_binary() to palisade_app;

@@ -50,13 +50,14 @@ create table users (
     tenant_id    uuid        not null default app.tenant_id(),
     id           uuid        not null,
     identity_id  uuid,
-    email        text        not null,
+    email        text collate "C" not null,
     display_name text,
     role         text        not null default 'MEMBER',
     status       text        not null default 'INVITED',
     version      integer     not null default 1,
     created_at   timestamptz not null default now(),
     updated_at   timestamptz not null default now(),
+    display_name_folded text collate "C" generated always as (app.fold(display_name)) stored,
     constraint users_pkey primary key (tenant_id, id),
     constraint users_email_key unique (tenant_id, email),
     constraint users_email_folded check (email = lower(email) and length(email) between 3 and 254),
@@ -146,8 +147,12 @@ create trigger keep_an_owner_on_delete before delete on users for each row
     when (old.role = 'OWNER' and old.status = 'ACTIVE')
     execute function app.keep_an_owner();
 
--- Serves Query.users and Tenant.users.
+-- Serve the orders of Query.users and Tenant.users. users_email_key serves EMAIL.
 create index users_created_at_idx on users (tenant_id, created_at desc, id desc);
+create index users_updated_at_idx on users (tenant_id, updated_at desc, id desc);
+create index users_display_name_idx on users (tenant_id, display_name, id);
+-- Serves the filters by the start of the name and those that ignore case.
+create index users_display_name_folded_idx on users (tenant_id, display_name_folded);
 -- Serves the deletion of an identity, which looks for its users.
 create index users_identity_idx on users (tenant_id, identity_id);
 

@@ -4,11 +4,12 @@ create table organizations (
     tenant_id  uuid        not null default app.tenant_id(),
     id         uuid        not null,
     name       text        not null,
-    slug       text        not null,
+    slug       text collate "C" not null,
     status     text        not null default 'ACTIVE',
     version    integer     not null default 1,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
+    name_folded text collate "C" generated always as (app.fold(name)) stored,
     constraint organizations_pkey primary key (tenant_id, id),
     constraint organizations_slug_key unique (tenant_id, slug),
     constraint organizations_name_length check (length(name) between 1 and 120),
@@ -21,9 +22,12 @@ select app.writable_by('organizations', 'OWNER', 'ADMIN', 'MEMBER', 'BILLING');
 alter table organizations
     add constraint organizations_tenant_fkey foreign key (tenant_id) references tenants (id);
 
--- Serve Query.organizations in its two usual orders.
+-- Serve the orders of Query.organizations.
 create index organizations_created_at_idx on organizations (tenant_id, created_at desc, id desc);
+create index organizations_updated_at_idx on organizations (tenant_id, updated_at desc, id desc);
 create index organizations_name_idx on organizations (tenant_id, name, id);
+-- Serves the filters by the start of the name and those that ignore case.
+create index organizations_name_folded_idx on organizations (tenant_id, name_folded);
 
 create table projects (
     tenant_id       uuid        not null default app.tenant_id(),
@@ -39,6 +43,7 @@ create table projects (
     version         integer     not null default 1,
     created_at      timestamptz not null default now(),
     updated_at      timestamptz not null default now(),
+    name_folded     text collate "C" generated always as (app.fold(name)) stored,
     constraint projects_pkey primary key (tenant_id, id),
     constraint projects_name_length check (length(name) between 1 and 120),
     constraint projects_description_length check (length(description) <= 10000),
@@ -56,9 +61,14 @@ alter table projects
 alter table projects
     add constraint projects_owner_fkey foreign key (tenant_id, owner_id) references users (tenant_id, id);
 
--- Serve Query.projects: newest first, by name, and newest of one status.
+-- Serve the orders of Query.projects.
 create index projects_created_at_idx on projects (tenant_id, created_at desc, id desc);
+create index projects_updated_at_idx on projects (tenant_id, updated_at desc, id desc);
 create index projects_name_idx on projects (tenant_id, name, id);
+create index projects_due_on_idx on projects (tenant_id, due_on, id);
+-- Serves the filters by the start of the name and those that ignore case.
+create index projects_name_folded_idx on projects (tenant_id, name_folded);
+-- Serves the newest projects of one status.
 create index projects_status_idx on projects (tenant_id, status, created_at desc, id desc);
 -- Serve Organization.projects and User.projects.
 create index projects_organization_idx on projects (tenant_id, organization_id, created_at desc, id desc);

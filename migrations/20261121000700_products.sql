@@ -3,7 +3,7 @@
 create table products (
     tenant_id   uuid        not null default app.tenant_id(),
     id          uuid        not null,
-    asin        text        not null,
+    asin        text collate "C" not null,
     title       text,
     price_minor bigint,
     currency    text,
@@ -11,6 +11,7 @@ create table products (
     version     integer     not null default 1,
     created_at  timestamptz not null default now(),
     updated_at  timestamptz not null default now(),
+    title_folded text collate "C" generated always as (app.fold(title)) stored,
     constraint products_pkey primary key (tenant_id, id),
     constraint products_asin_key unique (tenant_id, asin),
     constraint products_asin_form check (asin ~ '^[A-Z0-9]{10}$'),
@@ -28,5 +29,9 @@ alter table products
 alter table products
     add constraint products_currency_fkey foreign key (currency) references currencies (code);
 
--- Serves Query.products, newest first.
+-- Serve the orders of Query.products. products_asin_key serves ASIN.
 create index products_created_at_idx on products (tenant_id, created_at desc, id desc);
+create index products_updated_at_idx on products (tenant_id, updated_at desc, id desc);
+create index products_title_idx on products (tenant_id, title, id);
+-- Serves the filters by the start of the title and those that ignore case.
+create index products_title_folded_idx on products (tenant_id, title_folded);

@@ -6,7 +6,7 @@ create table invoices (
     organization_id uuid        not null,
     project_id      uuid,
     -- Assigned when the invoice is issued; a draft has none.
-    number          text,
+    number          text collate "C",
     status          text        not null default 'DRAFT',
     currency        text        not null,
     subtotal_minor  bigint      not null default 0,
@@ -39,12 +39,17 @@ alter table invoices
 alter table invoices
     add constraint invoices_currency_fkey foreign key (currency) references currencies (code);
 
--- Serve Query.invoices: newest first, and newest of one status.
+-- Serve the orders of Query.invoices. All drafts have no number, so invoices_number_key cannot sort them.
 create index invoices_created_at_idx on invoices (tenant_id, created_at desc, id desc);
+create index invoices_updated_at_idx on invoices (tenant_id, updated_at desc, id desc);
+create index invoices_number_idx on invoices (tenant_id, number, id);
+create index invoices_due_on_idx on invoices (tenant_id, due_on, id);
+-- Serves the newest invoices of one status.
 create index invoices_status_idx on invoices (tenant_id, status, created_at desc, id desc);
 -- Serve Organization.invoices and Project.invoices.
 create index invoices_organization_idx on invoices (tenant_id, organization_id, created_at desc, id desc);
-create index invoices_project_idx on invoices (tenant_id, project_id, created_at desc, id desc);
+create index invoices_project_idx on invoices (tenant_id, project_id, created_at desc, id desc)
+    where project_id is not null;
 
 create table invoice_line_items (
     tenant_id        uuid          not null default app.tenant_id(),
@@ -100,8 +105,12 @@ alter table invoice_line_items
 alter table invoice_line_items
     add constraint invoice_line_items_currency_fkey foreign key (currency) references currencies (code);
 
+-- Serve the orders of Query.invoiceLineItems. invoice_line_items_position_key serves Invoice.lineItems.
+create index invoice_line_items_position_idx on invoice_line_items (tenant_id, position, id);
+create index invoice_line_items_created_at_idx on invoice_line_items (tenant_id, created_at desc, id desc);
 -- Serves Product.lineItems.
-create index invoice_line_items_product_idx on invoice_line_items (tenant_id, product_id, created_at desc, id desc);
+create index invoice_line_items_product_idx on invoice_line_items (tenant_id, product_id, position, id)
+    where product_id is not null;
 
 -- The last number that a tenant assigned to an invoice. A row and not a sequence: the transaction that
 -- issues the invoice takes the number, so a rollback leaves no gap.

@@ -32,10 +32,15 @@ alter table comments
 alter table comments
     add constraint comments_product_fkey foreign key (tenant_id, product_id) references products (tenant_id, id);
 
--- Serves Query.comments.
+-- Serve the orders of Query.comments.
 create index comments_created_at_idx on comments (tenant_id, created_at desc, id desc);
--- Serve the comments of each subject and of each author.
-create index comments_project_idx on comments (tenant_id, project_id, created_at desc, id desc);
-create index comments_invoice_idx on comments (tenant_id, invoice_id, created_at desc, id desc);
-create index comments_product_idx on comments (tenant_id, product_id, created_at desc, id desc);
+create index comments_updated_at_idx on comments (tenant_id, updated_at desc, id desc);
+-- Serve the comments of each subject and of each author. A comment has one subject, so it is in one of the
+-- first three.
+create index comments_project_idx on comments (tenant_id, project_id, created_at desc, id desc)
+    where project_id is not null;
+create index comments_invoice_idx on comments (tenant_id, invoice_id, created_at desc, id desc)
+    where invoice_id is not null;
+create index comments_product_idx on comments (tenant_id, product_id, created_at desc, id desc)
+    where product_id is not null;
 create index comments_author_idx on comments (tenant_id, author_id, created_at desc, id desc);

@@ -24,7 +24,7 @@ use crate::{
         context::ContextExt as _,
         entity::entity,
         enums::StoredEnum,
-        filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
+        filter::{DateTimeFilter, EnumFilter, IdFilter, LowerCase, StringFilter, listed},
         json::plain_fields,
         object::{Object, Objects},
         relations::{NoMutations, RootMutations, relations, roots},
@@ -153,7 +153,7 @@ listed! {
             /// Filters by the time of the change.
             occurred_at: DateTimeFilter,
             /// Filters by action, such as `project.updated`.
-            action: StringFilter,
+            action: StringFilter<LowerCase>,
             /// Filters by the user who made the change.
             actor_id: IdFilter<UserId>,
             /// Filters by the type of the changed object.

@@ -15,7 +15,7 @@ use crate::{
         context::ContextExt as _,
         directives::semantic_non_null,
         entity::entity,
-        filter::{DateTimeFilter, IdFilter, StringFilter, listed},
+        filter::{DateTimeFilter, IdFilter, TextFilter, listed},
         relations::{relations, roots},
     },
     ids::{CommentId, InvoiceId, ProductId, ProjectId, UserId},
@@ -74,7 +74,7 @@ listed! {
             /// Filters by product: only comments on the product.
             product_id: IdFilter<ProductId>,
             /// Filters by the content of the comment.
-            body: StringFilter,
+            body: TextFilter,
             /// Filters by the time of creation.
             created_at: DateTimeFilter,
             /// Filters by the time of the last change.

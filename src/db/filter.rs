@@ -1,7 +1,8 @@
 //! Conditions on rows, and the values that they compare.
 //!
 //! The invariant: **only leakproof comparisons use an index.** Under row level security PostgreSQL uses no
-//! index for others. So a value has one of the types with leakproof comparisons.
+//! index for others. So a value has one of the types with leakproof comparisons, and a comparison that ignores
+//! case compares a stored column and not an expression.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sea_query::{ArrayType, Cond, Expr, ExprTrait as _, Func, extension::postgres::PgFunc};
@@ -141,10 +142,28 @@ pub enum Comparison {
     Gt,
     /// Greater than or equal.
     Gte,
-    /// The string starts with the value, case-sensitive. Uses an index.
-    StartsWith,
-    /// The string contains the value, case-insensitive. Reads all rows of the tenant.
-    Contains,
+    /// The string starts with the value. Uses an index.
+    StartsWith(Letters),
+    /// The string equals the value, ignoring case. Uses an index.
+    EqIgnoreCase(Letters),
+    /// The string starts with the value, ignoring case. Uses an index.
+    StartsWithIgnoreCase(Letters),
+    /// The string contains the value, ignoring case. Reads all rows of the tenant.
+    Contains(Letters),
+}
+
+/// Which letters the strings of a column have. It decides how a comparison ignores case: both sides are
+/// strings that `app.fold` returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Letters {
+    /// Any letters. The generated column `<column>_folded` contains the folded strings.
+    Mixed,
+    /// No uppercase letters, so a string is equal to its folded string.
+    Lower,
+    /// Only ASCII letters, all uppercase.
+    Upper,
+    /// Any letters, in a long string that no index contains. Each search folds it again.
+    Unindexed,
 }
 
 impl Default for Filter {
@@ -180,20 +199,73 @@ impl Filter {
 
 impl Comparison {
     fn expr(self, column: &'static str, value: Expr) -> Expr {
-        let column = Expr::col(column);
+        let own = Expr::col(column);
         match self {
-            Self::Eq => column.eq(value),
-            Self::Ne => Expr::cust_with_exprs("$1 is distinct from $2", [column, value]),
-            Self::Lt => column.lt(value),
-            Self::Lte => column.lte(value),
-            Self::Gt => column.gt(value),
-            Self::Gte => column.gte(value),
-            Self::StartsWith => PgFunc::starts_with(column, value).into(),
-            Self::Contains => {
-                Expr::cust_with_exprs("strpos(lower($1), lower($2)) > 0", [column, value])
+            Self::Eq => own.eq(value),
+            Self::Ne => Expr::cust_with_exprs("$1 is distinct from $2", [own, value]),
+            Self::Lt => own.lt(value),
+            Self::Lte => own.lte(value),
+            Self::Gt => own.gt(value),
+            Self::Gte => own.gte(value),
+            // The folded column has the index. The second condition must not change the estimated number of
+            // rows, which the first one gives: the planner takes a `coalesce` to hold for half of the rows.
+            Self::StartsWith(letters @ (Letters::Mixed | Letters::Unindexed)) => {
+                starts_with(letters.column(column), letters.fold(value.clone())).and(
+                    Expr::cust_with_exprs("coalesce(starts_with($1, $2), false)", [own, value]),
+                )
             }
+            Self::StartsWith(_) => starts_with(own, value),
+            Self::EqIgnoreCase(letters) => letters.column(column).eq(letters.fold(value)),
+            Self::StartsWithIgnoreCase(letters) => {
+                starts_with(letters.column(column), letters.fold(value))
+            }
+            Self::Contains(letters) => Expr::cust_with_exprs(
+                "strpos($1, $2) > 0",
+                [letters.column(column), letters.fold(value)],
+            ),
         }
     }
+}
+
+impl Letters {
+    /// The folded strings of a column, or the column itself if comparisons fold only the value.
+    fn column(self, column: &'static str) -> Expr {
+        match self {
+            Self::Mixed => Expr::col(format!("{column}_folded")),
+            Self::Lower | Self::Upper => Expr::col(column),
+            Self::Unindexed => folded(Expr::col(column)),
+        }
+    }
+
+    /// A value as [`Letters::column`] contains it.
+    fn fold(self, value: Expr) -> Expr {
+        match self {
+            Self::Mixed | Self::Lower | Self::Unindexed => folded(value),
+            // The collation maps ASCII letters only. Others stay lowercase, and no string of the column has them.
+            Self::Upper => Expr::cust_with_exprs(r#"upper($1 collate "C")"#, [folded(value)]),
+        }
+    }
+}
+
+fn folded(string: Expr) -> Expr {
+    Expr::cust_with_exprs("app.fold($1)", [string])
+}
+
+/// `starts_with(column, start)`, planned at each execution: only a constant becomes a range of an index.
+fn starts_with(column: Expr, start: Expr) -> Expr {
+    let start = Expr::cust_with_exprs("app.plan_with($1)", [start]);
+    PgFunc::starts_with(column, start).into()
+}
+
+/// The condition that the id is one of these. PostgreSQL keeps one plan for it, whatever the number of ids.
+///
+/// For `id = any($n)` it would plan each execution: it compares the costs of a plan with the values and of one
+/// without them, and for an array that it does not know it assumes ten elements. The sub-select hides the number
+/// from both plans, so both cost the same.
+pub(super) fn id_in(ids: Vec<Uuid>) -> Expr {
+    let ids = Value::Uuids(ids).into_expr();
+    let listed = Expr::cust_with_exprs("array(select unnest($1::uuid[]))", [ids]);
+    Expr::col("id").eq(PgFunc::any(listed))
 }
 
 /// `column = any($n)`: one placeholder for any number of values, so the text of the statement is constant.

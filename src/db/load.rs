@@ -83,7 +83,7 @@ impl<E: Entity + Debug> LoadKey for ById<E> {
             .columns(columns.names::<E>())
             .from(E::TABLE)
             .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
-            .and_where(filter::any("id", filter::Value::Uuids(ids)))
+            .and_where(filter::id_in(ids))
             .to_owned();
         let rows = tx.fetch_all(Statement::build(&query)).await?;
         let rows = read_all::<E>(&rows, columns)?;

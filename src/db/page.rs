@@ -167,7 +167,8 @@ impl List {
 ///
 /// If all terms have the same direction and no column is nullable, this is one row comparison, which
 /// PostgreSQL uses as an index condition. Otherwise there is one case per term: the row equals the
-/// position in all earlier terms and comes after it in this term.
+/// position in all earlier terms and comes after it in this term. PostgreSQL uses no index condition for
+/// cases, so the condition that all of them share is added: the bound of the first term.
 fn after_position(order: &[Term], position: &Position, reverse: bool) -> Cond {
     let descends = |term: &Term| term.descending != reverse;
     let Some(first) = order.first() else {
@@ -187,6 +188,14 @@ fn after_position(order: &[Term], position: &Position, reverse: bool) -> Cond {
         });
     }
 
+    let bound = match (descends(first), position.first().cloned().flatten()) {
+        (true, Some(value)) => Some(Expr::col(first.column).lte(value.into_expr())),
+        // After the greatest value come the rows without one.
+        (false, Some(_)) if first.nullable => None,
+        (false, Some(value)) => Some(Expr::col(first.column).gte(value.into_expr())),
+        (false, None) => Some(Expr::col(first.column).is_null()),
+        (true, None) => None,
+    };
     let mut cases = Cond::any();
     let mut equal = Cond::all();
     for (term, value) in order.iter().zip(position) {
@@ -209,7 +218,10 @@ fn after_position(order: &[Term], position: &Position, reverse: bool) -> Cond {
             None => column().is_null(),
         });
     }
-    cases
+    match bound {
+        Some(bound) => Cond::all().add(bound).add(cases),
+        None => cases,
+    }
 }
 
 /// A page of rows.

@@ -6,6 +6,7 @@ use async_graphql::{
     ID, InputObject, InputType, InputValueError, InputValueResult, registry::Registry,
 };
 
+pub use super::string_filter::{LowerCase, MixedCase, StringFilter, TextFilter, UpperCase};
 use super::{
     enums::StoredEnum,
     generic_input::{self, Fields, field},
@@ -21,9 +22,6 @@ use crate::{
 pub const MAX_VALUES: usize = 100;
 /// The most comparisons of one filter, including nested filters.
 pub const MAX_COMPARISONS: usize = 100;
-/// The most characters of a string in a filter.
-const MAX_STRING_LENGTH: usize = 1_000;
-
 /// The filter of a list, as the client sends it.
 pub trait FilterInput: InputType + std::fmt::Debug {
     /// Converts it into a condition of the database. Errors: too many values or comparisons, an invalid string.
@@ -53,23 +51,7 @@ pub fn take(left: &mut usize, comparisons: usize) -> Result<()> {
     Ok(())
 }
 
-fn check_string(text: &str) -> Result<()> {
-    if text.contains('\0') {
-        return Err(Error::invalid(
-            "filter",
-            "a string must not contain the character U+0000",
-        ));
-    }
-    if text.chars().count() > MAX_STRING_LENGTH {
-        return Err(Error::invalid(
-            "filter",
-            format!("a string must have at most {MAX_STRING_LENGTH} characters"),
-        ));
-    }
-    Ok(())
-}
-
-fn bounded<T>(values: Vec<T>) -> Result<Vec<T>> {
+pub(super) fn bounded<T>(values: Vec<T>) -> Result<Vec<T>> {
     if values.len() > MAX_VALUES {
         return Err(Error::invalid(
             "filter",
@@ -80,32 +62,32 @@ fn bounded<T>(values: Vec<T>) -> Result<Vec<T>> {
 }
 
 /// Collects the comparisons that the client gave.
-struct Comparisons {
+pub(super) struct Comparisons {
     column: &'static str,
-    parts: Vec<Filter>,
+    pub(super) parts: Vec<Filter>,
 }
 
 impl Comparisons {
-    fn on(column: &'static str) -> Self {
+    pub(super) fn on(column: &'static str) -> Self {
         Self {
             column,
             parts: Vec::new(),
         }
     }
 
-    fn is(mut self, comparison: Comparison, value: Option<Value>) -> Self {
+    pub(super) fn is(mut self, comparison: Comparison, value: Option<Value>) -> Self {
         self.parts
             .extend(value.map(|value| Filter::Compare(self.column, comparison, value)));
         self
     }
 
-    fn any(mut self, values: Option<Value>) -> Self {
+    pub(super) fn any(mut self, values: Option<Value>) -> Self {
         self.parts
             .extend(values.map(|values| Filter::In(self.column, values)));
         self
     }
 
-    fn null(mut self, is_null: Option<bool>) -> Self {
+    pub(super) fn null(mut self, is_null: Option<bool>) -> Self {
         self.parts
             .extend(is_null.map(|is_null| Filter::Null(self.column, is_null)));
         self
@@ -186,47 +168,6 @@ impl<I: EntityId> ColumnFilter for IdFilter<I> {
             .is(Comparison::Eq, self.eq.map(uuid))
             .is(Comparison::Ne, self.ne.map(uuid))
             .any(any.map(|ids| Value::Uuids(ids.into_iter().map(EntityId::uuid).collect())))
-            .null(self.is_null)
-            .parts)
-    }
-}
-
-/// Compares a string. Case-sensitive, except for `contains`. All given operators must match.
-#[derive(Clone, Debug, Default, InputObject)]
-pub struct StringFilter {
-    /// Equals this string.
-    pub eq: Option<String>,
-    /// Does not equal this string, or is null.
-    pub ne: Option<String>,
-    /// Equals one of these strings; at most 100.
-    #[graphql(name = "in")]
-    pub any: Option<Vec<String>>,
-    /// Starts with this string.
-    pub starts_with: Option<String>,
-    /// Contains this string. Ignores case, as far as the locale of the database supports it. Uses no index: the
-    /// database reads all rows of the tenant.
-    pub contains: Option<String>,
-    /// If true, the value is null; if false, it is not.
-    pub is_null: Option<bool>,
-}
-
-impl ColumnFilter for StringFilter {
-    fn on(self, column: &'static str) -> Result<Vec<Filter>> {
-        let any = self.any.map(bounded).transpose()?;
-        for one in any.iter().flatten() {
-            check_string(one)?;
-        }
-        let value = |given: Option<String>| {
-            given
-                .map(|given| check_string(&given).map(|()| Value::Text(given)))
-                .transpose()
-        };
-        Ok(Comparisons::on(column)
-            .is(Comparison::Eq, value(self.eq)?)
-            .is(Comparison::Ne, value(self.ne)?)
-            .any(any.map(Value::Texts))
-            .is(Comparison::StartsWith, value(self.starts_with)?)
-            .is(Comparison::Contains, value(self.contains)?)
             .null(self.is_null)
             .parts)
     }

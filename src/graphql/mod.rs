@@ -18,3 +18,4 @@ pub mod mutation;
 pub mod object;
 pub mod relations;
 pub mod scalars;
+mod string_filter;

@@ -16,7 +16,8 @@ use crate::{
         entity::entity,
         enums::StoredEnum,
         filter::{
-            DateFilter, DateTimeFilter, EnumFilter, IdFilter, IntFilter, StringFilter, listed,
+            DateFilter, DateTimeFilter, EnumFilter, IdFilter, IntFilter, StringFilter, TextFilter,
+            UpperCase, listed,
         },
         object::Object,
         relations::{relations, roots},
@@ -97,7 +98,7 @@ listed! {
             /// Filters by the billed project.
             project_id: IdFilter<ProjectId>,
             /// Filters by invoice number.
-            number: StringFilter,
+            number: StringFilter<UpperCase>,
             /// Filters by status.
             status: EnumFilter<InvoiceStatus>,
             /// Filters by the date of issue.
@@ -225,7 +226,7 @@ listed! {
             /// Filters by the position on the invoice.
             position: IntFilter,
             /// Filters by the description of the line.
-            description: StringFilter,
+            description: TextFilter,
             /// Filters by the time of creation.
             created_at: DateTimeFilter,
         }

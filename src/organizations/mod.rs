@@ -11,7 +11,7 @@ use crate::{
     graphql::{
         entity::entity,
         enums::StoredEnum,
-        filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
+        filter::{DateTimeFilter, EnumFilter, IdFilter, LowerCase, StringFilter, listed},
         relations::{relations, roots},
     },
     ids::OrganizationId,
@@ -65,7 +65,7 @@ listed! {
             /// Filters by display name.
             name: StringFilter,
             /// Filters by slug.
-            slug: StringFilter,
+            slug: StringFilter<LowerCase>,
             /// Filters by status.
             status: EnumFilter<OrganizationStatus>,
             /// Filters by the time of creation.

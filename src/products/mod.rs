@@ -13,7 +13,7 @@ use crate::{
     graphql::{
         entity::entity,
         enums::StoredEnum,
-        filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
+        filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, UpperCase, listed},
         object::Object,
         relations::{relations, roots},
         scalars::{CurrencyCode, Money},
@@ -70,7 +70,7 @@ listed! {
             /// Filters by ID.
             id: IdFilter<ProductId>,
             /// Filters by ASIN.
-            asin: StringFilter,
+            asin: StringFilter<UpperCase>,
             /// Filters by title.
             title: StringFilter,
             /// Filters by status.

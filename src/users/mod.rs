@@ -13,7 +13,7 @@ use crate::{
     graphql::{
         entity::entity,
         enums::StoredEnum,
-        filter::{DateTimeFilter, EnumFilter, IdFilter, StringFilter, listed},
+        filter::{DateTimeFilter, EnumFilter, IdFilter, LowerCase, StringFilter, listed},
         relations::{relations, roots},
     },
     ids::UserId,
@@ -57,7 +57,7 @@ listed! {
             /// Filters by ID.
             id: IdFilter<UserId>,
             /// Filters by email address. Addresses are stored in lower case.
-            email: StringFilter,
+            email: StringFilter<LowerCase>,
             /// Filters by display name.
             display_name: StringFilter,
             /// Filters by role.

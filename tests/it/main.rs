@@ -25,6 +25,7 @@ mod filters;
 mod harness;
 mod http;
 mod idempotency;
+mod indexes;
 mod invoices;
 mod isolation;
 mod layers;

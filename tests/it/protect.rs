@@ -114,6 +114,36 @@ async fn an_entry_names_the_subject_and_the_project_that_protect_was_given() {
 }
 
 #[apply(palisade_test)]
+async fn a_table_with_a_new_column_rejects_changes_until_its_trigger_knows_the_column() {
+    let tenant = tenant().await;
+    let mut owner = tenant.app.connect("palisade_owner").await;
+    let add = "alter table shifts add note text,
+                   add note_folded text generated always as (app.fold(note)) stored";
+    attempt(&mut owner, add.to_owned()).await.unwrap();
+    let mut sql = tenant.begin().await.0;
+    let statement = "insert into shifts (minutes, rate, note) values (5, 90, 'Late')".to_owned();
+    let change = attempt(&mut sql, statement.clone()).await;
+    assert_eq!(change, Err("P0001".to_owned()));
+
+    let again = "select app.record_changes('shifts', subject => 'shift', project => 'project_id',
+                                           unrecorded => '{rate}')";
+    attempt(&mut owner, again.to_owned()).await.unwrap();
+    let mut sql = tenant.begin().await.0;
+    let row = insert(&mut sql, statement).await;
+    let created = json!([
+        { "field": "minutes", "before": null, "after": 5 },
+        { "field": "note", "before": null, "after": "Late" },
+        { "field": "user_id", "before": null, "after": tenant.owner().user.uuid() },
+    ]);
+    // Neither the unrecorded nor the generated column.
+    assert_eq!(
+        entries(&mut sql, row).await,
+        [json!(["shift.created", "shifts", null, created])]
+    );
+    tenant.app.drop_database().await;
+}
+
+#[apply(palisade_test)]
 async fn own_rows_lets_a_role_write_its_own_rows_and_those_of_others_only_if_named() {
     let tenant = tenant().await;
     let project = Uuid::now_v7();

@@ -125,7 +125,9 @@ async fn only_its_author_changes_a_comment_and_no_user_writes_as_another(app: &'
     // 4. The same user id in another tenant is another person.
     let mut twin = globex.begin().await.0;
     let with = json!({ "id": author, "email": "twin@example.com", "identity_id": null });
-    assert_eq!(attempt(&mut twin, insert_copy("users", &with)).await, Ok(1));
+    let insert = Table::read(&mut twin, "users").await;
+    let insert = insert.insert_like_first(globex.owner().user.uuid(), &with);
+    assert_eq!(attempt(&mut twin, insert).await, Ok(1));
     attempt(&mut twin, format!("set app.user_id = '{author}'"))
         .await
         .unwrap();

@@ -81,9 +81,19 @@ impl Operand {
     fn others(self) -> Vec<Cell> {
         match self {
             Self::Id(_) => vec![Cell::Id(Uuid::now_v7())],
-            Self::Text => ["", "%", "_", "\\", "100%", "same", "é", "'; select 1; --"]
-                .map(|text| Cell::Text(text.to_owned()))
-                .into(),
+            Self::Text => [
+                "",
+                "%",
+                "_",
+                "\\",
+                "100%",
+                "same",
+                "é",
+                "NÄM",
+                "'; select 1; --",
+            ]
+            .map(|text| Cell::Text(text.to_owned()))
+            .into(),
             Self::Time => ["1970-01-01T00:00:00Z", "2200-01-01T00:00:00.123456Z"]
                 .map(|time| Cell::Time(time.parse().unwrap()))
                 .into(),
@@ -121,6 +131,11 @@ async fn type_of_ids(subject: &Subject<'_>, field: &str) -> &'static str {
     accepted
 }
 
+/// The string without differences of case.
+fn fold(text: &str) -> String {
+    text.to_lowercase().replace('ς', "σ")
+}
+
 fn holds(operator: &str, cell: &Cell, operand: &Cell) -> bool {
     if operator == "ne" {
         return cell != operand;
@@ -135,9 +150,11 @@ fn holds(operator: &str, cell: &Cell, operand: &Cell) -> bool {
         ("gt", _, _) => cell > operand,
         ("gte", _, _) => cell >= operand,
         ("startsWith", Cell::Text(text), Cell::Text(start)) => text.starts_with(start.as_str()),
-        ("contains", Cell::Text(text), Cell::Text(part)) => text
-            .to_ascii_lowercase()
-            .contains(&part.to_ascii_lowercase()),
+        ("equalsIgnoreCase", Cell::Text(text), Cell::Text(other)) => fold(text) == fold(other),
+        ("startsWithIgnoreCase", Cell::Text(text), Cell::Text(start)) => {
+            fold(text).starts_with(&fold(start))
+        }
+        ("contains", Cell::Text(text), Cell::Text(part)) => fold(text).contains(&fold(part)),
         other => panic!("the oracle does not know {other:?}"),
     }
 }
@@ -154,7 +171,7 @@ async fn operand(subject: &Subject<'_>, field: &Field) -> Option<Operand> {
     }
     Some(match field.type_name.as_str() {
         "IdFilter" => Operand::Id(type_of_ids(subject, &field.name).await),
-        "StringFilter" => Operand::Text,
+        "StringFilter" | "TextFilter" => Operand::Text,
         "DateTimeFilter" => Operand::Time,
         "DateFilter" => Operand::Date,
         "IntFilter" => Operand::Int,
@@ -260,6 +277,16 @@ async fn check_list(tenant: &Tenant, list: &Field) -> Vec<String> {
                 }
                 _ => {
                     let mut most = 0;
+                    let mut operands = operands.clone();
+                    if operator.ends_with("IgnoreCase") {
+                        let texts = operands.clone().into_iter();
+                        operands.extend(texts.flat_map(|operand| match operand {
+                            Cell::Text(text) => {
+                                [text.to_uppercase(), text.to_lowercase()].map(Cell::Text)
+                            }
+                            other => panic!("{operator} of {other:?}"),
+                        }));
+                    }
                     for operand in &operands {
                         let chosen = |row: &Value| holds(operator, &cell(row), operand);
                         most = most.max(subject.check(filter(kind.operand(operand)), chosen).await);
@@ -388,20 +415,20 @@ async fn pattern_characters_in_a_filter_are_literal(tenant: Tenant) {
     }
     let subject = Subject::new(&tenant, model().root_list("projects")).await;
     for part in [
-        "%", "_", "\\", "100%", "a_b", "k\\s", "\\\\", "%%", "Äp", "", "A_B", "BACK",
+        "%", "_", "\\", "100%", "a_b", "k\\s", "\\\\", "%%", "Äp", "äP", "", "A_B", "BACK",
     ] {
         let name = |row: &Value| row["name"].as_str().unwrap().to_owned();
         let contains = json!({ "name": { "contains": part } });
         subject
-            .check(contains, |row| {
-                name(row)
-                    .to_ascii_lowercase()
-                    .contains(&part.to_ascii_lowercase())
-            })
+            .check(contains, |row| fold(&name(row)).contains(&fold(part)))
             .await;
         let starts = json!({ "name": { "startsWith": part } });
         subject
             .check(starts, |row| name(row).starts_with(part))
+            .await;
+        let starts = json!({ "name": { "startsWithIgnoreCase": part } });
+        subject
+            .check(starts, |row| fold(&name(row)).starts_with(&fold(part)))
             .await;
     }
     let chosen = subject.check(json!({ "name": { "contains": "%" } }), |row| {

@@ -130,11 +130,16 @@ impl TestApp {
 
     /// Another migrated database, for a test whose rows or settings other tests must not see.
     pub async fn own_database(&self) -> String {
+        self.own_database_with("").await
+    }
+
+    /// The same, with options of `create database`.
+    pub async fn own_database_with(&self, options: &str) -> String {
         let mut connection = PgConnection::connect(&self.server.url("postgres", "postgres"))
             .await
             .unwrap();
         let database = format!("palisade_test_{}", Uuid::now_v7().simple());
-        create_database(&mut connection, &database).await;
+        create_database(&mut connection, &format!("{database} {options}")).await;
         let url = self.server.url("postgres", &database);
         migrate::run(&url, &RolePasswords::default()).await.unwrap();
         database

@@ -1,0 +1,167 @@
+//! Filters of strings: short ones, which have indexes, and long ones.
+
+use std::{borrow::Cow, marker::PhantomData};
+
+use async_graphql::{
+    InputObject, InputType, InputValueError, InputValueResult, registry::Registry,
+};
+
+use super::filter::{ColumnFilter, Comparisons, bounded};
+use crate::{
+    db::filter::{Comparison, Filter, Letters, Value},
+    error::{Error, Result},
+};
+
+/// The most characters of a string in a filter.
+const MAX_STRING_LENGTH: usize = 1_000;
+
+fn check_string(text: &str) -> Result<()> {
+    if text.contains('\0') {
+        return Err(Error::invalid(
+            "filter",
+            "a string must not contain the character U+0000",
+        ));
+    }
+    if text.chars().count() > MAX_STRING_LENGTH {
+        return Err(Error::invalid(
+            "filter",
+            format!("a string must have at most {MAX_STRING_LENGTH} characters"),
+        ));
+    }
+    Ok(())
+}
+
+/// Compares a string. Case-sensitive, except for `contains` and the operators that ignore case. All given operators must
+/// match.
+#[derive(Clone, Debug, InputObject)]
+#[graphql(name = "StringFilter")]
+struct StringFilterInput {
+    /// Equals this string.
+    eq: Option<String>,
+    /// Does not equal this string, or is null.
+    ne: Option<String>,
+    /// Equals one of these strings; at most 100.
+    #[graphql(name = "in")]
+    any: Option<Vec<String>>,
+    /// Equals this string. Ignores case.
+    equals_ignore_case: Option<String>,
+    /// Starts with this string.
+    starts_with: Option<String>,
+    /// Starts with this string. Ignores case.
+    starts_with_ignore_case: Option<String>,
+    /// Contains this string. Ignores case. Uses no index: the database reads all rows of the tenant.
+    contains: Option<String>,
+    /// If true, the value is null; if false, it is not.
+    is_null: Option<bool>,
+}
+
+/// Which letters the strings of a column have: the parameter of [`StringFilter`].
+pub trait LettersOf: Clone + std::fmt::Debug + Send + Sync + 'static {
+    /// The letters.
+    const LETTERS: Letters;
+}
+
+macro_rules! letters {
+    ($($(#[$doc:meta])* $name:ident = $letters:ident),+ $(,)?) => {
+        $($(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name;
+
+        impl LettersOf for $name {
+            const LETTERS: Letters = Letters::$letters;
+        })+
+    };
+}
+letters! {
+    /// Any letters: a name or a title. The table has a generated column `<column>_folded` with an index.
+    MixedCase = Mixed,
+    /// No uppercase letters: a slug. The column has the collation `C` and an index.
+    LowerCase = Lower,
+    /// Only uppercase ASCII letters: a code. The column has the collation `C` and an index.
+    UpperCase = Upper,
+}
+
+/// Compares a string. For clients, the filters of all letters are one input type.
+#[derive(Clone, Debug)]
+pub struct StringFilter<L = MixedCase> {
+    input: StringFilterInput,
+    letters: PhantomData<L>,
+}
+
+impl<L: LettersOf> InputType for StringFilter<L> {
+    type RawValueType = Self;
+
+    fn type_name() -> Cow<'static, str> {
+        StringFilterInput::type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        StringFilterInput::create_type_info(registry)
+    }
+
+    fn parse(value: Option<async_graphql::Value>) -> InputValueResult<Self> {
+        let input = StringFilterInput::parse(value).map_err(InputValueError::propagate)?;
+        Ok(Self {
+            input,
+            letters: PhantomData,
+        })
+    }
+
+    fn to_value(&self) -> async_graphql::Value {
+        self.input.to_value()
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+}
+
+/// A string to compare with, if it is allowed.
+fn string(given: Option<String>) -> Result<Option<Value>> {
+    given
+        .map(|given| check_string(&given).map(|()| Value::Text(given)))
+        .transpose()
+}
+
+impl<L: LettersOf> ColumnFilter for StringFilter<L> {
+    fn on(self, column: &'static str) -> Result<Vec<Filter>> {
+        let input = self.input;
+        let any = input.any.map(bounded).transpose()?;
+        for one in any.iter().flatten() {
+            check_string(one)?;
+        }
+        let letters = L::LETTERS;
+        Ok(Comparisons::on(column)
+            .is(Comparison::Eq, string(input.eq)?)
+            .is(Comparison::Ne, string(input.ne)?)
+            .any(any.map(Value::Texts))
+            .is(
+                Comparison::EqIgnoreCase(letters),
+                string(input.equals_ignore_case)?,
+            )
+            .is(Comparison::StartsWith(letters), string(input.starts_with)?)
+            .is(
+                Comparison::StartsWithIgnoreCase(letters),
+                string(input.starts_with_ignore_case)?,
+            )
+            .is(Comparison::Contains(letters), string(input.contains)?)
+            .null(input.is_null)
+            .parts)
+    }
+}
+
+/// Searches a long string, which no index contains.
+#[derive(Clone, Debug, Default, InputObject)]
+pub struct TextFilter {
+    /// Contains this string. Ignores case. Uses no index: the database reads all rows of the tenant.
+    pub contains: Option<String>,
+}
+
+impl ColumnFilter for TextFilter {
+    fn on(self, column: &'static str) -> Result<Vec<Filter>> {
+        let contains = Comparison::Contains(Letters::Unindexed);
+        Ok(Comparisons::on(column)
+            .is(contains, string(self.contains)?)
+            .parts)
+    }
+}
