@@ -72,7 +72,11 @@ impl ColumnSet {
     /// The id alone.
     pub const ID: Self = Self(1);
 
-    /// The set with these columns and the id. Panics if the entity does not have one of them.
+    /// The set with these columns and the id.
+    ///
+    /// # Panics
+    ///
+    /// If the entity does not have one of them.
     #[must_use]
     pub fn of<E: Entity>(columns: &[&str]) -> Self {
         let mut set = Self::ID;
@@ -82,7 +86,11 @@ impl ColumnSet {
         set
     }
 
-    /// Adds a column. Panics if the entity does not have it.
+    /// Adds a column.
+    ///
+    /// # Panics
+    ///
+    /// If the entity does not have it.
     pub fn insert<E: Entity>(&mut self, column: &str) {
         let index = E::COLUMNS.iter().position(|one| *one == column);
         let index = index.unwrap_or_else(|| panic!("BUG: {} has no {column}", E::TABLE));

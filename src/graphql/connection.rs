@@ -480,6 +480,7 @@ impl<E: Listable> TypeName for Edge<E> {
 #[GraphqlObject(name_type)]
 impl<E: Listable> Edge<E> {
     /// The cursor of the row, for the arguments `after` and `before`. Valid for this list and sort order only.
+    #[expect(clippy::unused_async, reason = "resolvers are async")]
     async fn cursor(&self) -> Result<String> {
         self.cursors.cursor(&self.row)
     }
@@ -512,11 +513,13 @@ plain_fields!(PageInfo {
 #[ComplexObject]
 impl PageInfo {
     /// The cursor of the first row; null if the page is empty.
+    #[expect(clippy::unused_async, reason = "resolvers are async")]
     async fn start_cursor(&self) -> Result<Option<String>> {
         self.start.as_ref().map(|cursor| cursor.0()).transpose()
     }
 
     /// The cursor of the last row; null if the page is empty.
+    #[expect(clippy::unused_async, reason = "resolvers are async")]
     async fn end_cursor(&self) -> Result<Option<String>> {
         self.end.as_ref().map(|cursor| cursor.0()).transpose()
     }

@@ -46,6 +46,7 @@ impl<T: WriteJson> WriteJson for Column<T> {
 /// A row type whose columns the fields of the API need. `entity!` and `relations!` implement it.
 pub trait Selectable: Entity + ShownColumns + Relations {
     /// The columns that a field needs; `None` if the type does not have the field.
+    #[must_use]
     fn needed_columns(field: &str) -> Option<ColumnSet> {
         let relation = Self::RELATIONS
             .iter()

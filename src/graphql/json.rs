@@ -70,6 +70,10 @@ impl JsonWriter {
     }
 
     /// Writes a value by its own serialization.
+    ///
+    /// # Panics
+    ///
+    /// If the value cannot be JSON, such as a map whose keys are not strings.
     pub fn serialize<T: serde::Serialize + ?Sized>(&mut self, value: &T) {
         serde_json::to_writer(&mut self.bytes, value)
             .expect("BUG: a value of the API cannot be written as JSON");
@@ -107,6 +111,10 @@ impl JsonWriter {
 
     /// The number of bytes that were written.
     #[must_use]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "positions in the text are compared, never emptiness"
+    )]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -162,6 +170,10 @@ fn size_hint(data: &Value) -> usize {
 }
 
 /// Turns a value that is JSON already into a tree of values.
+///
+/// # Panics
+///
+/// If its bytes are not JSON.
 pub fn expand(value: &mut Value) {
     if let Value::Binary(json) = value {
         *value = serde_json::from_slice(json).expect("BUG: a part of a response is not JSON");
@@ -176,13 +188,11 @@ pub trait WriteJson {
 
 impl<T: WriteJson> WriteJson for Option<T> {
     fn write_json(&self, writer: &mut JsonWriter) -> Result<()> {
-        match self {
-            Some(value) => value.write_json(writer),
-            None => {
-                writer.raw(b"null");
-                Ok(())
-            }
+        if let Some(value) = self {
+            return value.write_json(writer);
         }
+        writer.raw(b"null");
+        Ok(())
     }
 }
 

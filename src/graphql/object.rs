@@ -207,7 +207,7 @@ impl<'a, T: ContainerType + PlainFields> Selection<'a, T> {
     }
 
     fn has_equal_keys(&self) -> bool {
-        let keys = || self.fields.iter().map(|field| field.key());
+        let keys = || self.fields.iter().map(SelectedField::key);
         if self.fields.len() <= MAX_COMPARED_KEYS {
             return keys()
                 .enumerate()

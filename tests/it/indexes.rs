@@ -134,9 +134,9 @@ impl Sorted {
 
 /// The last statement of a document.
 async fn statement(caller: &Caller, document: &str) -> String {
-    let answer = caller.query(document).await;
-    answer.data();
-    let mut statements = answer.statements();
+    let response = caller.query(document).await;
+    response.data();
+    let mut statements = response.statements();
     statements
         .pop()
         .unwrap_or_else(|| panic!("no statement: {document}"))

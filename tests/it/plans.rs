@@ -310,7 +310,12 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
     let organization_id = id("org", organization);
 
     // A cursor of each list, from the service itself.
-    let cursor = |response: &Value| response["pageInfo"]["endCursor"].as_str().unwrap().to_owned();
+    let cursor = |response: &Value| {
+        response["pageInfo"]["endCursor"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
     let lists = big
         .caller
         .query(&format!(

@@ -341,42 +341,6 @@ impl Table {
         )
     }
 
-    /// A statement that inserts copies of each row of the tenant, for a superuser without triggers. The ids of a
-    /// copy are computed from those of its original, so the rows of one copy refer to each other as the originals
-    /// do. Each copy is seven minutes newer than the previous one, and the last one seven minutes older than the
-    /// originals.
-    pub fn copy(&self, copies: i32) -> String {
-        let values = self.columns.iter().map(|column| {
-            let name = column.name.as_str();
-            match column.sql_type.as_str() {
-                _ if name == "tenant_id" => name.to_owned(),
-                "uuid" if column.references.is_some() && !column.refers_to_tenant => {
-                    "null".to_owned()
-                }
-                "uuid" => format!("md5({name}::text || copy)::uuid"),
-                "timestamp with time zone" => {
-                    format!("{name} - ({copies} + 1 - copy) * interval '7 minutes'")
-                }
-                "text" if column.is_unique => match self.sample(name) {
-                    Some(expression) if expression != "null" => expression.to_owned(),
-                    _ => format!("{name} || '-' || copy"),
-                },
-                _ => name.to_owned(),
-            }
-        });
-        let values: Vec<String> = values.collect();
-        let names: Vec<&str> = self.columns.iter().map(|one| one.name.as_str()).collect();
-        let (table, names, values) = (&self.name, names.join(", "), values.join(",\n"));
-        format!(
-            "insert into {table} ({names}) select {values}
-             from (select row.*, copy, 1000000 + row_number() over () n
-                   from {table} row, generate_series(1, {copies}) copy
-                   where tenant_id = app.tenant_id()) original,
-                 (select slug canary from tenants where id = app.tenant_id()) t
-             order by copy"
-        )
-    }
-
     /// A statement with which a caller inserts a copy of the tenant's first row. Unique values are new.
     /// References that the policies compare with the caller name the caller. Columns with a default are
     /// omitted, and so are unique columns that can be null. `with` overrides values.

@@ -23,7 +23,7 @@ pub use self::{
     },
     entity::{camel_case, entity, id_of, snake_case},
     model::{Field, Kind, model},
-    rows::{copy_rows, fill_empty_tables},
+    rows::fill_empty_tables,
     tenant::Tenant,
     wait::eventually,
 };

@@ -15,23 +15,17 @@ use super::{
 };
 use crate::samples::SLICES;
 
-/// The tables of the entities whose rows belong to tenants.
-async fn entity_tables(connection: &mut PgConnection, with_log: bool) -> Vec<Table> {
-    let mut tables = Vec::new();
-    for entity in ENTITIES.iter().filter(|one| one.is_audited || with_log) {
-        let table = Table::read(connection, entity.table).await;
-        // Tenants are not rows of a tenant.
-        if table.column("tenant_id").is_some() {
-            tables.push(table);
-        }
-    }
-    tables
-}
-
 /// The tables of the entities whose rows tests insert, each after the tables to which it refers. Triggers
 /// write the audit log.
 async fn fillable(connection: &mut PgConnection) -> Vec<Table> {
-    let mut left = entity_tables(connection, false).await;
+    let mut left = Vec::new();
+    for entity in ENTITIES.iter().filter(|entity| entity.is_audited) {
+        let table = Table::read(connection, entity.table).await;
+        // Tenants are not rows of a tenant.
+        if table.column("tenant_id").is_some() {
+            left.push(table);
+        }
+    }
     let mut sorted: Vec<Table> = Vec::new();
     while !left.is_empty() {
         let missing: BTreeSet<String> = left.iter().map(|table| table.name.clone()).collect();
@@ -82,20 +76,6 @@ async fn fill_tables(connection: &mut PgConnection, amount: usize, only_empty: b
 /// Inserts rows of each entity that has no row in the tenant of the connection.
 pub async fn fill_empty_tables(connection: &mut PgConnection, amount: usize) {
     fill_tables(connection, amount, true).await;
-}
-
-/// Inserts copies of each row of every entity in the tenant of a superuser's connection, and of its audit log.
-/// No trigger runs: for thousands of rows, triggers take too long.
-pub async fn copy_rows(connection: &mut PgConnection, copies: i32) {
-    let replica = "set session_replication_role = replica".to_owned();
-    attempt(connection, replica).await.unwrap();
-    for table in entity_tables(connection, true).await {
-        let copy = table.copy(copies);
-        let done = attempt(connection, copy.clone()).await;
-        assert!(matches!(done, Ok(1..)), "{copy}: {done:?}");
-    }
-    let origin = "set session_replication_role = origin".to_owned();
-    attempt(connection, origin).await.unwrap();
 }
 
 impl Tenant {
