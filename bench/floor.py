@@ -19,14 +19,14 @@ select {outer}, "parent"."parent" from unnest(cast(:projects as uuid[])) as "par
     order by {order} desc, "id" desc limit :{limit}) as "row" on true;"""
 # The flights of each document: statements that are sent together.
 FLIGHTS = {
-    "q1": [["""select "id", "name", "status" from "projects" where "tenant_id" = :tenant and "id" = any(:project);"""]],
+    "q1": [["""select "id", "name", "status" from "projects" where "tenant_id" = :tenant and "id" = any(array(select unnest(:project::uuid[])));"""]],
     "q2": [["""select "id", "name", "status" from "projects" where "tenant_id" = :tenant
                order by "created_at" desc, "id" desc limit :twenty;"""]],
     "q3": [
         ["""select "id", "name", "status", "organization_id", "owner_id" from "projects" where "tenant_id" = :tenant
             order by "created_at" desc, "id" desc limit :twenty;"""],
-        ["""select "id", "name" from "organizations" where "tenant_id" = :tenant and "id" = any(:organizations);""",
-         """select "id", "email", "display_name" from "users" where "tenant_id" = :tenant and "id" = any(:owners);""",
+        ["""select "id", "name" from "organizations" where "tenant_id" = :tenant and "id" = any(array(select unnest(:organizations::uuid[])));""",
+         """select "id", "email", "display_name" from "users" where "tenant_id" = :tenant and "id" = any(array(select unnest(:owners::uuid[])));""",
          LATERAL.format(
              outer='"row"."id", "row"."number", "row"."status", "row"."total_minor", "row"."currency"',
              inner='"id", "number", "status", "total_minor", "currency"', table='"invoices"', order='"created_at"',
@@ -34,7 +34,7 @@ FLIGHTS = {
          LATERAL.format(outer='"row"."id", "row"."action", "row"."occurred_at", "row"."actor_id"',
                         inner='"id", "action", "occurred_at", "actor_id"', table='"audit_logs"', order='"occurred_at"',
                         limit="ten")],
-        ["""select "id", "email" from "users" where "tenant_id" = :tenant and "id" = any(:actors);"""],
+        ["""select "id", "email" from "users" where "tenant_id" = :tenant and "id" = any(array(select unnest(:actors::uuid[])));"""],
     ],
     "m1": [["""select pg_advisory_xact_lock_shared(hashtextextended('palisade writes ' || :tenant, 0));""",
             """insert into "projects" ("organization_id", "owner_id", "name", "description", "status", "due_on", "id",
