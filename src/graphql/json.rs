@@ -25,8 +25,27 @@ pub struct JsonWriter {
     long_bytes: u64,
 }
 
-/// Strings of at most this many bytes do not count as long, because the number of values limits them.
-pub const MAX_SHORT_STRING_BYTES: usize = 256;
+/// Strings of at most this many bytes as JSON do not count as long, because the number of values limits them.
+const MAX_SHORT_STRING_BYTES: usize = 256;
+/// The most bytes that JSON needs for one byte of a string: `\u0001`.
+const MAX_ESCAPE_BYTES: usize = 6;
+
+/// The bytes of a string as JSON; 0 for a short string.
+#[must_use]
+pub fn long_bytes(text: &str) -> u64 {
+    if text.len() <= MAX_SHORT_STRING_BYTES / MAX_ESCAPE_BYTES {
+        return 0;
+    }
+    let escaped = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | b'\x08' | b'\x0c' => 2,
+        0..b' ' => MAX_ESCAPE_BYTES,
+        _ => 1,
+    });
+    match escaped.sum() {
+        bytes if bytes > MAX_SHORT_STRING_BYTES => bytes as u64,
+        _ => 0,
+    }
+}
 
 impl JsonWriter {
     /// A writer with space for this number of bytes.
@@ -45,9 +64,7 @@ impl JsonWriter {
 
     /// Writes a string.
     pub fn string(&mut self, text: &str) {
-        if text.len() > MAX_SHORT_STRING_BYTES {
-            self.long_bytes += text.len() as u64;
-        }
+        self.long_bytes += long_bytes(text);
         self.serialize(text);
     }
 
@@ -351,6 +368,18 @@ mod tests {
         }
         let euro = CurrencyCode::from("EUR");
         assert_eq!(written(&euro), serialized(&ScalarType::to_value(&euro)));
+    }
+
+    #[test]
+    fn the_bytes_of_a_long_string_are_those_of_its_json() {
+        let all: String = (0..=127).map(char::from).collect();
+        for text in [all.repeat(3), "\u{1}".repeat(43), "ü\"".repeat(100)] {
+            // Without the quotes.
+            assert_eq!(long_bytes(&text), written(&text).len() as u64 - 2);
+        }
+        assert_eq!(long_bytes(&"x".repeat(256)), 0);
+        assert_eq!(long_bytes(&"\n".repeat(128)), 0);
+        assert_eq!(long_bytes(&"\n".repeat(129)), 258);
     }
 
     #[test]

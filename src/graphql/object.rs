@@ -34,7 +34,7 @@ use async_graphql::{
     resolver_utils::ContainerType,
 };
 
-use super::json::{FieldWriter, MAX_SHORT_STRING_BYTES, PlainFields};
+use super::json::{FieldWriter, PlainFields, long_bytes};
 use crate::error::Error;
 
 /// A GraphQL object: a row, or a plain struct. `T` derives `SimpleObject` as usual.
@@ -277,9 +277,10 @@ fn resolve_field<'a, T: ContainerType>(
     }))
 }
 
-/// The maximum number of bytes of long strings in one response. A response can contain a row more often
+/// The maximum number of bytes of long strings in one response, as JSON. A response can contain a row more often
 /// than it was fetched.
 const MAX_LONG_STRING_BYTES: u64 = 32 * 1024 * 1024;
+
 /// Counts the bytes of the long strings in one response. Each run of an operation has its own, in the
 /// data of its request.
 #[derive(Debug, Default)]
@@ -297,11 +298,11 @@ fn limit_strings(
     ctx: &Context<'_>,
     value: ServerResult<Option<Value>>,
 ) -> ServerResult<Option<Value>> {
-    let long = match &value {
-        Ok(Some(Value::String(text))) if text.len() > MAX_SHORT_STRING_BYTES => text.len() as u64,
-        _ => return value,
-    };
-    count_long_bytes(ctx, long)?;
+    if let Ok(Some(Value::String(text))) = &value
+        && let long @ 1.. = long_bytes(text)
+    {
+        count_long_bytes(ctx, long)?;
+    }
     value
 }
 

@@ -208,3 +208,29 @@ async fn a_response_that_grows_too_long_is_rejected_while_it_is_built(tenant: Te
     assert!(reply.text.len() < 40 * 1024 * 1024, "{}", reply.text.len());
     tenant.owner().query(&again("")).await.data();
 }
+
+#[apply(palisade_test)]
+async fn a_response_is_as_long_as_its_json_and_not_as_its_strings(tenant: Tenant) {
+    let seed = tenant.seed(1, 0).await;
+    // JSON writes this character as six bytes.
+    let sql = "insert into comments (id, author_id, project_id, body)
+        select app.uuid_v7(), app.user_id(), $1, repeat(chr(1), 10000) from generate_series(1, 100)";
+    sqlx::query(sql)
+        .bind(seed.projects[0])
+        .execute(&mut tenant.begin().await.0)
+        .await
+        .unwrap();
+    let project = crate::harness::id("prj", seed.projects[0]);
+    let document = |fields: &str| {
+        format!(
+            "{{ project(id: \"{project}\") {{ comments(first: 100) {{ nodes {{ {fields} }} }} }} }}"
+        )
+    };
+    // 10 MB of characters, 60 MB of JSON.
+    let bodies: String = (0..10).map(|n| format!("b{n}: body ")).collect();
+    let response = tenant.owner().query(&document(&bodies)).await;
+    assert_eq!(response.code(), "QUERY_TOO_COMPLEX");
+    // 3 MB and 18 MB.
+    let bodies = "b0: body b1: body b2: body";
+    tenant.owner().query(&document(bodies)).await.data();
+}
