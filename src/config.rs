@@ -74,7 +74,8 @@ pub struct TrafficSettings {
     #[arg(long = "cors-origin", env = "PALISADE_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',',
           value_parser = origin)]
     pub cors_origins: Vec<String>,
-    /// The number of rows that a tenant may fetch per minute. Also the most rows at once. 0 for no limit.
+    /// The number of rows that a tenant may fetch per minute; 0 for no limit. A tenant can save up at most one
+    /// minute's rows.
     #[arg(
         long,
         env = "PALISADE_TENANT_BUDGET",

@@ -183,7 +183,7 @@ async fn write(
     run: impl AsyncFnOnce() -> Response,
 ) -> (Response, Ending) {
     let failed = |error| (errors::error_response(error), Ending::Executed);
-    // A dry run changes nothing, so it may be repeated without protection.
+    // A dry run changes nothing, so a retry is harmless: ignore the idempotency key.
     let claim = info.claim.as_ref().filter(|_| !info.dry_run);
     let mut claimed_generation = 0;
     if let Some(claim) = claim {

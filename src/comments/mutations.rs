@@ -116,7 +116,7 @@ impl CommentMutations {
         ctx.write(update(ctx.tx(), input)).await
     }
 
-    /// Deletes a comment. Owners, admins and its author may do so, but no viewer.
+    /// Deletes a comment. Owners and admins may do so; its author may too, unless they are a viewer.
     async fn delete_comment(
         &self,
         ctx: &Context<'_>,

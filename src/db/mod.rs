@@ -315,8 +315,8 @@ async fn check_server_version(
     refuse_old_server(version.number, version.text)
 }
 
-/// Checks that row level security binds the role that logged in and returns its name. `session_user` is the
-/// role to which RESET ROLE would return.
+/// Returns the name of the role that logged in. Fails if this role bypasses row level security. `session_user` is
+/// the role to which RESET ROLE would return.
 async fn check_login_role(
     connection: &mut PgConnection,
     options: &PgConnectOptions,

@@ -346,10 +346,10 @@ impl<'t> TenantContent<'t> {
         }
     }
 
-    /// Computes the number of edits of each project: the requested entries of its audit log, less those
-    /// of its content. The content has one entry for the project and one for its comment. Each invoice
-    /// adds one for its creation, one for its total or issue, one per line, one if it is paid or void,
-    /// and one if it has a comment.
+    /// Computes the number of edits of each project: the requested number of entries in its audit log,
+    /// minus the entries that its content creates. The project creates one entry, and so does its comment.
+    /// Each invoice creates one when it is inserted, one when it gets its total or is issued, one per line,
+    /// one if it is paid or void, and one if it has a comment.
     fn plan_edits(&mut self, amounts: Amounts) {
         let per_invoice =
             2 + u32::try_from(LINES_PER_INVOICE).expect("BUG: a negative number of lines");

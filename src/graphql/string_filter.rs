@@ -31,8 +31,8 @@ fn check_string(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Compares a string. Case-sensitive, except for `contains` and the operators that ignore case. All given operators must
-/// match.
+/// Compares a string. `contains` and the operators with `IgnoreCase` in their names ignore case. The other operators are
+/// case-sensitive. All given operators must match.
 #[derive(Clone, Debug, InputObject)]
 #[graphql(name = "StringFilter")]
 struct StringFilterInput {

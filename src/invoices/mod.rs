@@ -78,7 +78,7 @@ pub struct Invoice {
     pub version: Column<i32>,
     /// The time at which the invoice was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the invoice was last changed. Equals `createdAt` if it never was.
+    /// The time at which the invoice was last changed. Equals `createdAt` if the invoice was never changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 
@@ -204,7 +204,7 @@ pub struct InvoiceLineItem {
     pub version: Column<i32>,
     /// The time at which the line was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the line was last changed. Equals `createdAt` if it never was.
+    /// The time at which the line was last changed. Equals `createdAt` if the line was never changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 

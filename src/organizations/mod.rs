@@ -48,7 +48,7 @@ pub struct Organization {
     pub version: Column<i32>,
     /// The time at which the organization was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the organization was last changed. Equals `createdAt` if it never was.
+    /// The time at which the organization was last changed. Equals `createdAt` if the organization was never changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 

@@ -54,7 +54,7 @@ pub struct Product {
     pub version: Column<i32>,
     /// The time at which the product was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the product was last changed. Equals `createdAt` if it never was.
+    /// The time at which the product was last changed. Equals `createdAt` if the product was never changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 

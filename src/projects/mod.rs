@@ -63,7 +63,7 @@ pub struct Project {
     pub version: Column<i32>,
     /// The time at which the project was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the project was last changed. Equals `createdAt` if it never was.
+    /// The time at which the project was last changed. Equals `createdAt` if the project was never changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 

@@ -56,7 +56,7 @@ pub struct Tenant {
     pub version: Column<i32>,
     /// The time at which the tenant was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the tenant was last changed. Equals `createdAt` if it never was.
+    /// The time at which the tenant was last changed. Equals `createdAt` if the tenant was never changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 

@@ -42,7 +42,7 @@ pub struct User {
     pub version: Column<i32>,
     /// The time at which the user was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the user was last changed. Equals `createdAt` if it never was.
+    /// The time at which the user was last changed. Equals `createdAt` if the user was never changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 

@@ -107,8 +107,8 @@ impl Viewer {
     }
 
     /// The tenants in which the caller has an active user, sorted by name; at most 100. If the service has
-    /// no sign-in database, the list contains only the current tenant. Other data of those tenants is never
-    /// visible with this token.
+    /// no sign-in database, the list contains only the current tenant. The token gives no further
+    /// access to the other tenants.
     async fn memberships(&self, ctx: &Context<'_>) -> Result<Objects<Membership>> {
         let principal = ctx.principal();
         if let Some(directory) = ctx.data_unchecked::<Option<SignInDb>>() {

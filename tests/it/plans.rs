@@ -510,7 +510,7 @@ async fn searches_of_strings_and_orders_use_an_index_under_any_collation() {
     for locale in LOCALES {
         let mut big = Big::fill_database(locale, &rows).await;
         let tenant = big.tenant;
-        // One project has this name, and nearly all names begin like it.
+        // Exactly one project has the name "Project 12345", and all names start with "Project ".
         for (filter, condition) in [
             ("startsWith: \"Project 12345\"", "name_folded >= "),
             ("startsWithIgnoreCase: \"pROJECT 12345\"", "name_folded >= "),

@@ -213,7 +213,7 @@ impl<'a> Counter<'a> {
     }
 
     /// Collects the names of the fragments that a selection set spreads. Like [`Self::selection_set`],
-    /// it recurses as deep as the text is nested, which lexer and parser limit to 64 levels.
+    /// this function recurses once per level of nesting. The lexer and the parser allow at most 64 levels.
     fn collect_spreads(&mut self, set: &'a SelectionSet, names: &mut Vec<&'a str>) {
         for selection in &set.items {
             self.work += 1;

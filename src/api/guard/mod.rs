@@ -174,7 +174,7 @@ pub enum Reason {
         /// The limit.
         limit: u64,
     },
-    /// The text is not a GraphQL document.
+    /// The query is not a valid GraphQL document.
     #[error("{message}")]
     Parse {
         /// What the parser expected.

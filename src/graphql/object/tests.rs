@@ -13,8 +13,8 @@ use crate::graphql::{
     json::{plain_fields, write_response},
 };
 
-/// Its fields resolve only after `late` turns of the executor, so that they do not complete in the order
-/// of the query.
+/// A type whose fields yield to the executor different numbers of times before they resolve, so that they do
+/// not complete in the order of the query.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct Leaf {

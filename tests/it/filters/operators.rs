@@ -62,7 +62,7 @@ impl Operand {
         match (self, cell) {
             (Self::Id(type_name), Cell::Id(uuid)) => json!(id_of(type_name, *uuid)),
             (Self::Choice, Cell::Text(stored)) => {
-                // The audit log stores the table of an entity, and the API names its type.
+                // The audit log stores the name of the table; the API has an enum value for the type instead.
                 let mut entities = ENTITIES.iter();
                 let entity = entities.find(|entity| entity.table == *stored);
                 let type_name = entity.map(|entity| snake_case(entity.type_name).to_uppercase());
