@@ -30,7 +30,6 @@ SMALL, LARGE = (1, 100), (2, 200_000)
 ROWS, ROWS_OF_OTHERS = (5, 10), (2, 4)
 PROJECTS_OF_OTHERS = 10
 CONNECTIONS = 8
-REQUESTS = 100
 FIELDS = "nodes { id name status }"
 
 

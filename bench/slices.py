@@ -85,7 +85,7 @@ class Slices:
     def warning(self):
         if not self.noisy:
             return ""
-        return f"\nOther processes used more than {MAX_NOISE} cores during: {', '.join(self.noisy)}.\n"
+        return f"\nOther processes used more than {self.options.max_noise} cores during: {', '.join(self.noisy)}.\n"
 
 
 def add_arguments(parser):

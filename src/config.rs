@@ -49,8 +49,8 @@ pub struct ServiceSettings {
         value_name = "ROWS"
     )]
     pub max_cost: u64,
-    /// The memory for documents that were parsed and validated, in bytes; 0 to do so for each request. One
-    /// tenant has at most an eighth of it.
+    /// The memory for documents that were parsed and validated, in bytes. With 0, the service parses and
+    /// validates the document of each request. One tenant has at most an eighth.
     #[arg(
         long,
         env = "PALISADE_DOCUMENT_CACHE_BYTES",

@@ -8,12 +8,13 @@ use async_graphql::{
 
 use super::{
     admission::{Admission, AdmittedRequest, DocumentKey},
-    guard::{self, Guard, GuardError},
+    guard::{self, CheckedDocument, Guard, GuardError},
     rate_limit::RateLimit,
     root::{complete_root, nullable_root_fields},
     schema::{ApiSchema, builder, shape},
     selection::SelectionTypes,
     transaction::{Ending, EndingSlot, OperationInfo},
+    variables::selected_operation,
 };
 use crate::{
     audit::sealing::Sealer,
@@ -150,14 +151,13 @@ impl Api {
         let OperationRequest {
             query,
             operation_name,
-            variables,
+            mut variables,
         } = request;
         let key = DocumentKey {
             text: query,
             operation_name,
         };
         let request = self.admission.admit(principal.tenant, key, &variables)?;
-        let selected = request.selected(&self.selection_types, &variables);
         let purpose = match request.checked().operation_type {
             OperationType::Mutation => Purpose::Write,
             _ => Purpose::Read,
@@ -175,6 +175,8 @@ impl Api {
                 let parts = [text.as_bytes(), name.as_bytes(), &variables];
                 Claim::new(principal.user, None, &key, &parts)
             });
+        set_defaults(request.checked(), &mut variables);
+        let selected = request.selected(&self.selection_types, &variables);
         // The tree of a mutation's response may be stored with an idempotency key.
         let is_direct = purpose == Purpose::Read && !selected.merges_root_fields;
         let info = OperationInfo {
@@ -269,6 +271,23 @@ impl Api {
         OperationReply {
             response,
             ending: ending.get(),
+        }
+    }
+}
+
+/// Gives each variable without a value its default (specification, 6.1.2). The engine uses the defaults for
+/// arguments and not for `@skip` and `@include`.
+fn set_defaults(checked: &CheckedDocument, variables: &mut Variables) {
+    let name = checked.operation_name.as_ref();
+    let Some(operation) = selected_operation(&checked.document.operations, name) else {
+        return;
+    };
+    for definition in &operation.node.variable_definitions {
+        let definition = &definition.node;
+        if let Some(default) = &definition.default_value {
+            variables
+                .entry(definition.name.node.clone())
+                .or_insert_with(|| default.node.clone());
         }
     }
 }

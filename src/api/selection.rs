@@ -71,8 +71,12 @@ fn columns_of<E: Selectable>(field: &str) -> ColumnSet {
     if field == "id" {
         return ColumnSet::ID;
     }
-    E::needed_columns(field)
-        .unwrap_or_else(|| panic!("BUG: {}.{field} needs unknown columns", E::TABLE))
+    E::needed_columns(field).unwrap_or_else(|| {
+        panic!(
+            "BUG: neither entity! nor relations! has the field {field} of {}",
+            E::TABLE
+        )
+    })
 }
 
 /// The table of each entity, and the columns that its fields need.

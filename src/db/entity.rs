@@ -62,8 +62,8 @@ impl<T> Column<T> {
     }
 }
 
-/// A set of columns of one entity: bit `n` is the column `n` of [`Entity::COLUMNS`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// A set of columns of one entity, always with the id: bit `n` is the column `n` of [`Entity::COLUMNS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ColumnSet(u64);
 
 impl ColumnSet {
@@ -128,17 +128,25 @@ pub struct EntityUse {
 
 /// The columns that an operation needs of each entity: the union over its document, so that all loaders of
 /// the operation share their rows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct NeededColumns(Option<Arc<HashMap<&'static str, EntityUse>>>);
 
 impl NeededColumns {
-    /// Every column of every entity.
+    /// Every column of every entity. The rows of lists are not kept for loads by id.
     pub const ALL: Self = Self(None);
 
     /// The use of each table. Of a table that is missing, the operation needs the ids alone.
     #[must_use]
     pub fn of(uses: HashMap<&'static str, EntityUse>) -> Self {
         Self(Some(Arc::new(uses)))
+    }
+
+    /// The bytes that it takes on the heap, estimated from above.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let uses = self.0.as_ref().map_or(0, |uses| uses.capacity());
+        // Each slot of the map has a byte of its own, and every eighth slot is free.
+        uses * (size_of::<(&str, EntityUse)>() + 1) * 8 / 7 + 2 * size_of::<usize>()
     }
 
     /// The use of an entity.

@@ -142,13 +142,13 @@ pub enum Comparison {
     Gt,
     /// Greater than or equal.
     Gte,
-    /// The string starts with the value. Uses an index.
+    /// The string starts with the value. Uses an index unless the letters are `Unindexed`.
     StartsWith(Letters),
-    /// The string equals the value, ignoring case. Uses an index.
+    /// The string equals the value, ignoring case. Uses an index unless the letters are `Unindexed`.
     EqIgnoreCase(Letters),
-    /// The string starts with the value, ignoring case. Uses an index.
+    /// The string starts with the value, ignoring case. Uses an index unless the letters are `Unindexed`.
     StartsWithIgnoreCase(Letters),
-    /// The string contains the value, ignoring case. Reads all rows of the tenant.
+    /// The string contains the value, ignoring case. Uses no index.
     Contains(Letters),
 }
 
@@ -158,7 +158,7 @@ pub enum Comparison {
 pub enum Letters {
     /// Any letters. The generated column `<column>_folded` contains the folded strings.
     Mixed,
-    /// No uppercase letters, so a string is equal to its folded string.
+    /// No uppercase letters, so a string is equal to its folded string, unless it contains a Greek final sigma.
     Lower,
     /// Only ASCII letters, all uppercase.
     Upper,
@@ -209,7 +209,7 @@ impl Comparison {
             Self::Gte => own.gte(value),
             // The folded column has the index. The second condition must not change the estimated number of
             // rows, which the first one gives: the planner takes a `coalesce` to hold for half of the rows.
-            Self::StartsWith(letters @ (Letters::Mixed | Letters::Unindexed)) => {
+            Self::StartsWith(letters @ Letters::Mixed) => {
                 starts_with(letters.column(column), letters.fold(value.clone())).and(
                     Expr::cust_with_exprs("coalesce(starts_with($1, $2), false)", [own, value]),
                 )

@@ -22,6 +22,7 @@ use super::{
     TenantTx,
     entity::{Entity, NeededColumns, read_all},
     filter,
+    page::List,
     statement::Statement,
 };
 use crate::{
@@ -142,6 +143,8 @@ const YIELD_COUNT: usize = 2;
 pub struct Loaders {
     tx: TenantTx,
     needed: NeededColumns,
+    /// The different lists of the operation.
+    lists: parking_lot::Mutex<Vec<Arc<List>>>,
     by_key: parking_lot::Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
 }
 
@@ -152,6 +155,7 @@ impl Loaders {
         Self {
             tx,
             needed,
+            lists: parking_lot::Mutex::default(),
             by_key: parking_lot::Mutex::default(),
         }
     }
@@ -165,6 +169,18 @@ impl Loaders {
     /// Drops every loaded value, because a mutation may have changed it.
     pub fn clear(&self) {
         self.by_key.lock().clear();
+    }
+
+    /// Returns the list of the operation that is equal to this one. The parents of a level share it, so its filter
+    /// is in memory once, and comparing it with itself costs nothing.
+    pub fn share(&self, list: List) -> Arc<List> {
+        let mut lists = self.lists.lock();
+        if let Some(known) = lists.iter().find(|known| ***known == list) {
+            return Arc::clone(known);
+        }
+        let list = Arc::new(list);
+        lists.push(Arc::clone(&list));
+        list
     }
 
     /// Loads a key, together with all others of its type that the same level loads. A key is loaded at
@@ -184,7 +200,9 @@ impl Loaders {
         let rows = rows
             .iter()
             .map(|row| (ById::<E>(row.id()), Ok(Some(Arc::clone(row)))));
-        self.loader::<ById<E>>().prime_many(rows).await;
+        let loader = self.loader::<ById<E>>();
+        // As in `load`: a list whose turn ends here would miss its batch.
+        tokio::task::unconstrained(loader.prime_many(rows)).await;
     }
 
     fn loader<K: LoadKey>(&self) -> Loader<K> {

@@ -206,10 +206,7 @@ impl<E: Listable> ListArguments<E> {
             size,
             from_end: self.last.is_some(),
         };
-        Ok(Lister {
-            list: Arc::new(list),
-            stamp,
-        })
+        Ok(Lister { list, stamp })
     }
 }
 
@@ -343,7 +340,7 @@ fn decode(cursor: &str, stamp: Uuid, order: &[Term]) -> Option<Position> {
 
 /// A list with checked arguments, and the stamp of its cursors.
 pub(super) struct Lister<E> {
-    list: Arc<List>,
+    list: List,
     stamp: Stamp<E>,
 }
 
@@ -393,11 +390,12 @@ impl<E: Listable> Connection<E> {
         parent: Option<Uuid>,
         lister: Lister<E>,
     ) -> Result<Object<Self>> {
+        let list = loaders.share(lister.list);
         let cursors = Cursors {
             stamp: lister.stamp,
-            list: Arc::clone(&lister.list),
+            list: Arc::clone(&list),
         };
-        let of = PageOf::new(parent, lister.list);
+        let of = PageOf::new(parent, list);
         let page = loaders.load(of.clone()).await?;
         let page = page.ok_or_else(|| Error::Internal("the loader returned no page".into()))?;
         loaders.keep(&page.rows).await;

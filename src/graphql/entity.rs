@@ -43,7 +43,7 @@ impl<T: WriteJson> WriteJson for Column<T> {
     }
 }
 
-/// A row type whose columns the fields of the API need. `entity!` and `relations!` implement it.
+/// A row type whose columns the fields of the API need: every type that `entity!` and `relations!` declare.
 pub trait Selectable: Entity + ShownColumns + Relations {
     /// The columns that a field needs; `None` if the type does not have the field.
     #[must_use]
@@ -128,7 +128,7 @@ pub fn is_field(name: &str, field: &str) -> bool {
 /// });
 /// ```
 ///
-/// The compiler finds a column without a field and a field without a column. `shown { currency as
+/// The compiler finds a column without a field and a field without a column, but not a column that the table lacks. `shown { currency as
 /// "currencyCode" }` names the field of the API if it is not the column in camel case.
 macro_rules! entity {
     ($type:ident $(, tenant in $tenant:literal)? {
@@ -154,6 +154,9 @@ macro_rules! entity {
                 })
             }
         }
+
+        // A set of columns has 64 bits.
+        const _: () = assert!(<$type as $crate::db::entity::Entity>::COLUMNS.len() <= 64);
 
         impl $crate::graphql::entity::ShownColumns for $type {
             const SHOWN: &'static [$crate::graphql::entity::ShownColumn] = &[

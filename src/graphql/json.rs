@@ -1,7 +1,7 @@
 //! Writes values as JSON, without a tree of values in between.
 //!
 //! The engine's responses are trees of [`Value`]. A part that is already JSON is a [`Value::Binary`] in the
-//! tree: no field of the schema has binary values, and [`write_value`] writes its bytes as they are.
+//! tree: no field of the schema has binary values, and [`JsonWriter::value`] writes its bytes as they are.
 
 use async_graphql::{Response, Value};
 use chrono::{DateTime, Utc};
@@ -41,7 +41,7 @@ pub fn long_bytes(text: &str) -> u64 {
         0..b' ' => MAX_ESCAPE_BYTES,
         _ => 1,
     });
-    match escaped.sum() {
+    match escaped.sum::<usize>() {
         bytes if bytes > MAX_SHORT_STRING_BYTES => bytes as u64,
         _ => 0,
     }

@@ -2,14 +2,14 @@
 //!
 //! The executor of async-graphql 7.2.1 boxes one future per field and writes the fields in the order in
 //! which they complete, which the specification forbids (6.2.2). An [`Object`] walks its selection set
-//! once. It resolves columns immediately; only fields that wait for a loader become futures. The
-//! response keeps the order of the query. Fragments, `__typename` and merged fields behave as usual;
+//! once. It writes plain fields immediately and polls other leaves once. A field with a selection set, or
+//! a leaf that waits, becomes a boxed future. The response keeps the order of the query. Fragments, `__typename` and merged fields behave as usual;
 //! `@skip` and `@include` have been applied to the document before. Extensions do not see single
 //! fields.
 //!
 //! An object has two forms. With [`DirectJson`] it is written as JSON ([`text`]), without a tree of values;
 //! otherwise, and where two fields with the same response key must merge, it is such a tree ([`tree`]). Both
-//! write the same bytes.
+//! write the same data; errors have the order in which they occurred.
 
 mod text;
 mod tree;
@@ -273,7 +273,7 @@ fn resolve_field<'a, T: ContainerType>(
     Slot::Pending(Box::pin(async move {
         let ctx = ctx.with_field(field);
         let value = object.resolve_field(&ctx).await;
-        null_on_error::<T>(&ctx, value)
+        null_on_error::<T>(&ctx, limit_strings(&ctx, value))
     }))
 }
 

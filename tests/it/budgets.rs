@@ -27,7 +27,7 @@ use crate::harness::{
     Caller, Kind, Response, ServiceOptions, Tenant, TestApp, camel_case, eventually,
     fill_empty_tables, id, id_of, model, palisade_test, scratch,
 };
-use crate::selection::assert_same_bytes;
+use crate::selection::assert_same_response;
 
 /// The headline document of the documentation, with this number of projects.
 fn headline(projects: u32) -> String {
@@ -296,7 +296,7 @@ async fn every_golden_document_keeps_its_response_its_statements_and_its_budget(
             .graphql(&document, variables(&document, &ids))
             .await;
         assert_eq!(again.data(), response.data(), "{name}");
-        assert!(assert_same_bytes(&demo.caller, &document, &variables(&document, &ids)).await);
+        assert!(assert_same_response(&demo.caller, &document, &variables(&document, &ids)).await);
         let mut statements = response.statements();
         let cost = (statements.len() as u64, response.round_trips());
         let budget = (

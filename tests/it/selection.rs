@@ -1,5 +1,5 @@
-//! What a query selects: only the columns that its fields need are fetched, and the response has the same bytes
-//! whether it is written directly or through a tree of values.
+//! What a query selects: only the columns that its fields need are fetched, and the response has the same data, byte
+//! by byte, whether it is written directly or through a tree of values.
 
 use std::fmt::Write as _;
 
@@ -103,6 +103,35 @@ async fn each_row_by_its_id_has_the_values_that_its_list_has(acme: Tenant) {
 }
 
 #[apply(palisade_test)]
+async fn skip_and_include_use_the_default_of_a_variable_without_a_value(acme: Tenant) {
+    let document = "query ($yes: Boolean = true) {
+        kept: viewer @include(if: $yes) { role tenant @skip(if: $yes) { id } }
+        left: viewer @skip(if: $yes) { role }
+        twice: viewer { role } twice: viewer @include(if: $yes) { permissions @skip(if: $yes) tokenExpiresAt }
+    }";
+    let keys = |value: &Value| {
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let response = acme.owner().query(document).await;
+    let data = response.data();
+    assert_eq!(keys(data), ["kept", "twice"]);
+    assert_eq!(keys(&data["kept"]), ["role"]);
+    assert_eq!(data["twice"].as_object().unwrap().len(), 2);
+    let response = acme
+        .owner()
+        .graphql(document, json!({ "yes": false }))
+        .await;
+    let data = response.data();
+    assert_eq!(keys(data), ["left", "twice"]);
+    assert_eq!(keys(&data["twice"]), ["role"]);
+}
+
+#[apply(palisade_test)]
 async fn only_the_columns_of_the_selected_fields_and_of_the_cursors_are_fetched(acme: Tenant) {
     acme.fill(ROWS).await;
     let columns = async |document: &str| {
@@ -130,6 +159,12 @@ async fn only_the_columns_of_the_selected_fields_and_of_the_cursors_are_fetched(
                 version @skip(if: true) updatedAt @include(if: $no) } } }
              fragment F on Project { ... @include(if: true) { status } }",
             &["id,name,status"],
+        ),
+        // Also with the default of a variable.
+        (
+            "query ($yes: Boolean = true) { projects { nodes { name @include(if: $yes)
+                status @skip(if: $yes) } } }",
+            &["id,name"],
         ),
         // The keys of relations, and those of the rows that they lead to.
         (
@@ -170,9 +205,9 @@ async fn only_the_columns_of_the_selected_fields_and_of_the_cursors_are_fetched(
     }
 }
 
-/// Sends a document in both forms and compares the bytes of the responses. A root field that is selected twice
+/// Sends a document in both forms. Compares the data of the responses byte by byte, and the errors in any order. A root field that is selected twice
 /// makes the service merge trees of values. Returns whether the operation was executed.
-pub async fn assert_same_bytes(caller: &Caller, document: &str, variables: &Value) -> bool {
+pub async fn assert_same_response(caller: &Caller, document: &str, variables: &Value) -> bool {
     let parsed = parse_query(document).unwrap_or_else(|error| panic!("{error}: {document}"));
     let DocumentOperations::Single(operation) = &parsed.operations else {
         panic!("the document has several operations: {document}");
@@ -261,7 +296,7 @@ fn random_fields(rng: &mut Rng, of: &str, depth: usize) -> String {
 }
 
 #[apply(palisade_test)]
-async fn generated_documents_have_the_same_bytes_in_both_forms(acme: Tenant) {
+async fn generated_documents_have_the_same_data_and_errors_in_both_forms(acme: Tenant) {
     acme.fill(ROWS).await;
     let mut rng = Rng::with_seed(20_261_121);
     let viewer = acme.caller(palisade::auth::role::UserRole::Viewer);
@@ -273,7 +308,7 @@ async fn generated_documents_have_the_same_bytes_in_both_forms(acme: Tenant) {
         }
         // The viewer may not read the audit log, so parts of the response are null.
         for caller in [acme.owner(), viewer] {
-            executed += u32::from(assert_same_bytes(caller, &document, &json!({})).await);
+            executed += u32::from(assert_same_response(caller, &document, &json!({})).await);
         }
     }
     assert!(

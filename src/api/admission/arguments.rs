@@ -166,6 +166,7 @@ pub fn collect(registry: &Registry, checked: &CheckedDocument) -> Vec<VariableAr
             collector.selection_set(root, &operation.selection_set.node);
         }
     }
+    collector.found.shrink_to_fit();
     collector.found
 }
 

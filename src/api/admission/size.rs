@@ -11,13 +11,11 @@ use async_graphql::{
 };
 use async_graphql_value::Value as InputValue;
 
-use super::{
-    super::{guard::RootField, variables::OmittedVariables},
-    AdmittedDocument, DocumentKey, MAX_VALIDATIONS, VariableArgument,
-};
+use super::{AdmittedDocument, DocumentKey, MAX_VALIDATIONS, VariableArgument};
+use crate::api::{guard::RootField, variables::OmittedVariables};
 
 /// The entries of the maps and lists that hold a document, and its reference counts.
-const ENTRY_OVERHEAD_BYTES: usize = 768;
+const ENTRY_OVERHEAD_BYTES: usize = 256;
 /// The allocation of a name besides its characters: reference counts and rounding.
 const NAME_OVERHEAD_BYTES: usize = 24;
 
@@ -37,7 +35,11 @@ pub fn entry_bytes(key: &DocumentKey, document: &AdmittedDocument) -> u64 {
         + MAX_VALIDATIONS * validation
         + document.arguments.get().map_or(0, |arguments| {
             arguments.iter().map(of_variable_argument).sum()
-        });
+        })
+        + document
+            .selected
+            .get()
+            .map_or(0, |selected| selected.columns.heap_bytes());
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 

@@ -79,11 +79,12 @@ pub async fn fill_empty_tables(connection: &mut PgConnection, amount: usize) {
 }
 
 impl Tenant {
-    /// `amount` rows of every entity, at least 12, and rows in every other table of the tenant. The rows of
+    /// `amount` rows of every entity, which must be at least 12, and rows in every other table of the tenant. The rows of
     /// all tables are inserted in one transaction, so their times of creation are the same. Strings repeat,
     /// and contain characters of patterns and the tenant's slug. Nullable columns are null in a third of the
     /// rows. The first four rows of each table are referred to by rows of every table that can.
     pub async fn fill(&self, amount: usize) {
+        assert!(amount >= 12, "fewer rows do not have every value");
         let mut admin = self.connect_as("palisade_admin", UserRole::Owner).await.0;
         attempt(&mut admin, "begin".to_owned()).await.unwrap();
         fill_tables(&mut admin, amount, false).await;

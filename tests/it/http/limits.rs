@@ -227,8 +227,8 @@ async fn a_response_is_as_long_as_its_json_and_not_as_its_strings(tenant: Tenant
         )
     };
     // 10 MB of characters, 60 MB of JSON.
-    let bodies: String = (0..10).map(|n| format!("b{n}: body ")).collect();
-    let response = tenant.owner().query(&document(&bodies)).await;
+    let bodies: Vec<String> = (0..10).map(|n| format!("b{n}: body")).collect();
+    let response = tenant.owner().query(&document(&bodies.join(" "))).await;
     assert_eq!(response.code(), "QUERY_TOO_COMPLEX");
     // 3 MB and 18 MB.
     let bodies = "b0: body b1: body b2: body";
