@@ -28,20 +28,20 @@ pub struct ServiceSettings {
         reason = "a doc comment would become the help of every flag in it"
     )]
     pub tokens: TokenSettings,
-    /// The time limit of an operation. If it exceeds the limit, it is cancelled, also in the database.
+    /// The time limit of an operation. The service cancels an operation that exceeds the limit, also in the database.
     #[arg(long, env = "PALISADE_OPERATION_TIMEOUT", default_value = "10s", value_name = "DURATION",
           value_parser = duration::between("1ms", "10m"))]
     pub operation_timeout: Duration,
-    /// The time limit for receiving the headers of a request, for receiving its body, and for a client that stops
-    /// reading its response.
+    /// The time limit for receiving the headers of a request, for receiving the body, and for a client that stops
+    /// reading the response.
     #[arg(long, env = "PALISADE_RECEIVE_TIMEOUT", default_value = "10s", value_name = "DURATION",
           value_parser = duration::between("1ms", "10m"))]
     pub receive_timeout: Duration,
-    /// The number of client connections at a time; further clients wait.
+    /// The maximum number of open client connections; further clients wait.
     #[arg(long, env = "PALISADE_MAX_CONNECTIONS", default_value_t = 1_000, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_connections: u32,
-    /// The maximum number of rows that one operation may request, as estimated before it runs.
+    /// The maximum number of rows that one operation may request, as estimated before the operation runs.
     #[arg(
         long,
         env = "PALISADE_MAX_COST",
@@ -74,8 +74,8 @@ pub struct TrafficSettings {
     #[arg(long = "cors-origin", env = "PALISADE_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',',
           value_parser = origin)]
     pub cors_origins: Vec<String>,
-    /// The number of rows that a tenant may fetch per minute; 0 for no limit. A tenant can save up at most one
-    /// minute's rows.
+    /// The number of rows that a tenant may fetch per minute; 0 for no limit. A tenant can save at most the rows of one
+    /// minute.
     #[arg(
         long,
         env = "PALISADE_TENANT_BUDGET",
@@ -83,17 +83,17 @@ pub struct TrafficSettings {
         value_name = "ROWS"
     )]
     pub tenant_budget: u64,
-    /// The number of operations of one tenant that run at once; further operations wait [default: a quarter
-    /// of the pool, at least 2].
+    /// The maximum number of operations of one tenant that run at the same time; further operations wait [default: a
+    /// quarter of the pool, at least 2].
     #[arg(long, env = "PALISADE_TENANT_SLOTS", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub tenant_slots: Option<u32>,
-    /// The number of operations that one request may have in a list; 0 to reject lists.
+    /// The maximum number of operations in a batch (a request with a list of operations); 0 to reject batches.
     #[arg(long, env = "PALISADE_MAX_BATCH", default_value_t = 0, value_name = "N",
           value_parser = clap::value_parser!(u32).range(0..=10))]
     pub max_batch: u32,
-    /// The memory for documents that clients refer to by their hash (automatic persisted queries), in bytes;
-    /// 0 to turn them off.
+    /// The memory for automatic persisted queries (documents that clients refer to by hash), in bytes; 0 to disable
+    /// automatic persisted queries.
     #[arg(
         long,
         env = "PALISADE_APQ_BYTES",
@@ -101,7 +101,7 @@ pub struct TrafficSettings {
         value_name = "BYTES"
     )]
     pub apq_bytes: u64,
-    /// The file of trusted documents: an object of ids and documents, or Apollo's manifest.
+    /// The file of trusted documents: a JSON object that maps ids to documents, or a manifest of Apollo.
     #[arg(long, env = "PALISADE_TRUSTED_DOCUMENTS", value_name = "FILE")]
     pub trusted_documents: Option<PathBuf>,
     /// Run only trusted documents.
@@ -112,7 +112,7 @@ pub struct TrafficSettings {
 /// Parses an origin as browsers send it.
 fn origin(text: &str) -> Result<String, String> {
     let invalid = || {
-        "an origin is a scheme, a host and, unless it is the default, a port, such as \
+        "an origin is a scheme, a host and a port (omit the default port), such as \
          https://app.example"
             .to_owned()
     };

@@ -32,8 +32,8 @@ pub enum UserErrorCode {
     IdempotencyMismatch,
 }
 
-/// An expected error of a mutation, such as an invalid value. A mutation that returns one in its payload has
-/// written nothing.
+/// An expected error of a mutation, such as an invalid value. If `userErrors` of the payload is not empty, the mutation
+/// has written nothing.
 #[derive(Clone, Debug, PartialEq, Eq, SimpleObject, Serialize, Deserialize)]
 pub struct UserError {
     /// The code of the error, for programs.

@@ -17,8 +17,8 @@ pub struct NodeQueries;
 
 #[async_graphql::Object]
 impl NodeQueries {
-    /// The object with this ID, of any type. Null if the tenant has no such object. Also null, with the error
-    /// FORBIDDEN, if the caller's role may not read objects of its type.
+    /// The object with this ID, of any type. Null if the tenant has no such object. If the caller's role may not read
+    /// objects of this type, the field is null with the error FORBIDDEN.
     async fn node(
         &self,
         ctx: &Context<'_>,
@@ -27,8 +27,8 @@ impl NodeQueries {
         Node::load(ctx, &id).await
     }
 
-    /// The objects with these IDs, in the same order. An item is null if the tenant has no such object. It is also
-    /// null, with the error FORBIDDEN, if the caller's role may not read objects of its type.
+    /// The objects with these IDs, in the same order. An item is null if the tenant has no such object. If the caller's
+    /// role may not read objects of this type, the item is null with the error FORBIDDEN.
     async fn nodes(
         &self,
         ctx: &Context<'_>,

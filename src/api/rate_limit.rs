@@ -6,16 +6,16 @@ use async_graphql::{Context, SimpleObject};
 
 use crate::graphql::{json::plain_fields, object::Object};
 
-/// The tenant's budget: the number of rows that its operations may fetch. The values are those while the
-/// operation runs. The `RateLimit` headers of the response have the values after its end.
+/// The tenant's budget: the number of rows that its operations may fetch. The fields have the values from the start of
+/// the operation. The `RateLimit` headers of the response have the values from its end.
 #[derive(Clone, Copy, Debug, SimpleObject)]
 pub struct RateLimit {
-    /// The number of rows per minute, and the most rows that the budget can hold.
+    /// The number of rows per minute, and the maximum number of rows in the budget.
     pub limit: i32,
     /// The number of rows that are left. The `cost` of this operation is already deducted.
     pub remaining: i32,
-    /// The estimated number of rows of this operation, charged at its start. At its end, the service settles the
-    /// difference to the actual number.
+    /// The estimated number of rows of this operation. The service charges this number when the operation starts, and
+    /// settles the difference to the actual number when the operation ends.
     pub cost: i32,
     /// The number of seconds until the budget is full again, if the tenant fetches nothing until then.
     pub resets_in_seconds: i32,

@@ -44,8 +44,7 @@ macro_rules! subject_types {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum)]
         pub enum AuditSubjectType {
             $($(#[$doc])* $row,)+
-            /// A type that this version of the service does not know. A newer version added it, or an earlier
-            /// version had it.
+            /// A type that this version of the service does not know. A newer or an older version recorded the change.
             Unknown,
         }
 
@@ -98,9 +97,10 @@ pub struct AuditLog {
     // Parsed only if the client selects it: most lists of the audit log do not.
     #[graphql(skip)]
     changes: Column<sqlx::types::Json<Box<RawValue>>>,
-    /// The name of the GraphQL operation that made the change; null if it had no name.
+    /// The name of the GraphQL operation that made the change. Null if no operation made the change, or if the
+    /// operation had no name.
     pub operation_name: Column<Option<String>>,
-    /// The ID of the HTTP request that made the change; null if no request did.
+    /// The ID of the HTTP request that made the change. Null if the change was made directly in the database.
     pub request_id: Column<Option<Uuid>>,
 }
 
@@ -172,14 +172,14 @@ listed! {
 relations! {
     AuditLog {
         one {
-            /// The project to which the changed object belongs; null if it belongs to none, or if the project was
-            /// deleted.
+            /// The project to which the changed object belongs. Null if the object belongs to no project, or if the
+            /// project was deleted.
             project: Project = project_id,
         }
         loaded {
             /// The actor: who made the change. Null if the user no longer exists.
             actor: Option<AuditActor> = load_actor(actor_id),
-            /// The changed object as it is now; null if it was deleted.
+            /// The changed object in its current state. Null if the object was deleted, or if its type is `UNKNOWN`.
             subject: Option<Node> = load_subject(subject_type, subject_id),
         }
         computed {

@@ -145,14 +145,14 @@ fn broken(seal: &AuditSeal, last: Option<&AuditSeal>) -> Option<Finding> {
     let expected = last.map_or(1, |last| last.number.saturating_add(1));
     let why = if seal.number != expected {
         format!(
-            "seals {expected} to {} before it are missing",
+            "seals {expected} to {} are missing",
             seal.number.saturating_sub(1)
         )
     } else if seal.previous_hash.as_ref() != last.map(|last| &last.hash) {
         "its previous_hash is not the hash of the previous seal".to_owned()
     } else if i64::from(seal.rows) != seal.entries {
         format!(
-            "it records {} rows, but contains {}",
+            "the seal records {} rows, but contains {}",
             seal.rows, seal.entries
         )
     } else if seal.hash != seal.computed_hash {
@@ -169,11 +169,11 @@ fn faulty(row: AuditRow) -> Option<Finding> {
         Fault::Content => {
             Finding::Changed(row.id, "its content does not match its hash".to_owned())
         }
-        Fault::Hash => Finding::Changed(row.id, format!("its hash is not the one in seal {seal}")),
+        Fault::Hash => Finding::Changed(row.id, format!("its hash is not the hash in seal {seal}")),
         Fault::SealedLate => Finding::Inserted(
             row.id,
             format!(
-                "seal {seal} contains it, but it is more than a day older than the newest row sealed before"
+                "seal {seal} contains the row, but the row is more than a day older than the newest row sealed before"
             ),
         ),
         Fault::Forged => Finding::Inserted(
@@ -183,7 +183,7 @@ fn faulty(row: AuditRow) -> Option<Finding> {
         ),
         Fault::Unannounced => Finding::Inserted(
             row.id,
-            "not sealed, and not in audit_unsealed, where the trigger lists the rows to seal".to_owned(),
+            "not sealed, and not in audit_unsealed, in which the trigger lists the rows to seal".to_owned(),
         ),
         Fault::Late => Finding::Inserted(
             row.id,
@@ -194,8 +194,8 @@ fn faulty(row: AuditRow) -> Option<Finding> {
 
 fn removed(row: MissingRow) -> Finding {
     let why = match row.seal {
-        Some(seal) => format!("seal {seal} contains it"),
-        None => "audit_unsealed lists it as a row to seal".to_owned(),
+        Some(seal) => format!("seal {seal} contains the row"),
+        None => "audit_unsealed lists the row as not yet sealed".to_owned(),
     };
     Finding::Removed(row.id, why)
 }

@@ -2,17 +2,17 @@
 
 use async_graphql::Enum;
 
-/// The role of a user in a tenant: what the user may do there. The database enforces it.
+/// The role of a user in a tenant. The database enforces what each role may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum UserRole {
-    /// Full access. Only an owner may change the role, status or email address of another owner.
+    /// Full access. Only owners may invite, change or deactivate owners.
     Owner,
-    /// Full access, except to owners: an admin cannot create, change or deactivate them.
+    /// Full access, except that an admin cannot invite, change or deactivate owners.
     Admin,
-    /// Creates, changes and deletes organizations, projects, products and their own comments.
+    /// Can create, change and delete organizations, projects and products, and the user's own comments.
     Member,
-    /// Has the rights of `MEMBER`. Also creates and changes invoices.
+    /// Has the rights of `MEMBER`. Can also create and change invoices.
     Billing,
     /// Read-only access to everything except the audit log.
     Viewer,

@@ -18,7 +18,7 @@ use crate::{
 pub enum Command {
     /// Report the rows of a tenant's audit log that were changed, deleted or inserted outside the service.
     Verify(Verify),
-    /// Seal the rows that are not sealed yet. The service also does this itself after each write.
+    /// Seal the rows that are not sealed yet. The service also seals new rows after each write.
     Seal(Seal),
 }
 

@@ -100,8 +100,8 @@ impl DevHome {
             Ok(_) => Ok(()),
             Err(MigrateError::Connect(ConnectError::BeforeFirstRelease)) => {
                 Err(Failure::Failed(format!(
-                    "the development database in {0} was created by a version of palisade before its first \
-                     release and cannot be upgraded: stop palisade, delete {0}, and start again",
+                    "the development database in {0} was created by an unreleased version of palisade and \
+                     cannot be upgraded: stop palisade, delete {0}, and start again",
                     self.dir.display()
                 )))
             }

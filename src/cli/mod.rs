@@ -23,8 +23,8 @@ use crate::error::Error;
 
 /// A multi-tenant GraphQL service. Row level security of PostgreSQL isolates the tenants.
 ///
-/// Without a command, `palisade` runs `palisade dev`. Where the help of an option names an environment
-/// variable, the variable sets the option; the command line has precedence.
+/// Without a command, `palisade` runs `palisade dev`. If the help of an option names an environment variable,
+/// the variable also sets the option; the command line has precedence.
 #[derive(Debug, Parser)]
 #[command(name = "palisade", version, args_conflicts_with_subcommands = true)]
 struct Cli {

@@ -45,7 +45,7 @@ pub struct Comment {
     pub version: Column<i32>,
     /// The time at which the comment was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the comment was last changed. Equals `createdAt` if the comment was never changed.
+    /// The time at which the comment was last changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 
@@ -108,10 +108,11 @@ relations! {
             subject: Option<CommentSubject> = load_subject(project_id, invoice_id, product_id),
         }
         computed {
-            /// Whether the caller may change the comment. Only its author may do so, unless they are a viewer.
+            /// Whether the caller may change the comment. Only the author may do so, unless the author has the role
+            /// `VIEWER`.
             viewer_can_edit: bool = compute_viewer_can_edit(author_id),
-            /// Whether the caller may delete the comment. Owners and admins may do so; its author may too, unless
-            /// they are a viewer.
+            /// Whether the caller may delete the comment. Owners and admins may do so. The author may also do so,
+            /// unless the author has the role `VIEWER`.
             viewer_can_delete: bool = compute_viewer_can_delete(author_id),
         }
     }

@@ -97,7 +97,8 @@ impl RootMutations for Comment {
 
 #[async_graphql::Object]
 impl CommentMutations {
-    /// Creates a comment on a project, an invoice or a product. The caller becomes its author. Every role except viewer may do so.
+    /// Creates a comment on a project, an invoice or a product. Every role except viewer may do so. The caller becomes
+    /// the author.
     async fn create_comment(
         &self,
         ctx: &Context<'_>,
@@ -107,7 +108,7 @@ impl CommentMutations {
         ctx.write(create(ctx.tx(), input, author)).await
     }
 
-    /// Updates a comment. Only its author may do so, unless they are a viewer.
+    /// Updates a comment. Only the author may do so, unless the author has the role `VIEWER`.
     async fn update_comment(
         &self,
         ctx: &Context<'_>,
@@ -116,7 +117,8 @@ impl CommentMutations {
         ctx.write(update(ctx.tx(), input)).await
     }
 
-    /// Deletes a comment. Owners and admins may do so; its author may too, unless they are a viewer.
+    /// Deletes a comment. Owners and admins may do so. The author may also do so, unless the author has the role
+    /// `VIEWER`.
     async fn delete_comment(
         &self,
         ctx: &Context<'_>,

@@ -17,7 +17,7 @@ pub struct Currency {
     pub code: CurrencyCode,
     /// The English name of the currency.
     pub name: String,
-    /// The number of decimal places of an amount.
+    /// The number of decimal places of an amount in this currency.
     pub minor_digits: i32,
 }
 

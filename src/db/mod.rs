@@ -70,7 +70,7 @@ pub enum ConnectError {
     BypassRls(String),
     /// The role could switch row level security off.
     #[error(
-        "the role {role} owns {table}, so it could switch row level security off: connect as palisade_app"
+        "the role {role} owns {table}, and owners can switch row level security off: connect as palisade_app"
     )]
     Owner {
         /// The role.
@@ -95,13 +95,14 @@ pub enum ConnectError {
     NotMigrated,
     /// The schema cannot be upgraded.
     #[error(
-        "the database was created by a version of palisade before its first release and cannot be upgraded: \
+        "the database was created by an unreleased version of palisade and cannot be upgraded: \
          start over with an empty database"
     )]
     BeforeFirstRelease,
     /// The schema lacks a migration of this binary.
     #[error(
-        "the schema has version {found}, this binary needs {needed} (migration {missing} is missing): run `palisade migrate`"
+        "the schema has version {found}, but this binary needs {needed} (migration {missing} is missing): \
+         run `palisade migrate`"
     )]
     SchemaTooOld {
         /// The newest migration of the database; 0 if it has none.
@@ -113,7 +114,7 @@ pub enum ConnectError {
     },
     /// A migration that this binary does not contain broke compatibility with it.
     #[error(
-        "the schema has version {found}, which needs a binary with migration {oldest_binary}; this one has {known}: \
+        "the schema has version {found}, which needs a binary with migration {oldest_binary}; this binary has {known}: \
          use a newer palisade"
     )]
     SchemaTooNew {

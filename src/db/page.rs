@@ -415,8 +415,13 @@ fn group_by_parent<E: Entity>(
 ) -> Result<KeyMap<Option<Uuid>, Vec<Arc<E>>>> {
     let mut groups: KeyMap<Option<Uuid>, Vec<Arc<E>>> = KeyMap::default();
     let entities = read_all::<E>(rows, columns)?;
-    for (row, entity) in rows.iter().zip(entities) {
-        let parent = row.try_get(parent_position)?;
+    for (index, (row, entity)) in rows.iter().zip(entities).enumerate() {
+        // The type of the column is the same in all rows.
+        let parent = if index == 0 {
+            row.try_get(parent_position)?
+        } else {
+            row.try_get_unchecked(parent_position)?
+        };
         groups.entry(Some(parent)).or_default().push(entity);
     }
     Ok(groups)

@@ -29,7 +29,7 @@ impl<T> WriteError<T> {
     /// The row has changed since the version that the client last read. `current` is the row now.
     #[must_use]
     pub fn conflict(current: T) -> Self {
-        let message = "has another version now";
+        let message = "is not the current version: read the object again";
         let error = UserError::new(UserErrorCode::Conflict, "ifVersion", message);
         Self::Rejected(vec![error], Some(current))
     }
@@ -76,7 +76,7 @@ impl<T> WriteError<T> {
         };
         match (Self::from_statement(error, rules), referrer) {
             (Self::Failed(_), Some(referrer)) => {
-                let message = format!("is still used by {referrer}: delete them first");
+                let message = format!("is still used by {referrer}: delete the {referrer} first");
                 Self::rejected(UserErrorCode::InvalidState, "id", message)
             }
             (translated, _) => translated,

@@ -46,7 +46,7 @@ pub struct Amounts {
     #[arg(long, env = "PALISADE_DEMO_INVOICES", default_value_t = 6, value_name = "N",
           value_parser = clap::value_parser!(u32).range(0..=1_000))]
     pub invoices: u32,
-    /// Number of audit log entries per project. It is higher if the content alone needs more entries.
+    /// Number of audit log entries per project. The number is higher if the content alone needs more entries.
     #[arg(long, env = "PALISADE_DEMO_AUDIT_LOGS", default_value_t = 40, value_name = "N",
           value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub audit_logs: u32,

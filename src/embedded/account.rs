@@ -55,7 +55,7 @@ impl Account {
         }
         Err(Error::NoAccount(name.map_or_else(
             || "there is neither an account `postgres` nor `nobody`".to_owned(),
-            |name| format!("`{name}` is not the name of another account"),
+            |name| format!("the account `{name}` is root or was not found"),
         )))
     }
 
@@ -139,7 +139,7 @@ impl Account {
             return Ok(());
         }
         let problem = format!(
-            "is not a directory of `{}` alone, with mode 0700",
+            "is not a directory that belongs to `{}` and has mode 0700",
             self.name
         );
         Err(Error::NotOurs {

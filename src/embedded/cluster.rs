@@ -66,7 +66,7 @@ impl DataDir {
             if other != cluster {
                 tracing::info!(
                     "{} is a cluster of another PostgreSQL version and is not used; \
-                     this version uses {}",
+                     the installed version uses {}",
                     other.display(),
                     cluster.display()
                 );

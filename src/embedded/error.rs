@@ -32,7 +32,7 @@ pub enum Error {
     NoHome(&'static str),
     /// No account can run the server. PostgreSQL does not run as root.
     #[error(
-        "PostgreSQL does not run as root, and {0}; create an account, or name another one \
+        "PostgreSQL does not run as root, and {0}; create an account, or name another account \
          (PALISADE_PG_USER)"
     )]
     NoAccount(String),
@@ -126,7 +126,7 @@ pub enum Error {
     /// A server that this program did not start uses the cluster.
     #[error(
         "process {pid} runs PostgreSQL on {} but was not started by this program; \
-         stop it (pg_ctl stop -D {})",
+         stop this PostgreSQL (pg_ctl stop -D {})",
         .cluster.display(), .cluster.display()
     )]
     ForeignServer {
@@ -158,7 +158,7 @@ fn not_found(searched: &[String], download: &str) -> String {
     let _ = write!(
         message,
         "and none could be downloaded: {download}\n\
-         install it ({install}), or name the directory of `postgres` and `initdb` \
+         install PostgreSQL ({install}), or name the directory of `postgres` and `initdb` \
          (PALISADE_PG_BIN), or use a database of your own (DATABASE_URL)"
     );
     message

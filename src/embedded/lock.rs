@@ -30,7 +30,7 @@ pub(super) fn open_private(path: &Path, owner: Option<&Account>) -> Result<File,
     let metadata = file.metadata().map_err(io_error("inspect", path))?;
     if !metadata.is_file() || metadata.nlink() != 1 {
         return Err(io_error("use", path)(io::Error::other(
-            "not a regular file with one name",
+            "not a regular file with exactly one hard link",
         )));
     }
     if let Some(owner) = owner.filter(|owner| owner.switches && owner.uid != metadata.uid()) {

@@ -55,7 +55,12 @@ pub(super) async fn inspect(
     let mut command = account.command(&bin_dir.join("postgres"));
     let output = match timeout(RESPONSE_LIMIT, output_of(command.arg("--version"))).await {
         Ok(Ok(output)) => output,
-        Ok(Err(error)) => return Err(format!("`{}` cannot run it: {error}", account.name)),
+        Ok(Err(error)) => {
+            return Err(format!(
+                "the account `{}` cannot run `postgres`: {error}",
+                account.name
+            ));
+        }
         Err(_) => return Err("`postgres --version` does not exit".to_owned()),
     };
     let printed = String::from_utf8_lossy(&output.stdout);
@@ -72,10 +77,7 @@ pub(super) async fn inspect(
         )),
         None => {
             let stderr = String::from_utf8_lossy(&output.stderr);
-            let problem = stderr
-                .lines()
-                .next()
-                .unwrap_or("it does not print a version");
+            let problem = stderr.lines().next().unwrap_or("the output has no version");
             Err(format!("`postgres --version` failed: {problem}"))
         }
     }

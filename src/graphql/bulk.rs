@@ -30,7 +30,8 @@ use crate::{
 /// The options of a bulk mutation. Its input flattens them.
 #[derive(Clone, Debug, InputObject)]
 pub struct BulkOptions {
-    /// If true, either all rows are written or none. If false, every row that can be written is.
+    /// If true, the mutation processes either all rows or none. If false, the mutation processes every row that has no
+    /// error.
     #[graphql(default = true)]
     pub atomic: bool,
     /// A key that the client chooses; 1 to 255 printable ASCII characters. Repeating the same input with the same
@@ -96,8 +97,8 @@ pub trait BulkRowResult: ContainerType + PlainFields + 'static {
 pub struct BulkPayload<R: BulkRowResult> {
     /// The result of each row, in the order of the input.
     pub results: Objects<R>,
-    /// The reasons why the whole mutation was rejected. With `atomic: false`, a rejected row does not reject the
-    /// mutation: the reasons for that row are only in `results`.
+    /// The errors that rejected the whole mutation. With `atomic: false`, the errors of a row do not reject the
+    /// mutation and are only in `results`.
     pub user_errors: Objects<UserError>,
 }
 

@@ -448,13 +448,13 @@ impl<E: Listable> Connection<E> {
         .into()
     }
 
-    /// The number of rows on all pages, counted up to 10,000. Needs one more SQL statement for all lists of one
-    /// level, but only if it is selected.
+    /// The number of rows on all pages, counted up to 10,000. Selecting this field adds one SQL statement, which counts
+    /// all lists of the same level.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u32> {
         Ok(self.count(ctx).await?.min(MAX_COUNT))
     }
 
-    /// Whether the list has more than 10,000 rows. If so, `totalCount` is too low.
+    /// Whether the list has more than 10,000 rows. If so, `totalCount` is 10,000.
     async fn total_count_is_capped(&self, ctx: &Context<'_>) -> Result<bool> {
         Ok(self.count(ctx).await? > MAX_COUNT)
     }
@@ -493,9 +493,9 @@ impl<E: Listable> Edge<E> {
 #[derive(Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct PageInfo {
-    /// Whether rows follow this page. With `last`: whether `before` was given.
+    /// Whether rows follow this page. If the page was requested with `last`, whether `before` was given.
     pub has_next_page: bool,
-    /// Whether rows precede this page. With `first`: whether `after` was given.
+    /// Whether rows precede this page. If the page was requested with `first`, whether `after` was given.
     pub has_previous_page: bool,
     #[graphql(skip)]
     start: Option<LazyCursor>,

@@ -105,7 +105,7 @@ struct IdFilterInput {
     /// Equals one of these IDs; at most 100.
     #[graphql(name = "in")]
     any: Option<Vec<ID>>,
-    /// If true, the value is null; if false, it is not.
+    /// If true, the value must be null. If false, the value must not be null.
     is_null: Option<bool>,
 }
 
@@ -214,7 +214,7 @@ pub struct DateFilter {
     pub gt: Option<Date>,
     /// Is on or after this date.
     pub gte: Option<Date>,
-    /// If true, the value is null; if false, it is not.
+    /// If true, the value must be null. If false, the value must not be null.
     pub is_null: Option<bool>,
 }
 
@@ -250,7 +250,7 @@ pub struct IntFilter {
     pub gt: Option<i32>,
     /// Is greater than or equal to this value.
     pub gte: Option<i32>,
-    /// If true, the value is null; if false, it is not.
+    /// If true, the value must be null. If false, the value must not be null.
     pub is_null: Option<bool>,
 }
 
@@ -277,7 +277,7 @@ pub struct BooleanFilter {
     pub eq: Option<bool>,
     /// Does not equal this value, or is null.
     pub ne: Option<bool>,
-    /// If true, the value is null; if false, it is not.
+    /// If true, the value must be null. If false, the value must not be null.
     pub is_null: Option<bool>,
 }
 

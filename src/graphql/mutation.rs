@@ -73,8 +73,8 @@ macro_rules! payload {
             $(#[$doc])*
             #[derive(Debug, async_graphql::SimpleObject)]
             pub struct $name {
-                /// The object after the mutation, or as it was before a deletion. Null if the mutation failed.
-                /// After CONFLICT, the current object.
+                /// The object after the mutation. A deletion returns the object as it was before. A failed mutation
+                /// returns null, or the current object if the error is CONFLICT.
                 pub $field: Option<$crate::graphql::object::Object<$row>>,
                 /// The errors of the mutation. If there are any, nothing was written.
                 pub user_errors: $crate::graphql::object::Objects<$crate::user_error::UserError>,

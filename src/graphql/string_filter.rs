@@ -51,7 +51,7 @@ struct StringFilterInput {
     starts_with_ignore_case: Option<String>,
     /// Contains this string. Ignores case. Uses no index: the database reads all rows of the tenant.
     contains: Option<String>,
-    /// If true, the value is null; if false, it is not.
+    /// If true, the value must be null. If false, the value must not be null.
     is_null: Option<bool>,
 }
 
@@ -150,7 +150,7 @@ impl<L: LettersOf> ColumnFilter for StringFilter<L> {
     }
 }
 
-/// Searches a long string, which no index contains.
+/// Searches a long string. The search uses no index.
 #[derive(Clone, Debug, Default, InputObject)]
 pub struct TextFilter {
     /// Contains this string. Ignores case. Uses no index: the database reads all rows of the tenant.

@@ -25,7 +25,7 @@ pub struct TenantBudgets {
 
 #[derive(Debug)]
 struct Inner {
-    /// Rows per minute, which is also the most rows at once; `None` for no limit.
+    /// The number of rows per minute, which is also the maximum level of a budget; `None` for no limit.
     limit: Option<f64>,
     levels: Mutex<HashMap<TenantId, Level>>,
 }

@@ -96,7 +96,7 @@ async fn issue(service: &Service, headers: &HeaderMap, body: &[u8]) -> Result<Va
     }
     let request: TokenRequest = serde_json::from_slice(body).map_err(|_| {
         let message =
-            "the body must be an object with `tenant`, a slug, and `user`, an email address";
+            "the body must be an object with `tenant` (a slug) and `user` (an email address)";
         DevError(StatusCode::BAD_REQUEST, message)
     })?;
     let entry = directory.find(&request.tenant, &request.user).await?;

@@ -61,7 +61,7 @@ pub async fn handle(State(service): State<Service>, request: Request<Body>) -> R
         None => Err(Rejection::new(
             StatusCode::NOT_ACCEPTABLE,
             Code::BadUserInput,
-            "responses are application/graphql-response+json or application/json: accept one of them",
+            "the header Accept must allow application/graphql-response+json or application/json",
         )),
     };
     let reply = reply.unwrap_or_else(HttpReply::from);
@@ -110,7 +110,7 @@ async fn run_request(
         RequestBody::One(request) => (vec![request], false),
         RequestBody::Batch(_) if options.idempotency_key.is_some() => {
             return Err(Rejection::bad_request(
-                "Idempotency-Key is for one operation, not for a batch",
+                "Idempotency-Key must not be sent with a batch",
             ));
         }
         RequestBody::Batch(requests) => (requests, true),
@@ -206,7 +206,7 @@ impl OperationContext<'_> {
             return Err(Rejection::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 Code::BadUserInput,
-                "GET runs only queries: send mutations by POST",
+                "GET runs only queries: send mutations with POST",
             ));
         }
         Ok(admitted)

@@ -105,7 +105,7 @@ impl PersistedDocuments {
         let content = std::fs::read_to_string(path).map_err(|error| invalid(error.to_string()))?;
         let manifest: Manifest = serde_json::from_str(&content).map_err(|_| {
             invalid(
-                "the file is neither an object of ids and documents nor Apollo's manifest"
+                "the file must be a JSON object that maps ids to documents, or a manifest of Apollo"
                     .to_owned(),
             )
         })?;

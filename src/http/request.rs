@@ -76,7 +76,7 @@ fn prefers_rollback(headers: &HeaderMap) -> Result<bool, Rejection> {
     let mut rollback = None;
     for header in headers.get_all(PREFER) {
         let text = header.to_str().map_err(|_| {
-            Rejection::bad_request("Prefer is written in printable ASCII characters")
+            Rejection::bad_request("Prefer must have only printable ASCII characters")
         })?;
         for preference in preferences(text) {
             // What follows a semicolon are parameters of the preference.
@@ -222,11 +222,14 @@ pub fn parse_query_string(query: &str) -> Result<GraphqlRequest, Rejection> {
         };
         if members.insert(name.to_string(), value).is_some() {
             return Err(Rejection::bad_request(format!(
-                "the parameter {name} is given twice"
+                "the parameter {name} must be given only once"
             )));
         }
     }
     serde_json::from_value(members.into()).map_err(|_| {
-        Rejection::bad_request("`query`, `documentId` and `operationName` must be strings, `variables` and `extensions` objects")
+        Rejection::bad_request(
+            "`query`, `documentId` and `operationName` must be strings; \
+             `variables` and `extensions` must be objects",
+        )
     })
 }

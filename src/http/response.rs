@@ -169,7 +169,7 @@ fn log_failures(operations: &[OperationResult], request_id: Uuid) {
     for failure in rejections.filter_map(|rejection| rejection.failure.as_deref()) {
         tracing::error!(
             request.id = %request_id,
-            "request {request_id} failed before its operation: {failure}",
+            "request {request_id} failed before its operation started: {failure}",
         );
     }
 }

@@ -154,8 +154,8 @@ impl InvoiceLineItemMutations {
         ctx.write(update(ctx.tx(), input)).await
     }
 
-    /// Removes a line from a draft invoice. The other lines keep their positions. Only the roles `OWNER`, `ADMIN`
-    /// and `BILLING` may do so.
+    /// Removes a line from a draft invoice. Only the roles `OWNER`, `ADMIN` and `BILLING` may do so. The other lines
+    /// keep their positions.
     async fn remove_invoice_line_item(
         &self,
         ctx: &Context<'_>,

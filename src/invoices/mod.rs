@@ -72,13 +72,13 @@ pub struct Invoice {
     total_minor: Column<i64>,
     /// The date of issue. Null for a draft.
     pub issued_on: Column<Option<Date>>,
-    /// The date by which the invoice must be paid. Never null after issue.
+    /// The date by which the invoice must be paid. Can be null only for a draft.
     pub due_on: Column<Option<Date>>,
     /// The version of the invoice: starts at 1 and increases with each change.
     pub version: Column<i32>,
     /// The time at which the invoice was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the invoice was last changed. Equals `createdAt` if the invoice was never changed.
+    /// The time at which the invoice was last changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 
@@ -117,7 +117,7 @@ listed! {
             UpdatedAt => updated_at: DateTime<Utc>,
             /// Sort by invoice number. In ascending order, drafts come last.
             Number => number: Option<String>,
-            /// Sort by due date. In ascending order, invoices without one come last.
+            /// Sort by due date. In ascending order, invoices without a due date come last.
             DueOn => due_on: Option<Date>,
         }
         default CreatedAt Desc
@@ -134,7 +134,7 @@ relations! {
             project: Project = project_id,
         }
         many {
-            /// The lines of the invoice, by their position by default.
+            /// The lines of the invoice, lowest position first by default.
             line_items: InvoiceLineItem = invoice_id,
             /// The comments on the invoice, newest first by default.
             comments: Comment = invoice_id,
@@ -145,7 +145,7 @@ relations! {
         computed {
             /// The sum of the line amounts, without tax.
             subtotal: Object<Money> = compute_subtotal(subtotal_minor, currency),
-            /// The sum of the taxes, rounded line by line, half away from zero.
+            /// The sum of the taxes of all lines. The tax of each line is rounded half away from zero.
             tax: Object<Money> = compute_tax(tax_minor, currency),
             /// The total to pay: subtotal plus tax.
             total: Object<Money> = compute_total(total_minor, currency),
@@ -186,7 +186,7 @@ pub struct InvoiceLineItem {
     invoice_id: Column<InvoiceId>,
     #[graphql(skip)]
     product_id: Column<Option<ProductId>>,
-    /// The position on the invoice: the first line has 1. Removed lines leave gaps.
+    /// The position on the invoice, counted from 1. Removed lines leave gaps.
     pub position: Column<i32>,
     /// A description of what is billed; 1 to 500 characters.
     pub description: Column<String>,
@@ -204,7 +204,7 @@ pub struct InvoiceLineItem {
     pub version: Column<i32>,
     /// The time at which the line was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the line was last changed. Equals `createdAt` if the line was never changed.
+    /// The time at which the line was last changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 
@@ -277,7 +277,7 @@ roots! {
     InvoiceLineItemQueries: InvoiceLineItem {
         /// The invoice line with this ID; null if the tenant has no such line.
         invoice_line_item(InvoiceLineItemId)
-        /// The lines of all invoices of the tenant, by their position by default.
+        /// The lines of all invoices of the tenant, lowest position first by default.
         invoice_line_items
     }
 }

@@ -64,7 +64,7 @@ impl Writable for Invoice {
             "invoices_transition",
             UserErrorCode::InvalidState,
             "id",
-            "cannot get this status from its current status",
+            "cannot change from its current status to this status",
         ),
         ConstraintRule::new(
             "invoices_frozen",
@@ -84,7 +84,7 @@ pub struct CreateInvoiceInput {
     pub project_id: Option<ProjectId>,
     /// The currency of all amounts of the invoice. Cannot be changed later.
     pub currency_code: CurrencyCode,
-    /// The date by which the invoice must be paid. If no date is set when the invoice is issued, it becomes 30
+    /// The date by which the invoice must be paid. If a draft without a due date is issued, its due date becomes 30
     /// days after the date of issue.
     pub due_on: Option<Date>,
     /// The lines; at most 500. `addInvoiceLineItem` adds more while the invoice is a draft.
@@ -116,8 +116,8 @@ pub struct IssueInvoiceInput {
     /// The version that the client last read. If the invoice has changed since, nothing is written and the error
     /// CONFLICT is returned.
     pub if_version: Option<i32>,
-    /// The date by which the invoice must be paid; not before the date of issue. By default the due date of the
-    /// draft, or else 30 days after the date of issue.
+    /// The date by which the invoice must be paid; not before the date of issue. By default the due date of the draft,
+    /// or 30 days after the date of issue if the draft has no due date.
     pub due_on: Option<Date>,
 }
 
@@ -173,8 +173,8 @@ impl InvoiceMutations {
         ctx.write(update(ctx.tx(), input)).await
     }
 
-    /// Issues a draft that has lines: assigns the next invoice number, the date of issue and the due date. The
-    /// invoice can no longer be edited. Only the roles `OWNER`, `ADMIN` and `BILLING` may do so.
+    /// Issues a draft that has lines: assigns the next invoice number, the date of issue and the due date. Only the
+    /// roles `OWNER`, `ADMIN` and `BILLING` may do so. An issued invoice can no longer be edited.
     async fn issue_invoice(
         &self,
         ctx: &Context<'_>,
@@ -201,8 +201,8 @@ impl InvoiceMutations {
         ctx.write(pay.run(ctx.tx())).await
     }
 
-    /// Voids an open or uncollectible invoice. Its number is not reused. Only the roles `OWNER`, `ADMIN` and
-    /// `BILLING` may do so.
+    /// Voids an open or uncollectible invoice. Only the roles `OWNER`, `ADMIN` and `BILLING` may do so. The invoice
+    /// number is not reused.
     async fn void_invoice(
         &self,
         ctx: &Context<'_>,

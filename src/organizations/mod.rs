@@ -19,7 +19,8 @@ use crate::{
     projects::Project,
 };
 
-/// The status of an organization. It has no effect on what the API allows; use it to filter lists.
+/// The status of an organization. An archived organization can still be used, changed and deleted; clients filter lists
+/// by status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum OrganizationStatus {
@@ -31,7 +32,7 @@ pub enum OrganizationStatus {
 
 impl StoredEnum for OrganizationStatus {}
 
-/// A customer, department or subsidiary. Projects and invoices belong to one.
+/// A customer, department or subsidiary. Each project and each invoice belongs to an organization.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct Organization {
@@ -48,7 +49,7 @@ pub struct Organization {
     pub version: Column<i32>,
     /// The time at which the organization was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the organization was last changed. Equals `createdAt` if the organization was never changed.
+    /// The time at which the organization was last changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 

@@ -61,13 +61,13 @@ impl Writable for Organization {
             "projects_organization_fkey",
             UserErrorCode::InvalidState,
             "id",
-            "has projects: archive it instead",
+            "has projects: archive the organization instead",
         ),
         ConstraintRule::new(
             "invoices_organization_fkey",
             UserErrorCode::InvalidState,
             "id",
-            "has invoices: archive it instead",
+            "has invoices: archive the organization instead",
         ),
     ];
 }

@@ -22,7 +22,7 @@ use crate::{
     invoices::InvoiceLineItem,
 };
 
-/// The status of a product. It has no effect on what the API allows; use it to filter lists.
+/// The status of a product. An archived product can still be used, changed and deleted; clients filter lists by status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ProductStatus {
@@ -54,7 +54,7 @@ pub struct Product {
     pub version: Column<i32>,
     /// The time at which the product was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the product was last changed. Equals `createdAt` if the product was never changed.
+    /// The time at which the product was last changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 
@@ -87,7 +87,7 @@ listed! {
             UpdatedAt => updated_at: DateTime<Utc>,
             /// Sort by ASIN.
             Asin => asin: String,
-            /// Sort by title. In ascending order, products without one come last.
+            /// Sort by title. In ascending order, products without a title come last.
             Title => title: Option<String>,
         }
         default CreatedAt Desc
@@ -97,7 +97,7 @@ listed! {
 relations! {
     Product {
         many {
-            /// The invoice lines that bill the product, by their position by default.
+            /// The invoice lines that bill the product, lowest position first by default.
             line_items: InvoiceLineItem = product_id,
             /// The comments on the product, newest first by default.
             comments: Comment = product_id,

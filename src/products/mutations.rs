@@ -75,13 +75,13 @@ impl Writable for Product {
             "invoice_line_items_product_fkey",
             UserErrorCode::InvalidState,
             "id",
-            "is on invoices: archive it instead",
+            "is on invoices: archive the product instead",
         ),
         ConstraintRule::new(
             "comments_product_fkey",
             UserErrorCode::InvalidState,
             "id",
-            "has comments of other users, which you may not delete: archive it instead",
+            "has comments of other users, which you may not delete: archive the product instead",
         ),
     ];
 }
@@ -185,8 +185,8 @@ impl ProductMutations {
             .await
     }
 
-    /// Deletes a product and its comments. A product that is on an invoice cannot be deleted. Every role except
-    /// viewer may do so; only owners and admins may delete a product that has comments of other users.
+    /// Deletes a product and its comments. Every role except viewer may do so; only owners and admins may delete a
+    /// product that has comments of other users. A product that is on an invoice cannot be deleted.
     async fn delete_product(
         &self,
         ctx: &Context<'_>,
@@ -309,7 +309,7 @@ pub struct ImportProductsResult {
 
 #[ComplexObject]
 impl ImportProductsResult {
-    /// The created product; null if the product was not created, or was deleted since.
+    /// The created product. Null if the product was not created, or if the product has been deleted since.
     async fn product(&self, ctx: &Context<'_>) -> Result<Option<Object<Product>>> {
         ctx.load(self.product_id).await
     }

@@ -63,7 +63,7 @@ pub struct Project {
     pub version: Column<i32>,
     /// The time at which the project was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the project was last changed. Equals `createdAt` if the project was never changed.
+    /// The time at which the project was last changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 
@@ -100,7 +100,7 @@ listed! {
             UpdatedAt => updated_at: DateTime<Utc>,
             /// Sort by display name.
             Name => name: String,
-            /// Sort by due date. In ascending order, projects without one come last.
+            /// Sort by due date. In ascending order, projects without a due date come last.
             DueOn => due_on: Option<Date>,
         }
         default CreatedAt Desc
@@ -122,9 +122,9 @@ relations! {
             invoices: Invoice = project_id,
             /// The comments on the project, newest first by default.
             comments: Comment = project_id,
-            /// The changes of the project, its invoices with their lines, and the comments on them, newest first
-            /// by default. Only owners and admins may read them; for other roles the field is null with the
-            /// error FORBIDDEN.
+            /// The changes of the project, of its invoices and their lines, and of the comments on the project and its
+            /// invoices, newest first by default. Only owners and admins may read them; for other roles the field is
+            /// null with the error FORBIDDEN.
             audit_logs: AuditLog = project_id,
         }
     }

@@ -40,9 +40,9 @@ const MAX_NAME_LENGTH: usize = 120;
 /// The most characters of a description.
 const MAX_DESCRIPTION_LENGTH: usize = 10_000;
 
-const HAS_INVOICES: &str = "has invoices: archive it instead";
+const HAS_INVOICES: &str = "has invoices: archive the project instead";
 const HAS_COMMENTS: &str =
-    "has comments of other users, which you may not delete: archive it instead";
+    "has comments of other users, which you may not delete: archive the project instead";
 
 impl Writable for Project {
     const RULES: &'static [ConstraintRule] = &[
@@ -192,8 +192,7 @@ impl ProjectMutations {
             .await
     }
 
-    /// Restores an archived project: gives it the status that it had before. Every role except viewer may do
-    /// so.
+    /// Restores an archived project: sets its status to the previous one. Every role except viewer may do so.
     async fn unarchive_project(
         &self,
         ctx: &Context<'_>,
@@ -203,8 +202,8 @@ impl ProjectMutations {
             .await
     }
 
-    /// Deletes a project and its comments. A project with invoices cannot be deleted. Every role except viewer
-    /// may do so; only owners and admins may delete a project that has comments of other users.
+    /// Deletes a project and its comments. Every role except viewer may do so; only owners and admins may delete a
+    /// project that has comments of other users. A project with invoices cannot be deleted.
     async fn delete_project(
         &self,
         ctx: &Context<'_>,

@@ -19,8 +19,7 @@ use crate::{
     users::User,
 };
 
-/// The status of a tenant. Callers only ever see `ACTIVE`: no token gives access to a tenant with another
-/// status.
+/// The status of a tenant. Callers see only `ACTIVE`: no token gives access to a tenant with another status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TenantStatus {
@@ -36,8 +35,8 @@ pub enum TenantStatus {
 
 impl StoredEnum for TenantStatus {}
 
-/// A tenant: a company that uses this service. Its data is isolated from that of all other tenants. A
-/// caller can read only the tenant that their token names.
+/// A tenant: a company that uses this service. Its data is isolated from the data of all other tenants. A caller can
+/// read only the tenant that the caller's token names.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct Tenant {
@@ -50,13 +49,13 @@ pub struct Tenant {
     pub name: Column<String>,
     /// The status. Always `ACTIVE` for a caller.
     pub status: Column<TenantStatus>,
-    /// The name of the plan, such as `FREE`. The service derives no limits from it.
+    /// The name of the plan, such as `FREE`. No limit of the service depends on the plan.
     pub plan: Column<String>,
     /// The version of the tenant: starts at 1 and increases with each change.
     pub version: Column<i32>,
     /// The time at which the tenant was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the tenant was last changed. Equals `createdAt` if the tenant was never changed.
+    /// The time at which the tenant was last changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 

@@ -24,7 +24,7 @@ impl StoredEnum for UserRole {}
 
 impl StoredEnum for UserStatus {}
 
-/// A person in this tenant. A person who belongs to several tenants has one user in each.
+/// A person in the tenant. A person who belongs to several tenants has one user in each tenant.
 #[derive(Clone, Debug, SimpleObject)]
 #[graphql(complex)]
 pub struct User {
@@ -42,7 +42,7 @@ pub struct User {
     pub version: Column<i32>,
     /// The time at which the user was created.
     pub created_at: Column<DateTime<Utc>>,
-    /// The time at which the user was last changed. Equals `createdAt` if the user was never changed.
+    /// The time at which the user was last changed.
     pub updated_at: Column<DateTime<Utc>>,
 }
 
@@ -76,7 +76,7 @@ listed! {
             UpdatedAt => updated_at: DateTime<Utc>,
             /// Sort by email address.
             Email => email: String,
-            /// Sort by display name. In ascending order, users without one come last.
+            /// Sort by display name. In ascending order, users without a display name come last.
             DisplayName => display_name: Option<String>,
         }
         default CreatedAt Desc

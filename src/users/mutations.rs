@@ -102,8 +102,8 @@ impl RootMutations for User {
 
 #[async_graphql::Object]
 impl UserMutations {
-    /// Creates a user with the status `INVITED`. The service sends no message, and the user cannot sign in:
-    /// no mutation activates a user. Owners and admins may do so; only owners may invite owners.
+    /// Creates a user with the status `INVITED`. Owners and admins may do so; only owners may invite owners. The
+    /// service sends no message. The user cannot sign in, because no mutation activates a user.
     async fn invite_user(
         &self,
         ctx: &Context<'_>,
@@ -112,8 +112,9 @@ impl UserMutations {
         ctx.write(invite(ctx.tx(), input)).await
     }
 
-    /// Changes the role of a user. Takes effect within 5 seconds. Owners and admins may do so; only owners may
-    /// change the role of an owner or make a user an owner. The last active owner must stay one.
+    /// Changes the role of a user. Owners and admins may do so; only owners may change the role of an owner or make a
+    /// user an owner. The role of the last active owner cannot be changed. The change takes effect after at most 5
+    /// seconds.
     async fn change_user_role(
         &self,
         ctx: &Context<'_>,
@@ -124,9 +125,9 @@ impl UserMutations {
         ctx.write(change.run(ctx.tx())).await
     }
 
-    /// Deactivates a user: the service rejects their tokens within 5 seconds. Their projects and comments stay.
-    /// The API cannot reactivate a user. Owners and admins may do so; only owners may deactivate owners. The
-    /// last active owner cannot be deactivated.
+    /// Deactivates a user. Owners and admins may do so; only owners may deactivate owners. The last active owner cannot
+    /// be deactivated. The service rejects the user's tokens after at most 5 seconds. The user's projects and comments
+    /// remain. No mutation reactivates a user.
     async fn deactivate_user(
         &self,
         ctx: &Context<'_>,

@@ -28,8 +28,8 @@ pub struct Viewer {
     pub token_expires_at: DateTime<Utc>,
 }
 
-/// A group of actions that not every role may take. Use it to decide which controls to show. The database
-/// enforces the same rules.
+/// A group of actions that only some roles may take. Clients use permissions to decide which controls to show. The
+/// database enforces the same rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub enum Permission {
     /// Create, change, archive and delete organizations, projects and products, and import products.
@@ -40,7 +40,7 @@ pub enum Permission {
     Bill,
     /// Read the audit log: `auditLog` and every field `auditLogs`.
     ReadAuditLog,
-    /// Invite users, change their roles and deactivate them. Only owners may do so with owners.
+    /// Invite users, change their roles and deactivate them. Only owners may invite, change or deactivate owners.
     ManageUsers,
 }
 
@@ -72,7 +72,7 @@ pub struct Membership {
     pub tenant_name: String,
     /// The slug of the tenant.
     pub tenant_slug: String,
-    /// The caller's role in that tenant.
+    /// The caller's role in the tenant.
     pub role: UserRole,
 }
 
@@ -106,9 +106,8 @@ impl Viewer {
         Permission::of(self.role).to_vec()
     }
 
-    /// The tenants in which the caller has an active user, sorted by name; at most 100. If the service has
-    /// no sign-in database, the list contains only the current tenant. The token gives no further
-    /// access to the other tenants.
+    /// The tenants in which the caller has an active user, sorted by name; at most 100. If the service has no sign-in
+    /// database, the list contains only the current tenant. The caller's token gives access only to the current tenant.
     async fn memberships(&self, ctx: &Context<'_>) -> Result<Objects<Membership>> {
         let principal = ctx.principal();
         if let Some(directory) = ctx.data_unchecked::<Option<SignInDb>>() {

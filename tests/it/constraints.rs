@@ -129,7 +129,7 @@ async fn a_reference_without_a_rule_rejects_the_deletion_by_the_name_of_its_tabl
 
     let delete = || owner.mutate("deleteProduct", json!({ "id": product }), "product { id }");
     let payload = delete().await;
-    let message = "is still used by spare parts: delete them first";
+    let message = "is still used by spare parts: delete the spare parts first";
     assert_eq!(payload["product"], Value::Null);
     assert_eq!(
         payload["userErrors"],

@@ -169,15 +169,15 @@ async fn each_tampering_is_detected_and_named() {
         (
             "update audit_logs set action = 'user.deleted' where id = $sealed;
              update audit_logs a set hash = app.audit_row_hash(a) where id = $sealed",
-            &["changed SEALED: its hash is not the one in seal 1"],
+            &["changed SEALED: its hash is not the hash in seal 1"],
         ),
         (
             "delete from audit_logs where id = $sealed",
-            &["removed SEALED: seal 1 contains it"],
+            &["removed SEALED: seal 1 contains the row"],
         ),
         (
             "delete from audit_logs where id = $unsealed",
-            &["removed UNSEALED: audit_unsealed lists it as a row to seal"],
+            &["removed UNSEALED: audit_unsealed lists the row as not yet sealed"],
         ),
         (
             "update audit_logs set actor_id = app.uuid_v7() where id = $unsealed",
@@ -189,14 +189,14 @@ async fn each_tampering_is_detected_and_named() {
             "update audit_seal_entries set hash = sha256('') where id = $sealed",
             &[
                 "broken seal 1: its hash does not match its rows",
-                "changed SEALED: its hash is not the one in seal 1",
+                "changed SEALED: its hash is not the hash in seal 1",
             ],
         ),
         (
             "delete from audit_seal_entries where id = $sealed",
             &[
-                "broken seal 1: it records ROWS rows, but contains FEWER",
-                "inserted SEALED: not sealed, and not in audit_unsealed, where the trigger lists the rows to seal",
+                "broken seal 1: the seal records ROWS rows, but contains FEWER",
+                "inserted SEALED: not sealed, and not in audit_unsealed, in which the trigger lists the rows to seal",
             ],
         ),
         (
@@ -228,10 +228,7 @@ async fn a_removed_seal_is_detected_by_the_next_seal_and_by_its_rows() {
     )
     .await;
     let found = log.found().await;
-    assert_eq!(
-        found[0],
-        "broken seal 2: seals 1 to 1 before it are missing"
-    );
+    assert_eq!(found[0], "broken seal 2: seals 1 to 1 are missing");
     assert_eq!(i64::try_from(found.len()), Ok(1 + log.rows), "{found:?}");
     assert!(
         found[1..].iter().all(|line| line.starts_with("inserted ")),
@@ -255,7 +252,7 @@ async fn an_inserted_row_is_detected_unless_it_claims_to_be_new_and_was_announce
     let mut log = Tampered::new().await;
     let row = log.insert("0 s").await;
     let unannounced = format!(
-        "inserted {}: not sealed, and not in audit_unsealed, where the trigger lists the rows to seal",
+        "inserted {}: not sealed, and not in audit_unsealed, in which the trigger lists the rows to seal",
         id("aud", row)
     );
     assert_eq!(log.found().await, [unannounced.as_str()]);
@@ -285,7 +282,7 @@ async fn an_inserted_row_is_detected_unless_it_claims_to_be_new_and_was_announce
     )
     .await;
     let sealed_late = format!(
-        "inserted {}: seal 4 contains it, but it is more than a day older than the newest row sealed before",
+        "inserted {}: seal 4 contains the row, but the row is more than a day older than the newest row sealed before",
         id("aud", row)
     );
     assert_eq!(log.found().await, [sealed_late]);

@@ -43,7 +43,7 @@ async fn serve_does_not_start_with_a_role_that_can_bypass_row_level_security() {
         (bypass.clone(), "has BYPASSRLS".to_owned()),
         (
             owner.clone(),
-            format!("owns public.belongings_{suffix}, so it could switch"),
+            format!("owns public.belongings_{suffix}, and owners can switch"),
         ),
         (
             member.clone(),
@@ -56,7 +56,7 @@ async fn serve_does_not_start_with_a_role_that_can_bypass_row_level_security() {
         ),
         (
             "palisade_owner".to_owned(),
-            "so it could switch row level security off".to_owned(),
+            "owners can switch row level security off".to_owned(),
         ),
         ("palisade_admin".to_owned(), "has BYPASSRLS".to_owned()),
     ] {

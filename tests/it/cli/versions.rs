@@ -26,8 +26,8 @@ async fn migrate_and_serve_refuse_a_database_from_before_the_first_release() {
     ] {
         assert_eq!(
             result.error_line(1),
-            "the database was created by a version of palisade before its first release and cannot be \
-             upgraded: start over with an empty database"
+            "the database was created by an unreleased version of palisade and cannot be upgraded: \
+             start over with an empty database"
         );
     }
     database.drop().await;
@@ -58,8 +58,8 @@ async fn dev_names_its_directory_if_the_database_is_from_before_the_first_releas
     assert_eq!(
         result.error_line(1),
         format!(
-            "the development database in {path} was created by a version of palisade before its first \
-             release and cannot be upgraded: stop palisade, delete {path}, and start again"
+            "the development database in {path} was created by an unreleased version of palisade and \
+             cannot be upgraded: stop palisade, delete {path}, and start again"
         )
     );
     assert!(dir.exists());
@@ -92,7 +92,7 @@ async fn serve_and_its_readiness_compare_the_schema_with_the_binary() {
         format!("update _sqlx_migrations set version = 1 - version where version = {newest}");
     let current = format!("update _sqlx_migrations set version = {newest} where version < 0");
     let is_older = format!(
-        "the schema has version {previous}, this binary needs {newest} (migration {newest} is missing): \
+        "the schema has version {previous}, but this binary needs {newest} (migration {newest} is missing): \
          run `palisade migrate`"
     );
     let newer = format!(
@@ -104,7 +104,7 @@ async fn serve_and_its_readiness_compare_the_schema_with_the_binary() {
              language sql stable parallel safe return {NEWER}"
     );
     let is_incompatible = format!(
-        "the schema has version {NEWER}, which needs a binary with migration {NEWER}; this one has {newest}: \
+        "the schema has version {NEWER}, which needs a binary with migration {NEWER}; this binary has {newest}: \
          use a newer palisade"
     );
 
