@@ -1,5 +1,5 @@
-//! The settings of the service. Each one is a flag and an environment variable, and its help is its
-//! documentation.
+//! The settings of the service. Each setting is a flag and an environment variable, and its doc comment is the help of
+//! the flag.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -28,16 +28,16 @@ pub struct ServiceSettings {
         reason = "a doc comment would become the help of every flag in it"
     )]
     pub tokens: TokenSettings,
-    /// The time limit of an operation. If it exceeds the limit, it is cancelled, also in the database.
+    /// The time limit of an operation. An operation that exceeds the limit is cancelled, also in the database.
     #[arg(long, env = "PALISADE_OPERATION_TIMEOUT", default_value = "10s", value_name = "DURATION",
           value_parser = duration::between("1ms", "10m"))]
     pub operation_timeout: Duration,
-    /// The time limit for receiving the headers of a request, for receiving its body, and for a client that stops
-    /// reading its response.
+    /// The time limit for receiving the headers of a request, for receiving its body, and for waiting while a client
+    /// does not read its response.
     #[arg(long, env = "PALISADE_RECEIVE_TIMEOUT", default_value = "10s", value_name = "DURATION",
           value_parser = duration::between("1ms", "10m"))]
     pub receive_timeout: Duration,
-    /// The number of client connections at a time; further clients wait.
+    /// The maximum number of client connections at a time; further clients wait.
     #[arg(long, env = "PALISADE_MAX_CONNECTIONS", default_value_t = 1_000, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_connections: u32,
@@ -49,8 +49,8 @@ pub struct ServiceSettings {
         value_name = "ROWS"
     )]
     pub max_cost: u64,
-    /// The memory for documents that were parsed and validated, in bytes; 0 to do so for each request. One
-    /// tenant has at most an eighth of it.
+    /// The memory for parsed and validated documents, in bytes; with 0, the document of each request is parsed and
+    /// validated again. One tenant can use at most an eighth of this memory.
     #[arg(
         long,
         env = "PALISADE_DOCUMENT_CACHE_BYTES",
@@ -74,8 +74,8 @@ pub struct TrafficSettings {
     #[arg(long = "cors-origin", env = "PALISADE_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',',
           value_parser = origin)]
     pub cors_origins: Vec<String>,
-    /// The number of rows that a tenant may fetch per minute; 0 for no limit. A tenant can save up at most one
-    /// minute's rows.
+    /// The number of rows that a tenant may fetch per minute; 0 for no limit. Unused rows are kept, up to the rows of
+    /// one minute.
     #[arg(
         long,
         env = "PALISADE_TENANT_BUDGET",
@@ -83,17 +83,18 @@ pub struct TrafficSettings {
         value_name = "ROWS"
     )]
     pub tenant_budget: u64,
-    /// The number of operations of one tenant that run at once; further operations wait [default: a quarter
-    /// of the pool, at least 2].
+    /// The maximum number of operations of one tenant that run at once; further operations wait [default: a quarter of
+    /// the pool, at least 2].
     #[arg(long, env = "PALISADE_TENANT_SLOTS", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub tenant_slots: Option<u32>,
-    /// The number of operations that one request may have in a list; 0 to reject lists.
+    /// The maximum number of operations in a batch, which is one request with a list of operations; 0 to reject
+    /// batches.
     #[arg(long, env = "PALISADE_MAX_BATCH", default_value_t = 0, value_name = "N",
           value_parser = clap::value_parser!(u32).range(0..=10))]
     pub max_batch: u32,
-    /// The memory for documents that clients refer to by their hash (automatic persisted queries), in bytes;
-    /// 0 to turn them off.
+    /// The memory for automatic persisted queries (documents that clients refer to by their hash), in bytes; 0 to turn
+    /// them off.
     #[arg(
         long,
         env = "PALISADE_APQ_BYTES",
@@ -101,7 +102,7 @@ pub struct TrafficSettings {
         value_name = "BYTES"
     )]
     pub apq_bytes: u64,
-    /// The file of trusted documents: an object of ids and documents, or Apollo's manifest.
+    /// The JSON file of trusted documents: an object with ids as keys and documents as values, or Apollo's manifest.
     #[arg(long, env = "PALISADE_TRUSTED_DOCUMENTS", value_name = "FILE")]
     pub trusted_documents: Option<PathBuf>,
     /// Run only trusted documents.
@@ -130,14 +131,15 @@ fn origin(text: &str) -> Result<String, String> {
 /// The settings of the private PostgreSQL that `palisade dev` starts.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct EmbeddedSettings {
-    /// The directory of dev's PostgreSQL, token secret and dev.env [default: the user's data directory;
-    /// /var/lib/palisade as root].
+    /// The directory of the files of `palisade dev`: its PostgreSQL, its token secret and dev.env [default: the user's
+    /// data directory; /var/lib/palisade as root].
     #[arg(long, env = "PALISADE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// The directory with `postgres` and `initdb`; no other directory is searched.
     #[arg(long, env = "PALISADE_PG_BIN", value_name = "DIR")]
     pub pg_bin: Option<PathBuf>,
-    /// The account that runs PostgreSQL if palisade is started as root [default: postgres, otherwise nobody].
+    /// The account that runs PostgreSQL if palisade is started as root [default: the account `postgres` if it exists,
+    /// otherwise the account `nobody`].
     #[arg(long, env = "PALISADE_PG_USER", value_name = "USER")]
     pub pg_user: Option<String>,
     /// The directory for a downloaded PostgreSQL [default: the user's cache directory].
