@@ -1,5 +1,5 @@
-//! The settings of the service. Each one is a flag and an environment variable, and its help is its
-//! documentation.
+//! The settings of the service. Each setting is a flag and an environment variable, and its doc comment is the help of
+//! the flag.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -130,14 +130,15 @@ fn origin(text: &str) -> Result<String, String> {
 /// The settings of the private PostgreSQL that `palisade dev` starts.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct EmbeddedSettings {
-    /// The directory of dev's PostgreSQL, token secret and dev.env [default: the user's data directory;
-    /// /var/lib/palisade as root].
+    /// The directory of the files of `palisade dev`: its PostgreSQL, its token secret and dev.env [default: the user's
+    /// data directory; /var/lib/palisade as root].
     #[arg(long, env = "PALISADE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// The directory with `postgres` and `initdb`; no other directory is searched.
     #[arg(long, env = "PALISADE_PG_BIN", value_name = "DIR")]
     pub pg_bin: Option<PathBuf>,
-    /// The account that runs PostgreSQL if palisade is started as root [default: postgres, otherwise nobody].
+    /// The account that runs PostgreSQL if palisade is started as root [default: the account `postgres` if it exists,
+    /// otherwise the account `nobody`].
     #[arg(long, env = "PALISADE_PG_USER", value_name = "USER")]
     pub pg_user: Option<String>,
     /// The directory for a downloaded PostgreSQL [default: the user's cache directory].

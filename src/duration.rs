@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// The notation, for messages.
+/// The description of the notation, for error messages.
 const NOTATION: &str = "write a duration as a number with its unit: ms, s, m, h or d, such as 10s";
 
-/// Returns a parser for the command line that accepts durations from `min` to `max`. Both are in the
-/// notation of settings.
+/// Returns a parser for the command line that accepts durations from `min` to `max`. Both bounds are strings such as
+/// `10s`.
 pub fn between(
     min: &'static str,
     max: &'static str,

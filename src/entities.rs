@@ -1,15 +1,16 @@
-//! The one list of entities. Ids, `Node`, the subjects of the audit log, the roots of the API and the
-//! tests read it: a new entity is one line here.
+//! The only list of entities. The ID types, `Node`, the subjects of the audit log and the roots of the API are
+//! generated from it, and the tests read it. To add an entity to all of them, add one line here.
 
-/// Calls the macro `$then` with the list. Each line reads:
+/// Calls the macro `$then` with the list. Each line has this form:
 ///
 /// ```text
-/// /// What one row is, as the schema describes it.
+/// /// The description of one row, for the schema.
 /// Project: ProjectId = "prj" in "projects" of projects;
 /// ```
 ///
-/// The type of the row, which is also its GraphQL type; the type of its id; the prefix of its ids, three
-/// letters; its table; the module of its slice. The triggers of `audited` tables write the audit log.
+/// A line has, in this order: the Rust type of the row, whose name is also the name of the GraphQL type; the type of
+/// its ID; the prefix of its IDs, three letters; its table; the module of its slice. Triggers on the tables under
+/// `audited` write the audit log.
 macro_rules! entities {
     ($then:ident) => {
         $then! {
@@ -40,7 +41,7 @@ macro_rules! entities {
 }
 pub(crate) use entities;
 
-/// An entity of the list.
+/// The properties of an entity in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntityInfo {
     /// The name of the entity's GraphQL type.

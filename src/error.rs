@@ -1,4 +1,4 @@
-//! The errors of a request: what the client may read of them, and what only the log may hold.
+//! The errors of a request: the part that the client may read, and the part that only the log may contain.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -7,8 +7,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// The value of `extensions.code` in an entry of `errors`. Clients decide by it, so a code that was
-        /// released never changes its meaning.
+        /// The value of `extensions.code` in an entry of `errors`. Clients make decisions by this code, so the meaning
+        /// of a released code never changes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Code {
             $($(#[$doc])* $variant,)*
@@ -18,7 +18,7 @@ macro_rules! codes {
             /// Every code.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// The code as clients read it.
+            /// The code as a string, as clients read it.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -38,7 +38,7 @@ codes! {
     GraphqlParseFailed = "GRAPHQL_PARSE_FAILED",
     /// The document does not fit the schema.
     GraphqlValidationFailed = "GRAPHQL_VALIDATION_FAILED",
-    /// The document requests more than one operation may.
+    /// The operation exceeds a limit on its complexity.
     QueryTooComplex = "QUERY_TOO_COMPLEX",
     /// The service does not know a document with this hash.
     PersistedQueryNotFound = "PERSISTED_QUERY_NOT_FOUND",
@@ -48,7 +48,7 @@ codes! {
     RateLimited = "RATE_LIMITED",
     /// Pages of this origin may not call the API.
     CsrfBlocked = "CSRF_BLOCKED",
-    /// The caller's role does not allow it.
+    /// The caller's role does not allow the operation.
     Forbidden = "FORBIDDEN",
     /// The idempotency key was used for another request.
     IdempotencyMismatch = "IDEMPOTENCY_MISMATCH",
@@ -68,16 +68,16 @@ impl fmt::Display for Code {
 
 /// An error of a request.
 ///
-/// The invariant: **`Display` holds only what the client may read.** What only operators may read is in
-/// the source and goes to the log. Resolvers return this error and never `async_graphql::Error`, because
-/// every error converts into that one together with its message.
+/// The invariant: **`Display` contains only what the client may read.** Details for operators are in the source, or in
+/// a field that `Display` omits, and go to the log. Resolvers return this error and never `async_graphql::Error`,
+/// because every error type converts into `async_graphql::Error` together with its message.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no token, or it is not valid. The message is the same for every cause, so that it
     /// does not reveal the cause.
     #[error("Invalid or expired token")]
     Unauthenticated,
-    /// The caller's role does not allow it.
+    /// The caller's role does not allow the operation.
     #[error("your role does not allow this")]
     Forbidden,
     /// The row does not exist, or it belongs to another tenant.
@@ -91,7 +91,7 @@ pub enum Error {
         /// What is wrong with the value, in words for the client.
         reason: Cow<'static, str>,
     },
-    /// The document requests more than one operation may.
+    /// The operation exceeds a limit on its complexity.
     #[error("{0}")]
     TooComplex(String),
     /// The operation or one of its statements exceeded its time limit, or was cancelled because the client
@@ -101,8 +101,8 @@ pub enum Error {
     /// The database cannot be reached, or every connection is in use. The client may try again.
     #[error("the service is busy, try again")]
     Unavailable(#[source] Option<sqlx::Error>),
-    /// The database aborted the transaction in favour of another (SQLSTATE 40001 or 40P01). It wrote
-    /// nothing, and the service has already run it again as often as it does.
+    /// The database aborted the transaction because of a conflict with another one (SQLSTATE 40001 or 40P01). The
+    /// transaction wrote nothing. The client gets this error only after the last run: see `Api::execute`.
     #[error("the service is busy, try again")]
     Contended(#[source] sqlx::Error),
     /// The idempotency key was used for another request.
@@ -114,10 +114,10 @@ pub enum Error {
     /// A statement was sent to a transaction that has ended.
     #[error("internal error")]
     TransactionClosed,
-    /// An invariant of the service is violated. The string names it for operators.
+    /// A failure that only a defect of the service can cause. The string describes the failure, for the log only.
     #[error("internal error")]
     Internal(Cow<'static, str>),
-    /// The error of one batch of the data loader, reported to every field that waited for the batch.
+    /// An error that several waiters share, such as all fields that waited for the same batch of a data loader.
     #[error(transparent)]
     Shared(#[from] Arc<Error>),
 }
@@ -137,8 +137,8 @@ impl Error {
         match self {
             Self::Unauthenticated => Code::Unauthenticated,
             Self::Forbidden => Code::Forbidden,
-            // Mutations report a missing row as a user error, and queries return null: if the error leaves
-            // a field nevertheless, the argument with the id is what is wrong.
+            // Mutations report a missing row as a user error, and queries return null. If a field returns this error
+            // nevertheless, the ID in its arguments is wrong.
             Self::NotFound(_) | Self::Invalid { .. } => Code::BadUserInput,
             Self::TooComplex(_) => Code::QueryTooComplex,
             Self::Timeout => Code::Timeout,

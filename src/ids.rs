@@ -44,7 +44,7 @@ fn parse<I: EntityId>(text: &str) -> Result<I, InvalidId> {
     Uuid::try_parse(digits).map(I::from).map_err(|_| invalid)
 }
 
-/// Makes an ID type the GraphQL scalar `ID`, in inputs and in outputs.
+/// Maps an ID type to the GraphQL scalar `ID`, in inputs and in outputs.
 macro_rules! id_scalar {
     ($id:ident) => {
         impl async_graphql::InputType for $id {

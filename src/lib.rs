@@ -1,10 +1,10 @@
 //! Palisade: a multi-tenant GraphQL service, isolated by the row level security of PostgreSQL.
 //!
-//! Each GraphQL operation runs in one tenant transaction. The transaction starts before the first
-//! statement, in one round trip, and ends exactly once. Row level security restricts it to the rows of
-//! the tenant. Data loaders batch its reads. `docs/architecture.md` has the details.
+//! Each GraphQL operation runs in one tenant transaction. The service starts the transaction in one round trip, just
+//! before the first statement, and ends it exactly once. Row level security restricts the transaction to the rows of
+//! the tenant. Data loaders batch the reads. `docs/architecture.md` has the details.
 
-// Each entity nests the futures of the merged root types once more; the default limit is 128.
+// Each entity adds one level to the nested futures of the merged root types. The default limit, 128, is too low.
 #![recursion_limit = "256"]
 
 pub mod api;

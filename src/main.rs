@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-// A request does thousands of small allocations. With this allocator the service handles 1.5 times as
-// many requests as with glibc's (docs/performance.md).
+// A request makes thousands of small allocations. With this allocator the service handles 1.5 times as many requests as
+// with glibc's (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -25,7 +25,8 @@ macro_rules! node {
         }
 
         impl Node {
-            /// The row with an ID of any type. Errors: the string is not an ID.
+            /// Loads the row with an ID of any type. Errors: the string is not an ID, or the caller's role may not read
+            /// such rows.
             pub async fn load(ctx: &Context<'_>, id: &str) -> Result<Option<Self>> {
                 $(
                     if let Ok(id) = id.parse::<ids::$id>() {
@@ -40,7 +41,8 @@ macro_rules! node {
                 Err(Error::invalid("id", "must be an ID of this API"))
             }
 
-            /// The row that an audit entry names; `None` if its type is unknown.
+            /// Loads the row that an audit entry is about; `None` if the type of the row is unknown, or the row does
+            /// not exist.
             pub async fn load_subject(
                 ctx: &Context<'_>,
                 subject: AuditSubjectType,
@@ -54,8 +56,8 @@ macro_rules! node {
                 }
             }
 
-            /// The ID of the row that an audit entry names, in the form that the API uses. For an unknown type, the
-            /// UUID alone.
+            /// The ID of the row that an audit entry is about, in the form that the API uses. For an unknown type, only
+            /// the UUID.
             #[must_use]
             pub fn subject_id(subject: AuditSubjectType, uuid: Uuid) -> String {
                 match subject {

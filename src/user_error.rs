@@ -46,8 +46,8 @@ pub struct UserError {
 }
 
 impl UserError {
-    /// A failure of an input field. `field` is its path below `input` with its parts separated by dots;
-    /// empty if the failure is not about a single field.
+    /// Creates the error of an input field. `field` is the path of the field below `input`, such as `price.amount`; it
+    /// is empty if the error is not about a single field.
     #[must_use]
     pub fn new(code: UserErrorCode, field: &str, message: impl Into<String>) -> Self {
         let path = || ["input"].into_iter().chain(field.split('.'));
@@ -58,7 +58,8 @@ impl UserError {
         }
     }
 
-    /// The same failure in a row of a list of inputs.
+    /// Returns the same error for one row of a bulk mutation: the path then starts with `input`, the list and the index
+    /// of the row.
     #[must_use]
     pub fn in_row(mut self, list: &str, index: usize) -> Self {
         let mut path = vec!["input".to_owned(), list.to_owned(), index.to_string()];

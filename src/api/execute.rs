@@ -36,10 +36,10 @@ pub struct Api {
     introspection: bool,
 }
 
-/// The maximum number of runs of a mutation that the database aborts in favour of another. In
-/// measurements, two clients that only conflict with each other needed five.
+/// The maximum number of runs of a mutation that the database aborts because of conflicts. In measurements, two clients
+/// that only conflict with each other needed five runs.
 const MAX_RUNS: u32 = 8;
-/// The longest pause before the second run. It doubles with each further run, up to 160 ms.
+/// The longest pause before the second run. This limit doubles with each further run, up to 160 ms.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// An operation that passed the guard.
@@ -177,7 +177,7 @@ impl Api {
             });
         set_defaults(request.checked(), &mut variables);
         let selected = request.selected(&self.selection_types, &variables);
-        // The tree of a mutation's response may be stored with an idempotency key.
+        // A mutation's response stays a tree of values, because it may be stored with an idempotency key.
         let is_direct = purpose == Purpose::Read && !selected.merges_root_fields;
         let info = OperationInfo {
             operation,
@@ -198,8 +198,8 @@ impl Api {
         })
     }
 
-    /// Executes an operation in its tenant transaction. A mutation that the database aborted in favour
-    /// of another runs again: nothing of it was written, and the client has not received a response.
+    /// Executes an operation in its tenant transaction. A mutation that the database aborted because of a conflict runs
+    /// again: the mutation wrote nothing, and the client has not received a response.
     pub async fn execute(&self, admitted: AdmittedOperation) -> OperationReply {
         let AdmittedOperation {
             request: admitted,
@@ -248,7 +248,7 @@ impl Api {
                     "running request {} again: its transaction conflicted with another one",
                     operation.request_id(),
                 );
-                // A random pause, so that two conflicting operations do not meet again.
+                // A random pause, so that two conflicting operations do not conflict again.
                 let longest = FIRST_PAUSE * 2_u32.pow((run - 1).min(4));
                 tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
                 run += 1;

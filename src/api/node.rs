@@ -8,7 +8,7 @@ use crate::{
     node::Node,
 };
 
-/// The most IDs of one `nodes`.
+/// The maximum number of IDs in the argument of `nodes`.
 const MAX_IDS: usize = 100;
 
 /// The root queries for objects of any type.
@@ -40,7 +40,7 @@ impl NodeQueries {
                 format!("must have at most {MAX_IDS} IDs"),
             ));
         }
-        // Waits for all of them, even if one fails: see `Fields::poll`.
+        // Waits for all loads, even if one fails: see `Fields::poll` in `graphql/object/tree.rs`.
         let nodes = join_all(ids.iter().map(|id| Node::load(ctx, id))).await;
         let list = ctx.with_selection_set(&ctx.item.node.selection_set);
         let nodes = nodes

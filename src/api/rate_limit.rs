@@ -29,7 +29,7 @@ plain_fields!(RateLimit {
 });
 
 impl RateLimit {
-    /// From numbers of rows and the time until the budget is full. Numbers saturate at 2^31 - 1.
+    /// Creates the object from numbers of rows and the time until the budget is full. The numbers saturate at 2^31 - 1.
     #[must_use]
     pub fn new(limit: u64, remaining: u64, cost: u64, full_in: Duration) -> Self {
         let int = |number: u64| i32::try_from(number).unwrap_or(i32::MAX);

@@ -12,8 +12,8 @@ use super::{
     schema::{Query, registry},
 };
 
-/// Completes the root of a response as the specification requires (6.2.2, 6.4.4): the fields have the
-/// order of the query, and a failed field is null, or the whole data if the field is non-null.
+/// Completes the root of a response as the specification requires (6.2.2, 6.4.4): the fields have the order of the
+/// query, and a failed field is null. If the failed field is non-null, `data` is null.
 ///
 /// [`Object`](crate::graphql::object::Object) does the same below the root. The engine writes root
 /// fields in the order in which they complete and omits failed ones.
@@ -40,7 +40,7 @@ pub(super) fn complete_root(
             Some(value) => {
                 data.insert(key.clone(), value);
             }
-            // Without a value and without an error: a directive skipped it.
+            // The field has neither a value nor an error: a directive skipped it.
             None if !has_failed(key) => {}
             None if nullable.contains(name.as_str()) => {
                 data.insert(key.clone(), Value::Null);

@@ -46,7 +46,7 @@ entities!(roots);
 /// The schema of the API.
 pub type ApiSchema = Schema<Query, Mutation, EmptySubscription>;
 
-/// The schema without databases, to print it and to inspect its shape.
+/// Creates the schema without databases, to print it and to inspect its shape.
 #[must_use]
 pub fn schema() -> ApiSchema {
     builder().finish()
@@ -55,9 +55,10 @@ pub fn schema() -> ApiSchema {
 pub(super) fn builder() -> SchemaBuilder<Query, Mutation, EmptySubscription> {
     Schema::build(Query::default(), Mutation::default(), EmptySubscription)
         .extension(TenantTransaction)
-        // Suggestions in errors would reveal names of the schema, and cost time for hostile documents.
+        // Suggestions in error messages would reveal names of the schema, and hostile documents could make them
+        // expensive.
         .disable_suggestions()
-        // The libraries' descriptions speak of their Rust types.
+        // The descriptions from the libraries mention Rust types.
         .override_output_type_description::<DateTime<Utc>>(
             "A date and time in RFC 3339 format. The service returns UTC with microseconds, such as \
              `2026-11-21T09:30:00.123456+00:00`, and accepts any offset.",
@@ -87,7 +88,8 @@ pub(super) fn registry() -> Registry {
     registry
 }
 
-/// The list in the `input` of a bulk mutation, which returns a result for each item of the list.
+/// The name of the list in the `input` of a bulk mutation. `None` if the field is not a bulk mutation: its payload has
+/// no `results`.
 fn bulk_list(registry: &Registry, field: &MetaField) -> Option<String> {
     let named = |name: &str| registry.types.get(name.trim_end_matches('!'));
     named(&field.ty)?.field_by_name("results")?;
@@ -99,7 +101,7 @@ fn bulk_list(registry: &Registry, field: &MetaField) -> Option<String> {
     Some(list.name.clone())
 }
 
-/// The properties of the schema that the guard needs: the names of the fields that are lists.
+/// The properties of the schema that the guard needs: the names of the fields that are lists, and the page sizes.
 #[must_use]
 pub fn shape() -> Shape {
     let registry = registry();
@@ -135,7 +137,7 @@ mod tests {
         of.trim_matches(['[', ']', '!'])
     }
 
-    /// The fields whose cost the guard would misread, because it identifies fields by name only.
+    /// The fields whose cost the guard would compute wrongly, because the guard identifies fields by name only.
     fn misread_fields(registry: &Registry) -> Vec<String> {
         let shape = shape();
         let fields = || {
@@ -154,7 +156,7 @@ mod tests {
             let name = field.name.as_str();
             let is_of_connection = connections.contains(of) || edges.contains(of);
             let mut arguments = field.args.values();
-            // A field that cannot be selected without arguments is not read as one of a connection.
+            // The guard treats a field as part of a connection only if the field is selected without arguments.
             let needs_argument = arguments
                 .any(|argument| argument.ty.ends_with('!') && argument.default_value.is_none());
             INTROSPECTION_LISTS.contains(&name)

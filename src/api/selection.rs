@@ -1,7 +1,7 @@
-//! Which columns an operation needs, read from its selection sets.
+//! Finds out from the selection sets of an operation which columns it needs.
 //!
-//! The invariant: **a field that is executed has its columns.** The result is the union over the whole
-//! operation; a field that cannot be ruled out counts as selected.
+//! The invariant: **every executed field gets the columns that it needs.** The columns of an entity are the union over
+//! the whole operation. A field counts as selected if it might be executed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,14 +22,14 @@ use crate::{
     graphql::entity::Selectable,
 };
 
-/// What an operation selects.
+/// The data that an operation selects.
 #[derive(Clone, Debug)]
 pub struct SelectedData {
-    /// The columns that its fields need.
+    /// The columns that the fields of the operation need.
     pub columns: NeededColumns,
-    /// Whether two of its root fields have the same response key, so that their values must merge.
+    /// Whether two root fields have the same response key, so that their values must merge.
     pub merges_root_fields: bool,
-    /// Whether it depends on the variables: a directive has one.
+    /// Whether the selection depends on the variables: the condition of a `@skip` or `@include` is a variable.
     pub depends_on_variables: bool,
 }
 
@@ -44,22 +44,22 @@ pub struct SelectionTypes {
 /// An object type, an interface or a union.
 #[derive(Debug, Default)]
 struct SelectionType {
-    /// The table, if it is an entity.
+    /// The table of an entity; `None` for other types.
     table: Option<&'static str>,
     /// The entities that an object of this type can be.
     entities: Vec<&'static str>,
-    /// Whether it is an interface or a union.
+    /// Whether the type is an interface or a union.
     is_abstract: bool,
-    /// The table of the rows, if it is a connection or an edge.
+    /// The table of the rows of a connection or an edge; `None` for other types.
     rows: Option<&'static str>,
     fields: HashMap<String, SelectionField>,
 }
 
 #[derive(Debug)]
 struct SelectionField {
-    /// The columns of the entity that it needs.
+    /// The columns of the entity that the field needs.
     columns: ColumnSet,
-    /// Its named type.
+    /// The type of the field, without list and non-null.
     type_name: String,
 }
 
@@ -79,7 +79,7 @@ fn columns_of<E: Selectable>(field: &str) -> ColumnSet {
     })
 }
 
-/// The table of each entity, and the columns that its fields need.
+/// The table of an entity, and the function that returns the columns that a field of the entity needs.
 type EntityColumns = (&'static str, fn(&str) -> ColumnSet);
 
 macro_rules! entity_columns {
@@ -113,7 +113,7 @@ impl SelectionTypes {
         }
     }
 
-    /// What the named operation of a document selects, with these variables.
+    /// Returns what the named operation of a document selects with these variables.
     #[must_use]
     pub fn select(
         &self,
@@ -144,7 +144,7 @@ impl SelectionTypes {
             _ => &self.query,
         };
         visitor.set(root, None, &operation.selection_set.node, true);
-        // A mutation reads the rows that it writes, and its code reads what it likes of them.
+        // A mutation fetches all columns, because its code may read every column of the rows that it writes.
         let columns = match operation.ty {
             OperationType::Mutation => NeededColumns::ALL,
             _ => NeededColumns::of(visitor.uses),
@@ -208,7 +208,7 @@ impl<'d> Visitor<'d> {
         set: &'d SelectionSet,
         is_root: bool,
     ) {
-        // Validation rejects unknown types and fields.
+        // The validation, which runs later, rejects unknown types and fields.
         let Some(of) = self.types.get(type_name) else {
             return;
         };
@@ -242,7 +242,8 @@ impl<'d> Visitor<'d> {
         }
     }
 
-    /// The type of the objects in a fragment: an object type stays one under the condition of an interface.
+    /// The type of the objects in a fragment. An object type stays the same if the type condition is an interface or a
+    /// union.
     fn narrow(&self, type_name: &'d str, on: &'d str) -> &'d str {
         let is_abstract = |name: &str| self.types.get(name).is_some_and(|of| of.is_abstract);
         if is_abstract(on) && !is_abstract(type_name) {

@@ -25,9 +25,9 @@ use crate::{
 /// The properties of an operation that its transaction depends on.
 #[derive(Clone, Debug)]
 pub struct OperationInfo {
-    /// The operation as the database sees it, so that it can be cancelled.
+    /// The handle by which the running statement of the operation can be cancelled in the database.
     pub operation: Arc<Operation>,
-    /// A query reads, a mutation writes.
+    /// `Read` for a query, `Write` for a mutation.
     pub purpose: Purpose,
     /// Whether the response lists the statements, under `extensions.palisade`.
     pub traced: bool,
@@ -35,7 +35,7 @@ pub struct OperationInfo {
     pub dry_run: bool,
     /// The idempotency key of a mutation.
     pub claim: Option<Claim>,
-    /// The columns that its fields need.
+    /// The columns that the fields of the operation need.
     pub columns: NeededColumns,
     /// The number of rows that the operation could fetch.
     pub cost: u64,
@@ -44,12 +44,12 @@ pub struct OperationInfo {
 /// How an operation ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ending {
-    /// It was executed, successfully or not.
+    /// The operation was executed, successfully or not.
     #[default]
     Executed,
-    /// It was a dry run: it succeeded, and its changes were rolled back.
+    /// The operation was a successful dry run: its changes were rolled back.
     RolledBack,
-    /// It was not executed: the response is the one stored with its idempotency key.
+    /// The operation was not executed: the response is the one that was stored with the idempotency key.
     Replayed,
 }
 
@@ -65,8 +65,8 @@ impl EndingSlot {
     }
 }
 
-/// The extension that executes each operation in a tenant transaction. It also skips the validation of a
-/// document that has passed it before: a second extension would cost each field a future.
+/// The extension that executes each operation in a tenant transaction. It also skips the validation of a document that
+/// has passed validation before. One extension does both, because each extension costs every field a future.
 #[derive(Clone, Copy, Debug)]
 pub struct TenantTransaction;
 
@@ -85,7 +85,7 @@ impl Extension for TenantTransaction {
         variables: &Variables,
         next: NextParseQuery<'_>,
     ) -> ServerResult<ExecutableDocument> {
-        // The hook of the validation does not see the variables.
+        // Done here, because the hook `validation` does not get the variables.
         if let Some(request) = ctx.data_opt::<Arc<AdmittedRequest>>() {
             request.check_arguments(&ctx.schema_env.registry, variables);
         }
@@ -127,7 +127,7 @@ impl Extension for TenantTransaction {
             next.run_with_data(ctx, operation_name, data).await
         };
         let mut response = match info.purpose {
-            // The rollback of a read needs no reply, so the client does not wait for it.
+            // A read is not committed: the client does not wait for the reply to the rollback below.
             Purpose::Read => run().await,
             Purpose::Write => {
                 let (response, ending) = write(&tx, info, run).await;
@@ -140,7 +140,7 @@ impl Extension for TenantTransaction {
             }
         };
         tx.rollback().await;
-        // Also after a failed commit: it is not known whether the changes were written.
+        // Also after a failed commit, because the database may have written the changes.
         if info.purpose == Purpose::Write
             && !info.dry_run
             && let Some(sealer) = ctx.data_opt::<Sealer>()
@@ -175,8 +175,8 @@ fn add_cost(response: &mut Response, info: &OperationInfo, tx: &TenantTx) {
     }
 }
 
-/// Executes a mutation and commits it. If there is any error, nothing is written, and the response
-/// does not have data, because the changes in it were rolled back.
+/// Executes a mutation and commits it. If there is any error, nothing is written, and the response does not have data,
+/// because the changes that it would report were rolled back.
 async fn write(
     tx: &TenantTx,
     info: &OperationInfo,

@@ -1,5 +1,5 @@
-//! The rules for variables without a value (specification, 5.8.5 and 6.1.2): a required variable must
-//! have one, and an omitted variable is omitted everywhere it is used.
+//! The rules for variables without a value (specification, 5.8.5 and 6.1.2): a required variable must have a value, and
+//! an argument or a field whose value is an omitted variable is omitted too.
 //!
 //! The engine treats a variable without a value as null, even inside an input object. There the
 //! difference matters: null clears a field, and an omitted field keeps its value.
@@ -60,9 +60,9 @@ pub fn check(checked: &CheckedDocument, variables: &Variables) -> Result<Omitted
     Ok(omitted)
 }
 
-/// Removes the omitted variables and their definitions from the document. Also removes the other
-/// operations, and the fragments that only those spread: they are not executed, and validation would
-/// find undefined variables in them.
+/// Removes the omitted variables and their definitions from the document. Also removes the other operations, and the
+/// fragments that the selected operation does not spread: the engine does not execute them, and validation would find
+/// undefined variables in them.
 pub fn remove(
     document: &mut ExecutableDocument,
     selected: Option<&Name>,
@@ -92,7 +92,7 @@ pub fn remove(
         remove_from_directives(&mut fragment.node.directives, &mut remover);
         remove_from_selections(&mut fragment.node.selection_set.node, &mut remover);
     }
-    // The definition of an unused variable stays, because the engine must report it.
+    // The definition of an unused variable stays, so that the engine reports the variable.
     for operation in operations_mut(&mut document.operations) {
         let definitions = &mut operation.node.variable_definitions;
         definitions.retain(|definition| !remover.used.contains(&definition.node.name.node));
@@ -107,7 +107,7 @@ struct Remover<'o> {
 }
 
 impl Remover<'_> {
-    /// Whether a value is an omitted variable. Records that the variable is used.
+    /// Whether a value is an omitted variable. If so, records that the document uses the variable.
     fn matches(&mut self, value: &InputValue) -> bool {
         let InputValue::Variable(name) = value else {
             return false;

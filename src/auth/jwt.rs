@@ -2,10 +2,10 @@
 //!
 //! The invariant: **a token that is wrong in any way proves nothing**, and the error does not say why.
 //!
-//! A verified token is cached for a few seconds under its SHA-256, because checking the signature and
-//! parsing the claims cost as much as the rest of a small request. The cache contains no tokens, and the
-//! duration of a lookup depends on a hash that says nothing about other tokens. The times in the token are
-//! checked for each request. A rejected token is not cached.
+//! A verified token is cached for a few seconds under its SHA-256, because checking the signature and parsing the
+//! claims cost as much as the rest of a small request. The cache contains hashes and no tokens, so the duration of a
+//! lookup does not help an attacker to guess a token. The times in the token are checked for each request. A rejected
+//! token is not cached.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ pub enum SecretError {
     /// No secret is set.
     #[error("no token secret: set PALISADE_JWT_SECRET to at least {MIN_SECRET_BYTES} random bytes")]
     Missing,
-    /// The secret is short enough to be guessed.
+    /// The secret is too short, so an attacker could guess it.
     #[error(
         "the token secret has {0} bytes: PALISADE_JWT_SECRET needs at least {MIN_SECRET_BYTES}"
     )]
@@ -83,14 +83,15 @@ struct Claims {
     tenant_id: Uuid,
     iss: String,
     aud: String,
-    /// Seconds since 1970, as `iat` and `nbf`.
+    /// In seconds since 1970, like `iat` and `nbf`.
     exp: i64,
     iat: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,
 }
 
-/// What a valid token proves. It does not prove that the user is still an active member.
+/// The tenant and the user that a valid token proves. Whether the user is still an active member is checked in
+/// `membership.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The tenant of the token.
@@ -113,7 +114,7 @@ struct VerifiedToken {
 }
 
 impl VerifiedToken {
-    /// Whether the token is neither too young nor expired, by the rule of the first verification.
+    /// Whether the token is already valid and not expired, with the same leeway as in the first verification.
     fn is_valid_at(&self, now: DateTime<Utc>) -> bool {
         let (now, leeway) = (now.timestamp(), i64::from(CLOCK_LEEWAY_SECONDS));
         self.valid_from <= now + leeway && self.identity.expires_at.timestamp() >= now - leeway

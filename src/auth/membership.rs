@@ -19,11 +19,12 @@ const CACHE_LIFETIME: Duration = Duration::from_secs(5);
 /// The maximum number of cached roles.
 const MAX_CACHED_ROLES: u64 = 100_000;
 
-/// Finds the roles of users in the rows of their tenants, and caches them.
+/// Loads the roles of users from the database and caches them.
 #[derive(Clone, Debug)]
 pub struct Memberships {
     db: TenantDb,
-    /// `None` if the user is not an active member. Concurrent requests of one user share one query.
+    /// The role of each user; `None` if the user is not an active member. Concurrent requests of one user share one
+    /// query.
     roles: Cache<(TenantId, UserId), Option<UserRole>>,
 }
 
@@ -63,7 +64,7 @@ impl Memberships {
     }
 }
 
-/// Runs the query in a task of its own: the caller may be cancelled while others wait for the result.
+/// Runs the query in its own task, because the caller may be cancelled while other callers wait for the result.
 async fn find_role(
     db: TenantDb,
     tenant: TenantId,

@@ -1,4 +1,4 @@
-//! The role and the status of a user in a tenant. Only the policies in the database decide by the role.
+//! The role and the status of a user in a tenant. The policies in the database enforce the permissions of the role.
 
 use async_graphql::Enum;
 

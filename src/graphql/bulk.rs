@@ -46,7 +46,7 @@ pub struct BulkResult(pub Vec<BulkRow>);
 /// The result of one row.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct BulkRow {
-    /// The id of the written row; `None` if it was not written.
+    /// The ID of the written row; `None` if the row was not written.
     pub id: Option<Uuid>,
     /// The reasons why the row was not written.
     pub user_errors: Vec<UserError>,
@@ -87,7 +87,7 @@ pub trait BulkRowResult: ContainerType + PlainFields + 'static {
     /// The maximum number of rows.
     const MAX_ROWS: usize;
 
-    /// Creates it for the row with this index.
+    /// Creates the result of the row with this index.
     fn new(index: i32, row: BulkRow) -> Self;
 }
 
@@ -209,8 +209,8 @@ fn key_mismatch() -> WriteError<BulkResult> {
     )
 }
 
-/// The input as canonical JSON, to compare it with the input of a repeated request, possibly by another
-/// release: fields have their names of the schema and are sorted, and nulls are omitted.
+/// The input as canonical JSON, to compare it with the input of a repeated request. Another release of the service may
+/// compare them, so fields have the names of the schema and are sorted, and nulls are omitted.
 fn fingerprint(atomic: bool, rows: &[impl InputType]) -> Vec<u8> {
     let rows = Value::List(rows.iter().map(InputType::to_value).collect());
     let rows = canonical(rows.into_json().unwrap_or_default());

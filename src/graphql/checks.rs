@@ -1,8 +1,8 @@
 //! Checks of the values in a mutation's input.
 //!
-//! The invariant: **all failures are reported at once.** The constraints of the database hold the same
-//! limits, but a statement reports only the first violation, and not on which side of a limit a value
-//! lies. So whatever can be checked before the statement is checked here.
+//! The invariant: **all failures are reported at once.** The constraints of the database have the same limits, but a
+//! statement reports only the first violation, and not whether the value is too small or too large. Therefore
+//! everything that can be checked before the statement is checked here.
 
 use async_graphql::MaybeUndefined;
 
@@ -12,12 +12,12 @@ use crate::{
     user_error::{UserError, UserErrorCode},
 };
 
-/// The failures of an input so far.
+/// Collects the failures of an input.
 #[derive(Debug, Default)]
 pub struct Checks(Vec<UserError>);
 
 impl Checks {
-    /// No failures.
+    /// Creates the checks of an input, without failures.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -36,15 +36,15 @@ impl Checks {
         }
     }
 
-    /// Requires a string of 1 to `max` characters that are not all white space (Unicode's `White_Space`)
-    /// and not U+0000, which PostgreSQL cannot store.
+    /// Requires a string of 1 to `max` characters. Rejects a string of only white space (Unicode's `White_Space`), and
+    /// the character U+0000, which PostgreSQL cannot store.
     pub fn text(&mut self, field: &str, text: &str, max: usize) {
         let is_blank = text.trim().is_empty();
         self.require(!is_blank, UserErrorCode::Required, field, "is blank");
         self.storable(field, text, max);
     }
 
-    /// Requires a string of at most `max` characters without U+0000, if there is one.
+    /// If there is a string, requires at most `max` characters and no U+0000.
     pub fn optional_text(&mut self, field: &str, text: Option<&String>, max: usize) {
         if let Some(text) = text {
             self.storable(field, text, max);
@@ -71,7 +71,7 @@ impl Checks {
         value.value()
     }
 
-    /// Checks the new value of a string that cannot be cleared, as [`Checks::text`].
+    /// Checks the new value of a string that cannot be cleared, like [`Checks::text`].
     pub fn text_if_present(&mut self, field: &str, text: &MaybeUndefined<String>, max: usize) {
         if let Some(text) = self.not_cleared(field, text) {
             self.text(field, text, max);

@@ -36,7 +36,7 @@ use crate::{
 
 /// A row type that clients can list.
 pub trait Listable: Sortable + ContainerType + PlainFields {
-    /// Which rows, in the API.
+    /// The type of the filter in the API.
     type Filter: FilterInput;
     /// The fields by which clients can sort.
     type OrderField: OrderField;
@@ -117,14 +117,14 @@ impl<F: OrderField> InputType for Order<F> {
     }
 }
 
-/// A column by which a list can be ordered.
+/// A column by which a list can be sorted.
 #[derive(Clone, Copy, Debug)]
 pub struct OrderColumn {
-    /// Its name.
+    /// The name of the column.
     pub name: &'static str,
-    /// Its type.
+    /// The type of the column.
     pub kind: Kind,
-    /// Whether it can be null.
+    /// Whether the column can be null.
     pub nullable: bool,
 }
 
@@ -139,7 +139,7 @@ pub enum Direction {
     Desc,
 }
 
-/// The arguments of a connection. Every connection has the same.
+/// The arguments of a connection. Every connection has the same arguments.
 #[derive(Debug)]
 pub struct ListArguments<E: Listable> {
     /// The number of rows from the start.
@@ -156,11 +156,11 @@ pub struct ListArguments<E: Listable> {
     pub order_by: Option<Vec<Order<E::OrderField>>>,
 }
 
-/// The most terms of a sort order.
+/// The maximum number of terms of a sort order.
 const MAX_ORDER_TERMS: usize = 5;
 
 impl<E: Listable> ListArguments<E> {
-    /// Checks the arguments.
+    /// Checks the arguments and converts them into a `Lister`.
     pub(super) fn list(
         self,
         tenant: TenantId,
@@ -238,7 +238,7 @@ fn order<E: Listable>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>>
             });
         }
     }
-    // The ID has the direction of the last term, so that one index serves both.
+    // The ID is sorted in the direction of the last term, so that one index serves both.
     let descending = order.last().is_some_and(|term| term.descending);
     order.push(Term {
         column: "id",
@@ -249,8 +249,9 @@ fn order<E: Listable>(mut terms: Vec<Order<E::OrderField>>) -> Result<Vec<Term>>
     Ok(order)
 }
 
-/// Identifies the list of a cursor: the tenant, the type and the sort order. Not a secret: a forged cursor is only
-/// another position among the caller's own rows. It is a hash, so it is computed only where there is a cursor.
+/// Identifies the list of a cursor: the tenant, the type and the sort order. The stamp is not a secret: a forged cursor
+/// is only another position among the caller's own rows. The stamp is a hash, so it is computed only when a cursor is
+/// read or written.
 struct Stamp<E> {
     tenant: TenantId,
     row: std::marker::PhantomData<fn() -> E>,
@@ -283,7 +284,7 @@ impl<E: Listable> Stamp<E> {
     }
 }
 
-/// The most bytes of a cursor: five strings of the longest sort column, in base64.
+/// The maximum number of bytes of a cursor: enough for five strings of the longest sort column, in base64.
 const MAX_CURSOR_LENGTH: usize = 8 * 1024;
 
 fn encode(stamp: Uuid, position: &Position) -> String {
@@ -523,7 +524,7 @@ impl PageInfo {
     }
 }
 
-/// A cursor that is written only if the client selects it: it may need columns that were not fetched otherwise.
+/// A cursor that is computed only if the client selects it, because its columns are fetched only then.
 struct LazyCursor(Box<dyn Fn() -> Result<String> + Send + Sync>);
 
 impl std::fmt::Debug for LazyCursor {

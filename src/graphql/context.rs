@@ -38,8 +38,8 @@ pub trait ContextExt {
         id: impl Into<Option<E::Id>> + Send,
     ) -> impl Future<Output = Result<Option<Object<E>>>> + Send;
 
-    /// Lists all rows of the tenant or, with a parent, those whose column holds its ID. Errors: the caller's
-    /// role may not read rows of this type.
+    /// Lists all rows of the tenant or, with a parent, the rows whose column holds the parent's ID. Errors: the
+    /// caller's role may not read rows of this type.
     fn list<E: Listable>(
         &self,
         parent: Option<(&'static str, Uuid)>,

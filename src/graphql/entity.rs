@@ -43,7 +43,8 @@ impl<T: WriteJson> WriteJson for Column<T> {
     }
 }
 
-/// A row type whose columns the fields of the API need: every type that `entity!` and `relations!` declare.
+/// A row type that declares which columns each of its fields needs. Implemented for every type with `entity!` and
+/// `relations!`.
 pub trait Selectable: Entity + ShownColumns + Relations {
     /// The columns that a field needs; `None` if the type does not have the field.
     #[must_use]
@@ -66,7 +67,7 @@ impl<E: Entity + ShownColumns + Relations> Selectable for E {}
 
 /// The columns of a row type that are fields of the API.
 pub trait ShownColumns {
-    /// These columns, without the id.
+    /// The columns, without the ID.
     const SHOWN: &'static [ShownColumn];
 }
 
@@ -75,7 +76,7 @@ pub trait ShownColumns {
 pub struct ShownColumn {
     /// The name of the column.
     pub name: &'static str,
-    /// The name of the field if it is not that of the column in camel case.
+    /// The name of the field, if it is not the name of the column in camel case.
     pub field: Option<&'static str>,
 }
 
@@ -88,13 +89,13 @@ impl ShownColumn {
     }
 }
 
-/// The fields of a row type that a method resolves.
+/// The fields of a row type that methods resolve.
 pub trait Relations {
     /// The name of each field in snake case, with the columns that its method reads.
     const RELATIONS: &'static [(&'static str, &'static [&'static str])];
 }
 
-/// Whether a name in snake case is that of a field: `due_on` is that of `dueOn`.
+/// Whether a name in snake case is the name of the field: `due_on` is the name of `dueOn`.
 #[must_use]
 pub fn is_field(name: &str, field: &str) -> bool {
     let mut field = field.bytes();
@@ -128,8 +129,9 @@ pub fn is_field(name: &str, field: &str) -> bool {
 /// });
 /// ```
 ///
-/// The compiler finds a column without a field and a field without a column, but not a column that the table lacks. `shown { currency as
-/// "currencyCode" }` names the field of the API if it is not the column in camel case.
+/// A column without a field is a compile error; so is a field without a column. A column that the table lacks is not.
+/// `shown { currency as "currencyCode" }` sets the name of the field of the API, if it is not the name of the column in
+/// camel case.
 macro_rules! entity {
     ($type:ident $(, tenant in $tenant:literal)? {
         id: $id:ty,
@@ -172,7 +174,7 @@ macro_rules! entity {
 }
 pub(crate) use entity;
 
-/// The name of the field of a column, if it has one of its own.
+/// The name of the field of a column, if `as` sets it.
 macro_rules! field_name {
     () => {
         None

@@ -4,7 +4,7 @@ use async_graphql::resolver_utils::EnumType;
 
 /// An enum whose values the database stores under their GraphQL names: `ON_HOLD` for `OnHold`.
 pub trait StoredEnum: EnumType {
-    /// The value for every string that no other value is stored as, if there is one.
+    /// The value for stored strings that match no other value, if the enum has such a value.
     const UNKNOWN: Option<Self> = None;
 
     /// The string that the database stores.
@@ -16,13 +16,13 @@ pub trait StoredEnum: EnumType {
             .expect("BUG: an enum value has no name")
     }
 
-    /// The value that is stored as a string.
+    /// The value that the database stores as this string; `None` if no known value matches.
     #[must_use]
     fn from_stored(stored: &str) -> Option<Self> {
         Self::known().find(|value| value.as_str() == stored)
     }
 
-    /// Every value but [`StoredEnum::UNKNOWN`].
+    /// Every value except [`StoredEnum::UNKNOWN`].
     #[must_use]
     fn known() -> impl Iterator<Item = Self> {
         let values = Self::items().iter().map(|item| item.value);

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::error::{Code, Error};
 
-/// The maximum number of errors in a response. A document can have thousands.
+/// The maximum number of errors in a response. A document can cause thousands of errors.
 const MAX_ERRORS: usize = 25;
 
 /// A response that consists of one error.
@@ -17,15 +17,15 @@ pub fn error_response(error: Error) -> Response {
     ])
 }
 
-/// Whether the database aborted the operation in favour of another.
+/// Whether the database aborted the operation because of a conflict with another one.
 #[must_use]
 pub fn is_contended(response: &Response) -> bool {
     let mut errors = response.errors.iter();
     errors.any(|error| error.source::<Error>().is_some_and(Error::is_contended))
 }
 
-/// Adds the code and the request id to every error. With `log`, logs the errors that are the service's
-/// own; the caller passes false if the operation was cancelled because the client disconnected.
+/// Adds the code and the request id to every error. If `log` is true, logs the errors that the service or its database
+/// caused. The caller passes false if the operation was cancelled because the client disconnected.
 pub fn finish(response: &mut Response, request_id: Uuid, log: bool) {
     response.errors.truncate(MAX_ERRORS);
     for error in &mut response.errors {

@@ -18,29 +18,31 @@ use crate::{
     ids::{EntityId, InvalidId},
 };
 
-/// The most values of an `in`.
+/// The maximum number of values in an `in`.
 pub const MAX_VALUES: usize = 100;
-/// The most comparisons of one filter, including nested filters.
+/// The maximum number of comparisons in one filter, including nested filters.
 pub const MAX_COMPARISONS: usize = 100;
 /// The filter of a list, as the client sends it.
 pub trait FilterInput: InputType + std::fmt::Debug {
-    /// Converts it into a condition of the database. Errors: too many values or comparisons, an invalid string.
+    /// Converts the filter into a condition for the database. Errors: too many values or comparisons, an invalid
+    /// string.
     fn filter(self) -> Result<Filter> {
         let mut left = MAX_COMPARISONS;
         self.parts(&mut left)
     }
 
-    /// Like [`FilterInput::filter`], with at most `left` comparisons, which it reduces by those that it uses.
+    /// Like [`FilterInput::filter`], with at most `left` comparisons. Subtracts the number of used comparisons from
+    /// `left`.
     fn parts(self, left: &mut usize) -> Result<Filter>;
 }
 
 /// The comparisons of one column, combined with AND.
 pub trait ColumnFilter {
-    /// Converts them into conditions on a column.
+    /// Converts the comparisons into conditions on a column.
     fn on(self, column: &'static str) -> Result<Vec<Filter>>;
 }
 
-/// Reduces the number of comparisons that a filter may still use.
+/// Subtracts `comparisons` from the number that a filter may still use. Errors: the number is exceeded.
 pub fn take(left: &mut usize, comparisons: usize) -> Result<()> {
     *left = left.checked_sub(comparisons).ok_or_else(|| {
         Error::invalid(
@@ -109,7 +111,7 @@ struct IdFilterInput {
     is_null: Option<bool>,
 }
 
-/// Compares an ID of one type. For clients all of them are one input type, since all IDs are `ID`. An ID of
+/// Compares an ID of one type. For clients, there is one input type for all IDs, because every ID is an `ID`. An ID of
 /// another type is rejected; the message names the expected type.
 #[derive(Clone, Debug)]
 pub struct IdFilter<I> {
@@ -401,8 +403,8 @@ impl<T: StoredEnum + InputType> ColumnFilter for EnumFilter<T> {
 /// }
 /// ```
 ///
-/// `readable by [Owner, Admin]` before `filter` names the roles that may read the rows, if not all may. For other
-/// roles a list or a row is null with the error FORBIDDEN.
+/// `readable by [Owner, Admin]` before `filter` names the roles that may read the rows, if not every role may. For
+/// other roles a list or a row is null with the error FORBIDDEN.
 macro_rules! listed {
     ($row:ident {
         $(readable by [$($role:ident),+])?

@@ -1,5 +1,5 @@
-//! Input objects with a type parameter. The derive macro of async-graphql 7.2 needs a list of all type
-//! arguments, and the kit cannot name the types of the slices.
+//! Input objects with a type parameter. The derive macro of async-graphql 7.2 needs a list of all type arguments, and
+//! this module does not know the types of the slices.
 
 use std::marker::PhantomData;
 
@@ -58,7 +58,7 @@ pub struct Fields<T> {
 }
 
 impl<T: InputType> Fields<T> {
-    /// Errors: the value is not an object.
+    /// Reads the fields of a value. Errors: the value is not an object.
     pub fn parse(value: Option<Value>) -> Result<Self, InputValueError<T>> {
         match value {
             Some(Value::Object(values)) => Ok(Self {
@@ -69,7 +69,7 @@ impl<T: InputType> Fields<T> {
         }
     }
 
-    /// Takes the value of a field; `None` if the client left it out and its type allows that.
+    /// Takes the value of a field. If the client omitted the field, its type decides whether that is an error.
     pub fn take<F: InputType>(&mut self, name: &str) -> Result<F, InputValueError<T>> {
         F::parse(self.values.swap_remove(name)).map_err(InputValueError::propagate)
     }

@@ -25,9 +25,10 @@ pub struct JsonWriter {
     long_bytes: u64,
 }
 
-/// Strings of at most this many bytes as JSON do not count as long, because the number of values limits them.
+/// Strings of at most this many bytes as JSON do not count as long, because the limit on the number of values also
+/// limits their bytes.
 const MAX_SHORT_STRING_BYTES: usize = 256;
-/// The most bytes that JSON needs for one byte of a string: `\u0001`.
+/// The maximum number of bytes that JSON needs for one byte of a string: `\u0001`.
 const MAX_ESCAPE_BYTES: usize = 6;
 
 /// The bytes of a string as JSON; 0 for a short string.
@@ -86,7 +87,7 @@ impl JsonWriter {
         self.raw(b"\":");
     }
 
-    /// Writes a value by its own serialization.
+    /// Writes a value with its implementation of `Serialize`.
     ///
     /// # Panics
     ///
@@ -171,10 +172,10 @@ pub fn write_response(response: &Response) -> Vec<u8> {
     json.into_bytes()
 }
 
-/// The bytes of a response around its data.
+/// The estimated number of bytes of a response without its data.
 const RESPONSE_FRAME_BYTES: usize = 256;
 
-/// The bytes for which space is reserved for a response: those of the parts that are JSON already.
+/// The number of bytes to reserve for a response: those of the parts that are JSON already, and of the rest.
 fn size_hint(data: &Value) -> usize {
     let Value::Object(fields) = data else {
         return RESPONSE_FRAME_BYTES;
@@ -199,7 +200,7 @@ pub fn expand(value: &mut Value) {
 
 /// A type whose values are written as JSON exactly as the engine would write them.
 pub trait WriteJson {
-    /// Writes the value. Errors: it cannot be read.
+    /// Writes the value. Errors: the value cannot be read, for example because its column was not fetched.
     fn write_json(&self, writer: &mut JsonWriter) -> Result<()>;
 }
 
@@ -213,7 +214,7 @@ impl<T: WriteJson> WriteJson for Option<T> {
     }
 }
 
-/// Implements [`WriteJson`] for types that cannot fail.
+/// Implements [`WriteJson`] for types whose values can always be written.
 macro_rules! write_json {
     ($($type:ty: $value:ident, $writer:ident => $write:expr;)+) => {
         $(impl WriteJson for $type {
@@ -274,10 +275,10 @@ entities!(write_ids);
 /// Writes a field of an object as JSON. Errors: its column was not fetched.
 pub type FieldWriter<T> = fn(&T, &mut JsonWriter) -> Result<()>;
 
-/// An object type. Its plain fields, which show a value of the struct as it is, can be written without the
-/// engine; the others have resolvers.
+/// An object type. A plain field returns a value of the struct unchanged and can be written without the engine. The
+/// other fields have resolvers.
 pub trait PlainFields: Sized {
-    /// How to write a field; `None` if it is not a plain field.
+    /// The function that writes a field; `None` if the field is not a plain field.
     #[must_use]
     fn writer(field: &str) -> Option<FieldWriter<Self>> {
         let _ = field;
@@ -304,7 +305,7 @@ macro_rules! plain_fields {
 }
 pub(crate) use plain_fields;
 
-/// Whether a field of the API shows a field of the struct.
+/// Whether a field of the API returns this field of the struct.
 macro_rules! is_plain_field {
     ($name:ident, $column:ident) => {
         $crate::graphql::entity::is_field(stringify!($column), $name)

@@ -1,4 +1,4 @@
-//! The kit that slices are made of: besides `api`, the only module that uses the internals of
+//! The building blocks of slices. This module, `api` and `ids` are the only ones that use the registry of
 //! async-graphql.
 
 pub mod abstract_type;

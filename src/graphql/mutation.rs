@@ -42,7 +42,7 @@ impl Write for Context<'_> {
         let tx = self.tx();
         tx.begin_field().await?;
         let (value, user_errors) = match work.await {
-            // If the work ignored a failed statement, it has not written what it returns.
+            // If the work ignored a failed statement, the value that the work returns was not written.
             Ok(value) => {
                 tx.check_field().await?;
                 (Some(value), Vec::new())

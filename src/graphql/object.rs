@@ -1,15 +1,15 @@
-//! The executor of objects: it keeps the order of the query, and resolves columns without a future.
+//! The executor of objects: keeps the order of the query, and resolves columns without a future.
 //!
-//! The executor of async-graphql 7.2.1 boxes one future per field and writes the fields in the order in
-//! which they complete, which the specification forbids (6.2.2). An [`Object`] walks its selection set
-//! once. It writes plain fields immediately and polls other leaves once. A field with a selection set, or
-//! a leaf that waits, becomes a boxed future. The response keeps the order of the query. Fragments, `__typename` and merged fields behave as usual;
-//! `@skip` and `@include` have been applied to the document before. Extensions do not see single
+//! The executor of async-graphql 7.2.1 boxes one future per field and writes the fields in the order in which they
+//! complete, which the specification forbids (6.2.2). An [`Object`] walks its selection set once. It writes plain
+//! fields immediately and polls other leaves once. A field with a selection set, or a leaf that waits, becomes a boxed
+//! future. The response keeps the order of the query. Fragments, `__typename` and merged fields behave as usual;
+//! `@skip` and `@include` have been applied to the document before. Extensions of the engine are not called for single
 //! fields.
 //!
-//! An object has two forms. With [`DirectJson`] it is written as JSON ([`text`]), without a tree of values;
-//! otherwise, and where two fields with the same response key must merge, it is such a tree ([`tree`]). Both
-//! write the same data; errors have the order in which they occurred.
+//! The result has one of two forms. With [`DirectJson`], the executor writes the object as JSON ([`text`]). Without
+//! [`DirectJson`], or if two fields with the same response key must merge, the executor builds a tree of values
+//! ([`tree`]). The response has the same data in both forms; errors have the order in which they occurred.
 
 mod text;
 mod tree;
@@ -135,7 +135,7 @@ impl<T: ContainerType + PlainFields> OutputType for Objects<T> {
     }
 }
 
-/// The operation writes its response as JSON, without a tree of values. It is in the data of the request.
+/// A marker in the data of a request: the executor writes objects as JSON, without a tree of values.
 #[derive(Clone, Copy, Debug)]
 pub struct DirectJson;
 
@@ -145,7 +145,7 @@ const MAX_COMPARED_KEYS: usize = 16;
 /// The fields that a query selects of a type, in query order, with fragments expanded.
 struct Selection<'a, T> {
     fields: Vec<SelectedField<'a, T>>,
-    /// Whether the objects are written as JSON. They are not if two fields have the same response key.
+    /// Whether the objects are written as JSON; false if two fields have the same response key.
     is_direct: bool,
 }
 
@@ -267,7 +267,7 @@ fn resolve_field<'a, T: ContainerType>(
         if let Poll::Ready(value) = future.poll(&mut Poller::from_waker(Waker::noop())) {
             return Slot::Ready(null_on_error::<T>(&ctx, limit_strings(&ctx, value)));
         }
-        // A leaf that waits, like `totalCount`: it is resolved again as a boxed future.
+        // The leaf waits, like `totalCount`. It is resolved again, as a boxed future.
     }
     let ctx = ctx.clone();
     Slot::Pending(Box::pin(async move {
@@ -277,12 +277,12 @@ fn resolve_field<'a, T: ContainerType>(
     }))
 }
 
-/// The maximum number of bytes of long strings in one response, as JSON. A response can contain a row more often
-/// than it was fetched.
+/// The maximum number of bytes of long strings in one response, as JSON. A row that was fetched once can occur in a
+/// response many times.
 const MAX_LONG_STRING_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Counts the bytes of the long strings in one response. Each run of an operation has its own, in the
-/// data of its request.
+/// Counts the bytes of the long strings in one response. Each run of an operation has its own counter, in the data of
+/// its request.
 #[derive(Debug, Default)]
 pub struct LongStringBytes(AtomicU64);
 
@@ -306,7 +306,7 @@ fn limit_strings(
     value
 }
 
-/// Counts bytes of long strings. Errors: the response has too many.
+/// Counts bytes of long strings. Errors: the response has too many of these bytes.
 fn count_long_bytes(ctx: &Context<'_>, bytes: u64) -> ServerResult<()> {
     match ctx.data_opt::<LongStringBytes>() {
         Some(counter) if counter.add(bytes) > MAX_LONG_STRING_BYTES => {
@@ -347,7 +347,8 @@ fn null_on_error<T: ContainerType>(
     Err(error)
 }
 
-/// Whether `T` matches the type condition of a fragment: its own name, or an interface or union of it.
+/// Whether `T` matches the type condition of a fragment: the condition is `T`, or an interface or a union that contains
+/// `T`.
 fn matches_type<T: ContainerType>(ctx: &ContextSelectionSet<'_>, condition: &str) -> bool {
     let name = T::type_name();
     name == condition

@@ -1,27 +1,27 @@
-//! The fields that lead from one row to others, written once: `relations!` and `roots!`.
+//! The macros `relations!` and `roots!`, which generate the fields that lead from one row to other rows.
 //!
-//! A to-one field loads a row by its id, and each list is a connection with the same six arguments, so a
-//! slice only names them. Whatever has a body is ordinary Rust: a slice names the method.
+//! A to-one field loads a row by its id, and each list is a connection with the same six arguments, so a slice only
+//! declares the names. For a field with other logic, a slice declares the method that the field calls.
 
 use async_graphql::{EmptyMutation, ObjectType};
 
 /// The root queries of an entity.
 pub trait RootQueries {
-    /// The object whose fields the API's `Query` takes over.
+    /// The object whose fields become fields of the API's `Query`.
     type Queries: ObjectType + Default;
 }
 
 /// The root mutations of an entity.
 pub trait RootMutations {
-    /// The object whose fields the API's `Mutation` takes over; [`NoMutations`] if there are none.
+    /// The object whose fields become fields of the API's `Mutation`; [`NoMutations`] if there are none.
     type Mutations: ObjectType + Default;
 }
 
-/// The mutations of an entity that clients only read.
+/// The mutations of an entity that clients can only read: none.
 pub type NoMutations = EmptyMutation;
 
-/// Writes the fields of an object: lists as connections, beside other fields. `= column` lists the rows
-/// whose column holds the id of this row; without it the list has all rows of the tenant.
+/// Generates the fields of an object: the lists, which are connections, and the other fields as given. `= column` lists
+/// the rows whose `column` holds the ID of this row. Without `= column`, the list has all rows of the tenant.
 macro_rules! connections {
     (
         #[$object:meta] $owner:ident { $($others:tt)* }
@@ -101,11 +101,11 @@ pub(crate) use parent;
 /// }
 /// ```
 ///
-/// `one name: Type = column` follows the id in a column of this row. `many name: Type = column` lists
-/// the rows of `Type` whose column holds this row's id. `loaded name: Type = method(columns)` calls the
-/// method `async fn method(&self, ctx: &Context<'_>) -> Result<Type>`, which may read only these columns and the
-/// id: the service fetches no others. `computed name: Type = method(columns)` calls
-/// `fn method(&self, ctx: &Context<'_>) -> Result<Type>` likewise.
+/// `one name: Type = column` loads the row whose ID is in this column. `many name: Type = column` lists the rows of
+/// `Type` whose column holds the ID of this row. `loaded name: Type = method(columns)` calls the method
+/// `async fn method(&self, ctx: &Context<'_>) -> Result<Type>`, which may read only these columns and the ID: the
+/// service fetches no other columns. `computed name: Type = method(columns)` calls
+/// `fn method(&self, ctx: &Context<'_>) -> Result<Type>`, with the same restriction.
 macro_rules! relations {
     ($owner:ident {
         $(one { $($(#[$one_doc:meta])* $one:ident: $one_type:ident = $id:ident),* $(,)? })?

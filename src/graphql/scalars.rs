@@ -1,4 +1,4 @@
-//! The scalars of the API, money, and the GraphQL type of IDs.
+//! The scalars of the API, timestamps, and money.
 
 use std::{borrow::Cow, fmt, ops::RangeInclusive};
 
@@ -19,7 +19,7 @@ const YEARS: RangeInclusive<i32> = 1..=9999;
 pub struct Date(pub NaiveDate);
 
 impl Date {
-    /// Parses a date in exactly this format.
+    /// Parses a date in exactly the format `YYYY-MM-DD`.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         let date: NaiveDate = text.parse().ok()?;
@@ -51,7 +51,7 @@ impl ScalarType for Date {
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {
-    /// The timestamp, if its year in UTC is within the bounds.
+    /// Creates a timestamp if its year in UTC is from 1 to 9999.
     #[must_use]
     pub fn new(time: DateTime<Utc>) -> Option<Self> {
         YEARS.contains(&time.year()).then_some(Self(time))
@@ -125,7 +125,7 @@ impl ScalarType for Decimal {
 /// The message for a currency that is not supported.
 pub const UNSUPPORTED_CURRENCY: &str = "is not a supported currency";
 
-/// The supported currencies. The table `currencies` has the same; a test compares them.
+/// The supported currencies. The table `currencies` has the same ones; a test compares the two.
 const CURRENCIES: [&str; 48] = [
     "AED", "ARS", "AUD", "BHD", "BRL", "CAD", "CHF", "CLP", "CNY", "COP", "CZK", "DKK", "EGP",
     "EUR", "GBP", "HKD", "HUF", "IDR", "ILS", "INR", "ISK", "JOD", "JPY", "KES", "KRW", "KWD",
@@ -145,14 +145,14 @@ impl CurrencyCode {
         &self.0
     }
 
-    /// Whether amounts can be in this currency.
+    /// Whether the API supports amounts in this currency.
     #[must_use]
     pub fn is_supported(&self) -> bool {
         CURRENCIES.contains(&self.0.as_str())
     }
 
-    /// The number of decimal places (ISO 4217): the unit of a stored amount is 10^-n. The table `currencies`
-    /// has the same numbers; a test compares them.
+    /// The number n of decimal places (ISO 4217): the database stores amounts in units of 10^-n. The table `currencies`
+    /// has the same numbers; a test compares the two.
     #[must_use]
     pub fn minor_digits(&self) -> u32 {
         iso_currency::Currency::from_code(&self.0)
@@ -265,7 +265,7 @@ super::json::plain_fields!(Money {
 });
 
 impl Money {
-    /// The amount that is stored as `minor` in minor units.
+    /// Creates the amount from a number of minor units, as the database stores it.
     #[must_use]
     pub fn from_minor(minor: i64, currency: &CurrencyCode) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Filters of strings: short ones, which have indexes, and long ones.
+//! Filters of strings: `StringFilter` for short strings, which have indexes, and `TextFilter` for long strings.
 
 use std::{borrow::Cow, marker::PhantomData};
 
@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// The most characters of a string in a filter.
+/// The maximum number of characters of a string in a filter.
 const MAX_STRING_LENGTH: usize = 1_000;
 
 fn check_string(text: &str) -> Result<()> {
@@ -55,7 +55,7 @@ struct StringFilterInput {
     is_null: Option<bool>,
 }
 
-/// Which letters the strings of a column have: the parameter of [`StringFilter`].
+/// The type parameter of [`StringFilter`]: which letters the strings of the column can have.
 pub trait LettersOf: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// The letters.
     const LETTERS: Letters;
@@ -81,7 +81,7 @@ letters! {
     UpperCase = Upper,
 }
 
-/// Compares a string. For clients, the filters of all letters are one input type.
+/// Compares a string. For clients, there is one input type for every `L`.
 #[derive(Clone, Debug)]
 pub struct StringFilter<L = MixedCase> {
     input: StringFilterInput,
@@ -116,7 +116,7 @@ impl<L: LettersOf> InputType for StringFilter<L> {
     }
 }
 
-/// A string to compare with, if it is allowed.
+/// Checks a string to compare with. Errors: the string is too long or contains U+0000.
 fn string(given: Option<String>) -> Result<Option<Value>> {
     given
         .map(|given| check_string(&given).map(|()| Value::Text(given)))

@@ -1,8 +1,8 @@
 //! The budgets of the tenants: how many rows a tenant may fetch over time.
 //!
-//! The invariant: **an operation is charged its estimated rows before it runs**, and settles the difference
-//! to the rows that it fetched when it ends. A budget fills up steadily. Budgets belong to this process:
-//! with several processes, a tenant has the sum.
+//! The invariant: **an operation is charged its estimated rows before it runs**. When the operation ends, the service
+//! settles the difference to the rows that the operation fetched. A budget fills up steadily. Each process has its own
+//! budgets: with several processes, a tenant can use the sum.
 
 use std::{
     collections::HashMap,
@@ -38,8 +38,8 @@ struct Level {
     at: Instant,
 }
 
-/// The rows that an operation was charged. If it is dropped without being settled, nothing has run, and
-/// the tenant gets all rows back.
+/// The rows that an operation was charged. If a charge is dropped without being settled, for example because the
+/// operation got no slot, the tenant gets all rows back.
 #[derive(Debug)]
 pub struct Charge {
     budgets: TenantBudgets,
@@ -72,8 +72,8 @@ impl TenantBudgets {
         }
     }
 
-    /// Charges an operation its estimated rows. If too few are left, returns the time until they are
-    /// there. An operation with an estimate above the limit needs a full budget.
+    /// Charges an operation its estimated rows. If too few rows are left, returns the time until enough rows are left.
+    /// An operation with an estimate above the limit needs a full budget.
     pub fn try_charge(&self, tenant: TenantId, rows: u64) -> Result<Charge, Duration> {
         let charged = self.update(tenant, |limit, level| {
             let needed = to_float(rows).min(limit);
@@ -99,7 +99,7 @@ impl TenantBudgets {
         })
     }
 
-    /// Calls `change` with the limit and the tenant's present level; `None` if there is no limit.
+    /// Calls `change` with the limit and the tenant's current level. Returns `None` if there is no limit.
     fn update<T>(&self, tenant: TenantId, change: impl FnOnce(f64, &mut f64) -> T) -> Option<T> {
         let limit = self.inner.limit?;
         let now = Instant::now();
@@ -130,8 +130,8 @@ impl Charge {
         self.rows
     }
 
-    /// Replaces the estimate by the rows that were fetched: returns the rest to the budget, or charges what
-    /// exceeds it.
+    /// Replaces the estimate by the rows that were fetched: returns the unused rows to the budget, or charges the rows
+    /// above the estimate.
     pub fn settle(mut self, fetched: u64) {
         self.add(to_float(self.rows) - to_float(fetched));
         self.rows = 0;
@@ -139,8 +139,8 @@ impl Charge {
 
     fn add(&self, rows: f64) {
         self.budgets.update(self.tenant, |limit, level| {
-            // However much an operation exceeded its estimate, its tenant waits a minute at most until the
-            // level is positive.
+            // Even if an operation exceeded its estimate by far, the level of the tenant is positive again after at
+            // most one minute.
             *level = (*level + rows).clamp(-limit, limit);
         });
     }

@@ -1,8 +1,8 @@
 //! The limit on operations that run at once.
 //!
-//! The invariant: **waiting tenants get free slots in turn, and a tenant never has more than its share.**
-//! A tenant that sends many operations therefore delays its own and not those of others. The limit belongs
-//! to this process: with several processes, a tenant has the sum.
+//! The invariant: **waiting tenants get free slots in turn, and a tenant never has more than its share.** A tenant that
+//! sends many operations therefore delays its own operations and not those of others. Each process has its own limit:
+//! with several processes, a tenant can use the sum.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -36,11 +36,11 @@ struct Queue {
     turns: VecDeque<TenantId>,
 }
 
-/// The right to run one operation. Dropping it passes the right on.
+/// The right to run one operation. Dropping a slot frees it for the next waiter.
 #[derive(Debug)]
 pub struct Slot {
     tenant: TenantId,
-    /// The limiter to which the slot returns; `None` if it has already returned.
+    /// The limiter to which the slot returns; `None` if the slot has already returned.
     limiter: Option<ConcurrencyLimiter>,
 }
 
@@ -76,7 +76,7 @@ impl ConcurrencyLimiter {
             self.hand_out(&mut queue);
             slot
         };
-        // A slot that arrives after the timeout is dropped with the channel, and so passed on.
+        // A slot that arrives after the timeout is dropped with the channel, which passes the slot on.
         tokio::time::timeout(timeout, slot).await.ok()?.ok()
     }
 
@@ -115,8 +115,8 @@ impl ConcurrencyLimiter {
 }
 
 impl Queue {
-    /// Removes the tenant's first waiter that has not timed out. If others wait, the tenant gets another
-    /// turn.
+    /// Removes the tenant's first waiter that has not timed out. If other operations of the tenant wait, the tenant
+    /// gets another turn.
     fn next_waiter(&mut self, tenant: TenantId) -> Option<oneshot::Sender<Slot>> {
         let waiting = self.waiting.get_mut(&tenant)?;
         let next = loop {

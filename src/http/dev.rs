@@ -1,8 +1,8 @@
-//! `/dev`: the list of users and tokens for them. Only in `palisade dev`.
+//! `/dev` lists the users and issues tokens for them. Only `palisade dev` serves these paths.
 //!
-//! The invariant: **only this machine gets a token without a password**: the explorer's own page and local
-//! programs. Rejected are pages of another site, and host names other than loopback, because an attacker can
-//! let such a name point to this machine (DNS rebinding).
+//! The invariant: **only this machine gets a token without a password**: the explorer's own page and local programs.
+//! The service rejects pages of other sites. It also rejects every host that is not loopback, because an attacker can
+//! make another name resolve to this machine (DNS rebinding).
 
 use axum::{
     body::Bytes,
@@ -19,7 +19,7 @@ use crate::{db::sign_in::SignInDb, error::Error};
 
 /// The lifetime of a token.
 const TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(12);
-/// The longest body of `/dev/token`, which holds two names.
+/// The maximum length of the body of `/dev/token`, which contains a slug and an email address.
 pub const MAX_BODY_BYTES: usize = 4 * 1024;
 
 /// The status and the message of a rejected request.
@@ -35,7 +35,7 @@ impl From<Error> for DevError {
     }
 }
 
-/// `GET /dev/people`: every active tenant with its users.
+/// `GET /dev/people`: the active tenants with their users, at most 100 tenants and 100 users of each.
 pub async fn people(State(service): State<Service>, headers: HeaderMap) -> Response {
     respond(list(&service, &headers).await)
 }
@@ -126,7 +126,7 @@ fn authorize<'a>(service: &'a Service, headers: &HeaderMap) -> Result<&'a SignIn
     ))
 }
 
-/// Whether the request was sent to a loopback host, and not by a page of another site.
+/// Whether the request was sent to a loopback host, and no page of another site sent it.
 fn is_from_this_machine(headers: &HeaderMap) -> bool {
     let single = |name| -> Option<Option<&str>> {
         let mut given = headers.get_all(name).iter();

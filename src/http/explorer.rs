@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Features, Service, not_found};
 
-/// A file of the build.
+/// A file that the build of the explorer wrote.
 struct File {
     /// The path below `/graphiql/`.
     name: &'static str,
@@ -23,12 +23,12 @@ struct File {
     gzip: &'static [u8],
 }
 
-/// Every file of the build; empty if npm was not installed.
+/// Every file that the build wrote; empty if the binary was built without the explorer.
 static FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/explorer.rs"));
 const INDEX: &str = "index.html";
-/// The page of a build without npm.
+/// The page of a binary that was built without the explorer.
 const PAGE_WITHOUT_NPM: &str = include_str!("../../explorer/without-npm.html");
-/// The start of the element that lists what the service offers besides the API.
+/// The start of the element that lists what the service offers to the explorer besides the API.
 const OFFERS: &str = r#"<meta name="palisade-offers" content=""#;
 
 /// Scripts, workers and connections are limited to the service. Monaco, the editor in GraphiQL, needs three
@@ -42,12 +42,13 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; wo
      font-src 'self' data:; img-src 'self' data:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// For files whose name has a hash of the content.
+/// The `Cache-Control` of files whose name contains a hash of the content.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-/// For files that another binary may change: the browser asks again, and gets a body only if they changed.
+/// The `Cache-Control` of files that can differ in another binary: the browser asks again, and gets a body only if the
+/// file has changed.
 const REVALIDATE: &str = "no-cache";
 
-/// The generated files, created once.
+/// The generated files of the explorer. They are created once, at start.
 pub struct Explorer {
     page: TextFile,
     schema: TextFile,
@@ -82,7 +83,7 @@ impl Explorer {
     }
 }
 
-/// `/graphiql`
+/// Serves the page of the explorer at `/graphiql`.
 pub async fn page(State(service): State<Service>, headers: HeaderMap) -> Response {
     with_explorer(&service, |explorer| explorer.page.respond(&headers))
 }
@@ -92,7 +93,7 @@ pub async fn schema(State(service): State<Service>, headers: HeaderMap) -> Respo
     with_explorer(&service, |explorer| explorer.schema.respond(&headers))
 }
 
-/// `/graphiql/assets/…`
+/// Serves the files of the build at `/graphiql/assets/…`.
 pub async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     let name = format!("assets/{name}");
     let Some(file) = FILES.iter().find(|file| file.name == name) else {
@@ -111,7 +112,7 @@ pub async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     finish(response, file.content_type, &tag, IMMUTABLE)
 }
 
-/// `/`, and `/graphiql/`
+/// Redirects `/` and `/graphiql/` to the explorer.
 pub async fn redirect() -> Response {
     Redirect::temporary("/graphiql").into_response()
 }
@@ -205,7 +206,7 @@ fn is_cached(headers: &HeaderMap, tag: &str) -> bool {
         .any(|known| known.trim() == "*" || opaque(known) == opaque(tag))
 }
 
-/// Whether `Accept-Encoding` allows gzip: it names it with a weight above 0.
+/// Whether `Accept-Encoding` allows gzip: the header names gzip without a weight of 0.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT_ENCODING)
@@ -225,7 +226,7 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
 fn inflate(file: &File) -> Vec<u8> {
     let mut plain = Vec::new();
     if let Err(error) = GzDecoder::new(file.gzip).read_to_end(&mut plain) {
-        // The build wrote the file, so only a broken build gets here.
+        // The build wrote the file, so this happens only if the build is broken.
         tracing::error!("cannot decompress {} of the explorer: {error}", file.name);
     }
     plain

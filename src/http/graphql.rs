@@ -134,7 +134,7 @@ async fn run_request(
     })
 }
 
-/// What the operations of one request have in common.
+/// The data that the operations of one request share.
 struct OperationContext<'r> {
     service: &'r Service,
     principal: Principal,
@@ -170,7 +170,7 @@ impl OperationContext<'_> {
         Ok(execute(service, admitted, operation, slot, charge).await)
     }
 
-    /// Finds the document of a request and passes it through the guard.
+    /// Finds the document of a request and checks it with the guard.
     fn admit(
         &self,
         request: GraphqlRequest,
@@ -237,9 +237,9 @@ async fn authenticate(service: &Service, headers: &HeaderMap) -> Result<Principa
     service.memberships.principal(identity).await
 }
 
-/// Executes an operation in a task of its own, so that a client that closes the connection does not stop it
-/// in the middle of a statement. If the client does so, or the operation takes too long, its statement is
-/// cancelled in the database.
+/// Executes an operation in a task of its own, so that a client that closes the connection does not stop it in the
+/// middle of a statement. If the client closes the connection, or if the operation takes too long, the service cancels
+/// the statement of the operation in the database.
 async fn execute(
     service: &Service,
     admitted: AdmittedOperation,
@@ -306,11 +306,11 @@ impl Drop for CancelOnDrop {
         let (service, operation) = (self.service.clone(), Arc::clone(&self.operation));
         let task = self.task.clone();
         tokio::spawn(async move {
-            // Repeated until the task ends: at the first cancellation, the next statement may have been on
-            // its way to the server.
+            // Repeated until the task ends: a cancellation has no effect on a statement that has not yet reached the
+            // server.
             while !task.is_finished() {
                 if let Err(error) = service.db.cancel(&operation).await {
-                    // The statement timeout of the role ends it.
+                    // The statement timeout of the database role ends the operation.
                     tracing::warn!("cannot cancel an operation: {}", error.detail());
                     return;
                 }

@@ -20,7 +20,7 @@ pub async fn live() -> &'static str {
 pub async fn ready(State(service): State<Service>) -> Response {
     match service.db.check_schema().await {
         Ok(version) => format!("ready, schema version {version}\n").into_response(),
-        // Without the reason, which names the host.
+        // The response omits the reason, because the reason names the host.
         Err(ConnectError::Unreachable { .. }) => unavailable("the database does not respond"),
         Err(error) => unavailable(error),
     }

@@ -1,15 +1,15 @@
-//! Which hosts are this machine.
+//! Decides which hosts are this machine.
 //!
-//! The invariant: **this file alone decides it.** Pages and requests of a loopback host get rights that no
-//! other host has: they may call the API of `palisade dev` and get tokens without a password.
+//! The invariant: **only this file decides which hosts are this machine.** Pages and requests of a loopback host get
+//! rights that no other host has: they may call the API of `palisade dev` and get tokens without a password.
 
 use std::net::IpAddr;
 
 use axum::http::uri::Authority;
 
-/// Whether `authority`, a host with or without a port, is this machine: the name `localhost` or an address
-/// for which [`is_loopback_address`] holds. No other name is accepted, because its owner decides what it
-/// resolves to (DNS rebinding).
+/// Whether `authority`, a host with or without a port, is this machine: the name `localhost` or an address for which
+/// [`is_loopback_address`] holds. No other name is accepted, because the owner of a name decides to which address the
+/// name resolves (DNS rebinding).
 pub fn is_loopback(authority: &str) -> bool {
     let Ok(authority) = authority.parse::<Authority>() else {
         return false;

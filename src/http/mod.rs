@@ -81,10 +81,10 @@ impl Service {
     }
 }
 
-/// Adds the headers that every response needs: browsers must not guess its type, store it or send its
-/// address to other sites. Only `Cache-Control` may be set by a handler, for the files of the explorer.
+/// Adds the headers that every response needs: browsers must not guess the type of a response, store the response, or
+/// send its URL to other sites. A handler may set only `Cache-Control`, for the files of the explorer.
 ///
-/// One function, because each layer of the router costs a request a boxed service and a boxed future.
+/// One layer adds all headers, because each layer of the router costs every request a boxed service and a boxed future.
 async fn harden(mut response: Response) -> Response {
     let value = HeaderValue::from_static;
     let headers = response.headers_mut();

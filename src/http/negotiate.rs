@@ -1,4 +1,4 @@
-//! The media type of a response: which of two the client accepts.
+//! The media type of a response: the one of two types that the client prefers.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
@@ -24,8 +24,8 @@ impl ResponseFormat {
         })
     }
 
-    /// The type that `Accept` prefers (RFC 9110, 12.5.1); `None` if it accepts neither. Without a preference
-    /// it is the older type.
+    /// The type that `Accept` prefers (RFC 9110, 12.5.1); `None` if it accepts neither. Without a preference, returns
+    /// the older type, `application/json`.
     #[must_use]
     pub fn accepted_by(headers: &HeaderMap) -> Option<Self> {
         if !headers.contains_key(header::ACCEPT) {

@@ -1,4 +1,4 @@
-//! Which pages may call the API from a browser.
+//! Decides which pages may call the API from a browser.
 //!
 //! The invariant: **a page of another origin runs no operation unless its origin is allowed**, even if the
 //! browser sends the request without a preflight.

@@ -1,7 +1,7 @@
 //! Persisted documents: a client sends the hash or the id of a document instead of the document.
 //!
-//! Trusted documents come from a file when the service starts; the service can be set to run no others.
-//! Automatic ones are stored when a client sends them with their hash (Apollo's APQ).
+//! Trusted documents come from a file when the service starts; a setting makes the service run only these. Automatic
+//! documents are stored when a client sends them with their hash (Apollo's APQ).
 //!
 //! The invariant: **a tenant cannot find out which documents the clients of another tenant send.** The
 //! automatic documents are stored per tenant, and their total size is bounded.
@@ -55,14 +55,14 @@ const ENTRY_OVERHEAD_BYTES: usize = 128;
 /// The documents that clients can refer to.
 #[derive(Debug)]
 pub struct PersistedDocuments {
-    /// By id and by hash.
+    /// The trusted documents by id and by hash.
     trusted: HashMap<String, Arc<str>>,
     only_trusted: bool,
     /// The automatic documents by tenant and hash; `None` if they are turned off.
     automatic: Option<Cache<(TenantId, String), Arc<str>>>,
 }
 
-/// How a request gives its document. Every member is optional.
+/// The members of a request that identify its document. Every member is optional.
 #[derive(Debug, Default)]
 pub struct QuerySource {
     /// The document itself.
@@ -94,8 +94,8 @@ impl PersistedDocuments {
         }
     }
 
-    /// Adds the trusted documents of a file: an object of ids and documents, as Relay and the GraphQL Code
-    /// Generator write it, or Apollo's persisted query manifest. With `only`, the service runs no other
+    /// Adds the trusted documents of a file: an object with ids as keys and documents as values, as Relay and the
+    /// GraphQL Code Generator write it, or Apollo's persisted query manifest. With `only`, the service runs no other
     /// documents.
     pub fn trust(mut self, path: &Path, only: bool) -> Result<Self, ManifestError> {
         let invalid = |reason: String| ManifestError {
@@ -120,7 +120,7 @@ impl PersistedDocuments {
             async_graphql::parser::parse_query(&document)
                 .map_err(|error| invalid(format!("the document {id} is invalid: {error}")))?;
             let document: Arc<str> = document.into();
-            // A client can refer to it by its hash, too.
+            // A client can also refer to the document by its hash.
             self.trusted.insert(hash(&document), Arc::clone(&document));
             self.trusted.insert(id, document);
         }
@@ -128,8 +128,8 @@ impl PersistedDocuments {
         Ok(self)
     }
 
-    /// Finds the document of a request; `None` if the request gives none. Stores it if it came with its
-    /// hash.
+    /// Finds the document of a request; `None` if the request does not identify one. Stores a document that the client
+    /// sent with its hash.
     pub fn resolve(
         &self,
         tenant: TenantId,
@@ -296,7 +296,7 @@ mod tests {
             assert_eq!(found(by_hash(DOCUMENT)).unwrap().as_deref(), Some(DOCUMENT));
             let prefixed = by_id(&format!("sha256:{}", hash(DOCUMENT)));
             assert_eq!(found(prefixed).unwrap().as_deref(), Some(DOCUMENT));
-            // The document itself is accepted like its id.
+            // A request with the document itself is accepted like one with its id.
             assert_eq!(
                 found(with_document(DOCUMENT)).unwrap().as_deref(),
                 Some(DOCUMENT)

@@ -15,7 +15,7 @@ use crate::{
     graphql::idempotency::{MAX_KEY_LENGTH, is_valid_key},
 };
 
-/// The longest body. A document has at most 64 KiB; the rest is for variables.
+/// The maximum length of a body. A document has at most 64 KiB; the rest is for variables.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// The header with the client's preferences (RFC 7240).
@@ -70,8 +70,8 @@ pub fn read_options(service: &Service, headers: &HeaderMap) -> Result<RequestOpt
     })
 }
 
-/// Whether the client asks for a dry run: `Prefer: tx=rollback` (RFC 7240). Unknown preferences are ignored,
-/// as the RFC demands, but not an unknown value of `tx`: a typing error would write.
+/// Whether the client asks for a dry run: `Prefer: tx=rollback` (RFC 7240). Unknown preferences are ignored, as the RFC
+/// demands. An unknown value of `tx` is rejected, because a typing error would otherwise write.
 fn prefers_rollback(headers: &HeaderMap) -> Result<bool, Rejection> {
     let mut rollback = None;
     for header in headers.get_all(PREFER) {
@@ -79,7 +79,7 @@ fn prefers_rollback(headers: &HeaderMap) -> Result<bool, Rejection> {
             Rejection::bad_request("Prefer must have only printable ASCII characters")
         })?;
         for preference in preferences(text) {
-            // What follows a semicolon are parameters of the preference.
+            // The part after a semicolon has the parameters of the preference.
             let preference = preference.split(';').next().unwrap_or_default();
             let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
             if !name.trim().eq_ignore_ascii_case("tx") {

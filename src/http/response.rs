@@ -128,7 +128,7 @@ pub struct HttpReply {
     /// One result per operation. A request that is not a batch has exactly one.
     pub operations: Vec<OperationResult>,
     pub is_batch: bool,
-    /// The tenant's budget after the operations; `None` if there is no limit or no tenant.
+    /// The tenant's budget after the operations; `None` if there is no limit, or if the whole request was rejected.
     pub budget: Option<BudgetStatus>,
 }
 
@@ -258,7 +258,7 @@ fn has_code(response: &GraphqlResponse, wanted: Code) -> bool {
     })
 }
 
-/// Whether the response has no `data` in the sense of the specification, not even null.
+/// Whether the operation was not executed: the response then has no entry `data`, not even null (specification, 7.1).
 pub fn is_not_executed(response: &GraphqlResponse) -> bool {
     response.data == GraphqlValue::Null && has_code(response, Code::GraphqlValidationFailed)
 }

@@ -1,8 +1,8 @@
 //! The server: its listener, its accept loop and its shutdown.
 //!
-//! The invariant: **a client cannot hold a connection without making progress.** Receiving the headers,
-//! receiving the body and writing the response each have a time limit, and the number of connections is
-//! bounded. `axum::serve` sets no timer, so the accept loop is written here.
+//! The invariant: **a client cannot hold a connection without making progress.** Receiving the headers, receiving the
+//! body and writing the response each have a time limit, and the number of connections is bounded. `axum::serve` sets
+//! no time limits, so this module has its own accept loop.
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,9 +21,9 @@ use tokio_io_timeout::TimeoutStream;
 use super::Service;
 use crate::config::ServiceSettings;
 
-/// How long running operations may take after the signal to stop.
+/// The time that running operations have to end after the signal to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the database connections may take to close after that.
+/// The time that the database connections then have to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause after a failure to accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -123,7 +123,7 @@ async fn accept(
         let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), router.clone());
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
-            // The error is the client's or its network's.
+            // The client or its network caused the error.
             if let Err(error) = connection.await {
                 tracing::debug!("a connection failed: {error}");
             }
@@ -132,7 +132,7 @@ async fn accept(
     }
 }
 
-/// Closes a connection whose client does not read its response.
+/// Sets a time limit for writing, so that a connection closes if its client does not read the response.
 fn with_write_timeout(stream: TcpStream, timeout: Duration) -> TimeoutStream<TcpStream> {
     stream.set_nodelay(true).ok();
     let mut stream = TimeoutStream::new(stream);

@@ -31,7 +31,7 @@ pub struct Features {
     /// Lists the SQL statements of an operation in the response if the request has the header
     /// `palisade-trace`, and allows pages that this machine serves to call the API.
     pub development: bool,
-    /// Serves `/dev`, which lists the users and issues tokens for them. Only `palisade dev` does so.
+    /// Serves `/dev`, which lists the users and issues tokens for them. Only `palisade dev` turns this on.
     pub people: bool,
 }
 
@@ -41,7 +41,7 @@ pub struct Service {
     inner: Arc<ServiceState>,
 }
 
-/// What a handler needs of the service.
+/// The state of the service, which its handlers share.
 pub struct ServiceState {
     pub(super) api: Api,
     pub(super) db: TenantDb,
@@ -56,7 +56,7 @@ pub struct ServiceState {
     pub(super) limiter: ConcurrencyLimiter,
     /// The longest wait for a slot of the limiter.
     pub(super) slot_timeout: Duration,
-    /// The most operations in one request; 0 if a request must not be a list.
+    /// The maximum number of operations in one request; 0 if a request must not be a list.
     pub(super) max_batch: u32,
     pub(super) operation_timeout: Duration,
     pub(super) receive_timeout: Duration,
@@ -72,8 +72,8 @@ impl Deref for Service {
 }
 
 impl Service {
-    /// Creates the service over its databases. Starts the task that seals the audit log, so it needs a
-    /// Tokio runtime.
+    /// Creates the service over its databases. Must be called in a Tokio runtime, because it starts the task that seals
+    /// the audit log.
     pub fn new(
         db: TenantDb,
         directory: Option<SignInDb>,

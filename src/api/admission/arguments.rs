@@ -1,7 +1,7 @@
-//! The arguments that contain variables, whose values the engine checks against their types.
+//! The arguments that contain variables: whether the value of each one is valid for the type of the argument.
 //!
-//! This repeats the engine's rule `ArgumentsOfCorrectType`, but only decides whether a value is valid. A
-//! value that is invalid here is validated and reported by the engine.
+//! This module repeats the engine's rule `ArgumentsOfCorrectType`, but only decides whether a value is valid. If a
+//! value is invalid, the engine validates the document again and reports the error.
 
 use async_graphql::{
     Name, Positioned, Value, Variables,
@@ -21,7 +21,7 @@ pub struct VariableArgument {
     value: InputValue,
 }
 
-/// The engine does not check a value that contains a variable without a value.
+/// The argument contains a variable without a value, so the engine does not check the argument.
 struct Unchecked;
 
 impl VariableArgument {
@@ -32,7 +32,7 @@ impl VariableArgument {
         variables: &Variables,
         omitted: &OmittedVariables,
     ) -> bool {
-        // Without a copy, because a variable may hold the rows of a bulk mutation.
+        // Checked without a copy, because the variable may hold the rows of a bulk mutation.
         if let InputValue::Variable(name) = &self.value {
             return variables
                 .get(name)
@@ -44,14 +44,14 @@ impl VariableArgument {
         }
     }
 
-    /// The type of the argument and its value, as the document has it.
+    /// The type of the argument, and its value as the document has it.
     pub fn parts(&self) -> (&str, &InputValue) {
         (&self.declared, &self.value)
     }
 }
 
-/// Replaces the variables in a value. An omitted variable leaves out the field of an object and is null
-/// in a list, as in `variables.rs`.
+/// Replaces the variables in a value. In an object, a field whose value is an omitted variable is omitted. In a list,
+/// an omitted variable becomes null (see `variables.rs`).
 fn substitute(
     value: &InputValue,
     variables: &Variables,
@@ -121,7 +121,8 @@ fn is_valid_named(registry: &Registry, declared: &MetaType, value: &Value) -> bo
                         .all(|name| input_fields.contains_key(name.as_str()))
                     && has_valid_fields(registry, input_fields, given)
             }
-            // The engine accepts it here and rejects it when it reads the argument.
+            // The validation of the engine accepts such a value. The engine rejects the value when it reads the
+            // argument.
             _ => true,
         },
         _ => true,
@@ -139,8 +140,8 @@ fn has_valid_fields(
     })
 }
 
-/// Collects the arguments that contain variables, of the selected operation and of all fragments. The
-/// engine does not check those of other operations.
+/// Collects the arguments that contain variables from the selected operation and from all fragments. The engine does
+/// not check the arguments of other operations.
 pub fn collect(registry: &Registry, checked: &CheckedDocument) -> Vec<VariableArgument> {
     let mut collector = Collector {
         registry,

@@ -1,8 +1,8 @@
 //! The admitted documents of each tenant, in a bounded amount of memory.
 //!
-//! The invariants: **a tenant finds only documents that its own clients sent**, and **a tenant never uses
-//! more than its share**. A tenant that sends many documents displaces its own, and those of others only
-//! until it has its share.
+//! The invariants: **a tenant finds only documents that its own clients sent**, and **a tenant never uses more than its
+//! share**. A tenant that sends many documents displaces the documents of others only until its share is full. From
+//! then on, the tenant displaces only its own documents.
 
 use std::{hash::RandomState, sync::Arc};
 
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::{AdmittedDocument, DocumentKey, size};
 use crate::ids::TenantId;
 
-/// A tenant may use this part of the cache: an eighth.
+/// The divisor for the share of a tenant: a tenant may use at most an eighth of the cache.
 const TENANT_PART: u64 = 8;
 
 /// The cache of admitted documents.
@@ -22,19 +22,19 @@ pub struct DocumentCache {
     state: Mutex<State>,
 }
 
-/// Keyed with a random key, because clients choose the documents.
+/// A map whose hash function has a random key, because clients choose the documents and could provoke collisions.
 type Ordered<K, V> = LinkedHashMap<K, V, RandomState>;
 
 #[derive(Debug, Default)]
 struct State {
-    /// The tenant that has not sent a document for the longest time is the first.
+    /// The tenants in the order of their last request. The first one is the least recent.
     tenants: Ordered<TenantId, TenantDocuments>,
     bytes: u64,
 }
 
 #[derive(Debug, Default)]
 struct TenantDocuments {
-    /// The document that has not been sent for the longest time is the first.
+    /// The documents in the order of their last use. The first one is the least recent.
     documents: Ordered<Arc<DocumentKey>, StoredDocument>,
     bytes: u64,
 }
@@ -46,7 +46,7 @@ struct StoredDocument {
 }
 
 impl DocumentCache {
-    /// Creates an empty cache of at most `max_bytes`. With 0, it stores nothing.
+    /// Creates an empty cache of at most `max_bytes`. With 0, the cache stores nothing.
     pub fn new(max_bytes: u64) -> Self {
         Self {
             max_bytes,
@@ -63,9 +63,9 @@ impl DocumentCache {
             .map(|stored| Arc::clone(&stored.document))
     }
 
-    /// Stores a document that has passed validation, unless it exceeds the tenant's share. Removes the
-    /// oldest documents of the tenant until its share suffices, and then those of the tenants that have
-    /// not sent a document for the longest time.
+    /// Stores a document that has passed validation, unless it exceeds the tenant's share. Removes the oldest documents
+    /// of the tenant until the rest fits into its share. Then removes documents of the least recent tenants until the
+    /// rest fits into the cache.
     pub fn insert(
         &self,
         tenant: TenantId,
@@ -81,7 +81,7 @@ impl DocumentCache {
             document: Arc::clone(document),
             bytes,
         };
-        // Dropped after the lock is released, because a document is a large tree.
+        // These documents are dropped after the lock is released, because dropping a large tree takes time.
         let mut removed = Vec::new();
         let mut state = self.state.lock();
         removed.extend(state.insert(tenant, Arc::clone(key), stored));
@@ -120,7 +120,7 @@ impl State {
         Some(replaced)
     }
 
-    /// Removes the oldest document of a tenant, and the tenant if it has no other.
+    /// Removes the oldest document of a tenant. Also removes the tenant if that was its only document.
     fn remove_oldest(&mut self, tenant: TenantId) -> Option<StoredDocument> {
         let of_tenant = self.tenants.get_mut(&tenant)?;
         let (_, oldest) = of_tenant.documents.pop_front()?;

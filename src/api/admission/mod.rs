@@ -8,14 +8,14 @@
 //!   length is a variable.
 //! - Required variables must have a value, and omitted ones are removed from the document
 //!   (`variables.rs`).
-//! - Of the engine's validation rules (async-graphql 7.2.1), only `ArgumentsOfCorrectType` reads the
-//!   variables. `arguments.rs` repeats it for the arguments that contain variables. If a value is
-//!   invalid, the engine validates the document again and reports the error. The complexity of a field
-//!   could read variables too, but this schema declares none.
-//! - The engine evaluates `@skip` and `@include` and rejects introspection while it executes, on a copy
-//!   of the document.
+//! - Of the engine's validation rules (async-graphql 7.2.1), only `ArgumentsOfCorrectType` reads the variables.
+//!   `arguments.rs` repeats it for the arguments that contain variables. If a value is invalid, the engine validates
+//!   the document again and reports the error. The complexity of a field could read variables too, but no field of this
+//!   schema declares one.
+//! - During the execution, the engine evaluates `@skip` and `@include` on a copy of the document, and rejects
+//!   introspection if it is turned off.
 //!
-//! Nothing is cached of a document that was rejected: it is stored after its validation.
+//! A document is stored only after it has passed validation, so a rejected document is never cached.
 
 mod arguments;
 mod cache;
@@ -36,7 +36,7 @@ use super::{
 };
 use crate::ids::TenantId;
 
-/// The most sets of omitted variables for which a document remembers its validation.
+/// The maximum number of sets of omitted variables for which a document stores the result of its validation.
 const MAX_VALIDATIONS: usize = 8;
 
 /// Admits the documents of requests.
@@ -46,7 +46,7 @@ pub struct Admission {
     documents: DocumentCache,
 }
 
-/// What distinguishes the documents of a tenant.
+/// The key of a document among the documents of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DocumentKey {
     /// The text of the document.
@@ -55,15 +55,16 @@ pub struct DocumentKey {
     pub operation_name: Option<String>,
 }
 
-/// A document that passed the guard, and what the engine's validation found.
+/// A document that passed the guard, and the results of the engine's validation.
 #[derive(Debug)]
 pub struct AdmittedDocument {
     checked: CheckedDocument,
-    /// The results of the engine's validation. Each set of omitted variables makes another document.
+    /// The results of the engine's validation. There is one result for each set of omitted variables, because the
+    /// document without these variables is a different one.
     validations: Mutex<Vec<(OmittedVariables, ValidationResult)>>,
     /// The arguments that contain variables; set after the first validation.
     arguments: OnceLock<Vec<VariableArgument>>,
-    /// What the operation selects; not set if it depends on the variables.
+    /// What the operation selects; not set if that depends on the variables.
     selected: OnceLock<SelectedData>,
 }
 
@@ -76,12 +77,12 @@ pub struct AdmittedRequest {
     document: Arc<AdmittedDocument>,
     omitted: OmittedVariables,
     cost: u64,
-    /// The result of an earlier validation that holds for the variables of this request.
+    /// The result of an earlier validation; set if the result also applies to the variables of this request.
     known: OnceLock<ValidationResult>,
 }
 
 impl Admission {
-    /// Admits documents within the limits of the guard. The cached documents take at most `cache_bytes`.
+    /// Creates the admission with this guard and an empty cache of at most `cache_bytes`.
     pub fn new(guard: Guard, cache_bytes: u64) -> Self {
         Self {
             guard,
@@ -133,7 +134,7 @@ impl AdmittedDocument {
         }
     }
 
-    /// The result of an earlier validation, if it holds for these variables.
+    /// The result of an earlier validation, if the result also applies to these variables.
     fn find_validation(
         &self,
         registry: &Registry,
@@ -165,7 +166,7 @@ impl AdmittedDocument {
 }
 
 impl AdmittedRequest {
-    /// The document as it was sent.
+    /// The document as the client sent it.
     pub fn checked(&self) -> &CheckedDocument {
         &self.document.checked
     }
@@ -180,7 +181,8 @@ impl AdmittedRequest {
         self.cost
     }
 
-    /// What the operation selects with the variables of the request. Errors of the document are found later.
+    /// Returns what the operation selects with the variables of the request. Ignores errors in the document, because
+    /// the validation, which runs later, reports them.
     pub fn selected(&self, types: &SelectionTypes, variables: &Variables) -> SelectedData {
         if let Some(selected) = self.document.selected.get() {
             return selected.clone();
@@ -206,7 +208,7 @@ impl AdmittedRequest {
         document
     }
 
-    /// Finds out whether an earlier validation of the document holds for the variables of the request.
+    /// Looks for the result of an earlier validation of the document that also applies to the variables of the request.
     pub fn check_arguments(&self, registry: &Registry, variables: &Variables) {
         let document = &self.document;
         if let Some(result) = document.find_validation(registry, variables, &self.omitted) {
@@ -214,8 +216,8 @@ impl AdmittedRequest {
         }
     }
 
-    /// Returns the result of an earlier validation. If there is none, validates the document, and stores
-    /// it if it is valid.
+    /// Returns the result of an earlier validation. If there is none, validates the document, and stores a valid
+    /// document in the cache.
     pub async fn validate(
         &self,
         registry: &Registry,

@@ -1,5 +1,5 @@
-//! The memory of an admitted document. A parsed document takes up to a hundred times the bytes of its
-//! text, so the length of the text does not bound it.
+//! Estimates the memory of an admitted document. A parsed document takes up to a hundred times the bytes of its text,
+//! so the length of the text does not bound the memory.
 
 use std::{collections::HashMap, mem::size_of};
 
@@ -14,9 +14,9 @@ use async_graphql_value::Value as InputValue;
 use super::{AdmittedDocument, DocumentKey, MAX_VALIDATIONS, VariableArgument};
 use crate::api::{guard::RootField, variables::OmittedVariables};
 
-/// The entries of the maps and lists that hold a document, and its reference counts.
+/// The bytes of the entries of the maps and lists that hold a document, and of its reference counts.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
-/// The allocation of a name besides its characters: reference counts and rounding.
+/// The bytes that a name allocates in addition to its characters: reference counts and rounding.
 const NAME_OVERHEAD_BYTES: usize = 24;
 
 /// An upper estimate of the memory that an entry of the cache takes.

@@ -15,7 +15,7 @@ use crate::api::{
     transaction::TenantTransaction,
 };
 
-/// The hooks of the API, without the execution.
+/// The hooks of the API's extension, without the execution of the operation.
 struct ValidationOnly;
 
 impl ExtensionFactory for ValidationOnly {
@@ -81,7 +81,7 @@ impl Service {
         }
     }
 
-    /// Sends a request. Returns whether its validation was known, or the messages of its errors.
+    /// Sends a request. Returns whether an earlier validation was reused, or the messages of the errors.
     async fn send_named(
         &self,
         tenant: TenantId,
@@ -132,7 +132,7 @@ impl Service {
 const MIB: u64 = 1024 * 1024;
 const DOCUMENT: &str = "{ viewer { user { id email } } }";
 
-/// A valid document of some kilobytes in memory; each number makes another one.
+/// A valid document of some kilobytes in memory; each number results in another document.
 fn document(number: usize) -> String {
     format!("{{ viewer {{ user {{ id email displayName alias{number}: email }} }} }}")
 }
@@ -193,7 +193,7 @@ async fn the_bytes_of_all_documents_are_bounded() {
     }
     let (bytes, max) = (service.bytes(), MIB / 2);
     assert!((max / 2..=max).contains(&bytes), "{bytes}");
-    // The tenant that was last served has its documents, and the first one has lost them.
+    // The cache still has the documents of the last tenant, and has removed those of the first tenant.
     let counts: Vec<_> = tenants
         .iter()
         .map(|tenant| service.count(*tenant))
@@ -214,7 +214,7 @@ async fn a_tenant_displaces_only_its_own_documents_beyond_its_share() {
     assert!(service.bytes() <= MIB / 8 + MIB / 32, "{}", service.bytes());
     let kept = service.count(busy);
     assert!((5..500).contains(&kept), "{kept}");
-    // The newest remain.
+    // The newest documents remain.
     assert_eq!(service.send(busy, &document(499)).await, Ok(true));
     assert_eq!(service.send(busy, &document(0)).await, Ok(false));
 }
@@ -372,7 +372,7 @@ fn sets_of_variables(document: &str) -> Vec<Value> {
     }
 }
 
-/// Documents with a variable, in every location.
+/// Documents with a variable in each location that allows one.
 const DOCUMENTS_WITH_VARIABLES: [&str; 23] = [
     "query($id: ID!) { project(id: $id) { id } }",
     "query($id: ID! = \"x\") { project(id: $id) { id } }",
@@ -399,7 +399,7 @@ const DOCUMENTS_WITH_VARIABLES: [&str; 23] = [
     "mutation($s: String) { createProject(input: { name: \"a\", organizationId: \"org_1\", description: $s }) { project { id } } }",
 ];
 
-/// Each set of variables after each other set, with and without the cache.
+/// Sends each set of variables after each set, with and without the cache, and compares the errors.
 #[tokio::test]
 async fn a_cached_document_gets_the_same_errors_as_a_new_one() {
     let (new, tenant) = (Service::new(0), TenantId::generate());

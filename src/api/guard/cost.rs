@@ -1,23 +1,23 @@
 //! The cost of an operation: an estimate of the rows that it fetches.
 //!
-//! The estimate is an upper bound for most operations: directives do not skip anything, equal fields
-//! are not merged, and the fields of all types of a union are added up. It does not include counts,
-//! lists without pages (`currencies`), and lists in the input of a mutation that is not a bulk mutation.
+//! The estimate is an upper bound for most operations: directives do not skip anything, equal fields are not merged,
+//! and the fields of all types of a union are added up. It does not include the rows of counts (`totalCount`), of lists
+//! without pages (`currencies`) and of lists in the input of a mutation that is not a bulk mutation.
 //!
 //! | field | cost |
 //! |---|---|
 //! | without a selection set | 0 |
 //! | `__schema`, `__type`, … | 0, including everything below: introspection does not read rows |
-//! | a connection with page size `n` | 1 + `n` × (1 + the cost below); the 1 is the row after the page |
+//! | a connection with page size `n` | 1 + `n` × (1 + the cost below); the first 1 is the row after the page |
 //! | a list of `n` ids, a bulk mutation of `n` rows | `n` × (1 + the cost below) |
 //! | `edges`, `nodes`, `node`, `pageInfo` without arguments | the cost below |
 //! | any other | 1 + the cost below |
 //!
-//! For a connection, `n` is `first` or `last`, or the larger if both are given: a literal, the value of
-//! the variable, or else the variable's default. Absent or null means the default page size. `n` is
-//! clamped to `0..=max_page`, because the resolver rejects other values; a value that is not an integer
-//! counts as a full page. For a list of ids, `n` is its length, clamped in the same way. For a bulk
-//! mutation, it is clamped to the largest number of rows.
+//! For a connection, `n` is `first` or `last`, or the larger if both are given: a literal, the value of the variable,
+//! or else the variable's default. Absent or null means the default page size. `n` is clamped to `0..=max_page`,
+//! because the resolver rejects other values; a value that is not an integer counts as a full page. For a list of ids,
+//! `n` is its length, clamped in the same way. For a bulk mutation, `n` is the length of the list, clamped to
+//! `1..=1000`.
 //!
 //! Fields are identified by name only, without their type. A test checks that no type has a field whose name
 //! leads to a wrong cost.
@@ -36,10 +36,10 @@ use async_graphql::{
 
 use super::to_u64;
 
-/// The fields between a connection and its rows.
+/// The fields of connections and edges that fetch no rows of their own.
 pub(in crate::api) const CONNECTION_FIELDS: [&str; 4] = ["edges", "nodes", "node", "pageInfo"];
 
-/// The argument with the list of a field in [`Shape::id_lists`].
+/// The argument that holds the IDs, for the fields in [`Shape::id_lists`].
 pub(in crate::api) const IDS_ARGUMENT: &str = "ids";
 
 /// The largest number of rows that a bulk mutation accepts.
@@ -56,8 +56,8 @@ pub(in crate::api) const INTROSPECTION_LISTS: [&str; 7] = [
     "args",
 ];
 
-/// The assumed length of such a list, to estimate the values of a response. It is a mean: there are a
-/// hundred types, and a few of everything else.
+/// The assumed length of an introspection list, to estimate the values of a response. It is a mean: the schema has more
+/// than a hundred types, and the other lists are short.
 const INTROSPECTION_LIST_LENGTH: u64 = 10;
 
 /// The properties of the schema that the estimates depend on.
@@ -87,7 +87,7 @@ impl Default for Shape {
     }
 }
 
-/// Estimates fields, with the variables of the selected operation.
+/// Estimates the cost and the values of fields, with the variables of the selected operation.
 pub(super) struct Estimator<'a> {
     shape: &'a Shape,
     variables: &'a Variables,
@@ -117,7 +117,7 @@ impl<'a> Estimator<'a> {
         }
     }
 
-    /// Whether an estimate was made with a variable.
+    /// Whether an estimate has used a variable.
     pub(super) fn has_read_variables(&self) -> bool {
         self.has_read_variables.get()
     }
@@ -170,8 +170,8 @@ impl<'a> Estimator<'a> {
             Value::Number(length) => length.as_u64().unwrap_or(1),
             _ => 1,
         };
-        // A variable is replaced by the length of its list, or of the list in its object, because
-        // copying it for each field would not be linear.
+        // A variable is replaced by the length of its list, or of the list in its object, because copying the list for
+        // each field would take more than linear time.
         let length_of_variable = |name: Name| {
             let length = self.variable(&name).map(|value| match value {
                 Value::Object(input) => input.get(list).map_or(0, length),
@@ -201,7 +201,7 @@ impl<'a> Estimator<'a> {
         sizes.max().unwrap_or(self.shape.default_page)
     }
 
-    /// The page size in an argument; `None` if it is null.
+    /// The page size in an argument; `None` if the argument is null.
     fn given_page_size(&self, value: &Value) -> Option<u64> {
         let max = self.shape.max_page;
         match value {
@@ -237,8 +237,8 @@ impl<'a> Estimator<'a> {
             .iter()
             .filter(|(name, _)| names.contains(&name.node.as_str()));
         selected.map(|(_, value)| {
-            // A literal is never binary, so a binary value marks a variable. The list in a variable is
-            // not copied: it is not part of the text, and every field may use it.
+            // A literal is never binary, so a binary value marks a variable. The value of a variable is borrowed and
+            // not copied: it can be long, and every field may use it.
             let mut variable = None;
             let literal = value.node.clone().into_const_with(|name| {
                 variable = Some(name);

@@ -1,4 +1,4 @@
-//! The counts of a document. Each fragment is counted once.
+//! Counts the fields, the depth, the cost and so on of a document. Each fragment is counted once.
 
 use std::collections::{HashMap, HashSet};
 
@@ -34,7 +34,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Adds a sibling.
+    /// Adds the counts of a sibling.
     fn add(&mut self, sibling: &Self) {
         self.nodes = self.nodes.saturating_add(sibling.nodes);
         self.depth = self.depth.max(sibling.depth);
@@ -47,7 +47,8 @@ impl Counts {
         self.introspection_depth = self.introspection_depth.max(sibling.introspection_depth);
     }
 
-    /// The counts of a node that has these counts below it, with the node's directives.
+    /// Returns the counts of the node whose content has these counts. `directives` is the number of directives of the
+    /// node.
     fn with_parent(mut self, directives: usize) -> Self {
         self.nodes = self.nodes.saturating_add(1);
         self.levels = self.levels.saturating_add(1);
@@ -82,7 +83,7 @@ pub(super) struct SelectedOperation<'a> {
     pub(super) depends_on_variables: bool,
 }
 
-/// Counts a document in one pass.
+/// Counts a document. Visits each node of the syntax tree a fixed number of times.
 pub(super) struct Counter<'a> {
     guard: &'a Guard,
     document: &'a ExecutableDocument,
@@ -122,7 +123,7 @@ impl<'a> Counter<'a> {
         let (name, definition) = select_operation(&document.operations, operation_name)?;
         let estimator = Estimator::new(&self.guard.shape, definition, variables);
 
-        // In the order of the text, so that the same text always gets the same error.
+        // In the order of the document, so that the same document always gets the same error.
         let mut fragments: Vec<_> = document.fragments.iter().collect();
         fragments.sort_unstable_by_key(|(_, fragment)| fragment.pos);
         for (name, _) in fragments {
@@ -177,8 +178,8 @@ impl<'a> Counter<'a> {
         Ok(counts)
     }
 
-    /// Counts a fragment, after those that it spreads. The function keeps its own stack, because a
-    /// chain of fragments may be as long as the document.
+    /// Counts a fragment after the fragments that it spreads. Keeps its own stack instead of recursing, because a chain
+    /// of fragments may be as long as the document.
     fn fragment(&mut self, name: &'a str, estimator: &Estimator<'_>) -> Result<(), Reason> {
         let mut path = Vec::new();
         let mut names_on_path = HashSet::new();
@@ -286,7 +287,7 @@ impl<'a> Counter<'a> {
         counts
     }
 
-    /// The fields of a root selection set. Each fragment is visited once, as the executor does.
+    /// The fields of a root selection set. Each fragment is visited once, as in the executor.
     pub(super) fn root_fields(&mut self, set: &'a SelectionSet) -> Vec<RootField> {
         let mut fields = Vec::new();
         let mut keys = HashSet::new();

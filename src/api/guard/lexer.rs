@@ -1,12 +1,13 @@
 //! The lexer: limits the tokens and the nesting of brackets before the parser runs.
 //!
-//! A second lexer beside the parser's own, because the parser has no such limits.
+//! This lexer runs before the parser's own lexer, because the parser does not limit tokens, and limits the nesting of
+//! selection sets only.
 
 use async_graphql::Pos;
 
 use super::{Limits, Reason, check_limit};
 
-/// Checks the tokens and the nesting of brackets in a query text.
+/// Checks the number of tokens and the nesting of brackets in a document.
 pub(super) fn check(text: &str, limits: &Limits) -> Result<(), Reason> {
     let mut lexer = Lexer {
         text: text.as_bytes(),
@@ -15,12 +16,12 @@ pub(super) fn check(text: &str, limits: &Limits) -> Result<(), Reason> {
     lexer.check(limits)
 }
 
-/// Counts the tokens of a text and the nesting of its brackets, and nothing else.
+/// Counts the tokens of a document and the nesting of its brackets. Checks no other syntax, except the end of strings.
 ///
-/// For the part of a text that the parser can read, this counts at least as many brackets and tokens
-/// as the parser meets. The only exception is a keyword without a space before its name (`queryA`).
-/// Strings must end at the same position for both: the parser would read an unterminated `"""` as an
-/// empty string and continue with the content. So an unterminated string is an error here.
+/// For the part of a document that the parser can read, this lexer counts at least as many brackets and tokens as the
+/// parser reads. The only exception is a keyword that a name follows without a space (`queryA`). Strings must end at
+/// the same position for both lexers: the parser would read an unterminated `"""` as an empty string and continue with
+/// the content. So an unterminated string is an error here.
 struct Lexer<'a> {
     text: &'a [u8],
     position: usize,

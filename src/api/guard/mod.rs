@@ -1,11 +1,10 @@
 //! The guard: rejects hostile documents before the engine reads them.
 //!
-//! The engine walks a document several times, with its fragments expanded, before it checks its own
-//! limits. 743 bytes of fragments that spread each other twice cost it seconds. The invariant here:
-//! **the work is linear in the length of the text, whatever the text contains.** Bytes, tokens and
-//! brackets are limited before the parser runs (`lexer.rs`), the parser runs once, and each fragment is
-//! counted once, after those that it spreads (`count.rs`). A spread adds the counts of its fragment
-//! instead of walking it again.
+//! The engine walks a document several times, with its fragments expanded, before it checks its own limits. A document
+//! of 743 bytes, in which each fragment spreads the next one twice, costs the engine seconds. The invariant here: **the
+//! work is linear in the length of the document, whatever the document contains.** Bytes, tokens and brackets are
+//! limited before the parser runs (`lexer.rs`), the parser runs once, and each fragment is counted once, after the
+//! fragments that it spreads (`count.rs`). A spread adds the counts of its fragment instead of walking it again.
 //!
 //! The counts, with fragments expanded: nodes (fields, spreads and inline fragments, because spreads
 //! alone can form a bomb without any field), depth in fields, levels of selection sets, aliases,
@@ -78,35 +77,35 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // Parsing costs up to 0.25 ms per KB, so this limits it to 20 ms.
+            // Parsing takes up to 0.25 ms per KB, so this limit keeps the parser below 20 ms.
             text_bytes: 64 * 1024,
-            // The standard introspection query has fewer than 200.
+            // The standard introspection query has fewer than 200 tokens.
             tokens: 10_000,
-            // The parser's own limit for selection sets. It has none for lists and types.
+            // The parser's own limit for selection sets. The parser has no limit for lists and types.
             nesting: 64,
-            // A hand-written page needs hundreds.
+            // A hand-written query for a whole page of an application needs hundreds.
             nodes: 5_000,
             // The standard introspection query, with nine `ofType`, needs exactly 15.
             depth: 15,
             // The engine's default `limit_recursive_depth`, counted in the same way.
             levels: 32,
-            // These three as published in `docs/api.md`.
+            // `docs/api.md` publishes these three limits.
             aliases: 30,
             root_fields: 20,
             directives: 50,
-            // One is executed; a client may send a file that has several.
+            // Only one operation is executed, but a client may send a file that has several.
             operations: 20,
             // Each invalid variable adds an error to the response.
             variables: 100,
-            // Generated clients send about one per component.
+            // Generated clients send about one fragment per component of the user interface.
             fragments: 200,
             // 28 times the cost of the headline query of the benchmarks.
             cost: 20_000,
-            // Twelve for each of those rows. A value takes some 120 bytes and 0.4 µs before it is JSON.
+            // Twelve values for each of those rows. A value in a tree takes about 120 bytes and 0.4 µs.
             values: 250_000,
-            // The standard introspection query: the types, their fields, and the fields' arguments.
+            // The standard introspection query needs three: the types, their fields, and the fields' arguments.
             introspection_depth: 3,
-            // A filter of `and`, `or` and `not` needs two levels for each.
+            // A filter needs up to two levels for each nested `and`, `or` or `not`.
             variable_depth: 32,
             // A bulk mutation has at most 1,000 rows of up to six values each.
             variable_values: 10_000,
@@ -143,7 +142,7 @@ pub struct RootField {
     pub name: Name,
 }
 
-/// The guard rejected a request. The message is for the client.
+/// The error of a request that the guard rejected. The message is for the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct GuardError {
@@ -221,7 +220,7 @@ impl Reason {
 
 impl From<parser::Error> for Reason {
     fn from(error: parser::Error) -> Self {
-        // The parser prints the line of the document and an arrow; the message is its last line.
+        // The parser's error shows the line of the document and an arrow. The last line of the error is the message.
         let text = error.to_string();
         let last = text.lines().last().unwrap_or_default().trim_start();
         let message = last.strip_prefix("= ").unwrap_or(last);
@@ -277,8 +276,8 @@ impl Guard {
         })
     }
 
-    /// Returns the cost of a document that passed [`Self::check`], for the variables of another request.
-    /// Everything else that was counted does not depend on the variables.
+    /// Returns the cost of a document that passed [`Self::check`], for the variables of another request. Also checks
+    /// the number of values in the response again. The other counts do not depend on the variables.
     pub fn cost(
         &self,
         checked: &CheckedDocument,

@@ -20,7 +20,7 @@ fn keys(checked: &CheckedDocument) -> Vec<Name> {
         .collect()
 }
 
-/// As published with the graphql-js reference implementation, nine `ofType` deep.
+/// The introspection query of graphql-js, the reference implementation, with nine nested `ofType`.
 const INTROSPECTION: &str = "
     query IntrospectionQuery {
       __schema {
@@ -128,7 +128,7 @@ fn rejected(text: &str) -> GuardError {
     check(text).expect_err("rejected")
 }
 
-/// The `what` of an exceeded limit.
+/// The `what` of the limit that an error reports as exceeded.
 fn exceeded(error: &GuardError) -> &'static str {
     match error.reason {
         Reason::LimitExceeded { what, .. } => what,
@@ -156,7 +156,7 @@ fn a_bulk_mutation_costs_its_selection_once_per_row() {
         import("$input", r#"{ "input": { "rows": [{}, {}] } }"#),
         2 * each
     );
-    // At least one row, and at most as many as the resolver accepts.
+    // The cost is that of at least one row, and of at most as many rows as the resolver accepts.
     assert_eq!(import("$input", "{}"), each);
     assert_eq!(import("{ rows: [] }", "{}"), each);
     let many = format!(r#"{{ "rows": [{}1] }}"#, "1,".repeat(1_999));
@@ -607,7 +607,7 @@ fn root_fields_are_counted_through_fragments() {
     };
     check(&text(9)).unwrap();
     assert_eq!(exceeded(&rejected(&text(10))), "root fields");
-    // Those of another operation do not count.
+    // The root fields of another operation do not count.
     let other = format!("query A {{ a }} query B {{ {} }}", "a ".repeat(30));
     check_named(&other, "A").unwrap();
     let error = check_named(&other, "B").unwrap_err();

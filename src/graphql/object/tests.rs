@@ -266,7 +266,7 @@ fn a_failed_non_null_field_makes_its_object_null() {
             vec![r#"["leaf","must"]"#.to_owned()]
         ),
     );
-    // Up to the next nullable field, through a non-null one.
+    // The error passes through a non-null field and makes the next nullable field null.
     assert_eq!(
         failed("{ leaf { name child(late: 1) { size x: mustLater { name } } } }"),
         (

@@ -1,4 +1,5 @@
-//! Objects as JSON: fields that are ready are written at once, and those that wait leave a hole in the text.
+//! Writes objects as JSON. A field that is ready is written at once. A field that waits leaves a hole, which is filled
+//! at the end.
 
 use std::task::{Context as Poller, Poll};
 
@@ -17,11 +18,11 @@ pub(super) struct Text<'a> {
     holes: Vec<(usize, Slot<'a>)>,
 }
 
-/// The bytes of a field and its key for which space is reserved.
+/// The number of bytes to reserve for a field and its key.
 const EXPECTED_FIELD_BYTES: usize = 40;
 
 impl<'a> Text<'a> {
-    /// An empty text with space for this number of fields.
+    /// Creates an empty JSON text with space for this number of fields.
     pub(super) fn new(fields: usize) -> Self {
         Self {
             json: JsonWriter::with_capacity(fields * EXPECTED_FIELD_BYTES + 2),
@@ -99,8 +100,8 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Ready when all fields are ready, even if one has failed: dropping a future in the middle of a
-    /// statement would end the transaction.
+    /// Completes when all fields are ready, even if one has failed: dropping a future in the middle of a statement
+    /// would end the transaction.
     pub(super) fn poll(&mut self, poller: &mut Poller<'_>) -> Poll<ServerResult<Value>> {
         let mut is_ready = true;
         for (_, slot) in &mut self.holes {

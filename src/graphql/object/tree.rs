@@ -34,8 +34,8 @@ impl<'a> Fields<'a> {
         Self(fields.collect())
     }
 
-    /// Ready when all fields are ready, even if one has failed: dropping a future in the middle of a
-    /// statement would end the transaction.
+    /// Completes when all fields are ready, even if one has failed: dropping a future in the middle of a statement
+    /// would end the transaction.
     pub(super) fn poll(&mut self, poller: &mut Poller<'_>) -> Poll<ServerResult<Value>> {
         let mut is_ready = true;
         for (_, slot) in &mut self.0 {

@@ -94,7 +94,7 @@ impl Writer {
         for _ in 0..=self.below(3) {
             match self.below(if depth == 0 { 4 } else { 8 }) {
                 0 | 1 if from < fragments + 1 => {
-                    // The number after the last is an unknown fragment.
+                    // The number after that of the last fragment names an unknown fragment.
                     let fragment = from + self.below(fragments + 1 - from);
                     self.token("...");
                     self.token(&format!("f{fragment}"));
@@ -147,14 +147,14 @@ impl Writer {
     }
 }
 
-/// Counts a selection set by expanding its fragments, as the specification describes it.
+/// Counts a selection set by expanding its fragments, as the specification describes.
 struct Expansion<'a> {
     document: &'a ExecutableDocument,
     sum: Counts,
 }
 
 impl Expansion<'_> {
-    /// `depth` and `levels` are those around the set.
+    /// `depth` and `levels` are the counts of the levels around the set.
     fn walk(&mut self, set: &SelectionSet, depth: u64, levels: u64) {
         self.sum.levels = self.sum.levels.max(levels);
         for selection in &set.items {
