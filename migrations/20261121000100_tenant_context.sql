@@ -6,7 +6,7 @@
 create schema app;
 
 -- The service sets these settings once per transaction, together with BEGIN. A setting that was never set
--- reads as null. PostgreSQL resets it to '' after SET LOCAL. Both mean: no context, so no rows.
+-- reads as null. After SET LOCAL, PostgreSQL resets it to ''. Both mean: no context, so no rows.
 create function app.tenant_id() returns uuid
     language sql stable parallel safe
     return nullif(current_setting('app.tenant_id', true), '')::uuid;
@@ -27,8 +27,8 @@ create function app.operation_name() returns text
     language sql stable parallel safe
     return nullif(current_setting('app.operation_name', true), '');
 
--- The migrations that were applied to this database. `serve` compares them with those compiled into it.
--- It runs as its owner because no role of the service may read _sqlx_migrations.
+-- The migrations that were applied to this database. `serve` compares them with those of its binary.
+-- The function runs as its owner because no role of the service may read _sqlx_migrations.
 create function app.schema_versions() returns bigint[]
     language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$ select array_agg(version order by version) from public._sqlx_migrations $$;
@@ -40,10 +40,11 @@ create function app.oldest_binary() returns bigint
     return 20261121000100;
 
 -- A UUIDv7 (RFC 9562, 5.7) for rows that the database itself writes. The 12 bits after the version hold
--- the fraction of the millisecond (6.2, method 3) in steps of 0.25 microseconds; the clock has a
--- resolution of one. So the audit entries of one transaction, which share one timestamp, keep their order.
+-- the fraction of the millisecond (6.2, method 3) in steps of about 0.25 microseconds; the clock has steps of
+-- one microsecond. So the audit entries of one transaction, which share one timestamp, keep their order.
 --
--- It has no sub-select, so that PostgreSQL inlines it. It plans a function that it cannot inline once per transaction.
+-- The function has no sub-select, so that PostgreSQL can inline it. A function that PostgreSQL cannot inline is
+-- planned once per transaction.
 create function app.uuid_v7() returns uuid
     language sql volatile parallel safe
     return (
@@ -53,21 +54,22 @@ create function app.uuid_v7() returns uuid
         -- The variant and the random bits.
         || substr(gen_random_uuid()::text, 20))::uuid;
 
--- The string without differences of case, as filters compare it. The generated columns `<column>_folded` hold it.
--- An index cannot: under row level security PostgreSQL uses no index on an expression that is not leakproof.
+-- The string without differences of case. Filters that ignore case compare this string. The generated columns
+-- `<column>_folded` store it. An index on the expression would not help: under row level security PostgreSQL uses no
+-- index on an expression that is not leakproof.
 --
--- The collation is named, so that the result does not depend on the locale of the database: the root locale of ICU,
--- which maps every letter of Unicode. The lower case of sigma at the end of a word is replaced by the usual one: it is
--- the only letter whose lower case depends on its neighbors. So the folded start of a string is the start of the folded
--- string. A change of this function does not change the stored columns.
+-- The collation is the root locale of ICU, which maps every letter of Unicode. It is named, so that the result does
+-- not depend on the locale of the database. Sigma is the only letter whose lower case depends on its neighbors: at
+-- the end of a word it is ς. Here it always becomes σ. So the folded start of a string is the start of the folded
+-- string. A change of this function would not change the values that are already stored.
 create function app.fold(value text) returns text
     language sql immutable strict parallel safe
     return replace(lower(value collate "und-x-icu"), 'ς', 'σ');
 
--- The same string. In a condition, it makes PostgreSQL plan each execution with the value: its cost is added to the
--- cost of a plan without the value, and it costs nothing in a plan with the value, which contains only the result.
--- A search for the start of a string needs this. Only the value shows whether few rows or nearly all match it, and
--- only a constant becomes a range of the index.
+-- Returns its argument. In a condition, this function makes PostgreSQL plan each execution with the current value. A
+-- generic plan contains a call of this function, with its high cost. A custom plan contains only the result, without
+-- that cost, so PostgreSQL always prefers the custom plan. A search for the start of a string needs this: only the
+-- value shows whether few rows or nearly all rows match, and only a constant becomes a range of the index.
 create function app.plan_with(value text) returns text
     language plpgsql immutable strict parallel safe cost 1000000
 as $$
@@ -75,12 +77,13 @@ begin
     return value;
 end $$;
 
--- Whether Citus distributes the tables. Only the helpers below call it, so that no other file has a branch.
+-- Whether Citus distributes the tables. Only the helpers below call this function, so that no other file needs
+-- separate code for Citus.
 create function app.on_citus() returns boolean
     language sql stable
     return exists (select from pg_catalog.pg_extension where extname = 'citus');
 
--- Every update increments the version. Clients can set neither column.
+-- Increments version and sets updated_at at every update. Clients can set neither of them.
 create function app.touch() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -90,8 +93,8 @@ begin
     return new;
 end $$;
 
--- Attaches app.touch() to a table that has a version. Not to a reference table of Citus, which has a copy on
--- every node: each would store the time of its own clock.
+-- Attaches app.touch() to a table that has a version. Tables that Citus replicates to every node get no trigger,
+-- because each node would store the time of its own clock.
 create function app.count_versions(target regclass)
     returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -125,9 +128,9 @@ create function app.is_own(user_column name) returns text
     language sql stable
     return format('%I = %s', user_column, app.policy_term('user_id'));
 
--- Attaches the trigger that writes the audit entries of a table. app.protect calls it and describes the
--- arguments. Call it again, with the same arguments, after a column was added: the trigger knows the columns of
--- the table by name, and rejects each change of a table with others.
+-- Attaches the trigger that writes the audit entries of a table. app.protect calls this function, and its comment
+-- describes the arguments. After a migration adds a column, call this function again with the same arguments: the
+-- trigger has a list of the table's columns and rejects each change of a row that has other columns.
 create function app.record_changes(
     target          regclass,
     subject         text,
@@ -143,7 +146,7 @@ declare
     about  jsonb;
     fields text[];
 begin
-    -- A generated column repeats others.
+    -- The values of a generated column are not recorded: it only repeats other columns.
     select coalesce(array_agg(attname::text order by attname::text collate "default"), '{}'),
            unrecorded || coalesce(array_agg(attname) filter (where attgenerated <> ''), '{}')
       into fields, unrecorded
@@ -151,7 +154,7 @@ begin
      where attrelid = target and attnum > 0 and not attisdropped
        and attname not in ('id', 'tenant_id', 'version', 'created_at', 'updated_at');
     -- The table's name is part of the argument because on Citus the trigger fires on a shard, which has
-    -- a name of its own.
+    -- a different name.
     about := jsonb_strip_nulls(jsonb_build_object(
         'subject', subject, 'table', (select relname from pg_class where oid = target),
         'tenant', tenant_column, 'project', project, 'unrecorded', to_jsonb(unrecorded)));
@@ -165,16 +168,16 @@ end $$;
 
 -- Makes a table tenant-owned. Call it once, after CREATE TABLE and before the foreign keys.
 --
--- It creates one permissive policy for all commands, with USING = WITH CHECK. Permissive policies are
--- joined by OR, so every further policy must be restrictive. The policy binds every role, the owner
--- included; only palisade_admin bypasses it.
+-- It creates one permissive policy for all commands, with USING = WITH CHECK. PostgreSQL combines permissive
+-- policies with OR, so every further policy must be restrictive. The policy applies to every role, including
+-- the owner; of the roles of the service, only palisade_admin bypasses it.
 --
 -- Each change of a row writes an entry to audit_logs, unless `audited` is false:
 --   subject          names the row in actions: 'time_entry' makes `time_entry.created`.
 --   project          the column with the project that the row belongs to, if it has one.
 --   project_through  the table that has a project_id if the row itself has none,
 --   through_column   and the column of the row that refers to it.
---   unrecorded       columns whose values never appear in the entry. Generated columns do not either.
+--   unrecorded       columns whose values never appear in the entry. Those of generated columns never appear either.
 create function app.protect(
     target          regclass,
     subject         text     default null,
@@ -254,9 +257,9 @@ begin
     end loop;
 end $$;
 
--- Lets the roles in `writers` write the rows that belong to themselves. The roles in `update_all` and
--- `delete_all` may also change or delete those of other users. An update is checked on the new row, too, so
--- a user cannot give a row of their own to another user.
+-- Lets users with a role in `writers` write their own rows. Users with a role in `update_all` or `delete_all`
+-- may also update or delete the rows of other users. The policy also checks the new row of an update, so only
+-- a user with a role in `update_all` can give a row to another user.
 create function app.own_rows(
     target      regclass,
     user_column name,
@@ -277,7 +280,7 @@ begin
                          else format(either, own, app.has_role(variadic delete_all)) end);
 end $$;
 
--- Hides each row from every user but the one it belongs to.
+-- Hides each row from every user except the user to whom the row belongs.
 create function app.private_to(target regclass, user_column name)
     returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -285,7 +288,7 @@ begin
     perform app.restrict(target, 'own', 'all', app.is_own(user_column));
 end $$;
 
--- Copies a table that no tenant owns to every node. Without Citus there is nothing to do.
+-- On Citus, copies a table that no tenant owns to every node. Does nothing without Citus.
 create function app.replicate(target regclass)
     returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -295,8 +298,8 @@ begin
     end if;
 end $$;
 
--- Makes a table that every tenant reads and no tenant writes. Insert its rows first: afterwards row level
--- security binds the owner, too.
+-- Lets every tenant read a table, and no tenant write to it. Insert the rows before this call: afterwards row level
+-- security applies to the owner, too.
 create function app.share(target regclass)
     returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -308,8 +311,8 @@ begin
     execute format('grant select on %s to palisade_app, palisade_admin', target);
 end $$;
 
--- Makes the values of a column unique across all tenants. Citus enforces a unique constraint within a shard
--- only and rejects this one; there the database does not enforce it.
+-- Makes the values of a column unique across all tenants. Citus can enforce a unique constraint only within a
+-- shard and would reject this one, so on Citus the database does not enforce it.
 create function app.unique_across_tenants(target regclass, column_name name)
     returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -323,9 +326,9 @@ begin
     end if;
 end $$;
 
--- PostgreSQL lets every role execute a new function. Call this in each migration that creates one, before its
--- grants. It is a function because of its search_path: Citus omits the schema of an argument's type if that
--- schema is in the search_path, and its workers then do not find the type.
+-- PostgreSQL lets every role execute a new function. Call this in each migration that creates a function, before the
+-- grants. The REVOKE is in a function because it needs this search_path: Citus omits the schema of an argument's type
+-- if that schema is in the search_path, and then the workers do not find the type.
 create function app.revoke_functions_from_public() returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$

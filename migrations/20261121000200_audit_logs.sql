@@ -1,4 +1,4 @@
--- What happened to a tenant's rows. Only app.record_change() writes it.
+-- The changes of a tenant's rows. Only the triggers that app.record_changes() attaches write to this table.
 --
 -- The rows never change, so they have neither version nor updated_at. There are no foreign keys: an entry
 -- outlives the row, the project and the user that it names.
@@ -41,10 +41,10 @@ comment on column audit_logs.project_id is 'The project that the changed row bel
 comment on column audit_logs.changes is 'Array of {field, before, after}, changed fields only.';
 comment on column audit_logs.hash is 'app.audit_row_hash of the row as it was written.';
 
--- SHA-256 of a row's other columns as a JSON array in UTF-8. JSON keeps null apart from a string and one
--- column from the next. The time is in seconds since 1970 because JSON would use the session's time zone;
+-- SHA-256 of a row's other columns as a JSON array in UTF-8. JSON distinguishes null from a string and separates
+-- the columns. The time is in seconds since 1970 because JSON would use the session's time zone;
 -- no other column depends on a setting. The columns are listed by name, so that a column added later does
--- not change the hash of older rows. src/db/audit_snapshot.rs computes the same.
+-- not change the hash of older rows. src/db/audit_snapshot.rs computes the same hash.
 create function app.audit_row_hash(entry audit_logs) returns bytea
     language sql stable parallel safe
     return sha256(convert_to(jsonb_build_array(
@@ -52,9 +52,9 @@ create function app.audit_row_hash(entry audit_logs) returns bytea
         entry.actor_id, entry.subject_type, entry.subject_id, entry.project_id, entry.changes,
         entry.operation_name, entry.request_id)::text, 'UTF8'));
 
--- The ids of the entries that no seal contains yet. app.write_audit_entry() inserts both rows, so the sealer
--- also finds the entries of transactions that commit late. An entry that is neither here nor in a seal was
--- written by hand.
+-- The ids of the entries that no seal contains yet. app.write_audit_entry() inserts each entry and its id
+-- together, so the sealer also finds the entries of transactions that commit late. An entry that is neither
+-- here nor in a seal was written by hand.
 create table audit_unsealed (
     tenant_id uuid not null default app.tenant_id(),
     id        uuid not null,
@@ -66,13 +66,13 @@ select app.protect('audit_unsealed', audited => false);
 revoke insert, update, delete on audit_unsealed from palisade_app, palisade_admin;
 select app.readable_by('audit_unsealed', 'OWNER', 'ADMIN');
 
--- Writes the entry of one changed row, in the transaction of the change, and returns its id: null if nothing
--- changed. `about` and `fields` are what app.protect says about the table, `parent_project` the project of the
--- row's parent if the row itself has none.
+-- Writes the entry of one changed row, in the transaction of the change. Returns the id of the entry, or null if
+-- nothing changed. `about` and `fields` describe the table; app.record_changes computes them. `parent_project` is
+-- the project of the row's parent, if the row itself has no project.
 --
--- It runs for every change and contains only what is cheap. A loop compares the fields, because a query takes twice
--- as long for so few. The trigger functions below set the search_path, for both functions at once. They
--- assign its result, because PostgreSQL evaluates an assignment without starting a query.
+-- This function runs for every change, so it must be fast. It compares the fields in a loop, because for so few
+-- fields a query takes twice as long. It sets no search_path: the trigger functions below set it for this function,
+-- too. They assign the result to a variable, because PostgreSQL evaluates an assignment without starting a query.
 create function app.write_audit_entry(
     about jsonb, fields text[], operation text, before jsonb, after jsonb, parent_project uuid default null)
     returns uuid language plpgsql
@@ -84,14 +84,14 @@ declare
     changes    jsonb   := '[]';
     entry      public.audit_logs;
 begin
-    -- The entry of a column that app.protect does not know would be lost without an error.
+    -- Without this error, the changes of a column that is not in `fields` would be missing in the audit log.
     if row_ - fields - '{id,tenant_id,version,created_at,updated_at}'::text[] <> '{}' then
         raise 'app.protect(%): call app.record_changes after a column was added', about ->> 'table';
     end if;
     foreach field in array fields loop
         if coalesce(before -> field, 'null') <> coalesce(after -> field, 'null') then
             is_changed := true;
-            -- An update of unrecorded columns alone leaves an entry without changes.
+            -- An update of only unrecorded columns writes an entry without changes.
             if not about -> 'unrecorded' ? field then
                 changes := changes || jsonb_build_object(
                     'field', field, 'before', before -> field, 'after', after -> field);
@@ -125,9 +125,9 @@ begin
     return entry.id;
 end $$;
 
--- Attached to a table by app.record_changes, with `about` and `fields` as its arguments.
+-- The trigger function that app.record_changes attaches to a table, with `about` and `fields` as its arguments.
 --
--- It runs as its owner because the service's role may not insert into audit_logs. The tenant's policy binds
+-- It runs as its owner because the service's role may not insert into audit_logs. The tenant's policy applies to
 -- the owner, too (FORCE), so a change without tenant context cannot be recorded and therefore fails.
 create function app.record_change() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp

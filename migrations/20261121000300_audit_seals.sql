@@ -1,5 +1,5 @@
--- Makes tampering with the audit log visible. Each entry carries a hash of itself; batches of entries are
--- sealed into one chain per tenant. `palisade audit verify` checks both; docs/operations.md says what it
+-- Makes manipulation of the audit log visible. Each entry contains a hash of its other columns. Batches of entries
+-- are sealed into one chain per tenant. `palisade audit verify` checks both; docs/operations.md describes what it
 -- finds and what it cannot find.
 --
 -- The chain links batches and not entries: if each entry referred to its predecessor, all writers of a
@@ -50,8 +50,8 @@ alter table audit_seal_entries
 -- Serves the check of a seal's hash.
 create index audit_seal_entries_seal_idx on audit_seal_entries (tenant_id, seal_number, id);
 
--- SHA-256 of the seal's other columns, encoded as in app.audit_row_hash, followed by the 16 bytes of the id
--- and the 32 bytes of the hash of each entry, in the order of the ids.
+-- SHA-256 of two parts: the seal's other columns, encoded as in app.audit_row_hash, and the entries. Each entry
+-- is the 16 bytes of its id and the 32 bytes of its hash, in the order of the ids.
 create function app.audit_seal_hash(seal audit_seals, entries bytea) returns bytea
     language sql stable parallel safe
     return sha256(convert_to(jsonb_build_array(
@@ -62,14 +62,13 @@ create function app.audit_seal_hash(seal audit_seals, entries bytea) returns byt
 -- Seals up to 5,000 entries of the context's tenant and returns their number. Returns null if another
 -- transaction is sealing the same tenant.
 --
--- It runs as its owner, the only role that may write seals. It takes no argument, so a caller can do no more
--- with it than the service does. It skips what `palisade audit verify` must report: an entry that does
--- not match its own hash, and one that is a day older than the entries sealed before; no transaction lasts
--- that long.
+-- It runs as its owner, the only role that may write seals. It has no parameters, so a caller cannot choose what
+-- it seals. It skips entries that `palisade audit verify` must report: an entry that does not match its own hash,
+-- and an entry that is a day or more older than the newest sealed entry, because no transaction lasts that long.
 --
--- The planner's statistics of audit_unsealed are usually wrong, because the table is nearly always empty.
--- With sorting disabled it reads 5,000 rows in key order instead of all rows in order to sort them;
--- `offset 0` keeps it from scanning other tables completely.
+-- The planner's statistics of audit_unsealed are usually wrong, because the table is nearly always empty. With
+-- sorting disabled, the planner chooses to read 5,000 rows in key order and not to read and sort all rows.
+-- `offset 0` prevents a plan that scans other tables completely.
 create function app.seal_audit_log() returns integer
     language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_sort = off
 as $$
@@ -137,7 +136,7 @@ begin
     select tenant, sealed.id, seal.number, sealed.hash
       from unnest(ids, hashes) as sealed (id, hash);
     delete from public.audit_unsealed u
-     -- The range of the index contains few other rows.
+     -- BETWEEN limits the scan to a range of the index, which contains few other rows.
      where u.tenant_id = tenant and u.id between ids[1] and ids[seal.rows] and u.id = any (ids);
     return seal.rows;
 end $$;

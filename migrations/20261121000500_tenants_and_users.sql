@@ -14,15 +14,16 @@ create table tenants (
     constraint tenants_name_length check (length(name) between 1 and 120),
     constraint tenants_status_known check (status in ('PROVISIONING', 'ACTIVE', 'SUSPENDED', 'DELETING'))
 );
--- The only unique constraint across tenants: a slug is part of a URL that its owner chose in public.
+-- The only unique constraint across tenants. It reveals that another tenant has a slug, but slugs are public: they
+-- are part of URLs.
 select app.unique_across_tenants('tenants', 'slug');
 
--- A tenant owns its own row: `id` is what `tenant_id` is everywhere else.
+-- A tenant owns its own row: in this table, `id` has the role that `tenant_id` has in all others.
 select app.protect('tenants', subject => 'tenant', tenant_column => 'id');
 -- Only the admin plane creates and deletes tenants.
 revoke insert, delete on tenants from palisade_app;
 select app.restrict('tenants', 'update_by_role', 'update', app.has_role('OWNER', 'ADMIN'));
--- Sign-in finds a tenant by its slug. It reads the directory entry and nothing that the tenant owns.
+-- Sign-in finds a tenant by its slug. Of this table, it may read only these columns.
 create policy directory on tenants for select to palisade_auth using (true);
 grant select (id, slug, name, status) on tenants to palisade_auth;
 
@@ -67,22 +68,23 @@ create table users (
 );
 comment on column users.identity_id is 'The person who signs in as this user; null until then.';
 
--- The identity is the same in every tenant, so an audit entry would show two tenants that they share a person.
+-- The identity of a person is the same in every tenant, so audit entries with it would show that two tenants have a
+-- person in common.
 select app.protect('users', subject => 'user', unrecorded => '{identity_id}');
 alter table users
     add constraint users_tenant_fkey foreign key (tenant_id) references tenants (id);
 alter table users
     add constraint users_identity_fkey foreign key (identity_id) references identities (id);
 
--- Only owners create and delete owners: otherwise an admin could become one.
+-- Only owners create and delete owners: otherwise an admin could create an owner.
 select app.restrict('users', command || '_by_role', command,
                     format('%s or (%s and role <> ''OWNER'')', app.has_role('OWNER'), app.has_role('ADMIN')))
   from unnest('{insert,delete}'::text[]) as command;
--- Every user may edit their own row, except for the columns of app.guard_standing.
+-- Every user may update their own row, except for the columns that app.guard_standing protects.
 select app.restrict('users', 'update_by_role', 'update',
                     format('%s or %s', app.has_role('OWNER', 'ADMIN'), app.is_own('id')));
 
--- Only an owner or admin changes the role, status, email address or identity of a user, and only an owner
+-- Only an owner or admin may change the role, status, email address or identity of a user. Only an owner may change
 -- those of an owner. A policy cannot compare the new row with the old one, so this rule is a trigger.
 create function app.guard_standing() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
@@ -101,8 +103,8 @@ create trigger guard_standing before update on users for each row
           is distinct from (new.role, new.status, new.email, new.identity_id))
     execute function app.guard_standing();
 
--- Sign-in alone sets the identity of a user. Otherwise a tenant could add any person who has an identity
--- to itself.
+-- The service's role may not set the identity of a user. Otherwise a tenant could add any person who has an
+-- identity as its user.
 create function app.guard_identity() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -120,10 +122,10 @@ create trigger guard_identity_change before update on users for each row
     execute function app.guard_identity();
 
 -- A tenant always has an active owner. A change of role or status or a deletion that would remove the last
--- one fails, unless the tenant itself is being deleted.
+-- active owner fails, unless the tenant itself is being deleted.
 --
--- If two owners demoted each other at the same time, each transaction would still see the other owner, so
--- they take a lock. A statement in a volatile function sees what was committed while it waited.
+-- If two owners demoted each other at the same time, each transaction would still see the other owner. So the
+-- function takes a lock. The function is volatile, so its next query sees what was committed during the wait.
 create function app.keep_an_owner() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -153,11 +155,11 @@ create index users_updated_at_idx on users (tenant_id, updated_at desc, id desc)
 create index users_display_name_idx on users (tenant_id, display_name, id);
 -- Serves the filters by the start of the name and those that ignore case.
 create index users_display_name_folded_idx on users (tenant_id, display_name_folded);
--- Serves the deletion of an identity, which looks for its users.
+-- Serves the deletion of an identity, which checks that no user refers to the identity.
 create index users_identity_idx on users (tenant_id, identity_id);
 
--- The tenants that a person may enter: sign-in's copy of users.role and users.status, so that it needs no
--- access to users. Only app.keep_membership() writes it.
+-- The tenants that a person may enter. The table copies users.role and users.status, so that sign-in needs no
+-- access to users. Only app.keep_membership() writes to this table.
 create table memberships (
     tenant_id   uuid        not null default app.tenant_id(),
     id          uuid        not null,
@@ -172,7 +174,7 @@ create table memberships (
 );
 comment on column memberships.id is 'The id of the user whose membership this is.';
 
--- Not audited: the entry of the user contains the change.
+-- Not audited: the audit entry of the user already contains the change.
 select app.protect('memberships', audited => false);
 revoke insert, update, delete on memberships from palisade_app, palisade_admin;
 alter table memberships
@@ -187,7 +189,8 @@ grant select on memberships to palisade_auth;
 -- looks up one person across tenants. It is not unique, so it reveals nothing to a tenant.
 create index memberships_of_identity_idx on memberships (identity_id, tenant_id);
 
--- It runs as its owner because no other role may write memberships.
+-- Copies the identity, role and status of a user to memberships. It runs as its owner because no role of the service
+-- may write memberships.
 create function app.keep_membership() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -36,7 +36,7 @@ create table projects (
     owner_id        uuid        not null,
     name            text        not null,
     description     text,
-    -- text, not an enum: enum comparison is not leakproof, so RLS would keep it out of an index.
+    -- Not an enum: the comparison of enums is not leakproof, so with RLS it could not use an index.
     status          text        not null default 'PLANNED',
     archived_from   text,
     due_on          date,

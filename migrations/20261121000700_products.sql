@@ -1,5 +1,5 @@
--- What a tenant sells. Money is an integer of minor units and its currency: comparison of numeric is not
--- leakproof, so RLS would keep it out of an index, and an amount means nothing without its currency.
+-- What a tenant sells. Money is an integer number of minor units, with a currency. It is not numeric, because the
+-- comparison of numeric is not leakproof, so with RLS it could not use an index.
 create table products (
     tenant_id   uuid        not null default app.tenant_id(),
     id          uuid        not null,

@@ -39,7 +39,7 @@ alter table invoices
 alter table invoices
     add constraint invoices_currency_fkey foreign key (currency) references currencies (code);
 
--- Serve the orders of Query.invoices. All drafts have no number, so invoices_number_key cannot sort them.
+-- Serve the orders of Query.invoices. Drafts have no number, so the sort by number needs an index that ends with id.
 create index invoices_created_at_idx on invoices (tenant_id, created_at desc, id desc);
 create index invoices_updated_at_idx on invoices (tenant_id, updated_at desc, id desc);
 create index invoices_number_idx on invoices (tenant_id, number, id);
@@ -58,7 +58,7 @@ create table invoice_line_items (
     product_id       uuid,
     position         integer       not null,
     description      text          not null,
-    -- Never filtered or sorted by, so numeric costs nothing here.
+    -- No list is filtered or sorted by quantity, so it needs no index and may be numeric.
     quantity         numeric(14,4) not null,
     unit_price_minor bigint        not null,
     amount_minor     bigint        not null,
@@ -78,7 +78,7 @@ create table invoice_line_items (
 comment on column invoice_line_items.position is 'The order within the invoice, from 1.';
 comment on column invoice_line_items.tax_rate is 'A fraction: 0.19 is 19 percent. Null means no tax.';
 
--- Whether an invoice may still be edited. A function, because Citus rejects a sub-select in a policy.
+-- Whether an invoice may still be edited. This is a function because Citus rejects a sub-select in a policy.
 create function app.invoice_is_draft(invoice uuid) returns boolean
     language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -112,8 +112,8 @@ create index invoice_line_items_created_at_idx on invoice_line_items (tenant_id,
 create index invoice_line_items_product_idx on invoice_line_items (tenant_id, product_id, position, id)
     where product_id is not null;
 
--- The last number that a tenant assigned to an invoice. A row and not a sequence: the transaction that
--- issues the invoice takes the number, so a rollback leaves no gap.
+-- The last number that a tenant assigned to an invoice. The counter is a row and not a sequence: the transaction
+-- that issues the invoice increments it, so a rollback leaves no gap.
 create table invoice_counters (
     tenant_id   uuid        not null default app.tenant_id(),
     id          uuid        not null,
@@ -133,8 +133,8 @@ revoke insert, update, delete on invoice_counters from palisade_app, palisade_ad
 alter table invoice_counters
     add constraint invoice_counters_tenant_fkey foreign key (tenant_id) references tenants (id);
 
--- The transitions between statuses. docs/invoices.md draws them, and a test compares the drawing with this
--- function.
+-- The transitions between statuses. docs/invoices.md has a diagram of them, and a test compares the diagram with
+-- this function.
 create function app.invoice_may_become(present text, next text) returns boolean
     language sql immutable parallel safe
     return (present, next) in (
@@ -145,7 +145,7 @@ create function app.invoice_may_become(present text, next text) returns boolean
 -- An invoice is created as a draft. The totals of a draft are computed from its line items, whatever a
 -- statement sets. Issuing assigns the next number; from then on only the status changes.
 --
--- It runs as its owner because no other role may write invoice_counters.
+-- The function runs as its owner because no role of the service may write invoice_counters.
 create function app.guard_invoice() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

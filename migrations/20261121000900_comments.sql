@@ -3,7 +3,7 @@ create table comments (
     tenant_id  uuid        not null default app.tenant_id(),
     id         uuid        not null,
     author_id  uuid        not null,
-    -- One column per kind of subject: only a real foreign key keeps a comment inside its tenant.
+    -- One column per kind of subject, so that foreign keys ensure that the subject belongs to the same tenant.
     project_id uuid,
     invoice_id uuid,
     product_id uuid,
@@ -20,9 +20,8 @@ select app.protect('comments', subject => 'comment', project => 'project_id',
                    project_through => 'invoices', through_column => 'invoice_id');
 select app.own_rows('comments', 'author_id',
                     writers => '{OWNER,ADMIN,MEMBER,BILLING}', delete_all => '{OWNER,ADMIN}');
--- No ON DELETE CASCADE: it would delete the comments of all authors, past the policies that let only their
--- author, admins and owners delete them. The service deletes the comments that the caller may delete
--- before it deletes their subject.
+-- No ON DELETE CASCADE: it would bypass the policies, which let only the author, admins and owners delete a
+-- comment. Before the service deletes a subject, it deletes those of its comments that the caller may delete.
 alter table comments
     add constraint comments_author_fkey foreign key (tenant_id, author_id) references users (tenant_id, id);
 alter table comments
@@ -35,8 +34,8 @@ alter table comments
 -- Serve the orders of Query.comments.
 create index comments_created_at_idx on comments (tenant_id, created_at desc, id desc);
 create index comments_updated_at_idx on comments (tenant_id, updated_at desc, id desc);
--- Serve the comments of each subject and of each author. A comment has one subject, so it is in one of the
--- first three.
+-- Serve the comments of each subject and of each author. A comment has one subject, so it is in only one of the
+-- first three indexes.
 create index comments_project_idx on comments (tenant_id, project_id, created_at desc, id desc)
     where project_id is not null;
 create index comments_invoice_idx on comments (tenant_id, invoice_id, created_at desc, id desc)

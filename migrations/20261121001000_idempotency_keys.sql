@@ -1,5 +1,5 @@
--- The keys that let clients repeat a request safely, each with the first response. A key is written in the
--- transaction of the changes: the database has both or neither.
+-- The keys with which clients can repeat a request safely, each with the first response. A key is written in the
+-- transaction of the request's changes: the database has both or neither.
 create table idempotency_keys (
     tenant_id  uuid        not null default app.tenant_id(),
     -- Computed from the user, the key and, if the key belongs to one field, that field.
@@ -16,7 +16,7 @@ comment on column idempotency_keys.request is
 comment on column idempotency_keys.answer is
     'The response; null only within the transaction that computes it.';
 
--- Not audited: the entries of what the request changed are enough.
+-- Not audited: the audit entries of the request's changes are enough.
 select app.protect('idempotency_keys', audited => false);
 -- A response is for the user who received it: another user of the tenant may see less.
 select app.private_to('idempotency_keys', 'user_id');

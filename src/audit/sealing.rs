@@ -1,7 +1,7 @@
 //! Seals the audit log about a second after its rows were written. No writer waits for it.
 //!
-//! The database function `app.seal_audit_log` defines what a seal is and which rows it takes. This module decides when
-//! to call it, and for which tenants.
+//! The database function `app.seal_audit_log` defines what a seal is and which rows it contains. This module decides
+//! when to call the function, and for which tenants.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,7 +32,7 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest time that the last round may take.
 const LAST_ROUND_TIMEOUT: Duration = Duration::from_secs(1);
-/// The most tenants that wait for a seal. The rows of a further tenant are sealed after its next write.
+/// The maximum number of pending tenants. The rows of a further tenant are sealed after that tenant's next write.
 const MAX_PENDING_TENANTS: usize = 100_000;
 
 /// The result of [`seal`].
@@ -40,7 +40,7 @@ const MAX_PENDING_TENANTS: usize = 100_000;
 pub struct SealOutcome {
     /// The number of sealed rows.
     pub rows: u64,
-    /// Whether another sealer works on this tenant. It may have started too early to see all rows.
+    /// Whether another sealer works on this tenant. The other sealer may have started too early to see all rows.
     pub is_contended: bool,
 }
 
@@ -82,7 +82,7 @@ pub struct Sealer(Arc<Handle>);
 
 struct Handle {
     pending: Arc<PendingTenants>,
-    /// Dropped with the last clone. That ends the task, as [`Sealer::finish`] does.
+    /// Dropped with the last clone of the sealer. Like [`Sealer::finish`], the drop ends the task.
     stop: watch::Sender<()>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -106,8 +106,8 @@ impl Sealer {
         self.0.pending.add(tenant);
     }
 
-    /// Seals the rows of the pending tenants and ends, within a second. The remaining rows are sealed after the tenant's
-    /// next write, or by `palisade audit seal`.
+    /// Seals the rows of the pending tenants and ends the task, within a second. The rows that remain are sealed after
+    /// their tenant's next write, or by `palisade audit seal`.
     pub async fn finish(&self) {
         self.0.stop.send_replace(());
         let task = self.0.task.lock().take();
@@ -171,9 +171,9 @@ async fn work(db: TenantDb, pending: Arc<PendingTenants>, mut stop: watch::Recei
     round(&db, &pending, &mut failing).await;
 }
 
-/// Seals the rows of every pending tenant. A tenant whose rows could not be sealed waits again; only the first of
-/// several failures in a row is logged. `failing` holds the time of the next attempt. Returns the pause before the
-/// next round.
+/// Seals the rows of every pending tenant. A tenant whose rows could not be sealed stays pending. Of several
+/// consecutive failures, only the first is logged. `failing` holds the time of the next attempt for each of these
+/// tenants. Returns the pause before the next round.
 async fn round(
     db: &TenantDb,
     pending: &PendingTenants,
@@ -207,7 +207,7 @@ async fn round(
                     );
                 }
                 pending.add(tenant);
-                // The same would happen to all other tenants.
+                // The database is unavailable for all other tenants too.
                 if error.code() == Code::Unavailable {
                     tenants.by_ref().for_each(|tenant| pending.add(tenant));
                     return RETRY_INTERVAL;

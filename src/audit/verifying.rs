@@ -38,7 +38,7 @@ pub enum Finding {
     Changed(AuditLogId, String),
     /// A row was removed.
     Removed(AuditLogId, String),
-    /// A row was not written by the trigger, or its timestamp is false.
+    /// A row was not written by the trigger, or its timestamp is wrong.
     Inserted(AuditLogId, String),
     /// A seal does not match its rows, or the previous seal.
     SealBroken(i32, String),
@@ -96,10 +96,10 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Compares every row with its hash and its seal, and every seal with the previous one. Reports each finding at once,
-/// so that the memory does not grow with the log.
+/// Compares every row with its hash and its seal, and every seal with the previous one. Reports each finding
+/// immediately, so that the use of memory does not grow with the log.
 ///
-/// `expected_head` is the hash of an earlier last seal: a seal must still have it.
+/// `expected_head` is the hash of the last seal at an earlier verification. One of the seals must have this hash.
 pub async fn verify(
     log: &mut AuditSnapshot<'_>,
     expected_head: Option<SealHash>,

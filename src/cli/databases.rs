@@ -1,4 +1,4 @@
-//! The database of the commands that write data of tenants.
+//! The database of the commands that write the data of tenants.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -34,7 +34,7 @@ pub struct Databases {
 }
 
 impl Databases {
-    /// Connects as both roles, does the work, and closes the connections, also after a failure.
+    /// Connects as both roles, does the work, and closes the connections, even if the work fails.
     pub async fn with<T>(
         self,
         work: impl AsyncFnOnce(&TenantDb, &mut AdminDb) -> Result<T, Failure>,

@@ -76,7 +76,7 @@ impl DevHome {
         }
     }
 
-    /// Closes the home, if there is one, and returns the first failure: of the work, else of closing.
+    /// Closes the home, if there is one. Returns the failure of the work, or else the failure of closing.
     pub async fn close_after<T>(
         home: Option<Self>,
         result: Result<T, Failure>,
@@ -115,7 +115,7 @@ impl DevHome {
         self.server.url(role, DATABASE)
     }
 
-    /// The secret that signs the tokens of `dev`. Creates it at the first call.
+    /// The secret that signs the tokens of `dev`. The first call creates the secret.
     pub fn secret(&self) -> Result<String, Failure> {
         let path = self.dir.join("jwt.secret");
         let failed = |error: std::io::Error| {
@@ -124,7 +124,7 @@ impl DevHome {
                 path.display()
             ))
         };
-        // Written under another name and linked, so that another process never reads half of the file.
+        // The file is written under another name and then linked, so no process reads an incomplete file.
         let draft = self
             .dir
             .join(format!("jwt.secret.{}", Uuid::new_v4().simple()));
@@ -227,7 +227,7 @@ async fn prepare(
         introspection: true,
         explorer: true,
         development: true,
-        // The user picker gives out tokens without a login, so other machines must not reach it.
+        // The user picker issues tokens without a login, so other machines must not reach it.
         people: http::is_loopback_address(address.ip()),
     };
     Service::new(db, Some(directory), tokens, &settings, features).map_err(Failure::usage)

@@ -64,7 +64,7 @@ pub enum Failure {
     Failed(String),
 }
 
-/// An operator may read the cause of an error, which clients of the API do not receive.
+/// The message contains the cause of the error: an operator may read it, clients of the API may not.
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::failed(error.detail())
@@ -130,10 +130,10 @@ fn report(failure: &Failure) -> ExitCode {
 /// `if not exists` statements.
 const DEFAULT_LOG_FILTER: &str = "info,sqlx::postgres::notice=warn";
 
-/// Starts the log on standard error. `PALISADE_LOG` has directives such as `info,palisade=debug`.
+/// Starts the log on standard error. `PALISADE_LOG` contains directives such as `info,palisade=debug`.
 /// `PALISADE_LOG_FORMAT` is `text` (the default) or `json`, which writes one object per line.
 ///
-/// Text has colors only on a terminal, and only if `NO_COLOR` is not set: in a file they are noise.
+/// The format `text` has colors only on a terminal, and only if `NO_COLOR` is not set.
 fn start_log() -> Result<(), Failure> {
     let directives = env::var("PALISADE_LOG").unwrap_or_else(|_| DEFAULT_LOG_FILTER.to_owned());
     let filter = EnvFilter::try_new(&directives)

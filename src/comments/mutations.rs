@@ -20,7 +20,7 @@ use crate::{
     user_error::UserErrorCode,
 };
 
-/// The most characters of a comment.
+/// The maximum length of a comment in characters.
 const MAX_BODY_LENGTH: usize = 10_000;
 
 impl Writable for Comment {

@@ -36,7 +36,7 @@ pub async fn archive<E: Archivable>(
     archive.run(tx).await
 }
 
-/// Restores the row with this id. It has the status again that it had before it was archived.
+/// Restores the row with this id: sets the status that the row had before it was archived.
 pub async fn unarchive<E: Archivable>(
     tx: &TenantTx,
     id: E::Id,
@@ -44,7 +44,7 @@ pub async fn unarchive<E: Archivable>(
 ) -> WriteResult<E> {
     let unarchive = Update::new(id, if_version).only_if(STATUS, ARCHIVED, "is not archived");
     let unarchive = match E::FORMER_STATUS {
-        // A row that was not archived by `archive` has no former status.
+        // Without a former status, which only `archive` stores, the row becomes ACTIVE.
         Some(former) => unarchive
             .copy_or(STATUS, former, ACTIVE)
             .set(former, None::<String>),
@@ -54,7 +54,7 @@ pub async fn unarchive<E: Archivable>(
 }
 
 impl<E: Archivable> Update<E> {
-    /// Rejects the change of an archived row.
+    /// Rejects the change if the row is archived.
     #[must_use]
     pub fn unless_archived(self) -> Self {
         self.unless(STATUS, ARCHIVED, "is archived: unarchive it first")

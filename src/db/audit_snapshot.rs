@@ -1,7 +1,7 @@
 //! One tenant's audit log with its seals, in one snapshot of `palisade_admin`.
 //!
-//! The invariant: **no function of the database computes a hash here.** These statements compute the
-//! hashes themselves, because a person who can change the log could also change those functions.
+//! The invariant: **no function of the schema `app` computes a hash here.** These statements compute the
+//! hashes with built-in functions, because a person who can change the log could also change `app`.
 
 use futures_util::{Stream, TryStreamExt as _};
 use sqlx::{Postgres, Transaction};
@@ -17,7 +17,7 @@ pub struct AuditSnapshot<'c> {
     pub(super) tenant: TenantId,
 }
 
-/// A seal, with what the database contains of it.
+/// A seal: its stored values, and the values computed from the rows that it contains.
 #[derive(Clone, Debug)]
 pub struct AuditSeal {
     /// The number of the seal, from 1.
@@ -30,7 +30,7 @@ pub struct AuditSeal {
     pub computed_hash: Vec<u8>,
     /// The number of rows that the seal states.
     pub rows: i32,
-    /// The number of rows that it contains.
+    /// The number of rows that the database lists for the seal.
     pub entries: i64,
 }
 

@@ -1,7 +1,7 @@
 //! Bulk writes: many rows in one statement.
 //!
-//! The invariant: **the text is the same for any number of rows.** Each column is one array argument,
-//! which the statement unnests, so the prepared statement is reused.
+//! The invariant: **the SQL is the same for any number of rows.** Each column is one array argument, which
+//! the statement unnests, so the prepared statement is reused.
 
 use std::{collections::HashSet, marker::PhantomData};
 
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Columns with their values, each an argument of the statement.
+/// Columns with their values. Each value is an argument of the statement.
 #[derive(Default)]
 struct Columns {
     names: Vec<DynIden>,

@@ -17,7 +17,7 @@ use crate::{
 pub trait Entity: Clone + Send + Sync + Sized + 'static {
     /// The type of the id.
     type Id: EntityId;
-    /// The table, as the list of entities names it.
+    /// The name of the table, from the list of entities.
     const TABLE: &'static str = <Self::Id as EntityId>::TABLE;
     /// The columns, in the order of [`Entity::read_columns`]; at most 64. The first is the id.
     const COLUMNS: &'static [&'static str];
@@ -76,7 +76,7 @@ impl ColumnSet {
     ///
     /// # Panics
     ///
-    /// If the entity does not have one of them.
+    /// If one of these columns is not a column of the entity.
     #[must_use]
     pub fn of<E: Entity>(columns: &[&str]) -> Self {
         let mut set = Self::ID;
@@ -90,7 +90,7 @@ impl ColumnSet {
     ///
     /// # Panics
     ///
-    /// If the entity does not have it.
+    /// If the entity does not have the column.
     pub fn insert<E: Entity>(&mut self, column: &str) {
         let index = E::COLUMNS.iter().position(|one| *one == column);
         let index = index.unwrap_or_else(|| panic!("BUG: {} has no {column}", E::TABLE));
@@ -118,16 +118,16 @@ impl ColumnSet {
 /// How an operation uses the rows of one entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntityUse {
-    /// The columns that its fields need.
+    /// The columns that the selected fields need.
     pub columns: ColumnSet,
-    /// Whether it writes cursors, which need the columns of the sort order.
+    /// Whether the operation returns cursors, which need the columns of the sort order.
     pub has_cursors: bool,
-    /// Whether it loads rows by their ids, so that the rows of its lists are worth keeping for that.
+    /// Whether the operation loads rows by id. If so, the rows of lists are kept for these loads.
     pub loads_by_id: bool,
 }
 
-/// The columns that an operation needs of each entity: the union over its document, so that all loaders of
-/// the operation share their rows.
+/// The columns that an operation needs of each entity: the union of all its fields, so that a row that one
+/// loader fetched has the columns for the whole operation.
 #[derive(Clone, Debug)]
 pub struct NeededColumns(Option<Arc<HashMap<&'static str, EntityUse>>>);
 
@@ -135,7 +135,7 @@ impl NeededColumns {
     /// Every column of every entity. The rows of lists are not kept for loads by id.
     pub const ALL: Self = Self(None);
 
-    /// The use of each table. Of a table that is missing, the operation needs the ids alone.
+    /// The use of each table. If a table is missing here, the operation needs only the ids of its rows.
     #[must_use]
     pub fn of(uses: HashMap<&'static str, EntityUse>) -> Self {
         Self(Some(Arc::new(uses)))
@@ -190,7 +190,7 @@ impl<'r> RowReader<'r> {
         }
     }
 
-    /// Reads the next column, which was fetched.
+    /// Reads the next column. The statement must have fetched this column.
     #[inline]
     pub fn value<T: Decode<'r, Postgres> + Type<Postgres>>(&mut self) -> sqlx::Result<T> {
         let position = self.position;
@@ -214,8 +214,8 @@ impl<'r> RowReader<'r> {
     }
 }
 
-/// Reads the rows of one statement, whose first columns are these. The types of the columns are compared
-/// with those of the entity in the first row, because they are the same in all rows.
+/// Reads the rows of one statement, whose first columns are these. Only the first row is checked for the
+/// right column types, because the types are the same in all rows.
 pub(super) fn read_all<E: Entity>(rows: &[PgRow], columns: ColumnSet) -> sqlx::Result<Vec<Arc<E>>> {
     let mut checks_types = true;
     rows.iter()

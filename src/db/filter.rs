@@ -1,8 +1,8 @@
 //! Conditions on rows, and the values that they compare.
 //!
-//! The invariant: **only leakproof comparisons use an index.** Under row level security PostgreSQL uses no
-//! index for others. So a value has one of the types with leakproof comparisons, and a comparison that ignores
-//! case compares a stored column and not an expression.
+//! The invariant: **every comparison that should use an index is leakproof.** Under row level security,
+//! PostgreSQL uses an index only for leakproof comparisons. So each type of value has such comparisons, and a
+//! comparison that ignores case compares a stored column and not an expression.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sea_query::{ArrayType, Cond, Expr, ExprTrait as _, Func, extension::postgres::PgFunc};
@@ -110,14 +110,15 @@ impl<T: Column> Column for Option<T> {
     }
 }
 
-/// A condition on rows, as a tree. It is two-valued: a comparison with null is false, and its `Not` is true.
+/// A condition on rows, as a tree. A condition is true or false, never null: if the column is null, a comparison
+/// other than [`Comparison::Ne`] is false, and its `Not` is true.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Filter {
-    /// Every part holds. Without parts it always holds.
+    /// Every part is true. Without parts, the condition is true.
     All(Vec<Filter>),
-    /// At least one part holds. Without parts it never holds.
+    /// At least one part is true. Without parts, the condition is false.
     Any(Vec<Filter>),
-    /// The part does not hold.
+    /// The part is not true.
     Not(Box<Filter>),
     /// A comparison of a column with a value.
     Compare(&'static str, Comparison, Value),
@@ -152,8 +153,8 @@ pub enum Comparison {
     Contains(Letters),
 }
 
-/// Which letters the strings of a column have. It decides how a comparison ignores case: both sides are
-/// strings that `app.fold` returns.
+/// The letters that the strings of a column may contain. They determine how a comparison ignores case: each
+/// side of the comparison is a string without differences of case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Letters {
     /// Any letters. The generated column `<column>_folded` contains the folded strings.
@@ -162,7 +163,7 @@ pub enum Letters {
     Lower,
     /// Only ASCII letters, all uppercase.
     Upper,
-    /// Any letters, in a long string that no index contains. Each search folds it again.
+    /// Any letters, in a long string without an index. Each search calls `app.fold` for each string.
     Unindexed,
 }
 
@@ -182,7 +183,7 @@ impl Filter {
             Self::Any(parts) => parts
                 .iter()
                 .fold(Cond::any(), |any, part| any.add(part.condition())),
-            // In SQL, `not null` is null. So the null of a part becomes false before it is negated.
+            // In SQL, `not null` is null. So a part that is null becomes false before the negation.
             Self::Not(part) => {
                 let holds = Func::coalesce([Expr::from(part.condition()), Expr::cust("false")]);
                 Cond::all().add(Expr::from(holds).not())
@@ -207,8 +208,9 @@ impl Comparison {
             Self::Lte => own.lte(value),
             Self::Gt => own.gt(value),
             Self::Gte => own.gte(value),
-            // The folded column has the index. The second condition must not change the estimated number of
-            // rows, which the first one gives: the planner takes a `coalesce` to hold for half of the rows.
+            // The first condition uses the index of the folded column and gives a good estimate of the number
+            // of rows. A second `starts_with` would spoil the estimate. `coalesce` hides it from the planner, which
+            // then assumes that it is true for half of the rows.
             Self::StartsWith(letters @ Letters::Mixed) => {
                 starts_with(letters.column(column), letters.fold(value.clone())).and(
                     Expr::cust_with_exprs("coalesce(starts_with($1, $2), false)", [own, value]),
@@ -228,7 +230,7 @@ impl Comparison {
 }
 
 impl Letters {
-    /// The folded strings of a column, or the column itself if comparisons fold only the value.
+    /// The folded strings of a column, or the column itself if its strings need no folding.
     fn column(self, column: &'static str) -> Expr {
         match self {
             Self::Mixed => Expr::col(format!("{column}_folded")),
@@ -237,11 +239,11 @@ impl Letters {
         }
     }
 
-    /// A value as [`Letters::column`] contains it.
+    /// The value, folded so that it can be compared with [`Letters::column`].
     fn fold(self, value: Expr) -> Expr {
         match self {
             Self::Mixed | Self::Lower | Self::Unindexed => folded(value),
-            // The collation maps ASCII letters only. Others stay lowercase, and no string of the column has them.
+            // The collation maps only ASCII letters. Other letters stay lowercase and match no string of the column.
             Self::Upper => Expr::cust_with_exprs(r#"upper($1 collate "C")"#, [folded(value)]),
         }
     }
@@ -251,24 +253,25 @@ fn folded(string: Expr) -> Expr {
     Expr::cust_with_exprs("app.fold($1)", [string])
 }
 
-/// `starts_with(column, start)`, planned at each execution: only a constant becomes a range of an index.
+/// `starts_with(column, start)`. PostgreSQL plans each execution with the value of `start`, because only a
+/// constant becomes a range of an index.
 fn starts_with(column: Expr, start: Expr) -> Expr {
     let start = Expr::cust_with_exprs("app.plan_with($1)", [start]);
     PgFunc::starts_with(column, start).into()
 }
 
-/// The condition that the id is one of these. PostgreSQL keeps one plan for it, whatever the number of ids.
+/// The condition that the id is one of these. PostgreSQL uses one plan for any number of ids.
 ///
-/// For `id = any($n)` it would plan each execution: it compares the costs of a plan with the values and of one
-/// without them, and for an array that it does not know it assumes ten elements. The sub-select hides the number
-/// from both plans, so both cost the same.
+/// With `id = any($n)`, PostgreSQL would plan each execution. It compares the cost of a custom plan, which knows the
+/// array, with the cost of the generic plan, which assumes ten elements. The sub-select hides the number of elements
+/// from both plans, so both have the same cost, and PostgreSQL reuses the generic plan.
 pub(super) fn id_in(ids: Vec<Uuid>) -> Expr {
     let ids = Value::Uuids(ids).into_expr();
     let listed = Expr::cust_with_exprs("array(select unnest($1::uuid[]))", [ids]);
     Expr::col("id").eq(PgFunc::any(listed))
 }
 
-/// `column = any($n)`: one placeholder for any number of values, so the text of the statement is constant.
+/// `column = any($n)`: one placeholder for any number of values, so the SQL is always the same.
 pub(super) fn any(column: &'static str, values: Value) -> Expr {
     Expr::col(column).eq(PgFunc::any(values.into_expr()))
 }

@@ -1,8 +1,8 @@
 //! Idempotency keys: a repeated request returns the first response and makes its changes once.
 //!
 //! The invariant: **a key is claimed in the transaction of its changes.** A second request with the key
-//! waits for the first to end. The response is stored in the message that commits, so the claim is the
-//! only extra round trip of a request with a key.
+//! waits for the first to end. The response to a whole request is stored in the message that commits, so
+//! the claim is its only extra round trip.
 
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -105,7 +105,7 @@ impl Claim {
         })
     }
 
-    /// Stores the response in a statement of its own: for a key of one root field.
+    /// Stores the response in a separate statement. Used for a key of one root field.
     pub async fn store_response(&self, tx: &TenantTx, response: &[u8]) -> Result<()> {
         let store = sqlx::query!(
             "update idempotency_keys set answer = $3 where tenant_id = $1 and id = $2",
@@ -124,8 +124,9 @@ impl Claim {
     /// Commits the changes of the whole request together with its response.
     ///
     /// `claimed_generation` is the [`TenantTx::generation`] in which the key was claimed. If a root field
-    /// was rejected since, the transaction of the claim has ended, and the key is claimed again. If another
-    /// request has claimed it meanwhile, nothing is committed and the response of that request is returned.
+    /// was rejected since, the transaction of the claim may have ended. In that case the key is claimed again.
+    /// If another request has used the key meanwhile, nothing is committed, and the response of that request
+    /// is returned.
     pub(crate) async fn commit(
         &self,
         tx: &TenantTx,
@@ -138,7 +139,7 @@ impl Claim {
             tx.rollback().await;
             return Ok(Some(first));
         }
-        // UUIDs and hexadecimal digits: no part of this text comes from the client.
+        // Safe to format: the values consist only of hexadecimal digits and hyphens.
         let store = format!(
             "UPDATE idempotency_keys SET answer = '\\x{}' WHERE tenant_id = '{}' AND id = '{}'",
             base16ct::lower::encode_string(response),

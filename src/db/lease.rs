@@ -5,8 +5,8 @@
 //! [`Lease::release_rolled_back`] return the connection.
 
 use sqlx::{PgConnection, Postgres, pool::PoolConnection, postgres::PgTransactionManager};
-// sqlx exports this trait only here. `pool.begin()` is not an alternative: if its future is dropped
-// during BEGIN, the connection returns to the pool with the transaction open.
+// The crate `sqlx` does not export this trait. `pool.begin()` is not an alternative: if its future is
+// dropped during BEGIN, the connection returns to the pool with the transaction open.
 use sqlx_core::transaction::TransactionManager as _;
 
 /// A pooled connection for one transaction.

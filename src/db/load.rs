@@ -2,7 +2,7 @@
 //!
 //! The invariant: **the number of statements does not depend on the number of rows.** Each type of
 //! key implements its own loading, so there is no registry. The engine is the `dataloader` crate.
-//! It waits by yielding, never by a timer, and runs inside the operation's own task. So a batch is
+//! The engine waits by yielding, never by a timer, and runs inside the operation's own task. So a batch is
 //! complete when it starts: every resolver of the level was polled before.
 
 use std::{
@@ -44,7 +44,7 @@ pub trait LoadKey: Clone + Debug + Eq + Hash + Send + Sync + 'static {
     ) -> impl Future<Output = Result<LoadedMap<Self>>> + Send;
 }
 
-/// A map of the keys and rows of one operation. Clients choose keys, so its hash has a random key.
+/// A map of the keys and rows of one operation. Clients choose the keys, so the hash function has a random seed.
 pub type KeyMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// The values that were loaded, by their keys.
@@ -116,8 +116,8 @@ struct BatchLoader<K> {
 
 impl<K: LoadKey> BatchFn<K, LoadResult<K>> for BatchLoader<K> {
     async fn load(&mut self, keys: &[K]) -> HashMap<K, LoadResult<K>> {
-        // Boxed, because the future of every field that loads contains this one. Unboxed, each of them
-        // would have the size of the code that builds a statement.
+        // Boxed, because the future of every field that loads contains this future, which is large: it holds
+        // the statement while it is built and sent.
         match Box::pin(K::load(&self.tx, &self.needed, keys)).await {
             Ok(mut found) => keys
                 .iter()
@@ -187,12 +187,12 @@ impl Loaders {
     /// most once per operation.
     pub async fn load<K: LoadKey>(&self, key: K) -> Result<Option<K::Value>> {
         let loader = self.loader::<K>();
-        // Tokio suspends a task after about 128 lock operations in one poll. Later keys would miss their
-        // batch.
+        // Without `unconstrained`, Tokio would suspend the task after about 128 lock operations in one poll,
+        // and the remaining keys would miss the batch.
         Ok(tokio::task::unconstrained(loader.load(key)).await?)
     }
 
-    /// Keeps the rows of a list for later loads by id, if the operation has any.
+    /// Keeps the rows of a list for later loads by id, if the operation loads rows by id.
     pub async fn keep<E: Entity + Debug>(&self, rows: &[Arc<E>]) {
         if !self.needed.entity::<E>().loads_by_id {
             return;

@@ -37,7 +37,7 @@ const ROLES: [(&str, &str, &[&str]); 4] = [
     ("palisade_admin", "bypassrls", &["lock_timeout = '2s'"]),
 ];
 
-/// Passwords to set for the roles. A role without one keeps its password.
+/// Passwords to set for the roles. A role for which no password is given keeps its password.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct RolePasswords {
     /// Password to set for `palisade_owner`.
@@ -97,12 +97,12 @@ pub enum MigrateError {
         "the role {0} can create neither roles nor the schema: run `palisade migrate` as a superuser or as {OWNER}"
     )]
     Powerless(String),
-    /// The owner cannot create roles.
+    /// A role is missing, and the owner cannot create roles.
     #[error(
         "the role {0} is missing, and {OWNER} cannot create it: run `palisade migrate` once as a superuser"
     )]
     RoleMissing(String),
-    /// A migration failed or does not match those applied before.
+    /// A migration failed, or an applied migration is not in this binary or differs from it.
     #[error("{0}")]
     Migration(String),
     /// A statement that does not belong to a migration failed.
@@ -141,7 +141,7 @@ pub(super) fn versions() -> impl DoubleEndedIterator<Item = i64> {
 
 /// Creates roles and rights if the login may, then applies the missing migrations.
 ///
-/// Running it again or several times at once is safe: an advisory lock serializes the runs.
+/// Several runs, one after another or at the same time, are safe: an advisory lock serializes them.
 pub async fn run(url: &str, passwords: &RolePasswords) -> Result<MigrationSummary, MigrateError> {
     let options = connect_options(url)?;
     let mut connection = options
@@ -149,7 +149,7 @@ pub async fn run(url: &str, passwords: &RolePasswords) -> Result<MigrationSummar
         .await
         .map_err(|error| unreachable(&options, &error))?;
     let migrated = prepare(&mut connection, passwords).await;
-    // The result is known: an error on close does not matter.
+    // The result is already known, so an error on close does not matter.
     connection.close().await.ok();
     migrated
 }
@@ -165,7 +165,7 @@ pub async fn create_database(url: &str, name: &'static str) -> Result<(), Migrat
     match connection.execute(AssertSqlSafe(create)).await {
         Ok(_) => Ok(()),
         Err(error) => {
-            // It exists (42P04), or another run created it at the same time (23505).
+            // The database exists (42P04), or another run created it at the same time (23505).
             let code = error
                 .as_database_error()
                 .and_then(sqlx::error::DatabaseError::code);
@@ -219,17 +219,17 @@ async fn prepare(
     apply_missing(connection).await
 }
 
-/// Without these settings Citus rejects triggers on distributed tables, and a change of a table that follows
-/// its distribution in the same transaction.
+/// Without these settings, Citus rejects triggers on distributed tables, and rejects the change of a table in
+/// the transaction that distributed the table.
 const CITUS_SETTINGS: [&str; 2] = [
     "set citus.enable_unsafe_triggers = on",
     "set citus.multi_shard_modify_mode = 'sequential'",
 ];
 
-/// Applies the migrations that the database does not have, after comparing those that it has.
+/// Compares the applied migrations with those of this binary, then applies the missing ones.
 ///
-/// sqlx's own runner sends a file as one message. Citus forwards the whole message to its workers, which accept
-/// only one statement at a time.
+/// sqlx's own runner is not used: it sends a file as one message. Citus forwards the whole message to its
+/// workers, which accept only one statement at a time.
 async fn apply_missing(connection: &mut PgConnection) -> Result<MigrationSummary, MigrateError> {
     connection
         .ensure_migrations_table(&MIGRATIONS.table_name)
@@ -289,12 +289,12 @@ async fn execute(connection: &mut PgConnection, migration: &Migration) -> Result
             .await
             .map_err(|error| SqlxMigrateError::ExecuteMigration(error, migration.version))?;
     }
-    // sqlx's name for recording a migration without running it.
+    // `skip` records the migration without running it.
     Ok(connection.skip(&MIGRATIONS.table_name, migration).await?)
 }
 
-/// Splits a file into its statements. Knows comments, quoted strings and names, and dollar quotes; not
-/// `E'…\'…'` strings or bodies in `begin atomic`, which migrations do not use.
+/// Splits a file into its statements. Recognizes comments, quoted strings and names, and dollar quotes. Does not
+/// recognize `E'…\'…'` strings or bodies in `begin atomic`, which migrations do not use.
 fn statements(sql: &str) -> Vec<&str> {
     let bytes = sql.as_bytes();
     // The position after the next `end` at or after `from`.
@@ -344,10 +344,10 @@ async fn make_roles(
     passwords: &RolePasswords,
 ) -> Result<(), MigrateError> {
     for (role, attributes, settings) in ROLES {
-        // Each run sets the attributes again, which revokes what was granted by hand.
+        // Each run sets the attributes again. This revokes attributes that were granted by hand.
         let create = format!("create role {role} login");
         if let Err(error) = connection.execute(AssertSqlSafe(create)).await {
-            // It exists (42710), or another run created it at the same time (23505).
+            // The role exists (42710), or another run created it at the same time (23505).
             let code = error
                 .as_database_error()
                 .and_then(sqlx::error::DatabaseError::code);
@@ -381,8 +381,8 @@ async fn make_roles(
 
 /// Runs a statement again if another run changed the same role at the same time.
 ///
-/// Roles belong to the cluster, and an advisory lock only to a database, so two runs in two databases may
-/// collide. PostgreSQL then reports XX000 "tuple concurrently updated", or 23505 for a new setting. Both
+/// A role belongs to the cluster, but an advisory lock belongs to one database. So two runs in two databases
+/// may collide. PostgreSQL then reports XX000 "tuple concurrently updated", or 23505 for a new setting. Both
 /// runs execute the same statements, so a repetition is safe.
 async fn repeat_if_concurrent(
     connection: &mut PgConnection,
@@ -398,8 +398,8 @@ async fn repeat_if_concurrent(
     Ok(())
 }
 
-/// Rights on what exists before the first migration. Nothing is granted by default: the migration of each
-/// table grants the rights on it.
+/// Rights on the objects that exist before the first migration. There are no default privileges: the migration
+/// that creates a table also grants the rights on the table.
 const RIGHTS: &str = r"
 do $$
 declare
@@ -439,7 +439,7 @@ async fn require_roles(connection: &mut PgConnection) -> Result<(), MigrateError
     }
 }
 
-/// One line that names the migration and its error.
+/// Returns an error whose message is one line: the migration and its error.
 fn explain(error: &SqlxMigrateError) -> MigrateError {
     use SqlxMigrateError as Cause;
 
@@ -514,7 +514,7 @@ mod tests {
                     "{}: {statement}",
                     migration.version
                 );
-                // Citus rejects two in one statement.
+                // Citus rejects two constraints in one statement.
                 let constraints = statement.matches("add constraint").count();
                 assert!(
                     constraints <= 1 || statement.starts_with("create function"),

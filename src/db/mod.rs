@@ -2,7 +2,7 @@
 //!
 //! The invariant: **every statement names its tenant.** The policies of row level security decide which
 //! rows are visible. In addition, this module adds `tenant_id = $n` to every statement that it builds.
-//! No other module contains a tenant predicate or an SQL text.
+//! No other module contains a tenant predicate or SQL for the rows of a tenant.
 
 pub mod admin_tx;
 pub mod archive;
@@ -44,10 +44,10 @@ pub enum ConnectError {
     /// The URL is not a PostgreSQL URL.
     #[error("the database address is not a PostgreSQL URL: {0}")]
     Address(String),
-    /// There is no response, or it does not come from a database.
+    /// The server does not respond, is not a database server, or rejects the login.
     #[error("cannot reach the database at {location}: {reason}")]
     Unreachable {
-        /// Host and port or socket; never the password.
+        /// The host and the port, or the socket. Never contains the password.
         location: String,
         /// The driver's error.
         reason: String,
@@ -58,7 +58,7 @@ pub enum ConnectError {
         /// The version that the server reports.
         found: String,
     },
-    /// The role bypasses row level security by being a superuser.
+    /// The role is a superuser, so it bypasses row level security.
     #[error(
         "the role {0} is a superuser, and superusers bypass row level security: connect as palisade_app"
     )]
@@ -68,24 +68,24 @@ pub enum ConnectError {
         "the role {0} has BYPASSRLS: connect as palisade_app, which does not bypass row level security"
     )]
     BypassRls(String),
-    /// The role could switch row level security off.
+    /// The role owns a table or view, so it could switch row level security off.
     #[error(
         "the role {role} owns {table}, and owners can switch row level security off: connect as palisade_app"
     )]
     Owner {
         /// The role.
         role: String,
-        /// One of its tables.
+        /// A table or view that the role owns.
         table: String,
     },
-    /// The role could become one that bypasses row level security.
+    /// The role is a member of a role that can bypass row level security.
     #[error(
         "the role {role} is a member of {group}, which {reason}: connect as palisade_app, which is not a member of any role"
     )]
     Member {
         /// The role.
         role: String,
-        /// The role that it could become.
+        /// The role of which the login role is a member.
         group: String,
         /// The reason why that role is dangerous.
         reason: String,
@@ -93,7 +93,7 @@ pub enum ConnectError {
     /// The schema does not exist.
     #[error("the database has no palisade schema: run `palisade migrate` first")]
     NotMigrated,
-    /// The schema cannot be upgraded.
+    /// The schema is from before the first release and cannot be upgraded.
     #[error(
         "the database was created by an unreleased version of palisade and cannot be upgraded: \
          start over with an empty database"
@@ -112,7 +112,7 @@ pub enum ConnectError {
         /// The first migration that the database lacks.
         missing: i64,
     },
-    /// A migration that this binary does not contain broke compatibility with it.
+    /// The database has a newer migration that this binary is not compatible with.
     #[error(
         "the schema has version {found}, which needs a binary with migration {oldest_binary}; this binary has {known}: \
          use a newer palisade"
@@ -153,14 +153,14 @@ impl Default for PoolSettings {
 #[derive(Clone, Debug)]
 pub struct TenantDb {
     pool: PgPool,
-    /// Cancels statements and checks the schema while every connection of the pool is busy. Never runs a
-    /// tenant's SQL.
+    /// A second, small pool. It can cancel statements and check the schema while every connection of the main
+    /// pool is busy. Never runs the statements of a tenant.
     side: PgPool,
     records_statements: bool,
 }
 
 impl TenantDb {
-    /// Connects. Fails if row level security does not bind the role or the schema does not fit this binary.
+    /// Connects. Fails if the role can bypass row level security or the schema does not fit this binary.
     pub async fn connect(url: &str, settings: PoolSettings) -> Result<Self, ConnectError> {
         let options = connect_options(url)?;
         let pool = pool(options.clone(), settings.size, settings.acquire_timeout);
@@ -175,7 +175,7 @@ impl TenantDb {
         Ok(db)
     }
 
-    /// Records the text of every statement for [`TenantTx::cost`]. For development and tests.
+    /// Records the SQL of every statement for [`TenantTx::cost`]. For development and tests.
     #[must_use]
     pub fn recording_statements(mut self) -> Self {
         self.records_statements = true;
@@ -183,7 +183,7 @@ impl TenantDb {
     }
 
     /// Checks that the database responds and that its schema fits this binary. Returns the version of the
-    /// schema. Takes one round trip, outside of any tenant.
+    /// schema. Takes one round trip, without a tenant.
     pub async fn check_schema(&self) -> Result<i64, ConnectError> {
         let schema = sqlx::query!(
             r#"select app.schema_versions() as "versions!", app.oldest_binary() as "oldest_binary!""#
@@ -207,7 +207,7 @@ fn pool(options: PgConnectOptions, size: u32, acquire_timeout: Duration) -> PgPo
         .acquire_timeout(acquire_timeout)
         .idle_timeout(Duration::from_mins(10))
         .max_lifetime(Duration::from_mins(30))
-        // The statement that opens a transaction detects a dead connection, without one more round trip.
+        // A test would cost a round trip. The statement that opens a transaction detects a dead connection too.
         .test_before_acquire(false)
         .connect_lazy_with(options)
 }
@@ -289,7 +289,7 @@ fn compare_versions(found: &[i64], oldest_binary: i64) -> Result<i64, ConnectErr
 
 /// Checks the server, the role and the existence of the schema.
 async fn check_at_start(options: &PgConnectOptions) -> Result<(), ConnectError> {
-    // A connection of its own, so that the error is the server's and not the pool's time limit.
+    // A separate connection returns the server's error. A pool would return only a timeout.
     let mut connection = options
         .connect()
         .await
@@ -347,7 +347,7 @@ async fn check_memberships(
     options: &PgConnectOptions,
     role: String,
 ) -> Result<(), ConnectError> {
-    // Every role whose rights the login has or may assume, with the reason why that is dangerous.
+    // A role whose rights the login has or can assume, and the reason why these rights are dangerous.
     let danger = sqlx::query!(
         r#"
         select r.rolname::text as "name!",
@@ -393,7 +393,8 @@ async fn check_memberships(
     })
 }
 
-/// Checks that a schema of this palisade exists. [`TenantDb::check_schema`] checks its version.
+/// Checks that the palisade schema exists and is not from before the first release. [`TenantDb::check_schema`]
+/// checks its version.
 async fn check_migrated(
     connection: &mut PgConnection,
     options: &PgConnectOptions,

@@ -1,7 +1,7 @@
 //! An operation as the database sees it: its mark, its name and its cancellation.
 //!
-//! The invariant: **a cancelled operation commits nothing.** The flag is set before the statement on
-//! the server is cancelled, and each statement and the commit check it first.
+//! The invariant: **a cancelled operation commits nothing.** Each statement and the commit first check
+//! the flag `cancelled`. It is set before the running statement on the server is cancelled.
 
 use std::{
     fmt,
@@ -50,8 +50,8 @@ impl Operation {
         format!("palisade {} {:08x}", self.request_id, self.nonce)
     }
 
-    /// Cancels the operation: it starts no further statement and commits nothing. A statement that
-    /// runs already continues; [`TenantDb::cancel`] ends it too.
+    /// Cancels the operation: it starts no further statement and commits nothing. A statement that is
+    /// already running continues; use [`TenantDb::cancel`] to end that statement too.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
     }
@@ -96,13 +96,13 @@ impl TenantDb {
     }
 }
 
-/// The name of an operation, for the audit log. It becomes part of an SQL text, so it contains only
-/// ASCII letters, digits and underscores, like every name in GraphQL.
+/// The name of an operation, for the audit log. The name becomes part of an SQL statement, so it contains
+/// only ASCII letters, digits and underscores, like every name in GraphQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperationName(String);
 
 impl OperationName {
-    /// The number of characters that are kept of a name.
+    /// The maximum length of a name. A longer name is cut.
     const MAX_LENGTH: usize = 100;
 
     /// The name, cut to its first 100 characters; `None` if it is not a GraphQL name (specification,

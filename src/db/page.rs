@@ -28,19 +28,19 @@ use crate::{auth::role::UserRole, error::Result, ids::EntityId};
 
 /// The number of rows of a page if the client gives no size.
 pub const DEFAULT_PAGE_SIZE: u32 = 20;
-/// The maximal number of rows of a page.
+/// The maximum number of rows of a page.
 pub const MAX_PAGE_SIZE: u32 = 100;
 /// The number at which counting stops, so that a count costs no more than a large page.
 pub const MAX_COUNT: u32 = 10_000;
 
 /// A row type that can be in a list, with the values by which it can be sorted.
 pub trait Sortable: Entity + Debug {
-    /// The roles that may read rows of this type; `None` if every role may. The policies of the database decide;
-    /// a test compares the two.
+    /// The roles that may read rows of this type; `None` if every role may. The policies of the database enforce
+    /// this; a test compares this constant with the policies.
     const READABLE_BY: Option<&'static [UserRole]> = None;
 
     /// The value of a column of the sort order; `None` for null.
-    /// Errors: the statement did not fetch it.
+    /// Errors: the statement did not fetch the column.
     fn sort_value(&self, column: &'static str) -> Result<Option<Value>>;
 }
 
@@ -73,7 +73,7 @@ pub struct List {
     pub after: Option<Position>,
     /// Only rows before this position.
     pub before: Option<Position>,
-    /// The maximal number of rows; at most [`MAX_PAGE_SIZE`].
+    /// The maximum number of rows of the page; not greater than [`MAX_PAGE_SIZE`].
     pub size: u32,
     /// Whether the page contains the last rows instead of the first.
     pub from_end: bool,
@@ -167,8 +167,8 @@ impl List {
 ///
 /// If all terms have the same direction and no column is nullable, this is one row comparison, which
 /// PostgreSQL uses as an index condition. Otherwise there is one case per term: the row equals the
-/// position in all earlier terms and comes after it in this term. PostgreSQL uses no index condition for
-/// cases, so the condition that all of them share is added: the bound of the first term.
+/// position in all earlier terms and comes after the position in this term. PostgreSQL cannot use the cases
+/// as an index condition, so a condition that follows from every case is added: the bound of the first term.
 fn after_position(order: &[Term], position: &Position, reverse: bool) -> Cond {
     let descends = |term: &Term| term.descending != reverse;
     let Some(first) = order.first() else {
@@ -190,7 +190,7 @@ fn after_position(order: &[Term], position: &Position, reverse: bool) -> Cond {
 
     let bound = match (descends(first), position.first().cloned().flatten()) {
         (true, Some(value)) => Some(Expr::col(first.column).lte(value.into_expr())),
-        // After the greatest value come the rows without one.
+        // The rows whose value is null come after the greatest value, so there is no bound.
         (false, Some(_)) if first.nullable => None,
         (false, Some(value)) => Some(Expr::col(first.column).gte(value.into_expr())),
         (false, None) => Some(Expr::col(first.column).is_null()),
@@ -283,8 +283,8 @@ impl<E> PartialEq for PageOf<E> {
 impl<E> Eq for PageOf<E> {}
 
 impl<E> Hash for PageOf<E> {
-    /// Hashes the parent alone. Within a level most keys have the same list. Hashing its filter for each
-    /// parent would cost more than the few collisions of aliased lists.
+    /// Hashes only the parent. Most keys of a level have the same list. To hash the list's filter for each
+    /// parent would cost more than the few collisions between aliased lists.
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.parent.hash(state);
     }
@@ -373,8 +373,8 @@ impl<E: Sortable> LoadKey for CountOf<E> {
     }
 }
 
-/// Groups the parents of the keys by list. There is one group unless the client aliased the field with
-/// other arguments.
+/// Groups the parents of the keys by list. There is one group, unless the client selects the field several
+/// times with different arguments.
 fn by_list<E>(keys: &[PageOf<E>]) -> Vec<(Arc<List>, Vec<Option<Uuid>>)> {
     let mut groups: Vec<(Arc<List>, Vec<Option<Uuid>>)> = Vec::with_capacity(1);
     for key in keys {
@@ -407,7 +407,7 @@ fn join_parents(
     query
 }
 
-/// Groups rows by the id of their parent, which is the column after their own.
+/// Groups rows by the id of their parent, which is in the column at `parent_position`.
 fn group_by_parent<E: Entity>(
     rows: &[PgRow],
     columns: ColumnSet,

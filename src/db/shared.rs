@@ -1,7 +1,7 @@
 //! Rows of the tables that all tenants share.
 //!
-//! The invariant: **these tables have no tenant.** Their statements are the only ones that this module
-//! builds without one.
+//! The invariant: **these tables have no tenant.** Only the statements on these tables are built without a
+//! tenant predicate.
 
 use sea_query::Query;
 use sqlx::{FromRow, postgres::PgRow};
@@ -9,7 +9,7 @@ use sqlx::{FromRow, postgres::PgRow};
 use super::{TenantTx, statement::Statement};
 use crate::error::Result;
 
-/// A row of a table that all tenants read and none writes.
+/// A row of a table that every tenant reads and no tenant writes.
 pub trait SharedRow: for<'r> FromRow<'r, PgRow> {
     /// The table.
     const TABLE: &'static str;
@@ -17,7 +17,7 @@ pub trait SharedRow: for<'r> FromRow<'r, PgRow> {
     const COLUMNS: &'static [&'static str];
 }
 
-/// The number of rows that [`all`] returns at most: a shared table is small, so it has no pages.
+/// The maximum number of rows that [`all`] returns. A shared table is small, so it has no pages.
 const MAX_ROWS: u64 = 1_000;
 
 /// Returns every row of a shared table.

@@ -1,7 +1,7 @@
 //! A statement for a tenant transaction.
 //!
-//! The invariant: **the text contains no values.** Every value is an argument, so the text of a
-//! statement depends only on its shape and prepared statements are reused.
+//! The invariant: **the SQL contains no values.** Every value is an argument, so the SQL depends only on
+//! the shape of the statement, and prepared statements are reused.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl Statement {
 /// A statement that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TracedStatement {
-    /// The text, which contains no values.
+    /// The SQL, which contains no values.
     pub sql: String,
     /// The time from sending the statement to its complete reply.
     pub duration: Duration,

@@ -32,15 +32,15 @@ use crate::{
     ids::{EntityId, TenantId, UserId},
 };
 
-/// The tenant, user and role that a transaction acts for. Each field has a parsed type, because it
-/// becomes part of an SQL text.
+/// The tenant, user and role that a transaction acts for. The fields become part of an SQL statement, so
+/// none of them is an arbitrary string.
 #[derive(Clone, Copy, Debug)]
 pub struct TenantContext {
     /// The tenant whose rows are visible.
     pub tenant: TenantId,
     /// The acting user; `None` for the service itself.
     pub user: Option<UserId>,
-    /// The user's role in the tenant, which the restrictive policies check. `None` may write nothing.
+    /// The user's role in the tenant, which the restrictive policies check. With `None`, they permit no write.
     pub role: Option<UserRole>,
 }
 
@@ -55,8 +55,8 @@ pub enum Purpose {
 
 /// A transaction that sees the rows of one tenant.
 ///
-/// It exposes verbs and never its connection. Each verb acquires and releases the lock itself, so no
-/// caller can hold the lock while it waits for a loader that needs it too.
+/// Its methods run statements, and no method returns the connection. Each method acquires and releases the
+/// lock of the connection, so no caller can hold the lock while it waits for a loader that needs the lock too.
 #[derive(Clone)]
 pub struct TenantTx(Arc<Inner>);
 
@@ -65,7 +65,7 @@ struct Inner {
     context: TenantContext,
     purpose: Purpose,
     operation: Arc<Operation>,
-    /// For the audit log.
+    /// The name that the audit log records.
     operation_name: Option<OperationName>,
     session: Mutex<Session>,
     round_trips: AtomicU32,
@@ -79,18 +79,18 @@ struct Session {
     savepoint: Savepoint,
     /// The number of root fields of the mutation that have begun.
     fields: u32,
-    /// Counts how often the transaction was opened: undoing the first root field ends it, and the next
-    /// statement opens a new one.
+    /// The number of transactions that were opened. If the first root field is undone, its transaction ends,
+    /// and the next statement opens a new transaction.
     generation: u32,
 }
 
 /// The savepoint of the current root field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Savepoint {
-    /// No earlier field has written: undoing the field ends the transaction.
+    /// No earlier field has sent a statement in this transaction: to undo the field, the transaction ends.
     NotNeeded,
-    /// The field has sent no statement. Its first statement sets the savepoint, and releases the one of
-    /// an earlier field if that exists.
+    /// The field has sent no statement. Its first statement sets the savepoint. If a savepoint of an earlier
+    /// field exists, the statement also releases that savepoint.
     Pending { earlier_exists: bool },
     /// The savepoint exists.
     Set,
@@ -101,10 +101,10 @@ enum Connection {
     /// No statement was sent.
     Unopened,
     Open(Lease),
-    /// A statement failed. PostgreSQL replies to COMMIT with ROLLBACK from here on, and sqlx reports
-    /// that as success. So the failure is recorded here.
+    /// A statement failed. From now on, PostgreSQL replies to COMMIT with ROLLBACK, which sqlx reports as
+    /// success. So this variant records the failure.
     Failed(Lease),
-    /// The pool had no connection. The operation does not wait for one again.
+    /// The database was unavailable. The operation does not wait for another connection.
     Unavailable,
     Ended,
 }
@@ -112,7 +112,7 @@ enum Connection {
 /// The cost of a transaction so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Waits for the database: the opening, each statement, the commit.
+    /// The number of waits for the database: the opening, each statement, the commit.
     pub round_trips: u32,
     /// The number of rows that the statements returned or changed.
     pub rows: u64,
@@ -179,9 +179,8 @@ impl TenantTx {
         guard.finish(row, |row| u64::from(row.is_some()))
     }
 
-    /// Returns the row of a statement that `sqlx::query!` checked at compile time. The closure is called
-    /// a second time if statements are recorded, because the macro's type gives either its text or its
-    /// rows.
+    /// Returns the row of a statement that `sqlx::query!` checked at compile time. If statements are recorded,
+    /// the closure is called twice, because a query of the macro gives either its SQL or its rows.
     pub(super) async fn fetch_optional_checked<T, F>(
         &self,
         query: impl Fn() -> Map<'static, Postgres, F, PgArguments> + Send + Sync,
@@ -205,8 +204,8 @@ impl TenantTx {
             .map(|result| result.rows_affected())
     }
 
-    /// Begins a root field of a mutation. From here on the field can be undone alone. Fails if a statement
-    /// of an earlier field failed and the resolver ignored it.
+    /// Begins a root field of a mutation. Afterwards, [`TenantTx::undo_field`] undoes only this field. Fails if
+    /// a statement of an earlier field failed and the resolver ignored the failure.
     pub(crate) async fn begin_field(&self) -> Result<()> {
         let mut session = self.0.session.lock().await;
         session.fields += 1;
@@ -226,7 +225,8 @@ impl TenantTx {
         Ok(())
     }
 
-    /// Undoes what the root field wrote. Further statements can be sent, even if one failed.
+    /// Undoes the writes of the root field. Afterwards the transaction accepts statements again, even if a
+    /// statement failed.
     pub(crate) async fn undo_field(&self) -> Result<()> {
         let mut session = self.0.session.lock().await;
         let savepoint = session.savepoint;
@@ -247,7 +247,7 @@ impl TenantTx {
         Ok(())
     }
 
-    /// Fails if a statement of the root field failed and the resolver ignored it.
+    /// Fails if a statement of the root field failed and the resolver ignored the failure.
     pub(crate) async fn check_field(&self) -> Result<()> {
         match self.0.session.lock().await.connection {
             Connection::Failed(_) => Err(ignored_failure()),
@@ -255,8 +255,8 @@ impl TenantTx {
         }
     }
 
-    /// The number of the transaction that is open, from 1; 0 if none is. What an earlier one wrote is
-    /// undone.
+    /// The number of the open transaction, from 1; 0 if no transaction is open. The writes of all earlier
+    /// transactions were undone.
     pub(crate) async fn generation(&self) -> u32 {
         let session = self.0.session.lock().await;
         match session.connection {
@@ -273,12 +273,12 @@ impl TenantTx {
         self.commit_with(None).await
     }
 
-    /// Commits in one message with a last statement, which therefore costs no round trip of its own.
+    /// Sends a last statement and the commit in one message, so the statement costs no extra round trip.
     pub(super) async fn commit_with(&self, last: Option<String>) -> Result<()> {
         let mut session = self.0.session.lock().await;
         match std::mem::replace(&mut session.connection, Connection::Ended) {
             Connection::Unopened => Ok(()),
-            // The client has already received a timeout.
+            // No client waits for the response of a cancelled operation.
             Connection::Open(lease) if self.0.operation.is_cancelled() => {
                 lease.release_rolled_back();
                 Err(Error::Timeout)
@@ -288,7 +288,7 @@ impl TenantTx {
                     self.0.round_trips.fetch_add(1, Ordering::Relaxed);
                     Ok(lease.commit().await?)
                 }
-                // The chained transaction is empty. It is rolled back like one that only read.
+                // COMMIT AND CHAIN opens a new transaction. It is empty, so it is rolled back.
                 Some(last) => {
                     let begun = Instant::now();
                     let message = AssertSqlSafe(format!("{last}; COMMIT AND CHAIN"));
@@ -356,7 +356,7 @@ impl TenantTx {
         let lease = match std::mem::replace(&mut session.connection, Connection::Ended) {
             Connection::Unopened => {
                 session.generation += 1;
-                // Boxed, because it runs once: the future of each statement would contain it otherwise.
+                // Boxed: otherwise, the future of each statement would contain this one, which runs only once.
                 let opened = Box::pin(self.open()).await;
                 opened.inspect_err(|_| session.connection = Connection::Unavailable)?
             }
@@ -386,7 +386,7 @@ impl TenantTx {
         self.0.round_trips.fetch_add(1, Ordering::Relaxed);
         Ok(StatementGuard {
             tx: self,
-            // Copied only if it is recorded.
+            // The SQL is copied only if statements are recorded.
             text: self.0.db.records_statements.then(text),
             begun: Instant::now(),
             session,
@@ -396,9 +396,9 @@ impl TenantTx {
 
     /// Opens the transaction.
     ///
-    /// The pool does not test a connection before it lends it. If the server has closed the connection,
-    /// that shows here, before anything was done. After a restart of the server, every pooled connection
-    /// is closed.
+    /// The pool does not test its connections. If the server has closed the connection, BEGIN fails, and it is
+    /// safe to try another connection. After a restart of the server, every pooled connection is closed, so
+    /// this tries as many connections as the pool can have.
     async fn open(&self) -> Result<Lease> {
         for _ in 0..self.0.db.pool.options().get_max_connections() {
             let lease = self.lease().await?;

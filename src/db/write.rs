@@ -60,7 +60,7 @@ impl<E: Writable> Insert<E> {
         }
     }
 
-    /// Sets a column. A column that is not set has its default.
+    /// Sets a column. A column that is not set gets its default.
     #[must_use]
     pub fn set(mut self, column: &'static str, value: impl Into<Value>) -> Self {
         self.values.set(column, Expr::val(value));
@@ -75,7 +75,7 @@ impl<E: Writable> Insert<E> {
     }
 
     /// Inserts the row, unless another row of the tenant has the same value in `unique`, a column that is unique
-    /// within the tenant. Returns `None` if one has: the transaction goes on as if nothing had happened.
+    /// within the tenant. In that case, returns `None`, and the transaction can continue.
     pub async fn run_unless_taken(
         self,
         tx: &TenantTx,
@@ -119,14 +119,14 @@ pub struct Update<E: Writable> {
     conditions: Vec<Condition>,
 }
 
-/// A condition on the row's state, and the message if it does not hold.
+/// A condition on the row's state, and the message if the condition is false.
 struct Condition {
     holds: Expr,
     message: &'static str,
 }
 
 impl<E: Writable> Update<E> {
-    /// A change of the row with this id. If the client gives a version, the row must still have it.
+    /// A change of the row with this id. If `if_version` is given, the row must still have this version.
     #[must_use]
     pub fn new(id: E::Id, if_version: Option<i32>) -> Self {
         Self {
@@ -151,7 +151,7 @@ impl<E: Writable> Update<E> {
         self
     }
 
-    /// Sets a column to the value that another column had before, or to a default if that was null.
+    /// Sets a column to the value that another column had before, or to a default if that value was null.
     #[must_use]
     pub fn copy_or(
         mut self,
@@ -191,7 +191,7 @@ impl<E: Writable> Update<E> {
         }
     }
 
-    /// Requires that a column has this value. Otherwise the row's state does not allow the change.
+    /// Requires that a column has this value. Otherwise the change is rejected with `message`.
     #[must_use]
     pub fn only_if(
         mut self,
@@ -204,7 +204,7 @@ impl<E: Writable> Update<E> {
         self
     }
 
-    /// Requires that a column does not have this value.
+    /// Requires that a column does not have this value. Otherwise the change is rejected with `message`.
     #[must_use]
     pub fn unless(
         mut self,
@@ -251,8 +251,8 @@ impl<E: Writable> Update<E> {
     }
 }
 
-/// Deletes the row with this id. If the client gives a version, the row must still have it. Returns the
-/// row as it was.
+/// Deletes the row with this id. If `if_version` is given, the row must still have this version. Returns the
+/// deleted row.
 pub async fn delete_one<E: Writable>(
     tx: &TenantTx,
     id: E::Id,
@@ -291,7 +291,7 @@ pub async fn delete_where<E: Writable>(
     tx.execute(Statement::build(&query)).await
 }
 
-/// Deletes the rows with these ids that exist and that the caller may delete. Returns them as they were.
+/// Deletes the rows with these ids that exist and that the caller may delete. Returns the deleted rows.
 pub async fn delete_many<E: Writable>(
     tx: &TenantTx,
     ids: &[E::Id],
@@ -308,8 +308,8 @@ pub async fn delete_many<E: Writable>(
     Ok(rows.iter().map(E::read).collect::<sqlx::Result<_>>()?)
 }
 
-/// Returns those of the parents to which rows of a type refer in `column`. Only `matching`
-/// rows count.
+/// Returns the parents to which at least one row refers in `column`. Only rows that satisfy `matching`
+/// count.
 pub async fn referred_to<E: Entity>(
     tx: &TenantTx,
     column: &'static str,
@@ -329,7 +329,7 @@ pub async fn referred_to<E: Entity>(
     Ok(parents.collect::<sqlx::Result<_>>()?)
 }
 
-/// Returns those of the values that rows of the type already have in a column.
+/// Returns those of the values that are already in use: a row has the value in `column`.
 pub async fn taken<E: Entity>(
     tx: &TenantTx,
     column: &'static str,
@@ -361,7 +361,7 @@ pub async fn lock_one<E: Writable>(tx: &TenantTx, id: E::Id) -> Result<E> {
     if let Some(row) = tx.fetch_optional(Statement::build(&query)).await? {
         return Ok(E::read(&row)?);
     }
-    // Locking requires the policies of UPDATE, reading only those of SELECT.
+    // A lock requires that the policies for UPDATE permit the row. A read requires only those for SELECT.
     find::<E>(tx, id).await?;
     Err(Error::Forbidden)
 }
@@ -393,7 +393,7 @@ pub async fn lock_parent<P: Writable, C: Writable>(
 }
 
 /// Returns the position after the last child of a parent, from 1. The parent must be locked: otherwise
-/// two transactions get the same position.
+/// two transactions could get the same position.
 pub async fn next_position<E: Writable>(
     tx: &TenantTx,
     column: &'static str,
@@ -423,7 +423,7 @@ fn select_by_id<E: Writable>(tx: &TenantTx, id: E::Id) -> sea_query::SelectState
     query
 }
 
-/// Finds out why no row was written. Returns the row if only the caller's role forbade it.
+/// Finds out why no row was written. Returns the row if only the caller's role forbade the write.
 async fn find_reason<E: Writable>(
     tx: &TenantTx,
     id: E::Id,

@@ -1,8 +1,8 @@
 //! The reasons for which a write was rejected, and their translation from the database's errors.
 //!
-//! The invariant: **a client never sees a message of the database.** A constraint with a rule and a
-//! reference that prevents a deletion become user errors. Every other database error stays an error of
-//! the operation.
+//! The invariant: **a client never sees a message of the database.** The violation of a constraint with a
+//! rule becomes a user error, and so does a deletion that a reference prevents. Every other database error
+//! stays an error of the operation.
 
 use crate::{
     error::Error,
@@ -64,8 +64,8 @@ impl<T> WriteError<T> {
 }
 
 impl<T> WriteError<T> {
-    /// Translates the error of a statement that deletes rows. Rows of another table that refer to one of
-    /// them reject the deletion, also without a rule.
+    /// Translates the error of a statement that deletes rows. If a row of another table refers to one of
+    /// them, the deletion is rejected, even if the foreign key has no rule.
     #[must_use]
     pub fn from_deletion(error: Error, rules: &[ConstraintRule]) -> Self {
         let referrer = match &error {
@@ -124,7 +124,7 @@ pub struct ConstraintRule {
 }
 
 impl ConstraintRule {
-    /// A rule. The arguments have the order of a sentence.
+    /// A rule: the violation of `constraint` becomes an error with `code` at `field` with `message`.
     #[must_use]
     pub const fn new(
         constraint: &'static str,

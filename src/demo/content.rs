@@ -187,7 +187,7 @@ pub struct Project {
     pub status: ProjectStatus,
     pub due_on: Option<NaiveDate>,
     pub created_at: DateTime<Utc>,
-    /// The number of edits that bring its audit log to the requested length.
+    /// The number of edits after which the project's audit log has the requested length.
     pub edits: u32,
 }
 
@@ -209,7 +209,7 @@ pub struct Invoice {
 }
 
 impl Invoice {
-    /// Whether it was issued and is no longer open.
+    /// Whether the invoice was issued and is no longer open.
     pub fn is_settled(&self) -> bool {
         !matches!(self.status, InvoiceStatus::Draft | InvoiceStatus::Open)
     }
@@ -252,7 +252,7 @@ pub struct TenantContent<'t> {
 
 impl<'t> TenantContent<'t> {
     pub fn new(number: u32, members: &'t [NewMember], amounts: Amounts) -> Self {
-        // Not the seed of `tenant`, whose first ids are in use.
+        // Not the seed of `tenant`: it would generate the same ids again.
         let mut generator = Generator::new(u64::from(number) + (1 << 32));
         let currency = generator.one_of(&["EUR", "USD", "GBP", "JPY", "KWD"]);
         let organizations = organizations(&mut generator);
@@ -349,7 +349,7 @@ impl<'t> TenantContent<'t> {
     /// Computes the number of edits of each project: the requested number of entries in its audit log,
     /// minus the entries that its content creates. The project creates one entry, and so does its comment.
     /// Each invoice creates one when it is inserted, one when it gets its total or is issued, one per line,
-    /// one if it is paid or void, and one if it has a comment.
+    /// one if it becomes paid or void, and one if it has a comment.
     fn plan_edits(&mut self, amounts: Amounts) {
         let per_invoice =
             2 + u32::try_from(LINES_PER_INVOICE).expect("BUG: a negative number of lines");

@@ -71,8 +71,8 @@ pub fn owners(tenants: u32) -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Creates the tenants that do not exist yet, and returns their number. A tenant is complete before the
-/// next one is created. If a run is interrupted, the next run does not complete its last tenant.
+/// Creates the tenants that do not exist yet, and returns their number. Each tenant is completed before the
+/// next one is created. If a run is interrupted, its last tenant stays incomplete, also after another run.
 pub async fn create_tenants(
     db: &TenantDb,
     admin: &mut AdminDb,
@@ -107,7 +107,8 @@ pub async fn create_tenants(
     Ok(created)
 }
 
-/// The largest number of rows in one statement. It must run well within the role's statement timeout.
+/// The maximum number of rows in one statement. The statement must finish well within the statement timeout of
+/// the role.
 const MAX_ROWS: usize = 2_000;
 
 /// Writes the rows of one tenant.

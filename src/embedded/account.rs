@@ -26,7 +26,8 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// The caller's account, or for root the named one, else `postgres`, else `nobody`.
+    /// Finds the account: the caller's own, unless the caller is root. For root, the account with this name;
+    /// without a name, `postgres`, or `nobody` if there is no `postgres`.
     pub async fn find(name: Option<&str>) -> Result<Self, Error> {
         let (uid, gid) = (geteuid(), getegid());
         if !uid.is_root() {
@@ -88,8 +89,8 @@ impl Account {
         command
     }
 
-    /// Checks that this account may enter each existing directory of the path. A shell that runs as
-    /// the account tries it.
+    /// Checks that this account may enter each existing directory of the path. The check is a shell script
+    /// that runs as the account.
     pub async fn check_can_enter(&self, dir: &Path) -> Result<(), Error> {
         if !self.switches {
             return Ok(());
@@ -124,8 +125,8 @@ impl Account {
         })
     }
 
-    /// Creates a directory that only this account may enter, or checks that an existing one is like
-    /// that. `mkdir` runs as the account, so that a symbolic link cannot lead root elsewhere.
+    /// Creates a directory that only this account may enter. If the directory exists, checks that it has this
+    /// owner and mode. `mkdir` runs as the account, so that a symbolic link cannot lead root elsewhere.
     pub async fn create_private_dir(&self, dir: &Path) -> Result<(), Error> {
         let mut mkdir = self.command(Path::new("mkdir"));
         let output = output_of(mkdir.args(["-m", "700"]).arg(dir))
@@ -149,8 +150,8 @@ impl Account {
     }
 }
 
-/// The user id (`-u`) or group id (`-g`) of an account. The program `id` finds it in every account
-/// database of the system.
+/// The user id (`-u`) or group id (`-g`) of an account. The program `id` searches every account database of
+/// the system.
 async fn id(flag: &str, account: &str) -> Option<u32> {
     let mut command = Command::new("id");
     command.args([flag, "--", account]).stdin(Stdio::null());
@@ -161,7 +162,7 @@ async fn id(flag: &str, account: &str) -> Option<u32> {
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
-/// Runs a short command until it exits, and returns what it printed.
+/// Runs a short command until it exits, and returns its output.
 pub(super) async fn output_of(command: &mut Command) -> io::Result<Output> {
     let command = std::mem::replace(command, Command::new(""));
     let mut command = tokio::process::Command::from(command);

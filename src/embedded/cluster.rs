@@ -77,8 +77,8 @@ impl DataDir {
     /// Creates a cluster under another name and renames it: a cluster with the final name is complete.
     async fn initdb(&self, lock: &File, programs: &Programs, cluster: &Path) -> Result<(), Error> {
         let names = (0..10).map(|n| cluster.with_extension(format!("new{n}")));
-        // A killed initdb leaves its directory. One of its child processes may still write there, so a
-        // directory that cannot be removed is skipped.
+        // An initdb that was killed leaves its directory. One of its child processes may still write there,
+        // so a directory that cannot be removed is skipped.
         names.clone().for_each(|old| drop(fs::remove_dir_all(old)));
         let Some(new) = names.clone().find(|new| !new.exists()) else {
             return Err(io_error("remove", &self.root)(
@@ -151,15 +151,15 @@ impl DataDir {
         let copy = |log: &File| log.try_clone().map_err(io_error("share", &self.root));
         postgres.stdin(lock).stdout(copy(log)?).stderr(copy(log)?);
         let child = postgres.spawn().map_err(io_error("run", &program))?;
-        // Closes our copy of the lock: from here on only the server holds it.
+        // Closes this process's copy of the lock. From now on, only the server holds the lock.
         drop(postgres);
         Server::watch(child, &self.account)
     }
 }
 
-/// Fails if a server that was started by hand uses the cluster. Such a server does not hold our lock,
-/// so its `postmaster.pid` must not be removed. Without `/proc` it is not found here, but PostgreSQL's
-/// own check of the shared memory stops the start.
+/// Fails if a server that was started by hand uses the cluster. Such a server does not hold the lock file,
+/// but its `postmaster.pid` must not be removed. Without `/proc`, this function does not find the server, but
+/// PostgreSQL checks the shared memory and then does not start.
 fn reject_foreign_server(cluster: &Path) -> Result<(), Error> {
     let Ok(pid_file) = fs::read_to_string(cluster.join("postmaster.pid")) else {
         return Ok(());

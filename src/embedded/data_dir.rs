@@ -1,8 +1,8 @@
 //! The data directory with its lock, and the directory of the socket.
 //!
 //! The invariant: **nothing of another account or program is changed.** The data directory must be
-//! empty, or created here and owned by the right account. Root, who works here in directories of
-//! another account, follows no symbolic link.
+//! empty, or created here and owned by the right account. Root works here in directories of another account,
+//! so no symbolic link is followed.
 
 use std::{
     env,
@@ -67,7 +67,7 @@ impl DataDir {
         })
     }
 
-    /// Takes the lock, unless a server has it, or a process that is about to start one.
+    /// Takes the lock. Returns `None` if a server has the lock, or a process that is about to start a server.
     pub fn try_lock(&self) -> Result<Option<File>, Error> {
         try_lock(&self.lock_path(), Some(&self.account))
     }
@@ -84,7 +84,7 @@ impl DataDir {
     }
 }
 
-/// Gives an empty directory to the account. A directory with content must belong to it already.
+/// Makes the account the owner of an empty directory. A directory with content must already belong to it.
 fn claim(root: &Path, account: &Account) -> Result<(), Error> {
     let not_ours = |problem: &str| {
         Err(Error::NotOurs {
@@ -117,21 +117,21 @@ fn claim(root: &Path, account: &Account) -> Result<(), Error> {
     Ok(())
 }
 
-/// `s` in the data directory. It is a directory with a short name in `/tmp` instead if the socket's
-/// path would be too long for the system, or if it has a comma, at which clients split it.
+/// The directory of the socket: `s` in the data directory. If the socket's path would be too long for the
+/// system or would contain a comma, at which clients split paths, a directory with a short path in `/tmp`.
 fn socket_dir(root: &Path, uid: u32) -> PathBuf {
     let dir = root.join("s");
     let bytes = dir.as_os_str().as_bytes();
     if bytes.len() + "/.s.PGSQL.5432.lock".len() <= SOCKET_PATH_LIMIT && !bytes.contains(&b',') {
         return dir;
     }
-    // Two builds may share the data directory, so the name depends on its path alone.
+    // Two builds may share the data directory, so the name depends only on the path of the data directory.
     let name = Uuid::new_v5(&Uuid::NAMESPACE_URL, root.as_os_str().as_bytes()).simple();
     PathBuf::from(format!("/tmp/palisade-pg-{uid}-{name}"))
 }
 
-/// `palisade` in `root_dir` if the caller is root, else in the directory that an environment variable
-/// names, else in a directory of the home directory.
+/// The directory `palisade`. For root, it is in `root_dir`. For other callers, it is in the directory that the
+/// environment variable contains or, without the variable, in `home_dir` inside the home directory.
 pub(super) fn default_dir(
     purpose: &'static str,
     root_dir: &str,

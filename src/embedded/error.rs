@@ -1,4 +1,4 @@
-//! The reasons why there is no private server.
+//! The reasons why the private server cannot be used.
 //!
 //! The invariant: each message is for the person at the terminal, and says what to do.
 
@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 
 use super::{options::START_LIMIT, version::OLDEST_MAJOR_VERSION};
 
-/// The reason why there is no private server.
+/// The reason why the private server cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file, directory or process cannot be used.
@@ -59,7 +59,7 @@ pub enum Error {
     NotOurs {
         /// The directory.
         dir: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the directory.
         problem: String,
     },
     /// The programs in the given directory cannot be used.
@@ -67,7 +67,7 @@ pub enum Error {
     BinDir {
         /// The directory.
         dir: PathBuf,
-        /// Why they cannot be used.
+        /// Why the programs cannot be used.
         problem: String,
     },
     /// No usable server is installed, and none could be downloaded.
@@ -85,7 +85,7 @@ pub enum Error {
         dir: PathBuf,
         /// The exit status.
         status: String,
-        /// What it printed.
+        /// The output of `initdb`.
         output: String,
     },
     /// The server exited before it accepted connections.

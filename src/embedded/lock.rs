@@ -39,8 +39,8 @@ pub(super) fn open_private(path: &Path, owner: Option<&Account>) -> Result<File,
     Ok(file)
 }
 
-/// Takes the lock of a file unless another process has it. The lock is free again when the last copy
-/// of the returned descriptor is closed, in any process.
+/// Takes the lock of a file, unless another process has the lock. The lock is free again when all copies of
+/// the returned descriptor are closed, in all processes.
 pub(super) fn try_lock(path: &Path, owner: Option<&Account>) -> Result<Option<File>, Error> {
     let file = open_private(path, owner)?;
     match file.try_lock() {

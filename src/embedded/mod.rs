@@ -2,18 +2,18 @@
 //! it together with the process that started it.
 //!
 //! The invariant: **the server itself holds the lock file.** The descriptor is the standard input of `initdb`
-//! and of `postgres`, and every backend inherits it. A process that gets the lock therefore knows that no
-//! process of an earlier server is left, even if processes were killed, in any order. Only then does it
-//! remove stale files and start a server. A process that does not get the lock attaches to the running
-//! server. Two servers never share a cluster.
+//! and of `postgres`, and every backend inherits it. So if a process gets the lock, no process of an earlier
+//! server is left, even if processes were killed, in any order. Then this process removes stale files and
+//! starts a server. A process that does not get the lock attaches to the running server. Two servers never
+//! share a cluster.
 //!
-//! The server listens only on a Unix socket, in a directory that only its account may enter. The file
-//! system protects the trust authentication, and no TCP port is needed.
+//! The server listens only on a Unix socket, in a directory that only its account may enter. This makes
+//! trust authentication safe, and no TCP port is needed.
 //!
-//! The server stops with the process that started it: by [`Embedded::stop`], when the [`Embedded`] is
-//! dropped, and after a `kill -9` through a watchdog, a shell that reads a pipe of which this process
-//! holds the only write end. A process that attached loses its connections when the server stops, and
-//! may start the server again.
+//! The server stops with the process that started it: by [`Embedded::stop`], or when the [`Embedded`] is
+//! dropped. After a `kill -9` of this process, a watchdog stops the server. The watchdog is a shell that
+//! reads a pipe, and only this process holds the write end of the pipe. A process that attached loses its
+//! connections when the server stops, and may start the server again.
 
 mod account;
 mod cluster;
@@ -65,16 +65,16 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts the server of a data directory, or attaches to the one that another process runs there.
+    /// Starts the server of a data directory, or attaches to the server that another process started there.
     /// Creates the cluster if there is none. Returns when the server accepts connections.
     ///
     /// # Errors
     ///
-    /// Each variant of [`Error`] except [`Error::NotStopped`]. If a server was started, the error stops
-    /// it.
+    /// Each variant of [`Error`] except [`Error::NotStopped`]. If this call has started a server before it fails,
+    /// the server is stopped.
     pub async fn start(options: &Options) -> Result<Self, Error> {
         let data_dir = DataDir::prepare(options).await?;
-        // To attach to a running server, no programs are needed.
+        // A process that attaches to a running server needs no programs.
         if data_dir.try_lock()?.is_none()
             && let Probe::Ready(version) = probe(&data_dir.socket_dir).await
         {
@@ -124,7 +124,7 @@ impl Embedded {
         &self.cluster
     }
 
-    /// The server's version as it reports it, such as `15.18`.
+    /// The version that the server reports, such as `15.18`.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version

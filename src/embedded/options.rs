@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-/// How long to wait until a server, our own or that of another process, accepts connections.
+/// How long to wait until a server accepts connections, whether this or another process started it.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long a fast shutdown may take, and then an immediate one.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -19,7 +19,7 @@ pub struct Options {
     /// Holds `pg<major>/` (the cluster), `s/` (the socket), `postgres.log` and `lock`. Created if
     /// missing. A directory with other content is not used.
     pub data_dir: PathBuf,
-    /// Whether a commit survives a crash of the machine. Tests do without, which makes them faster.
+    /// Whether a commit survives a crash of the machine. Tests are faster without this.
     pub durable: bool,
     /// A directory with `postgres` and `initdb`. If given, no other directory is tried.
     pub bin_dir: Option<PathBuf>,

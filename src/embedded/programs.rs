@@ -1,7 +1,7 @@
 //! Checks the programs of a server in a directory.
 //!
-//! The invariant: **programs are usable if they run.** `postgres --version` is tried as the account
-//! that will run the server. Each directory that is not used is reported with the reason.
+//! The invariant: **only programs that run are used.** `postgres --version` runs as the account that will
+//! run the server. Each directory that is not used is reported with the reason.
 
 use std::{
     fs,
@@ -84,7 +84,7 @@ pub(super) async fn inspect(
 }
 
 /// The directories `<parent>/<prefix><version>/<rest>`, the newest version first. Adds the pattern to
-/// `rejected` if there is none.
+/// `rejected` if no directory matches.
 pub(super) fn newest(
     parent: &Path,
     prefix: &str,
@@ -99,7 +99,7 @@ pub(super) fn newest(
     found.into_iter().map(|(_, dir)| dir).collect()
 }
 
-/// The same directories with their versions.
+/// The directories `<parent>/<prefix><version>/<rest>` with their versions, the newest version first.
 pub(super) fn versions(parent: &Path, prefix: &str, rest: &str) -> Vec<(Vec<u32>, PathBuf)> {
     let mut found: Vec<(Vec<u32>, PathBuf)> = fs::read_dir(parent)
         .into_iter()

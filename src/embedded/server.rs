@@ -1,9 +1,9 @@
 //! A server that this process started: waits until it is ready, stops it, and reports its exit.
 //!
 //! The invariant: **the server stops when this process ends, and no signal reaches another process.** A
-//! watchdog, a shell, reads a pipe of which only this process holds the write end, so it notices a
-//! `kill -9` too. A signal is sent only before the server's process is reaped, so its process id
-//! cannot belong to another process yet.
+//! watchdog, a shell, reads a pipe. Only this process holds the write end of the pipe, so the watchdog notices
+//! a `kill -9` too. Signals are sent only until the server's process is reaped. Until then, its process id
+//! cannot belong to another process.
 
 use std::{
     fs::File,
@@ -31,8 +31,8 @@ use super::{
     probe::{Probe, probe},
 };
 
-/// Waits for the end of its input, which is the end of the process that holds the pipe, then requests
-/// a fast shutdown of the server. Ignores signals that a supervisor sends to the whole process group.
+/// Waits for the end of its input, then requests a fast shutdown of the server. The input ends when the process
+/// that holds the pipe ends. Ignores signals that a supervisor sends to the whole process group.
 const WATCHDOG: &str = r#"trap '' HUP INT TERM; read -r _; kill -INT "$0""#;
 
 /// A server that this process started. It does not depend on an async runtime, so a `static` may hold
@@ -43,8 +43,8 @@ pub(super) struct Server {
     state: Arc<Mutex<State>>,
     /// The exit status, once the server has exited.
     exit_status: watch::Receiver<Option<String>>,
-    /// The watchdog waits until this pipe is closed, by us or, when this process ends, by the
-    /// operating system.
+    /// The watchdog waits until this pipe is closed. When this process ends, the operating system closes the
+    /// pipe.
     _watchdog: ChildStdin,
 }
 
@@ -122,7 +122,7 @@ impl Server {
         }
     }
 
-    /// Stops the server: a fast shutdown, then an immediate one. Returns when it has exited.
+    /// Stops the server: a fast shutdown, then an immediate one. Returns when the server has exited.
     pub async fn stop(self) -> Result<(), Error> {
         for signal in [Signal::INT, Signal::QUIT] {
             self.signal(signal);
@@ -152,8 +152,8 @@ impl Drop for Server {
     }
 }
 
-/// Waits until the server has exited. Ends the watchdog before it reaps the server: until then no
-/// other process can have the server's process id, so the watchdog cannot signal another process.
+/// Waits until the server has exited, ends the watchdog, then reaps the server. Until the server is reaped, no
+/// other process can have its process id, so the watchdog cannot signal another process.
 fn reap(
     mut server: Child,
     mut watchdog: Child,

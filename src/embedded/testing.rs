@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 
 use super::{Options, discover::SearchLocations};
 
-/// The log since the first [`ScratchDir`]. A subscriber of a single test would not be reliable: if another
-/// thread reaches a log statement for the first time meanwhile, tracing may skip the subscriber for that
+/// The log of all tests since the first [`ScratchDir`]. One subscriber per test would not be reliable: if the
+/// thread of another test is the first to reach a log statement, tracing may skip the subscriber for that
 /// statement.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
@@ -105,8 +105,9 @@ pub fn programs(bin_dir: &Path, version: &str) {
     }
 }
 
-/// Creates a shell script that every account may run. A child process writes it: a program cannot run
-/// while any process has it open for writing, and a child of another test would inherit our descriptor.
+/// Creates a shell script that every account may run. A child process writes the script: a program cannot run
+/// while a process has its file open for writing, and a child process of another test would inherit a
+/// descriptor of this process.
 pub fn script(path: &Path, body: &str) {
     let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 755 "$0""#;
     let mut shell = Command::new("sh");

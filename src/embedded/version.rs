@@ -1,7 +1,6 @@
 //! The versions of PostgreSQL.
 
-/// The oldest major version of PostgreSQL that the service supports: its policies need
-/// `security_invoker` views and fixes of version 15.
+/// The oldest major version of PostgreSQL that the service supports and that its tests use.
 pub const OLDEST_MAJOR_VERSION: i32 = 15;
 
 /// The major version: 17 for `17.5`, `17beta1` and `17`.

@@ -1,7 +1,7 @@
 //! The mutations of the lines of a draft.
 //!
-//! Each mutation locks the invoice first. So no other transaction issues it or changes its lines at the same
-//! time, and two mutations of lines of one invoice cannot deadlock.
+//! Each mutation locks the invoice first. So no other transaction issues the invoice or changes its lines at
+//! the same time, and two mutations of lines of one invoice cannot deadlock.
 
 use async_graphql::{Context, InputObject, MaybeUndefined};
 use rust_decimal::RoundingStrategy;
@@ -36,9 +36,9 @@ use crate::{
 
 /// The message for a change of an invoice that is not a draft.
 pub(super) const NOT_DRAFT: &str = "is issued and can no longer be changed";
-/// The most characters of a description.
+/// The maximum length of a description in characters.
 const MAX_DESCRIPTION_LENGTH: usize = 500;
-/// The most decimal places of a quantity and of a tax rate.
+/// The maximum number of decimal places of a quantity and of a tax rate.
 const MAX_DECIMAL_PLACES: u32 = 4;
 /// The absolute value of a quantity is less than this: ten digits before the decimal point.
 const QUANTITY_LIMIT: i64 = 10_000_000_000;
@@ -285,7 +285,7 @@ fn amount_minor<T>(
         .ok_or_else(|| WriteError::rejected(UserErrorCode::TooLarge, "", AMOUNT_TOO_LARGE))
 }
 
-/// Reports each line whose product does not exist. The foreign key would not say which line it is.
+/// Reports each line whose product does not exist. The error of a foreign key would not name the line.
 async fn check_products(tx: &TenantTx, lines: &[CheckedLine]) -> WriteResult<()> {
     let products: Vec<Uuid> = lines.iter().filter_map(|line| line.product).collect();
     if products.is_empty() {
@@ -382,7 +382,7 @@ async fn remove(tx: &TenantTx, input: RemoveInvoiceLineItemInput) -> WriteResult
     Ok(row)
 }
 
-/// Locks an invoice that is still a draft; `field` is the input field that identifies it.
+/// Locks the invoice of a line. The invoice must be a draft.
 async fn lock_draft_of<T>(
     tx: &TenantTx,
     line: InvoiceLineItemId,
@@ -391,7 +391,7 @@ async fn lock_draft_of<T>(
     require_draft(invoice, "id")
 }
 
-/// Locks an invoice that must be a draft; `field` is the input that names it.
+/// Locks an invoice, which must be a draft. `field` is the input field that contains its id.
 async fn lock_draft<T>(
     tx: &TenantTx,
     id: InvoiceId,
@@ -420,7 +420,8 @@ fn require_draft<T>(invoice: Result<Invoice>, field: &str) -> Result<Invoice, Wr
     }
 }
 
-/// Updates the totals of a draft: the database computes them at every update of the row.
+/// Updates the totals of a draft. The database computes the totals at every update of the row, even if the update
+/// changes no value.
 pub(super) async fn sum_up(tx: &TenantTx, id: InvoiceId) -> WriteResult<Invoice> {
     Update::<Invoice>::new(id, None)
         .set("status", InvoiceStatus::Draft.as_str())

@@ -1,4 +1,4 @@
-//! The mutations of invoices. The database defines which status can follow which: `docs/invoices.md` shows it.
+//! The mutations of invoices. The database defines the transitions between statuses; `docs/invoices.md` shows them.
 
 use async_graphql::{Context, InputObject, MaybeUndefined};
 
@@ -25,7 +25,7 @@ use crate::{
     user_error::UserErrorCode,
 };
 
-/// The most lines of one `createInvoice`.
+/// The maximum number of lines of one `createInvoice`.
 const MAX_LINES: usize = 500;
 
 impl Writable for Invoice {

@@ -22,17 +22,17 @@ use crate::{
     user_error::UserErrorCode,
 };
 
-/// The most characters of a display name.
+/// The maximum length of a display name in characters.
 const MAX_NAME_LENGTH: usize = 120;
-/// The most characters of a slug.
+/// The maximum length of a slug in characters.
 const MAX_SLUG_LENGTH: usize = 63;
 const INVALID_SLUG: &str =
     "must consist of lower-case letters, digits and hyphens, without a hyphen at either end";
 /// The slug for names that have neither letters nor digits.
 const FALLBACK_SLUG: &str = "organization";
-/// The greatest number that a slug gets if another organization has the same name.
+/// The greatest number that is added to a slug if the slug is already taken.
 const MAX_SLUG_NUMBER: usize = 1_000;
-/// How often a new organization looks for a free number while others take them.
+/// How many times to look for a free number if other transactions take the numbers first.
 const MAX_SLUG_ATTEMPTS: usize = 3;
 
 impl Writable for Organization {
@@ -207,8 +207,9 @@ fn insert(name: String, slug: String) -> Insert<Organization> {
         .set("slug", slug)
 }
 
-/// Makes the slug from the name, with a number if other organizations have the same. Another transaction may take the
-/// slug first; then the insert waits for it and writes nothing. At most eight statements.
+/// Creates an organization with a slug derived from the name. Adds a number if the slug is taken. If another
+/// transaction takes the slug first, the insert waits for that transaction and then writes nothing. Runs at most
+/// eight statements.
 async fn create_with_free_slug(tx: &TenantTx, name: String) -> WriteResult<Organization> {
     let base = slug_of(&name);
     let mut slug = base.clone();
@@ -230,7 +231,7 @@ async fn create_with_free_slug(tx: &TenantTx, name: String) -> WriteResult<Organ
         .await?;
     match inserted {
         Some(organization) => Ok(organization),
-        // Many others take numbers at the same time.
+        // Many other transactions take numbers at the same time.
         None => insert(name, with_random_suffix(&base)).run(tx).await,
     }
 }
@@ -271,7 +272,7 @@ fn with_suffix(slug: &str, suffix: &str) -> String {
     format!("{}-{suffix}", shortened(slug, room))
 }
 
-/// Adds digits that no other slug has.
+/// Adds a random suffix, which no other slug has.
 fn with_random_suffix(slug: &str) -> String {
     with_suffix(slug, &Uuid::new_v4().simple().to_string())
 }

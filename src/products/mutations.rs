@@ -32,7 +32,7 @@ use crate::{
     user_error::{UserError, UserErrorCode},
 };
 
-/// The most characters of a title.
+/// The maximum length of a title in characters.
 const MAX_TITLE_LENGTH: usize = 300;
 const INVALID_ASIN: &str = "must be ten upper-case letters and digits";
 const ASIN_TAKEN: &str = "is already the ASIN of another product";
@@ -331,8 +331,8 @@ impl BulkRowResult for ImportProductsResult {
     }
 }
 
-/// Inserts the products that can be inserted, in one statement. The statement skips rows whose ASIN another
-/// product has; they are those whose ID it does not return.
+/// Inserts the products that can be inserted, in one statement. The statement skips each row whose ASIN is
+/// taken and does not return the ID of that row.
 async fn import_each(tx: &TenantTx, inputs: &[CreateProductInput]) -> WriteResult<BulkResult> {
     let mut rows = Vec::with_capacity(inputs.len());
     let mut seen = HashSet::new();

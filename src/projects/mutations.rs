@@ -35,9 +35,9 @@ use crate::{
     user_error::{UserError, UserErrorCode},
 };
 
-/// The most characters of a display name.
+/// The maximum length of a display name in characters.
 const MAX_NAME_LENGTH: usize = 120;
-/// The most characters of a description.
+/// The maximum length of a description in characters.
 const MAX_DESCRIPTION_LENGTH: usize = 10_000;
 
 const HAS_INVOICES: &str = "has invoices: archive the project instead";
@@ -330,14 +330,14 @@ impl BulkRowResult for DeleteProjectsResult {
     }
 }
 
-/// Deletes the projects that can be deleted. Looks up the obstacles first, because a foreign key would report
-/// only the first of them.
+/// Deletes the projects that can be deleted. Before that, finds those that cannot be deleted, because a foreign
+/// key would report only one of them.
 async fn delete_each(ctx: &Context<'_>, ids: &[ProjectId]) -> WriteResult<BulkResult> {
     let (tx, caller) = (ctx.tx(), ctx.principal());
     let uuids = |ids: &[ProjectId]| ids.iter().map(|id| id.uuid()).collect::<Vec<_>>();
     let no_filter = Filter::default();
     let existing = referred_to::<Project>(tx, "id", uuids(ids), &no_filter).await?;
-    // A viewer gets FORBIDDEN, as from `deleteProject`, and no other reason.
+    // A viewer gets FORBIDDEN, as from `deleteProject`, even if invoices or comments prevent the deletion too.
     let with_invoices = match caller.role {
         UserRole::Viewer => HashSet::new(),
         _ => referred_to::<Invoice>(tx, "project_id", uuids(ids), &no_filter).await?,

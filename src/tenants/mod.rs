@@ -65,7 +65,7 @@ entity!(Tenant, tenant in "id" {
 });
 
 impl Sortable for Tenant {
-    /// Tenants are never listed: a caller sees one.
+    /// Never called: the API has no list of tenants, because a caller sees only their own tenant.
     fn sort_value(&self, column: &'static str) -> Result<Option<Value>> {
         unreachable!("BUG: tenants are ordered by {column}")
     }

@@ -20,9 +20,9 @@ use crate::{
     user_error::UserErrorCode,
 };
 
-/// The most characters of an email address (RFC 5321, 4.5.3.1.3, without the angle brackets).
+/// The maximum length of an email address in characters (RFC 5321, 4.5.3.1.3, without the angle brackets).
 const MAX_EMAIL_LENGTH: usize = 254;
-/// The most characters of a display name.
+/// The maximum length of a display name in characters.
 const MAX_NAME_LENGTH: usize = 120;
 const INVALID_EMAIL: &str = "must be an email address";
 

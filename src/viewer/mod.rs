@@ -45,7 +45,8 @@ pub enum Permission {
 }
 
 impl Permission {
-    /// The permissions of a role. The policies of the database decide; a test compares the two.
+    /// The permissions of a role. The policies of the database enforce them; a test compares this function with
+    /// the policies.
     #[must_use]
     pub fn of(role: UserRole) -> &'static [Self] {
         match role {
@@ -126,7 +127,7 @@ impl Viewer {
                 })
                 .collect());
         }
-        // Without a sign-in database only the current tenant is known.
+        // Without a sign-in database, the service knows only the current tenant.
         let tenant = find_whole::<Tenant>(ctx.tx(), principal.tenant).await?;
         let membership = |tenant: Tenant| {
             Ok(Membership {
