@@ -1,4 +1,4 @@
-//! Request bodies: which the service reads, which it rejects, and hostile values in them.
+//! Request bodies: which bodies the service accepts and rejects, and hostile values in them.
 
 use macro_rules_attribute::apply;
 use palisade::ids::ProjectId;
@@ -75,7 +75,7 @@ async fn methods_other_than_get_and_post_are_rejected() {
             (405, "GET, POST"),
             "{method}"
         );
-        // The response gives pages of other origins no permission.
+        // The response does not allow a page of another origin to read it.
         assert_eq!(
             response.header("access-control-allow-origin"),
             "",
