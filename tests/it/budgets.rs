@@ -144,8 +144,8 @@ async fn a_batch_holds_all_parents_of_its_level(tenant: Tenant) {
         .map(|invoice| invoice["lineItems"]["nodes"].as_array().unwrap().len())
         .sum();
     assert_eq!(lines, 400);
-    // Each table is read once per path that leads to it, for any number of rows. Rows that are already loaded
-    // by id are not read again.
+    // Each list and each relation by id takes one statement, for any number of rows. Rows that are already loaded by
+    // id are not read again.
     let mut read_count: BTreeMap<String, usize> = BTreeMap::new();
     for statement in response.statements() {
         let of = statement

@@ -1,4 +1,4 @@
-//! One tenant's token with another tenant's ids, cursors and filter values.
+//! Attacks with queries: a caller of one tenant sends the ids, cursors and filter values of another tenant.
 //!
 //! The attacks are computed from the schema: the tests attack a new field as soon as it exists, and fail for an
 //! argument without an attack.

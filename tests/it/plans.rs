@@ -377,7 +377,7 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             ],
             args([&tenant, &at, &no_row, &21]),
         ),
-        // By name, ascending.
+        // A root list sorted by name.
         (
             "{ projects(orderBy: [{ field: NAME }]) { nodes { id } } }".to_owned(),
             "projects",
@@ -412,7 +412,7 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             ],
             args([&tenant, &"OPEN", &at, &no_row, &21]),
         ),
-        // By id.
+        // One row by its id.
         (
             format!("{{ project(id: \"{project_id}\") {{ id }} }}"),
             "projects",

@@ -19,7 +19,7 @@ async fn conflicting_clients_all_succeed_each_time() {
     }
 }
 
-/// Pairs of clients that change the same two projects in opposite order, a number of times each.
+/// Runs pairs of clients that change the same two projects in opposite order. Each client does so `rounds` times.
 async fn storm(pairs: usize, rounds: usize) {
     // PostgreSQL looks for a deadlock after 1 ms of waiting. The default is a second.
     let settings = "do $$ begin

@@ -331,7 +331,7 @@ async fn a_reference_to_another_tenants_row_fails_like_one_to_a_missing_row(app:
     acme.fill(12).await;
     globex.fill(12).await;
     let (mut a, mut b) = (acme.begin().await.0, globex.begin().await.0);
-    // Every foreign key that starts with the tenant's id, in tables into which the role may insert.
+    // Test every foreign key that starts with the tenant's id, in tables into which `palisade_app` may insert.
     let keys = sqlx::query(
         "select c.conrelid::regclass::text, a.attname::text, c.confrelid::regclass::text
          from pg_constraint c

@@ -1,5 +1,5 @@
-//! Variables: a required variable must have a value, and an omitted variable is omitted everywhere it is
-//! used.
+//! Variables: a required variable must have a value. If a variable is omitted, each argument and input field that uses
+//! the variable is omitted, too.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! `palisade migrate`: repeatable, concurrent, and run by the owner of the schema.
+//! `palisade migrate`: repeated and concurrent runs, and the roles that may run the command.
 
 use futures_util::future::join_all;
 use macro_rules_attribute::apply;

@@ -108,8 +108,8 @@ async fn query(server: &Embedded, sql: &str) -> String {
     value.unwrap()
 }
 
-/// Queries one value with `psql`, which parses URLs differently. Uses the server's own `psql`, or the one
-/// on PATH if the server's package has none.
+/// Queries one value with `psql`, because `psql` parses URLs differently from sqlx. Uses the server's own `psql`, or
+/// the one on PATH if the server's package has none.
 fn psql(server: &Embedded, sql: &str) -> String {
     let own = bin_dir(server).join("psql");
     let program = if own.exists() { own } else { "psql".into() };

@@ -34,7 +34,7 @@ pub struct Column {
     may_read_referenced: bool,
     /// The strings that a check constraint allows in this column, if there is such a list.
     choices: Vec<String>,
-    /// A group of columns of which exactly one must have a value. Includes this column.
+    /// This column and others, if exactly one of them must have a value. Otherwise empty.
     pub alternatives: Vec<String>,
     /// Whether a policy for new rows uses this column.
     pub is_in_insert_policy: bool,

@@ -1,4 +1,4 @@
-//! A user who calls the API, and the responses.
+//! The callers of the API, and the responses that they get.
 
 use std::collections::HashMap;
 

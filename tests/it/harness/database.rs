@@ -131,7 +131,7 @@ pub struct TenantTable {
     pub tenant_column: String,
 }
 
-/// Finds every table whose rows belong to tenants in the database's catalogue.
+/// Reads from the database's catalogue which tables have rows that belong to tenants.
 pub async fn tenant_tables(connection: &mut PgConnection) -> Vec<TenantTable> {
     let rows = sqlx::query(
         "select c.oid::regclass::text, coalesce(a.attname, 'id')::text

@@ -117,7 +117,7 @@ async fn a_body_that_is_not_a_request_is_rejected() {
         "1",
         "\"{ __typename }\"",
         "{}",
-        // A batch.
+        // Batches, which the service does not accept by default.
         r#"[{"query":"{ __typename }"}]"#,
         "[]",
         r#"{"query":null}"#,

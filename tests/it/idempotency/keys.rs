@@ -1,4 +1,4 @@
-//! The header `Idempotency-Key`: one request, one user, 24 hours.
+//! The header `Idempotency-Key`: a key belongs to one request of one user for 24 hours.
 
 use futures_util::future::join_all;
 use macro_rules_attribute::apply;

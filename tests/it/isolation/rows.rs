@@ -1,4 +1,4 @@
-//! Every table of the catalogue, attacked from another tenant as the role that the service uses.
+//! Attacks on every table of the catalogue from another tenant, with the database role that the service uses.
 
 use macro_rules_attribute::apply;
 use palisade::ids::EntityId as _;

@@ -1,4 +1,4 @@
-//! Changes of an invoice that no statement of any role can make, and the diagram of its statuses.
+//! Changes of an invoice that the database rejects for every role, and the diagram of the invoice's statuses.
 
 use std::collections::BTreeSet;
 

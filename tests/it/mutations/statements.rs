@@ -59,7 +59,8 @@ fn names_of_tenant(words: &[String]) -> usize {
     predicates + inserted.unwrap_or_default() + usize::from(own)
 }
 
-/// Panics if a statement uses a table without naming the tenant.
+/// Panics if a statement uses tables of tenants without naming the tenant. Also panics if a statement uses no such
+/// table and is not in [`WITHOUT_TENANT`].
 fn check(statement: &str, tables: &[TenantTable], origin: &str) {
     let words = words(statement);
     let uses = uses_of_tables(&words, tables);

@@ -1,4 +1,4 @@
-//! The slug of an organization that is created without one: derived from its name, and unique.
+//! The slug of an organization that a client creates without a slug: the service derives a unique one from the name.
 
 use std::collections::BTreeSet;
 
