@@ -43,7 +43,7 @@ DOCUMENTS = {
     "Q1": None,
     "Q3": None,
     "page filtered by status": page("filter: { status: { eq: ACTIVE } }"),
-    # The oldest 20 projects.
+    # This filter matches the oldest 20 projects.
     "page filtered by `startsWith`": page('filter: { name: { startsWith: "Office" } }'),
     "page in the order `UPDATED_AT`": page("orderBy: { field: UPDATED_AT }"),
     "page in the order `DUE_ON`": page("orderBy: { field: DUE_ON }"),

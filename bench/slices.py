@@ -73,7 +73,7 @@ class Slices:
         def run(seconds):
             before, backends = self.usage(), children(self.postgres)
             rate = floor.run(document, connections, seconds)
-            # Only after PostgreSQL has reaped an ended backend does its CPU time count as the time of a child.
+            # The CPU time of an ended backend counts only after PostgreSQL has reaped the backend.
             lab.wait_for(lambda: children(self.postgres) <= backends)
             used = self.usage() - before
             return Measurement(rate, postgres_us=used.postgres / (rate * seconds) * 1e6, noise=used.noise())

@@ -92,7 +92,7 @@ async fn without_policies_the_service_returns_only_the_own_tenants_rows() {
     let expected: Vec<Value> = ids.iter().map(|id| json!({ "id": id })).collect();
     assert_eq!(found.data()["nodes"], json!(expected));
 
-    // Nor does a filter by the id of another tenant's parent row find its children.
+    // A filter by the id of another tenant's parent row finds no children of that row.
     let parent = "select organization_id from projects where tenant_id = app.tenant_id() limit 1";
     let parent = sqlx::query_scalar(parent).fetch_one(&mut sql);
     let parent: Uuid = parent.await.unwrap();
