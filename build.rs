@@ -1,8 +1,7 @@
 //! Builds the explorer with npm and lists its files for `src/http/explorer.rs`.
 //!
-//! Rust alone must be enough to build the service. Therefore, if npm is missing or fails, the list is
-//! empty, and the service shows a page that explains how to get the explorer. The build writes nothing
-//! into the source tree.
+//! The service must build without Node.js. Therefore, if npm is missing or fails, the list is empty, and the
+//! service shows a page that explains how to get the explorer. The build writes nothing into the source tree.
 
 use std::{
     env,
@@ -70,7 +69,7 @@ fn find_npm() -> Option<PathBuf> {
     candidates.find(|path| path.is_file())
 }
 
-/// Repeats the build after npm is installed into a directory of `PATH`.
+/// Makes Cargo run this script again when a directory of `PATH` changes: npm may have been installed there.
 fn rerun_if_path_changes() {
     for dir in path_directories().iter().filter(|dir| dir.is_dir()) {
         println!("cargo:rerun-if-changed={}", dir.display());
@@ -94,7 +93,7 @@ fn build(npm: &Path, sources: &Path, work: &Path) -> Result<PathBuf> {
         "ci --omit=dev --prefer-offline --no-audit --no-fund --fetch-retries=1 --fetch-retry-mintimeout=1000",
     )?;
     npm_run(npm, work, "run build")?;
-    // 250 MB that the next `npm ci` would delete anyway.
+    // Free 250 MB. The next `npm ci` would delete these files anyway.
     fs::remove_dir_all(work.join("node_modules"))?;
     Ok(work.join("dist"))
 }
@@ -104,7 +103,7 @@ fn npm_run(npm: &Path, work: &Path, arguments: &str) -> Result<()> {
         .args(arguments.split(' '))
         .current_dir(work)
         .stdin(Stdio::null())
-        // Cargo sets `DEBUG`, which Node programs interpret differently.
+        // Cargo sets `DEBUG`, but for Node programs this variable has another meaning.
         .env_remove("DEBUG")
         .env_remove("NODE_ENV")
         .output()?;

@@ -8,24 +8,24 @@ import subprocess
 import time
 
 NAME = re.compile(r"(\(\d+\))(?: (.*))?")
-# The end of a name that a linker sees: it changes with each compiler.
+# The hash at the end of a Rust symbol. It changes with each version of the compiler.
 HASH = re.compile(r"::h[0-9a-f]{16}$")
 
 
 def wrapper(directory):
-    """Returns the command that runs another one under callgrind. Nothing is counted before `Recorder` is created."""
+    """Returns the start of a command that runs a program under callgrind. Counting starts with a `Recorder`."""
     return ["valgrind", "--tool=callgrind", "--quiet", "--instr-atstart=no", "--fair-sched=yes",
             f"--callgrind-out-file={directory}/callgrind"]
 
 
 @dataclasses.dataclass
 class Profile:
-    """The instructions of a process: all of them, and per function without and with its callees."""
+    """The instructions of a process: the total, and for each function the number without and with its callees."""
 
     total: int
     own: dict
     inclusive: dict
-    # The functions whose names do not name a crate, because they are written in C, by the file that contains them.
+    # The binary or library of each function. It identifies C functions, whose names contain no crate.
     objects: dict
 
 
@@ -41,12 +41,12 @@ class Recorder:
                        stderr=subprocess.DEVNULL)
 
     def discard(self):
-        """Forgets what was counted so far."""
+        """Sets the counters to zero."""
         wait_until_idle(self.pid)
         self.control("-z")
 
     def take(self):
-        """Returns what was counted since the last call."""
+        """Returns the instructions since the last call."""
         wait_until_idle(self.pid)
         self.control("-d")
         self.dumps += 1
@@ -54,7 +54,7 @@ class Recorder:
 
 
 def wait_until_idle(pid, interval=0.004):
-    """Waits until no thread of the process has run for a time: part of a request's work follows its response."""
+    """Waits until the process is idle, because it does a part of its work after it has sent a response."""
     before = None
     while (now := [path.read_text() for path in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")]) != before:
         before = now
@@ -94,7 +94,7 @@ def read(path):
 
 
 def resolve(names, value):
-    """Returns a name. A file has each name only once, and from then on its number."""
+    """Returns the full name. A file contains each full name once; after that, it contains only the name's number."""
     number, name = NAME.fullmatch(value).groups()
     if name is not None:
         names[number] = HASH.sub("", name)
@@ -102,7 +102,7 @@ def resolve(names, value):
 
 
 def crate(function, file):
-    """Returns the crate of a function, or for C the library."""
+    """Returns the crate of a Rust function, or the library of a C function."""
     if function.startswith(("mi_", "_mi_")):
         return "mimalloc"
     if "aws_lc" in function:

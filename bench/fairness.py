@@ -4,9 +4,9 @@
     cargo build --release
     bench/fairness.py [--seconds 20] [--rounds 3] [--tenants 200]
 
-Needs wrk. In each round, all tenants but one together send document Q3 at a steady rate: first alone, then
-while one greedy tenant sends ten times as many requests as its budget allows and ignores rejections. The
-result is the median of the rounds. Measures the default settings, then with one limit after another turned off.
+Needs wrk. In each round, all tenants except the greedy one send document Q3 at a steady rate: first alone, then
+while the greedy tenant sends ten times as many requests as its budget allows and ignores rejections. The result
+is the median of the rounds. Measures the default settings first, then turns off one limit after another.
 Prints the latencies of the other tenants and the rates of the greedy tenant.
 """
 
@@ -69,7 +69,7 @@ def measure_round(options, server, greedy, others):
     # Each connection sends about ten requests per second, because it pauses for 100 ms on average.
     requests_per_second = BUDGET_PER_SECOND * options.budgets
     load = lab.Load(server, greedy, round(requests_per_second / 10), options.seconds + 10, pause_ms=98)
-    # The greedy tenant starts with the budget of a whole minute. Measure after it has used that up.
+    # The greedy tenant starts with the budget of a whole minute. Wait until it has used this budget.
     time.sleep(9)
     requests, seconds, p50_with, p99_with, _, bad = others_load().result()
     sent, greedy_seconds, _, _, rejected, bad_greedy = load.result()

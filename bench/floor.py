@@ -1,7 +1,8 @@
 """The floor: PostgreSQL runs the statements of a document alone, without a service.
 
-pgbench sends the service's statements with the columns that the document selects, as palisade_app under row level
-security, and pipelines those that need no result of each other. No service over this schema can be faster.
+pgbench sends the service's statements, with the columns that the document selects, as palisade_app and so under row
+level security. It pipelines statements that do not depend on each other. No service that sends these statements can be
+faster.
 """
 
 import re
@@ -9,7 +10,7 @@ import subprocess
 
 import lab
 
-# pgbench prepares each script on each connection, so there are scripts for few tenants.
+# pgbench prepares the statements of each script on each connection, so only a few tenants have a script.
 TENANTS = 4
 READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
@@ -17,7 +18,7 @@ LATERAL = """
 select {outer}, "parent"."parent" from unnest(cast(:projects as uuid[])) as "parent" inner join lateral (
     select {inner} from {table} where "tenant_id" = :tenant and "project_id" = "parent"."parent"
     order by {order} desc, "id" desc limit :{limit}) as "row" on true;"""
-# The flights of each document: statements that are sent together.
+# The flights of each document. A flight is a list of statements that are sent together.
 FLIGHTS = {
     "q1": [["""select "id", "name", "status" from "projects" where "tenant_id" = :tenant and "id" = any(array(select unnest(:project::uuid[])));"""]],
     "q2": [["""select "id", "name", "status" from "projects" where "tenant_id" = :tenant
@@ -43,7 +44,7 @@ FLIGHTS = {
                        gen_random_uuid(), :tenant) returning "id", "name", "status";"""]],
 }
 NUMBERS = {"five": 5, "ten": 10, "twenty": 20}
-# The values of the variables for a tenant.
+# The query for a tenant's values of the variables.
 VALUES = """
 with page as (select * from projects where tenant_id = '{tenant}' order by created_at desc, id desc limit 20)
 select (select array_agg(id) from page),
@@ -72,7 +73,7 @@ class Floor:
             self.variables |= {f"{name}{number}": value for name, value in values.items()}
 
     def run(self, document, connections, seconds):
-        """Returns the number of transactions per second."""
+        """Runs pgbench. Returns the number of transactions per second."""
         directory = lab.BENCH_DIR / "floor"
         directory.mkdir(exist_ok=True)
         files = []

@@ -6,10 +6,10 @@
 
 Needs wrk and psql. Starts a private PostgreSQL with two databases, of 200 and of 20,000 tenants. In both, one tenant
 has 100 projects and another one has 200,000. The data is created once, which takes some minutes and 7 GB. Measures
-each document for both tenants in both databases, and the first and the 1,000th page of a list, at 8 connections.
+each document for both tenants in both databases, and the first and the 1,000th page of lists, with 8 connections.
 
-The cost is the CPU time of the service and of PostgreSQL per request, in microseconds. The growth is the highest cost,
-divided by that of the small tenant in the small database. Takes about 6 minutes after the data was created.
+The cost of a document is the CPU time of the service and of PostgreSQL per request, in microseconds. The growth is the
+highest cost divided by the cost for the small tenant in the small database. Takes about 6 minutes if the data exists.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from usage import postmaster_pid
 
 DATA_DIR = lab.BENCH_DIR / "growth"
 TENANTS = (200, 20_000)
-# The numbers of the measured tenants, and of their projects.
+# The number (in the slug) of each measured tenant, and how many projects it has.
 SMALL, LARGE = (1, 100), (2, 200_000)
-# Invoices and audit log entries per project, of the measured tenants and of the others.
+# The number of invoices and of audit log entries per project: for the measured tenants, and for the others.
 ROWS, ROWS_OF_OTHERS = (5, 10), (2, 4)
 PROJECTS_OF_OTHERS = 10
 CONNECTIONS = 8
@@ -42,7 +42,7 @@ DOCUMENTS = {
     "Q1": None,
     "Q3": None,
     "page filtered by status": page("filter: { status: { eq: ACTIVE } }"),
-    # The oldest 20 projects.
+    # This filter matches the oldest 20 projects.
     "page filtered by `startsWith`": page('filter: { name: { startsWith: "Office" } }'),
     "page in the order `UPDATED_AT`": page("orderBy: { field: UPDATED_AT }"),
     "page in the order `DUE_ON`": page("orderBy: { field: DUE_ON }"),
@@ -95,7 +95,7 @@ def create_database(environment, tenants):
     name = f"growth_{tenants}"
     if not lab.query(url("postgres", "postgres"), f"select 1 from pg_database where datname = '{name}'"):
         print(f"creating the database with {tenants:,} tenants", flush=True)
-        # A name of its own until it is complete.
+        # The database has a temporary name until it is complete.
         draft = f"{name}_draft"
         smaller = f"growth_{TENANTS[0]}" if tenants != TENANTS[0] else "template0"
         lab.query(url("postgres", "postgres"), f"drop database if exists {draft}")
@@ -108,7 +108,7 @@ def create_database(environment, tenants):
             first = 3
         add_tenants(url("postgres", draft), first, tenants, PROJECTS_OF_OTHERS, *ROWS_OF_OTHERS)
         lab.query(url("postgres", "postgres"), f"alter database {draft} rename to {name}")
-    # It may be older than the binary.
+    # An existing database may lack migrations of the binary.
     migrate(url("postgres", name))
     lab.query(url("postgres", name), "vacuum analyze")
     return url("palisade_app", name)
@@ -140,7 +140,7 @@ def load_tenant(environment, url, number):
 
 
 def runs(bench, servers, tenants, name):
-    """Returns a run for each database and tenant."""
+    """Returns a run of a document for each database and tenant."""
     cases = [(count, projects) for count in servers for projects in tenants]
     files = {(count, projects): prepare(servers[count], tenants[projects], name, f"growth-{count}-{projects}")
              for count, projects in cases}
@@ -149,7 +149,7 @@ def runs(bench, servers, tenants, name):
 
 def prepare(server, tenant, name, file_name):
     if name == "Q1":
-        # Many projects, so that not one page of the table is read again and again.
+        # Use many projects. One project would mean that PostgreSQL always reads the same page of the table.
         projects = json.loads(execute(server, tenant, "{ projects(first: 100) { nodes { id } } }"))["data"]["projects"]
         text = (lab.DOCUMENTS_DIR / "q1.graphql").read_text().strip()
         bodies = [json.dumps({"query": text, "variables": project}) for project in projects["nodes"]]
@@ -173,7 +173,7 @@ def execute(server, tenant, text):
 
 
 def page_runs(bench, server, tenant, name):
-    """Returns a run for the first page and one for a later page."""
+    """Returns one run for the first page of a list and one for a later page."""
     cursors = {1: "", PAGE: f', after: "{cursor_before(server, tenant, PAGES[name])}"'}
     return {page: bench.wrk(server, write(server, tenant, [json.dumps({
         "query": f"{{ projects(first: {PAGE_SIZE}{PAGES[name]}{cursor}) {{ {FIELDS} }} }}"})], f"growth-page-{page}"),
@@ -181,7 +181,7 @@ def page_runs(bench, server, tenant, name):
 
 
 def cursor_before(server, tenant, order):
-    """Returns the cursor after which the page begins, from pages of 100 and of 80 rows."""
+    """Returns the cursor of the row before the later page. Reads the list up to there in pages of up to 100 rows."""
     rows, cursor = (PAGE - 1) * PAGE_SIZE, ""
     while rows:
         size = min(rows, 100)

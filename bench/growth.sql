@@ -2,7 +2,7 @@
 -- project. Runs as a superuser. Triggers are off, because they would write the audit log.
 set session_replication_role = replica;
 
--- A UUIDv7 for a row: in the order of the rows of its tenant, and the same in each run.
+-- Returns a UUIDv7 for a row. The ids of a tenant's rows have the order of their numbers, and are the same in each run.
 create function pg_temp.row_id(kind text, tenant integer, number bigint) returns uuid language sql immutable
     return (substr(lpad(to_hex(1767254400000 + number), 12, '0'), 1, 8) || '-'
         || substr(lpad(to_hex(1767254400000 + number), 12, '0'), 9, 4) || '-7'
@@ -30,7 +30,7 @@ create temporary table new_projects as
       from new_tenants as tenant, generate_series(1, :projects) as n;
 insert into projects (tenant_id, id, organization_id, owner_id, name, description, status, due_on, created_at, updated_at)
     select tenant_id, id, pg_temp.row_id('organization', tenant, 1 + n % 10), pg_temp.row_id('user', tenant, 1 + n % 7),
-           -- The name of the 20 oldest projects differs.
+           -- The 20 oldest projects have another name.
            case when n <= 20 then 'Office move'
                 else (array['Website relaunch', 'Annual audit', 'Mobile app', 'Data migration'])[1 + n % 4]
            end || ' #' || n,

@@ -4,16 +4,16 @@
     cargo build --release
     bench/instructions.py [--check] [--update] [--json] [--functions 10] [--with-callees]
 
-Needs valgrind. Starts a private PostgreSQL with the three demo tenants of `palisade dev`, starts `palisade serve`
-under callgrind, and sends each document several times over one connection, always with the same token and variables.
-M1 is a dry run (`Prefer: tx=rollback`), so that the data stays the same. The result is the least of several batches
-of requests. The others contain more work of timers, such as the renewal of a cached role, or more wake-ups, because a
-reply of PostgreSQL arrived in two parts. The result does not depend on the speed or the load of the machine: two runs
+Needs valgrind. Starts a private PostgreSQL with the three demo tenants of `palisade dev`, starts `palisade serve` under
+callgrind, and sends each document several times over one connection, always with the same token and variables. M1 is a
+dry run (`Prefer: tx=rollback`), so that the data stays the same. The result is the batch of requests with the fewest
+instructions. Other batches contain more work of timers, such as the renewal of a cached role, or more wake-ups, because
+a reply of PostgreSQL arrived in two parts. The result does not depend on the speed or the load of the machine: two runs
 differ by less than 1 %.
 
---check fails if a document needs more instructions than bench/instructions.json allows. --update writes new limits,
-5 % above the measured numbers, and the table of docs/performance.md. Run it also after an improvement, so that a later
-change cannot undo it unnoticed.
+--check fails if a document needs more instructions than bench/instructions.json allows. --update writes new limits, 5 %
+above the measured numbers, and the table of docs/performance.md. Use --update also after an improvement, so that a
+later change that undoes the improvement fails the check.
 """
 
 import argparse
@@ -28,10 +28,10 @@ import callgrind
 import lab
 
 DOCUMENTS = ("q0", "q1", "q2", "q3", "m1")
-# Requests per batch. A batch is short, so that few batches contain the work of a timer.
+# Requests per batch. The batches are short, so that only few of them contain the work of a timer.
 REQUESTS = {"q0": 100, "q1": 50, "q2": 50, "q3": 10, "m1": 50}
 BATCHES = 8
-# One connection to the database, and no limits: callgrind makes the service some 50 times as slow.
+# One connection to the database, no budget, and long timeouts: under callgrind, the service is about 50 times as slow.
 FLAGS = ("--tenant-budget", "0", "--pool-size", "1", "--operation-timeout", "10m", "--receive-timeout", "10m")
 DATA_DIR = lab.BENCH_DIR / "instructions"
 LIMITS = lab.ROOT / "bench/instructions.json"
@@ -82,16 +82,16 @@ def check_environment():
 
 def measure():
     """Returns the profile of each document."""
-    # New data each time: its content and layout do not depend on earlier runs or versions.
+    # Create the data anew, so that its content and layout do not depend on earlier runs or versions.
     shutil.rmtree(DATA_DIR, ignore_errors=True)
     profiles_dir = lab.BENCH_DIR / "callgrind"
     shutil.rmtree(profiles_dir, ignore_errors=True)
     profiles_dir.mkdir(parents=True)
     with lab.dev_database(DATA_DIR) as environment:
         environment |= {
-            # Several threads steal work from each other, at random.
+            # With several threads, the threads would steal work from each other at random.
             "TOKIO_WORKER_THREADS": "1",
-            # mimalloc returns unused memory to the system after a time, unless this is -1.
+            # By default, mimalloc returns unused memory to the system after some time. -1 turns this off.
             "MIMALLOC_PURGE_DELAY": "-1",
         }
         tenant = lab.Tenant(lab.tenant_slug(0), environment["PALISADE_TENANT_A"], "", environment["PALISADE_TOKEN_A"])
@@ -108,14 +108,14 @@ def least_batch(client, recorder):
     for _ in range(BATCHES):
         for _ in range(REQUESTS[client.document]):
             client.send()
-            # Otherwise it is a matter of luck what the service still has to do when the next request arrives.
+            # Without this wait, the next request could arrive while the service still works on the previous one.
             callgrind.wait_until_idle(recorder.pid)
         batches.append(recorder.take())
     return min(batches, key=lambda batch: batch.total)
 
 
 class Client:
-    """Sends one request again and again, over one connection."""
+    """Sends the same request repeatedly over one connection."""
 
     def __init__(self, server, document, tenant):
         self.document = document
@@ -156,7 +156,7 @@ def functions(profile, requests, options):
     order = profile.inclusive if options.with_callees else profile.own
     names = sorted(order, key=lambda name: (-min(order[name], profile.total), name))[:options.functions]
     return [{"name": name, "self": round(profile.own[name] / requests), "share": profile.own[name] / profile.total,
-             # Recursion counts an instruction several times.
+             # In a recursive function, callgrind counts an instruction several times.
              "with_callees": round(min(profile.inclusive[name], profile.total) / requests)}
             for name in names]
 

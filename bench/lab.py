@@ -25,9 +25,9 @@ BENCH_DIR = ROOT / "target/bench"
 DOCUMENTS_DIR = ROOT / "bench/documents"
 # Projects per tenant, and invoices and audit log entries per project.
 PROJECTS, INVOICES, AUDIT_LOGS = 100, 10, 50
-# `palisade dev` creates the first tenants, with less data.
+# `palisade dev` creates the first tenants. They have less data, so no measurement uses them.
 DEV_TENANTS = 3
-# Document M1 adds projects, so the last tenants are only for it.
+# Document M1 adds projects. Therefore, only M1 uses the last tenants.
 WRITERS = 20
 
 
@@ -37,7 +37,7 @@ def database(tenants):
     data_dir = BENCH_DIR / "dev"
     with dev_database(data_dir) as environment:
         create_data(data_dir, tenants)
-        # So that autovacuum does not run during a measurement.
+        # Vacuum now, so that autovacuum does not run during a measurement.
         query(environment["PALISADE_OWNER_DATABASE_URL"], "vacuum analyze")
         yield environment
 
@@ -71,7 +71,7 @@ def create_data(data_dir, tenants):
 
 @dataclasses.dataclass
 class Server:
-    """A running GraphQL server. Its documents are in a directory of their own if its schema is not Palisade's."""
+    """A running GraphQL server. A server with another schema than Palisade's has its own directory of documents."""
 
     name: str
     port: int
@@ -101,7 +101,7 @@ class Server:
 
 @contextlib.contextmanager
 def service(environment, *flags, wrapper=()):
-    """Starts `palisade serve` with these flags, under another command if there is one. Yields it when it is ready."""
+    """Starts `palisade serve` with these flags, under the command `wrapper` if given. Yields the ready server."""
     port = free_port()
     command = [*wrapper, BINARY, "serve", "--listen", f"127.0.0.1:{port}", *flags]
     with terminating(subprocess.Popen(command, env=environment)) as process:
@@ -156,7 +156,7 @@ class Tenant:
 
 
 def load_tenants(environment, count):
-    """Returns the tenants that `create_data` created, without those of `palisade dev`: for queries and for M1."""
+    """Returns two lists of the tenants that `create_data` created: those for queries, and those for M1."""
     rows = query(environment["PALISADE_ADMIN_DATABASE_URL"], """
         select tenants.slug, tenants.id, users.id from tenants
           join users on users.tenant_id = tenants.id and users.role = 'OWNER'""")
@@ -230,7 +230,7 @@ def write_requests(name, document, lines, responses):
     path.write_text("\n".join([str(int(min(map(len, responses)) * 0.9)), *lines]) + "\n")
     expected = path.with_suffix(".txt.expected")
     expected.unlink(missing_ok=True)
-    # Every response of a mutation has another ID.
+    # Each response of a mutation contains a new ID, so there is no list of expected responses.
     if document != "m1":
         assert not any(b"\n" in response for response in responses)
         expected.write_bytes(b"\n".join(responses) + b"\n")
@@ -275,8 +275,8 @@ def git(*arguments):
 
 
 class Load:
-    """A running wrk that sends the requests in a file of `prepare`. Without a pause it sends as fast as it can;
-    `pause_ms` is the mean pause of a connection between two requests.
+    """A running wrk that sends the requests in a file of `prepare`. `pause_ms` is the mean pause of a connection
+    between two requests. Without a pause, wrk sends as fast as it can.
     """
 
     def __init__(self, server, path, connections, seconds, pause_ms=0):

@@ -1,7 +1,8 @@
 -- Sends one operation for many tenants in turn and checks the responses. The first argument is the file that lab.py
 -- wrote: a line with the minimum length of a good response, then for each tenant a line with its token and a line with
--- the request body. If there is a file with the same name and `.expected`, each response must be one of its lines. The second argument is the mean pause of a connection between two requests, in milliseconds. In a
--- body, @UUID@ becomes a new UUID for each request.
+-- the request body. In a body, each request replaces @UUID@ by a new UUID. If a file with the same name and `.expected`
+-- exists, each response must be one of its lines. The second argument is the mean pause of a connection between two
+-- requests, in milliseconds.
 
 local requests, expected, min_length, position = {}, nil, 0, 0
 local threads = {}
@@ -30,7 +31,7 @@ function init(args)
     end
     responses:close()
   end
-  -- Each thread starts with another tenant.
+  -- Each thread starts with a different tenant.
   position = number * 37
   math.randomseed(os.time() * 1000 + os.clock() * 1e6 % 1000 + number)
   bad, rejected = 0, 0
@@ -43,8 +44,8 @@ function init(args)
   end
 end
 
--- Returns a function that returns the bytes of a request. A UUID is as long as another, so the length in the headers
--- stays the same.
+-- Returns a function that returns the bytes of a request. All UUIDs have the same length, so the header Content-Length
+-- stays correct.
 function format(headers, body)
   local bytes = wrk.format("POST", "/graphql", headers, (body:gsub("@UUID@", string.rep("0", 36))))
   local first, last = body:find("@UUID@", 1, true)

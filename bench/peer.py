@@ -1,4 +1,4 @@
-"""PostGraphile as a peer: starts it, writes its requests, and compares its responses with the service's."""
+"""PostGraphile, for the comparison: starts it, writes its requests, and compares its responses with the service's."""
 
 import contextlib
 import datetime
@@ -11,7 +11,7 @@ from uuid import uuid4
 import lab
 
 DIRECTORY = lab.ROOT / "bench/peers/postgraphile"
-# With two cores it has as many connections as the service, whose pool has 8.
+# Connections per process. On two cores, PostGraphile has 8 connections, as many as the service's pool.
 POOL_SIZE = 4
 # The number of tenants whose responses are compared.
 SAMPLE = 10
@@ -60,7 +60,7 @@ def prepare(service, server, document, tenants):
 
 
 def variables(document, tenant, own):
-    """Translates the variables of the service's document."""
+    """Translates the variables of the service's document into those of PostGraphile's document."""
     if document == "q1":
         return {"tenant": tenant.id, "id": uuid(own["id"])}
     if document == "m1":
@@ -76,7 +76,7 @@ def uuid(own_id):
 
 
 def content(document, response):
-    """Returns what a response of the service says, in the form of `peer_content`."""
+    """Returns the content of a response of the service, in the same form as `peer_content`."""
     data = response["data"]
     if document == "q2":
         return list(map(plain, data["projects"]["nodes"]))
@@ -101,14 +101,14 @@ def peer_content(document, response):
 
 
 def flat_total(invoice):
-    """Replaces the total by the columns of which it consists."""
+    """Replaces the field `total` of an invoice by the two columns from which it is computed."""
     total = invoice["total"]
     rest = {name: value for name, value in invoice.items() if name != "total"}
     return {**rest, "totalMinor": str(int(total["amount"].replace(".", ""))), "currency": total["currencyCode"]}
 
 
 def plain(value, name=None):
-    """Returns a value with IDs as digits and timestamps as numbers."""
+    """Converts the IDs in a value to hexadecimal digits and the timestamps to numbers."""
     if isinstance(value, dict):
         return {key: plain(inner, key) for key, inner in value.items()}
     if isinstance(value, list):

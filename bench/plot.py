@@ -21,7 +21,7 @@ STYLE = """
 
 
 def draw(results, caption):
-    """Returns the SVG: a panel per document, with requests per second over connections."""
+    """Returns the SVG. Each document has a panel that plots requests per second against connections."""
     width = LEFT + len(results) * (PANEL_WIDTH + GAP)
     height = TOP + PANEL_HEIGHT + BOTTOM
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
@@ -61,7 +61,7 @@ def panel(document, cells, left):
 
 
 def scale(highest):
-    """Returns the next number with one or two digits that four steps divide well."""
+    """Returns the upper end of an axis: a round number, at least `highest`, that is easy to divide by four."""
     unit = 10 ** math.floor(math.log10(highest))
     return next(unit * factor for factor in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10) if unit * factor >= highest)
 

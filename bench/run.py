@@ -7,8 +7,8 @@
 
 Needs wrk, psql, pgbench and Node 22 or newer, which `npm ci` installs on Linux. Starts a private PostgreSQL, creates
 the data once, and starts `palisade serve` and PostGraphile on the same database. Checks one response of each tenant,
-and that both servers return the same content to a sample of them. The slices of the systems alternate. If other
-processes use the machine during a slice, it is repeated. The floor is in floor.py.
+and that both servers return the same content for a sample of the tenants. The slices of the systems alternate. If other
+processes use the machine during a slice, the slice is repeated. floor.py describes the floor.
 
 Takes about 8 minutes. Prints tables. --write-docs also writes them into docs/performance.md, with a plot.
 """
@@ -28,7 +28,7 @@ from usage import peak_memory_mib, postmaster_pid
 
 DOCUMENTS = ("q0", "q1", "q2", "q3", "m1")
 CONNECTIONS = (1, 8, 32, 256)
-# The service has 8 connections.
+# The numbers of connections at which the floor is measured. The service's pool has 8 connections.
 FLOOR_CONNECTIONS = (1, 8)
 
 
@@ -63,7 +63,7 @@ def arguments():
 
 
 def measure(bench, document, tenants, environment):
-    """Returns the measurements of a document, by connections and system."""
+    """Returns the measurements of a document, by number of connections and by system."""
     service, postgraphile = bench.servers
     path = lab.prepare(service, document, tenants)
     peer_path = peer.prepare(service, postgraphile, document, tenants)
@@ -82,7 +82,7 @@ def measure(bench, document, tenants, environment):
 
 
 def report_text(results, memory):
-    """Returns the tables."""
+    """Returns the tables of the results, as Markdown."""
     parts = [ratio_table(results), "", detail_table(results), "",
              "Peak resident memory: " + ", ".join(f"{name} {mib:,.0f} MiB" for name, mib in memory.items()) + "."]
     return "\n".join(parts) + "\n"

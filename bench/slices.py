@@ -7,7 +7,7 @@ import sys
 import lab
 from usage import Usage, children
 
-# How many cores other processes may use during a slice, and how often a slice is repeated.
+# How many cores other processes may use during a slice, and how often a slice is repeated if they use more.
 MAX_NOISE = 0.15
 MAX_REPETITIONS = 4
 
@@ -34,11 +34,11 @@ class Slices:
 
     def __init__(self, options, postgres, servers):
         self.options, self.postgres, self.servers = options, postgres, servers
-        # The names of the slices that stayed noisy.
+        # The names of the slices that were still noisy after all repetitions.
         self.noisy = []
 
     def alternate(self, name, runs):
-        """Measures several systems in turn; each run is a function of the seconds. Returns their medians."""
+        """Measures several systems in turn. A run is a function of the duration in seconds. Returns the medians."""
         for run in runs.values():
             run(1)
         rounds = [{system: self.measure(f"{name} {system}", run) for system, run in runs.items()}
@@ -58,7 +58,7 @@ class Slices:
         return best
 
     def wrk(self, server, path, connections):
-        """Returns a run that loads a server."""
+        """Returns a run that loads a server with wrk."""
         def run(seconds):
             before = self.usage(server.pid)
             requests, elapsed, p50, p99, rejected, bad = lab.Load(server, path, connections, seconds).result()
@@ -69,11 +69,11 @@ class Slices:
         return run
 
     def floor(self, floor, document, connections):
-        """Returns a run of PostgreSQL alone."""
+        """Returns a run that loads PostgreSQL with pgbench, without a service."""
         def run(seconds):
             before, backends = self.usage(), children(self.postgres)
             rate = floor.run(document, connections, seconds)
-            # Until PostgreSQL has noticed that a backend has ended, the CPU time of the backend is nowhere.
+            # The CPU time of an ended backend counts only after PostgreSQL has reaped the backend.
             lab.wait_for(lambda: children(self.postgres) <= backends)
             used = self.usage() - before
             return Measurement(rate, postgres_us=used.postgres / (rate * seconds) * 1e6, noise=used.noise())

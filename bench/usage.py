@@ -15,7 +15,7 @@ class Usage:
     time: float
     machine: float
     postgres: float
-    # The server that is measured.
+    # The server under measurement.
     measured: float
     # All processes of the benchmark.
     own: float
@@ -24,7 +24,7 @@ class Usage:
     def now(cls, postgres, servers, measured=None):
         postgres_seconds = tree_seconds(postgres)
         times = os.times()
-        # wrk and pgbench have ended, so they are among the children.
+        # wrk and pgbench have ended, so the CPU time of this process's children includes theirs.
         own = sum(times[:4]) + postgres_seconds + sum(map(tree_seconds, servers))
         measured_seconds = tree_seconds(measured) if measured else 0
         return cls(time.monotonic(), machine_seconds(), postgres_seconds, measured_seconds, own)
@@ -45,7 +45,7 @@ def machine_seconds():
 
 
 def tree_seconds(pid):
-    """Returns the CPU seconds of a process, of its children, and of those of its children that have ended."""
+    """Returns the CPU seconds of a process and of all its descendants, including children that have ended."""
     try:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 /**
- * Playwright settings that the tests of this app and of the explorer share. They are here and not in the repository's
- * root, so that a copy of this app is complete.
+ * Playwright settings that the tests of this app and of the explorer share. This file is here and not in the
+ * repository's root, so that a copy of this app is complete.
  */
 
 import { accessSync, constants } from "node:fs";

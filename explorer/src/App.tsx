@@ -23,7 +23,7 @@ query WhoAmI {
 }
 `;
 
-/** The builder's own colors have too little contrast on white. */
+/** Colors for the query builder. Its default colors have too little contrast on white. */
 const BUILDER_COLORS = {
   keyword: "var(--accent)",
   def: "var(--ink)",

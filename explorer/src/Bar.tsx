@@ -137,10 +137,10 @@ function TokenForm() {
   );
 }
 
-/** Names the current user, or says why there is none. */
+/** Shows the current user, or the reason why no user is signed in. */
 function ViewerStatus() {
   const { viewer, error, credentials } = useStore(session);
-  // If the picker shows the user, this is only for screen readers.
+  // If the picker already shows the user, show this status only to screen readers.
   const isInPicker = viewer && credentials?.choice && offersUsers;
   return (
     <p role="status" className={error ? "viewer bad" : isInPicker ? "viewer hidden" : "viewer"}>

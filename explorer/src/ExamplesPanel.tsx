@@ -9,7 +9,7 @@ import { errorMessage } from "./server";
 import { sendOperation, session } from "./session";
 import { useStore } from "./store";
 
-/** Fetches rows of the current tenant, whose values go into the example's variables. */
+/** Fetches rows of the current tenant. The variables of the example contain values from these rows. */
 async function fetchSampleRows(schema: GraphQLSchema, example: Example): Promise<SampleRows> {
   const query = sampleRowsQuery(schema, example.requiredRows);
   if (!query || !session.get().credentials) return {};

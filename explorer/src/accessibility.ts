@@ -1,6 +1,6 @@
 /**
  * Fixes accessibility faults of GraphiQL, Monaco and the builder in the page: tabs that contain a second button,
- * fields that open only by a click, inputs without names. Remove a fix once its library has it.
+ * fields that open only by a click, inputs without names. Remove a fix when the library itself has fixed the fault.
  */
 
 type Fix = [selector: string, apply: (element: HTMLElement) => void];
@@ -15,7 +15,7 @@ function argumentName(element: HTMLElement): string | undefined {
 }
 
 const FIXES: Fix[] = [
-  // An element with the role "tab" must not contain a button. These tabs contain a close button, so they are a list.
+  // A tab must not contain a button, but these contain a close button. Therefore, give them the roles of a list.
   [".graphiql-session-header [role=tablist]", (list) => setAttribute(list, "role", "list")],
   [
     ".graphiql-tab",

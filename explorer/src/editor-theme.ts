@@ -32,7 +32,7 @@ function colors(page: string, ink: string, accent: string, soft: string, faint: 
   };
 }
 
-/** Defines the themes as soon as Monaco is loaded. GraphiQL selects them earlier, so they are selected again. */
+/** Defines the themes when Monaco is loaded, and selects one again: GraphiQL selects it before it is defined. */
 export function useEditorTheme() {
   const monaco = useMonaco((state) => state.monaco);
   const monacoTheme = useGraphiQL((state) => state.monacoTheme);

@@ -30,7 +30,7 @@ type Row = Record<string, unknown>;
 /** One existing row for each type, by the name of the type. The variables take their values from it. */
 export type SampleRows = Record<string, Row>;
 
-/** The types of which the variables need a row, each with the status that the row must have, if any. */
+/** The types of the rows that the variables need, each with the status that its row must have, if any. */
 type RequiredRows = Record<string, string | undefined>;
 
 export interface Example {
@@ -46,13 +46,13 @@ export interface ExampleGroup {
   examples: Example[];
 }
 
-/** Fields by which a reader recognizes a row, the best first. */
+/** Fields by which a reader recognizes a row. The most useful field is first. */
 const LABEL_FIELDS = ["name", "title", "number", "displayName", "email", "description", "body", "action", "status", "occurredAt"];
 
-/** The type whose relations are the first example. */
+/** The first example selects the relations of this type. */
 const HEADLINE_TYPE = "Project";
 
-/** The status that a row must have for a mutation to succeed. */
+/** The status that a row must have so that a mutation succeeds, by the name of the mutation. */
 const REQUIRED_STATUS: [RegExp, string][] = [
   [/^(issueInvoice|updateInvoice|addInvoiceLineItem)$/, "DRAFT"],
   [/^(payInvoice|voidInvoice|markInvoiceUncollectible)$/, "OPEN"],
@@ -124,7 +124,7 @@ function relationsSelection(type: GraphQLObjectType, parent?: GraphQLObjectType)
   return selections.join(" ");
 }
 
-/** Selects everything in a mutation's payload: the rows, the user errors, the results of a bulk mutation. */
+/** Selects everything in a mutation's payload: the rows, the user errors, and the results of a bulk mutation. */
 function payloadSelection(type: GraphQLNamedType): string {
   if (!isObjectType(type)) return "";
   const selections = fieldsOf(type).map((field) => {
@@ -140,7 +140,7 @@ function formatDocument(comment: string, operation: string): string {
   return `# ${comment}\n${print(parse(operation))}\n`;
 }
 
-/** Returns a value for an input field. `subject` is the name of the row type that the input is about. */
+/** Returns a value for an input field. `subject` is the name of the type of row that the input creates or changes. */
 function sampleValue(schema: GraphQLSchema, fieldName: string, type: GraphQLInputType, rows: SampleRows, subject: string): unknown {
   const nullable = getNullableType(type);
   if (isListType(nullable)) {
@@ -173,7 +173,7 @@ function sampleValue(schema: GraphQLSchema, fieldName: string, type: GraphQLInpu
 }
 
 function sampleString(fieldName: string, subject: string): string {
-  // Some fields must be unique, and the example must also work when it is opened again.
+  // Some fields must be unique. With a new value each time, the example also works when it is opened again.
   const unique = Date.now().toString(36).toUpperCase().padStart(8, "0").slice(-8);
   switch (fieldName) {
     case "email":
@@ -377,7 +377,7 @@ function firstSentence(description: string | null | undefined): string | undefin
   return description?.replaceAll(/\s+/g, " ").match(/^.*?[.;:](?= |$)/)?.[0]?.replace(/[;:]$/, ".");
 }
 
-/** Returns the row type that a mutation is about: the one with the longest name that the mutation's name contains. */
+/** Returns the type of row that a mutation changes: the longest type name that the mutation's name contains. */
 function mutationSubject(field: OutputField, rowTypes: GraphQLObjectType[]): string | undefined {
   const candidates = rowTypes.filter(({ name }) => field.name.includes(name));
   return candidates.sort((a, b) => b.name.length - a.name.length)[0]?.name;
@@ -479,7 +479,7 @@ export function readSampleRows(data: Record<string, unknown> | null | undefined)
     if (!result) continue;
     const nodes = (result as { nodes?: Row[] }).nodes ?? [result as Row];
     const row = nodes.find((node) => node.viewerCanEdit && node.viewerCanDelete) ?? nodes[0];
-    // The alias with the status comes later in the response, so its row replaces the other.
+    // The alias with the status is later in the response, so its row replaces the row with any status.
     if (row) rows[alias.replace(WITH_STATUS, "")] = row;
   }
   return rows;

@@ -7,7 +7,7 @@ import { errorMessage, fetchSdl, offersTrace } from "./server";
 import { sendOperation, session } from "./session";
 import { readTrace, runs, settings } from "./trace";
 
-/** A result with an error of the explorer, not of the server. */
+/** Returns a result that contains an error of the explorer itself, not of the server. */
 function localError(message: string): ExecutionResult {
   return { errors: [{ message }] } as unknown as ExecutionResult;
 }
@@ -27,7 +27,7 @@ function findOperation(query: string, name: string | null | undefined) {
     const operations = parse(query).definitions.filter((definition) => definition.kind === Kind.OPERATION_DEFINITION);
     return operations.find((operation) => operation.name?.value === name) ?? (operations.length === 1 ? operations[0] : undefined);
   } catch {
-    // The server reports syntax errors.
+    // Ignore syntax errors here. The server reports them.
     return undefined;
   }
 }
@@ -37,7 +37,7 @@ function hasUserErrors(data: ExecutionResult["data"]) {
   return payloads.some((payload) => Boolean(payload?.userErrors?.length));
 }
 
-/** The result to show instead of a response for the previous user. */
+/** Returns the result to show instead of a response to the previous user. */
 function userChangedError(isMutation: boolean) {
   const message = "The tenant or user was changed before the response arrived.";
   return localError(`${message} ${isMutation ? "The mutation may have run as the previous user." : "Run the operation again."}`);
@@ -77,7 +77,7 @@ export const fetcher: Fetcher = async ({ query, variables, operationName }, opti
         ...readTrace(trace),
       },
     });
-    // The trace has its own panel; in the response it would hide the data.
+    // The SQL panel shows the trace. In the response, the long trace would hide the data.
     return Object.keys(otherExtensions).length ? { ...result, extensions: otherExtensions } : result;
   } catch (error) {
     if (session.get().generation !== generation) return userChangedError(isMutation);

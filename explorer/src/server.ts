@@ -32,7 +32,7 @@ export function errorMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** Sends a request whose response is JSON, whatever its status. */
+/** Sends a request and parses the response as JSON, also if its status is an error. */
 export async function fetchJson(path: string, init?: RequestInit): Promise<{ response: Response; body: unknown }> {
   let response: Response;
   let text: string;
@@ -88,7 +88,7 @@ export function fetchSdl(): Promise<string> {
       throw new Error(`Cannot read the schema (${errorMessage(error)}). Is the server running?`);
     },
   );
-  // The next call tries again.
+  // After a failure, the next call sends the request again.
   sdl.catch(() => (sdl = undefined));
   return sdl;
 }

@@ -1,4 +1,4 @@
-/** The user who runs the operations: chosen in the picker, or identified by a pasted token. */
+/** The session: the user who runs the operations, chosen in the picker or identified by a pasted token. */
 
 import { createToken, errorMessage, fetchJson, fetchTenants, offersUsers, type Tenant } from "./server";
 import { createStore, loadItem, saveItem } from "./store";
@@ -12,7 +12,7 @@ export interface Choice {
   user: string;
 }
 
-/** The user of the token, as the API's `viewer` field reports them. */
+/** The user of the token, as the API's field `viewer` returns it. */
 export interface Viewer {
   /** The tenant's name. */
   tenant: string;
@@ -25,7 +25,7 @@ export interface Viewer {
 
 interface Credentials {
   token: string;
-  /** Unknown for a token that was pasted or in the URL. */
+  /** The time at which the token expires. Unknown for a token that was pasted or in the URL. */
   expiresAt?: string;
   /** The user whom the picker shows. Missing if the token was pasted, or if its user is not in the picker. */
   choice?: Choice;
@@ -35,9 +35,9 @@ interface Session {
   tenants: Tenant[];
   credentials: Credentials | undefined;
   viewer: Viewer | undefined;
-  /** Why there is no token, or why the server rejected it. */
+  /** The reason why there is no token, or why the server rejected the token. */
   error: string | undefined;
-  /** Increases with each change of user. A response is shown only if this is the same as when it was requested. */
+  /** Increases with each change of user. A response is shown only if this number has not changed since the request. */
   generation: number;
 }
 
@@ -70,7 +70,7 @@ function changeUser(credentials?: Credentials) {
 function signInFromUrl(): boolean {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   if (!token) return false;
-  // People copy URLs, so the token must not stay there. The browser's history already contains it.
+  // People copy URLs, so remove the token from the URL. The browser's history already contains the token.
   history.replaceState(null, "", location.pathname + location.search);
   changeUser({ token });
   return true;
@@ -105,7 +105,7 @@ export async function startSession() {
   else await signInAs(choice);
 }
 
-/** Selects the user of a token in the picker, if they are there. */
+/** Selects the user of a token in the picker, if the picker has this user. */
 function selectViewerInPicker() {
   const { viewer, tenants, credentials } = session.get();
   const tenant = tenants.find((tenant) => tenant.slug === viewer?.slug);
@@ -131,7 +131,7 @@ function defaultChoice(): Choice | undefined {
   return undefined;
 }
 
-/** Returns the active user to select in a tenant: one with `role`, or else an owner, or else the first. */
+/** Returns the user to select in a tenant: the first active user with `role`, else an owner, else any. */
 export function defaultUser(tenant: Tenant, role?: string) {
   const active = tenant.people.filter((user) => user.status === "ACTIVE");
   return active.find((user) => user.role === role) ?? active.find((user) => user.role === "OWNER") ?? active[0];
@@ -161,7 +161,7 @@ export function signOut() {
   changeUser();
 }
 
-/** Asks the API whose token it is. */
+/** Fetches the user of the token from the API. */
 async function loadViewer() {
   const { generation } = session.get();
   try {
@@ -211,7 +211,7 @@ export async function sendOperation(
     const token = await currentToken(renew);
     // The user may have changed while the token was created.
     signal.throwIfAborted();
-    // Overrides a token in the headers editor. Otherwise the page could name one tenant and show rows of another.
+    // Override a token in the headers editor. Otherwise, the page could name one tenant and show rows of another.
     if (token) headers.set("authorization", `Bearer ${token}`);
     headers.set("content-type", "application/json");
     headers.set("accept", "application/graphql-response+json, application/json;q=0.9");
@@ -223,8 +223,8 @@ export async function sendOperation(
     });
   };
   const first = await send(false);
-  // The server's secret may have changed, for example with a new data directory. A request with status 401 ran
-  // nothing, so it is safe to repeat.
+  // The server's secret may have changed, for example with a new data directory. A request with status 401 had
+  // no effect, so it is safe to repeat.
   const canRenew = first.response.status === 401 && offersUsers && session.get().credentials?.choice;
   return canRenew ? send(true) : first;
 }

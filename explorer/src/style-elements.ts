@@ -2,9 +2,9 @@
  * Lets libraries write style sheets although the content security policy forbids inline ones.
  *
  * Monaco and Radix create `<style>` elements and set their text, which `style-src 'self'` blocks. A nonce would need a
- * different page for each request. Therefore this module puts the text into a constructed style sheet, to which the
- * policy does not apply, and leaves the element empty. The policy allows an empty element by its hash, because Monaco
- * adds rules to it one by one.
+ * different page for each request. Therefore, this module puts the text into a constructed style sheet, to which the
+ * policy does not apply, and leaves the element empty. The policy allows empty elements by their hash, because Monaco
+ * adds rules one by one to an empty element.
  *
  * Import this module first: it must run before any library.
  */

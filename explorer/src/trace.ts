@@ -14,10 +14,10 @@ export interface Run {
   operationType: string;
   viewer: string;
   status: number;
-  /** From the request to the end of the response, measured in the browser. */
+  /** The time from sending the request to the end of the response, measured in the browser. */
   elapsedMs: number;
   hasErrors: boolean;
-  /** Whether a mutation returned user errors, so that it wrote nothing. */
+  /** Whether the response contains user errors. */
   hasUserErrors: boolean;
   dryRun: boolean;
   replayed: boolean;
@@ -57,7 +57,7 @@ export function formatMilliseconds(ms: number): string {
   return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
 }
 
-/** `1 row`, `2 rows`. */
+/** Formats a count with its noun: `1 row`, `2 rows`. */
 export function formatCount(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }

@@ -21,7 +21,7 @@ def bearer(token):
 
 
 class ScenarioClient:
-    """A client that sends a token, or none. It validates every document against the schema first."""
+    """A client that sends a token, or none. The client first validates every document against the schema."""
 
     def __init__(self, token=None):
         self.token = token
@@ -52,7 +52,7 @@ def assert_error(execute, code):
 def scenario():
     client = ScenarioClient(os.environ["PALISADE_TOKEN_A"])
 
-    # Without a token and with an invalid token.
+    # The service rejects requests without a token and with an invalid token.
     for token in None, "not.a.token":
         assert_error(lambda: ScenarioClient(token).execute("ViewerQuery"), "UNAUTHENTICATED")
 
@@ -95,11 +95,11 @@ def scenario():
     found = client.execute("ProjectsQuery", {"first": 7, "filter": {"name": {"eq": name}}})["projects"]
     assert_equal([edge["node"]["id"] for edge in found["edges"]], [project_id])
 
-    # By its ID, the project is visible to its own tenant only.
+    # Only the project's own tenant can read the project by its ID.
     assert_equal(client.execute("NodeQuery", {"id": project_id})["node"]["name"], name)
     assert_equal(ScenarioClient(os.environ["PALISADE_TOKEN_B"]).execute("NodeQuery", {"id": project_id})["node"], None)
 
-    # An update of the current version succeeds. Repeated, it is a conflict and returns the current row.
+    # An update of the current version succeeds. The repeated update is a conflict and returns the current row.
     change = {"id": project_id, "ifVersion": 1, "description": "Changed"}
     payload = client.execute("UpdateMutation", {"input": change})["updateProject"]
     assert_equal([codes(payload), payload["project"]["version"]], [[], 2])

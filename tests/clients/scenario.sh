@@ -56,11 +56,11 @@ assert_equal '[]' "$(get data.createProject.userErrors <<<"$created")"
 id="$(get data.createProject.project.id <<<"$created")"
 assert_equal "$id" "$(execute CreateMutation "$input" -H 'Idempotency-Key: scenario curl' | get data.createProject.project.id)"
 
-# By its ID, the project is visible to its own tenant only.
+# Only the project's own tenant can read the project by its ID.
 assert_equal 'Created by curl' "$(execute NodeQuery "{\"id\": \"$id\"}" | get data.node.name)"
 assert_equal null "$(token="$PALISADE_TOKEN_B" && execute NodeQuery "{\"id\": \"$id\"}" | get data.node)"
 
-# An update of the current version succeeds. Repeated, it is a conflict.
+# An update of the current version succeeds. The repeated update is a conflict.
 update="{\"input\": {\"id\": \"$id\", \"ifVersion\": 1, \"description\": \"Changed\"}}"
 assert_equal 2 "$(execute UpdateMutation "$update" | get data.updateProject.project.version)"
 conflict="$(execute UpdateMutation "$update")"

@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The layers from top to bottom, each with the paths below `src/` that belong to it. Files that no
-/// layer names are the slices. A layer imports only itself and the layers below it.
+/// The layers from top to bottom, each with the paths below `src/` that belong to it. All other
+/// files are the slices. A layer imports only itself and the layers below it.
 const LAYERS: &[(&str, &[&str])] = &[
     ("command line", &["main", "lib", "cli"]),
     ("server", &["http"]),
@@ -33,7 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 const SLICES: &str = "slices";
 
-/// The most lines of code in a file, without its tests.
+/// The maximum number of lines in a file, without its unit tests.
 const MAX_LINES: usize = 600;
 
 /// A file below `src/`: `db/page` for `src/db/page.rs`, `db` for `src/db/mod.rs`.
@@ -70,7 +70,7 @@ fn code(source: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The segments, from the root, of every path after a `crate::` or `super::`. A list in braces is split.
+/// Every path after a `crate::` or `super::`, as segments from the crate's root. A list in braces gives several paths.
 fn paths(module: &str, code: &str) -> BTreeSet<Vec<String>> {
     let mut found = BTreeSet::new();
     for (start, _) in code.match_indices("crate::") {
@@ -79,7 +79,7 @@ fn paths(module: &str, code: &str) -> BTreeSet<Vec<String>> {
     for (start, _) in code.match_indices("super::") {
         let mut parent: Vec<String> = module.split('/').map(str::to_owned).collect();
         parent.pop();
-        // The second `super` of `super::super::` is found separately, so it counts from its own start.
+        // In `super::super::`, the loop also finds the second `super`: it is one more level up.
         let before = &code[..start];
         if before.ends_with("super::") {
             parent.pop();
@@ -124,7 +124,7 @@ fn take_apart(text: &str, parent: &[String], found: &mut BTreeSet<Vec<String>>) 
     }
 }
 
-/// The origin of a name that a module re-exports with `pub use`.
+/// Maps each name that a module re-exports with `pub use` to the module that defines the name.
 fn reexports(sources: &BTreeMap<Module, String>) -> BTreeMap<(Module, String), Module> {
     let mut from = BTreeMap::new();
     for (module, source) in sources {
@@ -148,7 +148,7 @@ fn reexports(sources: &BTreeMap<Module, String>) -> BTreeMap<(Module, String), M
     from
 }
 
-/// The slices that the list of entities names.
+/// The slices in the list of entities, `src/entities.rs`.
 fn entity_slices(list: &str) -> BTreeSet<Module> {
     let lines = list.lines().map(str::trim);
     let slices = lines.filter_map(|line| line.strip_suffix(';')?.split_once("\" of "));
@@ -196,7 +196,7 @@ fn imports() -> BTreeMap<Module, BTreeSet<Module>> {
     imports
 }
 
-/// The number and the name of a module's layer; a file's own entry goes before that of its folder.
+/// The number and the name of a module's layer. An entry for the file takes precedence over one for its folder.
 fn layer_of(module: &str) -> (usize, &'static str) {
     let named = |wanted: &str| {
         let position = LAYERS.iter().position(|(_, paths)| paths.contains(&wanted));
@@ -234,7 +234,7 @@ fn every_path_of_the_layers_exists() {
     }
 }
 
-/// Files that import one another, directly or through others.
+/// The import cycles: sets of files that import one another, directly or through other files.
 fn circles(imports: &BTreeMap<Module, BTreeSet<Module>>) -> Vec<BTreeSet<Module>> {
     let reachable = |from: &Module| {
         let mut reached = BTreeSet::new();
@@ -268,11 +268,11 @@ fn circles(imports: &BTreeMap<Module, BTreeSet<Module>>) -> Vec<BTreeSet<Module>
 }
 
 #[test]
-fn the_largest_circle_holds_the_domain_alone() {
+fn the_largest_import_cycle_contains_only_entities_and_node() {
     let mut circles = circles(&imports());
     circles.sort_by_key(BTreeSet::len);
     let largest = circles.last().unwrap();
-    // The types of the domain lead to one another, and `node` to all of them.
+    // Entities have relations to one another, and `node` returns all of them, so these modules import one another.
     let mut domain = entity_slices(&sources()["entities"]);
     domain.insert("node".to_owned());
     assert!(largest.is_subset(&domain), "{largest:?}");

@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use crate::harness::{TestApp, attempt, palisade_test};
 
-/// A table that is dropped after its row was changed. Its entries have a type that is unknown to the service.
+/// A table that is not an entity of the service. The service does not know the type of the table's audit log entries.
+/// The test drops the table after it has inserted a row.
 const RETIRED: [&str; 2] = [
     "create table retired_things (
          tenant_id uuid not null default app.tenant_id(), id uuid not null, note text not null,
@@ -15,7 +16,7 @@ const RETIRED: [&str; 2] = [
 ];
 
 #[apply(palisade_test)]
-async fn an_entry_about_a_type_that_the_service_does_not_know_is_unknown(app: &'static TestApp) {
+async fn an_entry_about_an_unsupported_type_has_the_subject_type_unknown(app: &'static TestApp) {
     let app = app.in_own_database(&RETIRED).await;
     let tenant = app.tenant().await;
     tenant.seed(2, 1).await;
@@ -85,7 +86,7 @@ async fn an_entry_about_a_type_that_the_service_does_not_know_is_unknown(app: &'
             has_unknown,
             "{filter}"
         );
-        // The negation finds exactly the others.
+        // The negated filter finds exactly the other entries.
         let negation = json!({ "not": filter });
         let (total, nodes) = list(negation.clone()).await;
         assert_eq!(total, all - expected, "{negation}");

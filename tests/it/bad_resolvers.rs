@@ -36,7 +36,7 @@ use crate::{
     harness::{Tenant, TestApp, eventually, palisade_test, user_errors},
 };
 
-/// The result that a resolver reports.
+/// The result that a resolver of this test returns.
 #[derive(SimpleObject)]
 struct Reported {
     done: bool,
@@ -60,7 +60,7 @@ async fn insert(tx: &TenantTx, slug: &str) -> WriteResult<Organization> {
         .await
 }
 
-/// Ignores the rejection of the second insertion.
+/// Inserts two organizations with one slug, and ignores that the database rejects the second.
 async fn insert_twice(tx: &TenantTx, slug: &str) -> WriteResult<Organization> {
     let first = insert(tx, slug).await?;
     assert!(insert(tx, slug).await.is_err());
@@ -189,7 +189,7 @@ async fn a_resolver_that_ignores_a_failure_stores_nothing_and_does_not_succeed(
             );
             assert_eq!(count(&mut superuser, KEYS, &acme).await, 0, "{document}");
 
-            // The only connection then serves the next tenant normally.
+            // Afterwards, the service's only connection serves the other tenant normally.
             let document = format!("mutation {{ good(slug: \"{}\") {{ done }} }}", unique("s"));
             let response = execute(&schema, &globex, &document, false, None).await;
             assert_eq!(json!(response)["data"], json!({ "good": { "done": true } }));

@@ -1,4 +1,4 @@
-//! The cost of operations: round trips and statements, independent of the number of rows.
+//! The cost of operations in round trips and statements. The cost does not depend on the number of rows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -63,7 +63,7 @@ async fn an_operation_costs_one_round_trip_and_one_for_each_list_or_type_of_a_le
             4,
             "{ projects(first: 20) { totalCount nodes { owner { email } } } }".to_owned(),
         ),
-        // One page and one count for all parents of the level.
+        // One statement reads the pages of all parents of a level, and one statement reads their counts.
         (
             4,
             "{ projects(first: 20) { nodes { invoices { totalCount nodes { id } } } } }".to_owned(),
@@ -73,7 +73,7 @@ async fn an_operation_costs_one_round_trip_and_one_for_each_list_or_type_of_a_le
             "{ projects(first: 20) { totalCount nodes { invoices { totalCount nodes { id } } } } }"
                 .to_owned(),
         ),
-        // A row that two fields request is loaded once, and so is a list.
+        // A row or a list that two fields request is loaded once.
         (
             2,
             format!(
@@ -84,7 +84,7 @@ async fn an_operation_costs_one_round_trip_and_one_for_each_list_or_type_of_a_le
             2,
             "{ a: projects { nodes { id } } b: projects { nodes { name } } }".to_owned(),
         ),
-        // A list with other arguments is another list and needs one more statement.
+        // The same list with different arguments needs a statement of its own.
         (
             3,
             "{ a: projects(first: 1) { nodes { id } } b: projects(first: 2) { nodes { id } } }"
@@ -120,7 +120,7 @@ async fn the_headline_document_costs_the_same_for_5_20_and_100_projects(tenant: 
             assert_eq!(project["invoices"]["nodes"].as_array().unwrap().len(), 5);
             assert_eq!(project["auditLogs"]["nodes"].as_array().unwrap().len(), 10);
         }
-        // The actor owns the projects, so the row is already loaded.
+        // The actor is also the owner of the projects, so the user's row is already loaded.
         assert_eq!(response.round_trips(), 6, "{:#?}", response.statements());
         costs.insert((response.round_trips(), response.statements()));
     }
@@ -144,8 +144,8 @@ async fn a_batch_holds_all_parents_of_its_level(tenant: Tenant) {
         .map(|invoice| invoice["lineItems"]["nodes"].as_array().unwrap().len())
         .sum();
     assert_eq!(lines, 400);
-    // Each table is read once per path that leads to it, for any number of rows. Rows that are already loaded
-    // by id are not read again.
+    // Each list and each relation by id takes one statement, for any number of rows. Rows that are already loaded by
+    // id are not read again.
     let mut read_count: BTreeMap<String, usize> = BTreeMap::new();
     for statement in response.statements() {
         let of = statement
@@ -164,7 +164,7 @@ async fn a_batch_holds_all_parents_of_its_level(tenant: Tenant) {
     assert_eq!(once("products"), 1, "{read_count:?}");
     assert_eq!(once("invoice_line_items"), 1, "{read_count:?}");
     assert_eq!(once("audit_logs"), 1, "{read_count:?}");
-    // The list and its count.
+    // One statement for the list and one for its count.
     assert_eq!(once("comments"), 2, "{read_count:?}");
     // The rows of a list are not read again by the relations that lead back to them.
     assert_eq!(once("invoices"), 1, "{read_count:?}");
@@ -211,7 +211,7 @@ async fn demo() -> Demo {
         .serve_database(&database, ServiceOptions::default())
         .await;
     let caller = app.caller(&url, tenant.into(), user.into(), UserRole::Owner);
-    // The entities that the demo does not have.
+    // Insert rows of the entities of which the demo data has none.
     for (name, value) in [("app.tenant_id", tenant), ("app.user_id", user)] {
         sqlx::query("select set_config($1, $2, false)")
             .bind(name)
@@ -290,7 +290,7 @@ async fn every_golden_document_keeps_its_response_its_statements_and_its_budget(
             .graphql(&document, variables(&document, &ids))
             .await;
         response.data();
-        // This time the service has admitted the document before.
+        // The second time, the service finds the document in its cache of admitted documents.
         let again = demo
             .caller
             .graphql(&document, variables(&document, &ids))
@@ -330,8 +330,8 @@ async fn every_golden_document_keeps_its_response_its_statements_and_its_budget(
     );
 }
 
-/// An id of each entity, by the name of its variable: `$project`. A document chooses the row with a line such
-/// as `# $project: projects order by created_at`; the default is the first row.
+/// Maps the name of a variable, such as `project`, to the id of a row of that entity. A document chooses the row with a
+/// line such as `# $project: projects order by created_at`. The default is the row with the lowest id.
 async fn demo_ids(demo: &Demo, document: &str) -> BTreeMap<String, String> {
     let mut postgres =
         PgConnection::connect(&demo.caller.app.server.url("postgres", &demo.database))
@@ -353,7 +353,7 @@ async fn demo_ids(demo: &Demo, document: &str) -> BTreeMap<String, String> {
     ids
 }
 
-/// The variables that a document names.
+/// The values of the variables that a document declares.
 fn variables(document: &str, ids: &BTreeMap<String, String>) -> Value {
     let named = ids
         .iter()
@@ -375,7 +375,7 @@ fn variables(document: &str, ids: &BTreeMap<String, String>) -> Value {
     variables.into()
 }
 
-/// Collects `Type.field` of everything that a document selects.
+/// Collects every field that a document selects, as `Type.field`.
 fn collect(document: &ExecutableDocument, seen: &mut BTreeSet<String>) {
     for (_, operation) in document.operations.iter() {
         collect_set(document, "Query", &operation.node.selection_set.node, seen);
@@ -428,7 +428,7 @@ async fn every_relation_of_every_type_is_in_a_golden_document() {
         let document = parse_query(std::fs::read_to_string(file).unwrap()).unwrap();
         collect(&document, &mut seen);
     }
-    // The tests of mutations read the types that only mutations return.
+    // Skip the types that only mutations return: the tests of mutations cover them.
     let reached = model().reached_from("Query");
     let mut left = Vec::new();
     for of in model().types() {
@@ -446,7 +446,8 @@ async fn every_relation_of_every_type_is_in_a_golden_document() {
     assert!(left.is_empty(), "in no document: {left:#?}");
 }
 
-/// The statements of one backend in the server's log, from the one that holds `mark` to its end.
+/// The statements of one transaction in PostgreSQL's log, from the one that contains `mark` to COMMIT or ROLLBACK.
+/// `None` if the log does not contain the end of the transaction yet.
 fn logged(log: &str, mark: &str) -> Option<Vec<String>> {
     let opening = log.lines().find(|line| line.contains(mark))?;
     let backend = opening.split('[').nth(1)?.split(']').next()?;
@@ -508,7 +509,7 @@ async fn the_servers_own_log_holds_the_statements_that_the_transaction_counted(
     })
     .await;
 
-    // Digits of the operation follow the mark.
+    // In the log, random digits of the operation follow the mark.
     let (before, rest) = statements[0].split_once(&mark).unwrap();
     let (nonce, after) = rest.split_once('\'').unwrap();
     assert_eq!(nonce.len(), " 0123abcd".len(), "{nonce}");
@@ -521,13 +522,13 @@ async fn the_servers_own_log_holds_the_statements_that_the_transaction_counted(
     assert_eq!(statements.first(), Some(&opening));
     assert_eq!(statements.last().map(String::as_str), Some("ROLLBACK"));
     assert_eq!(statements[1..statements.len() - 1], response.statements());
-    // The service does not wait for the end, so it is not a round trip.
+    // The service does not wait for the ROLLBACK, so it does not count as a round trip.
     assert_eq!(statements.len() as u64 - 1, response.round_trips());
-    // Some actors own none of the projects, so they are one more load.
+    // Some actors own none of the projects, so one more statement loads these users.
     assert_eq!(response.round_trips(), 7);
 }
 
-/// Sends a document with a new request id.
+/// Sends a document with a new request id, and returns both the id and the response.
 async fn marked(caller: &Caller, document: &str) -> (Uuid, Response) {
     let request = Uuid::now_v7();
     let reply = caller

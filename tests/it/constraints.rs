@@ -13,7 +13,7 @@ use crate::{
     samples::SLICES,
 };
 
-/// The checks, uniques and foreign keys of a table.
+/// The names of a table's check, unique, foreign key and exclusion constraints.
 async fn of_table(postgres: &mut PgConnection, table: &str) -> BTreeSet<String> {
     let found = sqlx::query_scalar(
         "select conname::text from pg_constraint
@@ -23,7 +23,7 @@ async fn of_table(postgres: &mut PgConnection, table: &str) -> BTreeSet<String> 
     found.into_iter().collect()
 }
 
-/// The foreign keys of other rows that stop a deletion from a table.
+/// The foreign keys that refer to a table and reject the deletion of a row to which another row refers.
 async fn of_referrers(postgres: &mut PgConnection, table: &str) -> BTreeSet<String> {
     let found = sqlx::query_scalar(
         "select conname::text from pg_constraint
@@ -40,7 +40,7 @@ fn named(rules: &[ConstraintRule]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Rules of trigger functions, which raise them under names of their own.
+/// The names of the rules that trigger functions enforce. They raise these names like names of constraints.
 const RAISED: [&str; 4] = [
     "invoices_transition",
     "invoices_frozen",
@@ -98,7 +98,7 @@ async fn every_table_that_mutations_write_has_its_rules_in_the_samples(app: &'st
 }
 
 #[apply(palisade_test)]
-async fn every_rule_of_a_reference_is_about_one_that_prevents_a_deletion(app: &'static TestApp) {
+async fn every_rule_of_a_reference_names_a_key_that_prevents_a_deletion(app: &'static TestApp) {
     let mut postgres = app.connect("postgres").await;
     for (table, _, referrers) in SLICES.iter().flat_map(|slice| slice.rules) {
         let in_database = of_referrers(&mut postgres, table).await;

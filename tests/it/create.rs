@@ -1,5 +1,5 @@
-//! Creates objects through the API, as one user, and reads what a tenant has. The inputs are those of the
-//! samples: a function here only names the ids that a test gives, so a new entity needs none.
+//! Creates objects through the API and reads them. The inputs come from the samples; a function here only adds the ids
+//! of other objects. A new entity needs no function here.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -19,8 +19,8 @@ pub fn asin() -> String {
     Uuid::new_v4().simple().to_string()[..10].to_uppercase()
 }
 
-/// Runs a mutation with the input of its sample; returns the id of its object. `with` replaces fields of the
-/// input, and has every id that it needs: the ids of the sample are left out.
+/// Runs a mutation with the input of its sample. Returns the id of its object. The ids in the sample's input are
+/// removed. `with` adds the required ids and replaces other fields.
 async fn run(caller: &Caller, mutation: &str, with: Value) -> String {
     let object = &payload_object(model().mutation(mutation)).name;
     let input = input_with(mutation, with);
@@ -47,19 +47,19 @@ pub async fn comment(caller: &Caller, subject: &str) -> String {
     run(caller, "createComment", json!({ "subjectId": subject })).await
 }
 
-/// A line over a price of one in the invoice's currency.
+/// An input for an invoice line with quantity 1 and this unit price.
 pub fn line_of(price: &str) -> Value {
     json!({ "description": "Work", "quantity": "1", "unitPrice": price })
 }
 
-/// A draft in EUR with a line for each price.
+/// Creates a draft invoice in EUR with one line for each price.
 pub async fn draft(caller: &Caller, organization: &str, prices: &[&str]) -> String {
     let lines: Vec<Value> = prices.iter().map(|price| line_of(price)).collect();
     let with = json!({ "organizationId": organization, "lineItems": lines });
     run(caller, "createInvoice", with).await
 }
 
-/// An invoice of one line in a status.
+/// Creates an invoice with one line, and brings it to a status.
 pub async fn invoice(caller: &Caller, organization: &str, status: &str) -> String {
     let id = draft(caller, organization, &["1.00"]).await;
     let steps: &[&str] = match status {
@@ -76,7 +76,7 @@ pub async fn invoice(caller: &Caller, organization: &str, status: &str) -> Strin
     id
 }
 
-/// A line of a draft.
+/// Adds a line to a draft invoice.
 pub async fn line(caller: &Caller, invoice: &str) -> String {
     run(
         caller,
@@ -93,7 +93,7 @@ pub async fn read(caller: &Caller, root: &str, id: &str, selection: &str) -> Val
     reply.response().data()[root].clone()
 }
 
-/// A fingerprint of all rows of a tenant except its idempotency keys: equal if nothing was written.
+/// A fingerprint of a tenant's rows in all tables except idempotency keys. They are equal if nothing was written.
 pub async fn fingerprint(tenant: &Tenant) -> Vec<String> {
     let mut tables = tenant.everything().await;
     tables.retain(|table| !table.starts_with("idempotency_keys "));

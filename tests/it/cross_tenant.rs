@@ -1,7 +1,7 @@
-//! One tenant's token with another tenant's ids, cursors and filter values.
+//! Attacks with queries: a caller of one tenant sends the ids, cursors and filter values of another tenant.
 //!
-//! The attacks are computed from the schema: a new field is attacked as soon as it exists, and an argument
-//! without an attack fails the test.
+//! The attacks are computed from the schema: the tests attack a new field as soon as it exists, and fail for an
+//! argument without an attack.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,13 @@ use uuid::Uuid;
 
 use crate::harness::{Field, Kind, Table, Tenant, TestApp, id, model, palisade_test};
 
-/// Arguments that hold no value of a row.
+/// Arguments that cannot contain a value from a row.
 const HARMLESS: [&str; 3] = ["first", "last", "orderBy"];
 
 /// The request id of every attack, so that responses can be compared byte by byte.
 const REQUEST: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
 
-/// Every list: those of the root, and those of each type below a row of the attacker's own.
+/// Every list of the schema: the root lists, and the lists below one of the attacker's rows of each type.
 fn lists(own: &Ids) -> Vec<List> {
     let roots = model()
         .root_lists()
@@ -44,7 +44,7 @@ fn filtered(filter: &str) -> (Vec<&'static str>, Vec<&'static Field>) {
             "StringFilter" | "TextFilter" => strings.push(field),
             of if of == filter => {}
             of => {
-                // No other filter holds an id or a free string.
+                // No other type of filter has an operator that takes an id or an arbitrary string.
                 for operand in model().fields(of) {
                     let operand = operand.type_name.as_str();
                     assert!(
@@ -84,18 +84,18 @@ impl List {
     }
 }
 
-/// An id of each entity, by its type.
+/// One id for each entity type.
 struct Ids(BTreeMap<&'static str, String>);
 
 impl Ids {
-    /// Of the first rows, to which rows of every other table refer.
+    /// Returns the ids of the tenant's first rows, to which the rows of other tables refer.
     async fn of(tenant: &Tenant) -> Self {
         let mut sql = tenant.begin().await;
         let mut ids = BTreeMap::new();
         for entity in ENTITIES {
             let table = Table::read(&mut sql.0, entity.table).await;
             let query = match entity.type_name {
-                // An entry about the tenant's own row belongs to no project.
+                // Only entries about a project have a project; the first entry is about the tenant.
                 "AuditLog" => {
                     "select min(id::text)::uuid from audit_logs where subject_type = 'projects'"
                         .to_owned()
@@ -120,7 +120,7 @@ impl Ids {
     }
 }
 
-/// Two tenants with rows in every table, and what the attacker uses.
+/// Two tenants with rows in every table, and the ids that the attacks use.
 struct Scene {
     victim: Tenant,
     attacker: Tenant,
@@ -144,7 +144,7 @@ impl Scene {
         }
     }
 
-    /// Sends a document as the attacker; the response may never contain anything of the victim.
+    /// Sends a document as the attacker. Asserts that the response contains no data of the victim.
     async fn attack(&self, document: &str, variables: &Value) -> String {
         let (status, body) = self
             .attacker
@@ -159,7 +159,7 @@ impl Scene {
         body
     }
 
-    /// Sends the victim's value and a random one: the responses must not differ in one byte.
+    /// Sends a document with the victim's value, then with a random one. Asserts that the two responses are identical.
     async fn attack_twice(&self, document: &str, theirs: &Value, random: &Value) -> Value {
         let (real, made_up) = (
             self.attack(document, theirs).await,
@@ -169,7 +169,7 @@ impl Scene {
         serde_json::from_str(&real).unwrap()
     }
 
-    /// The rows that the victim's own token reads: they prove that the attack could have found something.
+    /// Sends the same document with the victim's token. The rows in its response prove that the attack had a target.
     async fn control(&self, document: &str, variables: &Value) -> Value {
         let response = self
             .victim
@@ -193,7 +193,7 @@ async fn another_tenants_id_returns_the_same_bytes_as_a_random_one_in_every_root
             let plural = match (argument_name, argument.type_name.as_str()) {
                 ("id", "ID") => false,
                 ("ids", "ID") => true,
-                // Attacked as lists below.
+                // The tests of lists below attack these arguments.
                 ("after" | "before", "String") | ("filter", _) if field.is_connection() => {
                     continue;
                 }
@@ -233,7 +233,7 @@ async fn another_tenants_id_returns_the_same_bytes_as_a_random_one_in_every_root
                     "{field_name} {id}: {seen}"
                 );
 
-                // The victim's uuid under each other type's prefix.
+                // The victim's UUID with the prefix of each other type.
                 let uuid = id.split_once('_').unwrap().1;
                 for (retyped, random) in &random.0 {
                     let prefix = random.split_once('_').unwrap().0;
@@ -337,7 +337,7 @@ async fn another_tenants_id_or_string_in_a_filter_finds_nothing_in_any_list() {
         }
         for column in strings {
             for operator in model().fields(&column.type_name) {
-                // `ne` finds the caller's own rows.
+                // `ne` matches the attacker's own rows.
                 if operator.type_name != "String" || operator.name == "ne" {
                     continue;
                 }
@@ -357,7 +357,7 @@ async fn another_tenants_id_or_string_in_a_filter_finds_nothing_in_any_list() {
         }
     }
     assert!(compared >= 83, "only {compared} filters were attacked");
-    // The same filters find the rows for the victim's own caller.
+    // With the victim's token, the same filters find the rows.
     let list = "query($f: ProjectFilter) { projects(filter: $f) { nodes { name } } }";
     let filters = [
         json!({ "f": { "id": { "eq": scene.theirs.0["Project"] } } }),
@@ -395,7 +395,7 @@ async fn another_tenants_cursor_returns_the_same_bytes_as_an_invented_one_in_eve
                 "{body}"
             );
             assert!(!body["data"].to_string().contains("totalCount"), "{body}");
-            // The victim's own caller may use the cursor.
+            // With the victim's token, the cursor is accepted.
             scene
                 .control(
                     &same.document("$c: String", &format!("{argument}: $c")),

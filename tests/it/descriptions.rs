@@ -19,7 +19,7 @@ use palisade::{
     users::User,
 };
 
-/// Words and phrases that `CONTRIBUTING.md` replaces by plain ones. Each is compared with whole words.
+/// Words and phrases for which `CONTRIBUTING.md` gives plain replacements. Only whole words match.
 const UNCLEAR: &[&str] = &[
     "a text",
     "as text",
@@ -58,17 +58,17 @@ const UNCLEAR: &[&str] = &[
     "works out",
 ];
 
-/// The fewest words of a description.
+/// The minimum number of words in a description.
 const FEWEST_WORDS: usize = 3;
 
-/// What is wrong with a text, if anything.
+/// The unclear word or phrase that a description or message contains, if any.
 fn unclear(text: &str) -> Option<&'static str> {
     let padded = format!(" {} ", words(text).join(" "));
     let mut phrases = UNCLEAR.iter().copied();
     phrases.find(|phrase| padded.contains(&format!(" {phrase} ")))
 }
 
-/// The words of a text in lower case.
+/// The words of a string, in lower case.
 fn words(text: &str) -> Vec<String> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '\'';
     let words = text.split(|c| !is_part(c)).filter(|word| !word.is_empty());
@@ -89,7 +89,7 @@ fn words_of_name(name: &str) -> Vec<String> {
     words(&spaced)
 }
 
-/// Whether a description has no other words than the name, articles aside.
+/// Whether a description only repeats the words of the name, apart from articles and similar words.
 fn repeats(name: &str, description: &str) -> bool {
     let articles = ["a", "an", "the", "its", "this", "of"];
     let mut words = words(description);

@@ -10,7 +10,7 @@ use crate::{
     samples::World,
 };
 
-/// The fields without which no entity is complete.
+/// The fields that every entity must have.
 const OF_EACH_ROW: [&str; 4] = ["id", "version", "createdAt", "updatedAt"];
 
 #[apply(palisade_test)]
@@ -36,7 +36,7 @@ fn the_entities_are_the_types_of_node() {
 #[test]
 fn every_entity_is_read_by_its_id_and_listed() {
     for entity in ENTITIES {
-        // A caller belongs to one tenant, so it is not listed and has no id to choose.
+        // A caller sees one tenant only, so there is no list of tenants, and `Query.tenant` takes no id.
         if entity.type_name == "Tenant" {
             continue;
         }
@@ -132,7 +132,7 @@ fn every_path_in_the_guide_exists() {
     let quoted = guide.split('`').skip(1).step_by(2);
     let paths: Vec<String> = quoted
         .filter(|quoted| starts.iter().any(|start| quoted.starts_with(start)))
-        // The files of the example.
+        // Skip the files of the guide's example, which do not exist.
         .filter(|path| !path.contains("milestone"))
         .map(|path| path.replace("<slice>", "projects"))
         .collect();

@@ -20,7 +20,7 @@ use crate::harness::{Caller, ServiceOptions, TestApp, attempt, palisade_test, se
 static CLIENT: LazyLock<Client> =
     LazyLock::new(|| Client::builder().redirect(Policy::none()).build().unwrap());
 
-/// The header of a browser that opens a URL.
+/// The `accept` header that a browser sends when it opens a URL.
 const BROWSER: (&str, &str) = (
     "accept",
     "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
@@ -68,7 +68,7 @@ async fn serve(features: Features) -> String {
     origin
 }
 
-/// The page, and the files to which it refers: none in a build without npm.
+/// The page and the URLs of its files. A build without npm has no files.
 async fn page_and_files(origin: &str) -> (String, Vec<String>) {
     let page = get(&format!("{origin}/graphiql"), &[]).await;
     let page = page.text().await.unwrap();
@@ -236,7 +236,7 @@ async fn the_explorer_loads_nothing_from_another_host() {
         ] {
             assert_eq!(sources(name), expected, "{path}: {name}");
         }
-        // The only exception. No other host is allowed.
+        // Inline styles are the only exception. The policy allows no other host.
         assert_eq!(policy.matches("'unsafe").count(), 1, "{path}: {policy}");
         assert_eq!(sources("style-src-attr"), "'unsafe-inline'", "{path}");
         assert!(
@@ -338,7 +338,7 @@ async fn dev_lists_the_users_and_issues_tokens_for_active_ones() {
     ];
     let mut superuser = app.connect("postgres").await;
     for (tenant, change) in changes {
-        // Row level security does not bind this role, so the statement needs a condition on the tenant.
+        // Row level security does not apply to this role, so the statement needs a condition on the tenant.
         let key = if change.contains("tenants") {
             "id"
         } else {
@@ -390,7 +390,7 @@ async fn dev_lists_the_users_and_issues_tokens_for_active_ones() {
     let life = identity.expires_at.timestamp() - issued_at(token);
     assert_eq!(life, 12 * 3_600);
 
-    // A user who may not sign in gets no token either.
+    // The service issues no token to a user who may not sign in.
     for (tenant, user) in [
         (&acme.slug, format!("viewer@{}.example", acme.slug)),
         (&globex.slug, format!("owner@{}.example", globex.slug)),
@@ -445,7 +445,7 @@ async fn dev_accepts_only_its_own_page_and_programs_on_this_machine() {
         vec![("origin", "http://127.0.0.1:1")],
         vec![("sec-fetch-site", "cross-site")],
         vec![("sec-fetch-site", "same-site")],
-        // A host name that an attacker resolves to this machine.
+        // An attacker can make a host name resolve to this machine.
         vec![("host", "evil.example")],
         vec![
             ("host", "127.0.0.1.evil.example"),

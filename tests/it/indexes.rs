@@ -1,4 +1,4 @@
-//! Indexes: every order and every filter of strings that the schema offers has one.
+//! Indexes: each sort order of the schema has an index, and so has each filter by a prefix or without case.
 
 use macro_rules_attribute::apply;
 use palisade::entities::ENTITIES;
@@ -12,7 +12,7 @@ struct Index {
     table: String,
     name: String,
     is_unique: bool,
-    /// The column that must not be null in the rows of the index, if it does not contain all rows.
+    /// The column of a partial index's condition `… is not null`. `None` if the index contains all rows.
     not_null: Option<String>,
     columns: Vec<IndexColumn>,
 }
@@ -70,12 +70,12 @@ async fn indexes(connection: &mut PgConnection) -> Vec<Index> {
     indexes
 }
 
-/// What a statement of a list says about its order: `"invoice_id" = "parent"."parent" … ORDER BY "position" ASC`.
+/// The order that a list's statement requests, as in `"invoice_id" = "parent"."parent" … ORDER BY "position" ASC`.
 #[derive(Debug)]
 struct Sorted {
     table: &'static str,
     parent: Option<String>,
-    /// The columns, each with whether the greatest value comes first.
+    /// The columns of the order, each with whether it is descending.
     terms: Vec<(String, bool)>,
 }
 
@@ -92,7 +92,7 @@ impl Sorted {
         };
         let parent = statement.split_once(r#"" = "parent"."parent""#);
         let parent = parent.map(|(before, _)| before.rsplit_once('"').unwrap().1.to_owned());
-        // The tenant is the parent of all its rows.
+        // Every index begins with the tenant, so the tenant does not count as a parent.
         let parent = parent.filter(|parent| parent != "tenant_id");
         Self {
             table: entity(row).table,
@@ -101,7 +101,7 @@ impl Sorted {
         }
     }
 
-    /// Whether the rows of a parent have this order in an index, forwards or backwards.
+    /// Whether an index returns the rows of a parent in this order, read forwards or backwards.
     fn is_order_of(&self, index: &Index) -> bool {
         if index.table != self.table || index.not_null != self.parent && index.not_null.is_some() {
             return false;
@@ -114,7 +114,7 @@ impl Sorted {
             .parent
             .iter()
             .all(|parent| index.columns[1].name == *parent);
-        // Rows that are equal in all columns of a unique index do not exist, so the id does not sort them.
+        // No two rows are equal in all columns of a unique index, so the index need not contain the final sort by id.
         let terms = if index.is_unique && sorted.iter().all(|column| !column.is_nullable) {
             &self.terms[..sorted.len().min(self.terms.len())]
         } else {
@@ -192,7 +192,7 @@ async fn every_order_of_a_list_and_every_default_order_below_a_row_has_an_index(
     assert!(without.is_empty(), "orders without an index: {without:#?}");
 }
 
-/// The column that a filter with an index compares, and whether it searches a range of strings.
+/// The column that a filter's statement compares, and whether the statement searches for a prefix.
 fn compared(statement: &str) -> (String, bool) {
     let statement = statement.to_lowercase().replace("= (", "= ");
     if let Some((_, column)) = statement.split_once("starts_with(\"") {
@@ -241,11 +241,11 @@ async fn every_filter_by_the_start_of_a_string_or_without_case_has_an_index(tena
     assert!(without.is_empty(), "filters without an index: {without:#?}");
 }
 
-/// The folded start of a string must be the start of the folded string: `startsWith` searches the folded column.
+/// Case folding must keep prefixes, because `startsWith` searches the folded column with the folded prefix.
 #[apply(palisade_test)]
 async fn the_folded_start_of_a_string_is_the_start_of_the_folded_string(app: &'static TestApp) {
     let mut connection = app.connect("palisade_app").await;
-    // Every character between letters, and the only letter that depends on its neighbors.
+    // Every character between letters. Below: sigma, the only letter whose lower case depends on its neighbors.
     let broken: i64 = sqlx::query_scalar(
         "select count(*) from generate_series(1, 1114111) n
          where n not between 55296 and 57343

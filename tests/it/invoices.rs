@@ -13,7 +13,7 @@ use crate::{
     harness::{Caller, Tenant, TestApp, attempt, eventually, mutation, palisade_test, user_errors},
 };
 
-/// A number of drafts with one line each.
+/// Creates `count` drafts with one line each.
 async fn drafts(caller: &Caller, organization: &str, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     while ids.len() < count {
@@ -51,7 +51,7 @@ fn first_numbers(count: usize) -> Vec<String> {
     (1..=count).map(|n| format!("INV-{n:06}")).collect()
 }
 
-/// A separate database without a lock timeout for `palisade_app`.
+/// A service on a separate database, without a lock timeout for `palisade_app`.
 async fn patient() -> &'static TestApp {
     let settings = "do $$ begin
         execute format('alter role palisade_app in database %I set lock_timeout = 0', current_database());
@@ -59,7 +59,7 @@ async fn patient() -> &'static TestApp {
     TestApp::shared().await.in_own_database(&[settings]).await
 }
 
-/// The number of backends that wait for the backend of a request.
+/// The number of backends that wait for a lock of the backend that runs a request.
 async fn waiting_for(superuser: &mut PgConnection, request: Uuid) -> i64 {
     sqlx::query_scalar(
         "select count(*) from pg_stat_activity waiting, pg_stat_activity one
@@ -84,7 +84,7 @@ async fn a_hundred_invoices_issued_at_once_are_numbered_without_gap_or_duplicate
     let theirs = create::organization(elsewhere).await;
     let theirs = drafts(elsewhere, &theirs, 30).await;
 
-    // A mutation that has assigned a number, and waits for a lock until its client disconnects.
+    // This mutation has assigned a number. It then waits for a lock until its client disconnects.
     let mut superuser = app.connect("postgres").await;
     let mut holder = app.connect("postgres").await;
     let id = project.strip_prefix("prj_").unwrap();
@@ -318,7 +318,7 @@ async fn only_a_draft_and_its_lines_change(acme: Tenant) {
     }
 }
 
-/// Amounts in hundredths.
+/// An amount of money in hundredths of its currency.
 fn hundredths(money: &Value) -> i64 {
     let amount = money["amount"].as_str().unwrap();
     amount.replace('.', "").parse().unwrap()

@@ -1,4 +1,4 @@
-//! The two layers, each alone: row level security without the predicate, the predicate without it.
+//! The two layers of isolation, each without the other: row level security, and the tenant predicate of each statement.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::harness::{Response, Tenant, TestApp, attempt, id, model, palisade_test, tenant_tables};
 
-/// A document for each list of the schema, with its count, related rows by id and the lists of its rows: every
-/// form of statement that reads rows.
+/// A document for each root list. It selects the count, the related rows and the lists below the rows, so together the
+/// documents use every form of statement that reads rows.
 fn documents() -> Vec<String> {
     let lists = model().root_lists().map(|list| {
         let row = model().selection(list.row(), 2);
@@ -68,7 +68,7 @@ async fn without_policies_the_service_returns_only_the_own_tenants_rows() {
         let off = format!("alter table {} disable row level security", table.name);
         attempt(&mut superuser, off).await.unwrap();
     }
-    // Row level security is off: the role of the service reads both tenants.
+    // Row level security is off, so the service's role sees the rows of both tenants.
     let mut service = app.connect("palisade_app").await;
     assert_eq!(visible(&mut service, "projects").await, 24);
     assert_eq!(visible(&mut service, "tenants").await, 2);
@@ -92,7 +92,7 @@ async fn without_policies_the_service_returns_only_the_own_tenants_rows() {
     let expected: Vec<Value> = ids.iter().map(|id| json!({ "id": id })).collect();
     assert_eq!(found.data()["nodes"], json!(expected));
 
-    // Also where the foreign id is a parent and not the row itself.
+    // A filter by the id of another tenant's parent row finds no children of that row.
     let parent = "select organization_id from projects where tenant_id = app.tenant_id() limit 1";
     let parent = sqlx::query_scalar(parent).fetch_one(&mut sql);
     let parent: Uuid = parent.await.unwrap();
@@ -107,8 +107,8 @@ async fn without_policies_the_service_returns_only_the_own_tenants_rows() {
     assert!(found.data()["projects"]["totalCount"].as_u64() > Some(0));
 }
 
-/// Runs a recorded statement with every parameter of a type set to the same value, and returns how
-/// many rows it found: the tenant is the only plain uuid, the rest are lists of ids and page sizes.
+/// Runs a recorded statement, and returns the number of rows that it found. The value of a parameter depends only on
+/// its type: a single uuid is the tenant, the other parameters are lists of ids and page sizes.
 async fn replay(
     connection: &mut PgConnection,
     statement: &str,
@@ -151,12 +151,12 @@ async fn replay(
     attempt(connection, "deallocate replayed".to_owned())
         .await
         .unwrap();
-    // A count returns a row for each parent, also for a count of 0.
+    // The statement of a count returns a row even if the count is 0.
     let found = |row: &&PgRow| counted(row).is_none_or(|count| count > 0);
     rows.iter().filter(found).count()
 }
 
-/// The count in a row.
+/// The count in a row, if the row is the result of a count.
 fn counted(row: &PgRow) -> Option<i64> {
     let first = row
         .columns()

@@ -1,11 +1,11 @@
-//! What the tests of lists share: rows as SQL returns them, and pages as the API returns them.
+//! Functions for the tests of lists. They read rows with SQL and pages through the API.
 
 use serde_json::{Value, json};
 use sqlx::Row as _;
 
 use crate::harness::{Caller, Field, Response, Tenant, entity, id};
 
-/// Ids of rows in an order by Postgres, in the form of the API.
+/// The API's ids of rows, in the order in which PostgreSQL returns them. `rest` is the end of the query.
 pub async fn ids_by_sql(tenant: &Tenant, row: &str, rest: &str) -> Vec<String> {
     let entity = entity(row);
     let mut sql = tenant.begin().await;
@@ -32,7 +32,7 @@ pub async fn rows_by_sql(tenant: &Tenant, row: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Asserts that an operation was rejected for its input, before any SQL.
+/// Asserts that the service rejected the input of an operation before it ran any SQL.
 pub fn assert_rejected(response: &Response, message: &str) {
     assert_eq!(response.code(), "BAD_USER_INPUT", "{}", response.body);
     let found = response.body["errors"][0]["message"].as_str().unwrap();
@@ -43,7 +43,7 @@ pub fn assert_rejected(response: &Response, message: &str) {
     assert_eq!(response.round_trips(), 0);
 }
 
-/// Sends a list with variables `$f` (filter), `$o` (order), `$a` (after) and `$b` (before).
+/// Requests a list. The variables are `$f` (filter), `$o` (order), `$a` (after) and `$b` (before).
 pub async fn list(caller: &Caller, list: &Field, page: &str, variables: Value) -> Response {
     let (name, filter, order) = (&list.name, list.filter(), list.order());
     let document = format!(
@@ -68,7 +68,7 @@ pub fn ids(connection: &Value) -> Vec<String> {
         .collect()
 }
 
-/// `[{field, direction}]` of words like `"NAME ASC"`.
+/// Converts terms such as `"NAME ASC"` to the argument `orderBy`.
 pub fn order_by(terms: &[String]) -> Value {
     terms
         .iter()

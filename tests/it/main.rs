@@ -1,7 +1,7 @@
 //! The integration tests: one binary, one private PostgreSQL, one service over HTTP.
 //!
-//! Every test creates its own tenants in one shared database. Isolation is the product, so the tests rely on
-//! it: a leak makes another test fail.
+//! Most tests create their own tenants in one shared database and rely on the isolation between tenants: if rows of a
+//! tenant leak, another test fails.
 #![expect(
     clippy::disallowed_methods,
     reason = "fixtures are dynamic SQL against a database that the build does not know"

@@ -11,7 +11,7 @@ use crate::{
     harness::{Caller, Tenant, mutation, palisade_test, user_errors},
 };
 
-/// An invoice in a currency with lines of a quantity, a price and a tax rate.
+/// An input for an invoice in a currency. Each line has a quantity, a unit price and a tax rate.
 fn invoice_of(organization: &str, currency: &str, lines: &[(&str, &str, Option<&str>)]) -> Value {
     let line = |(quantity, price, tax): &(&str, &str, Option<&str>)| json!({ "description": "d", "quantity": quantity, "unitPrice": price, "taxRate": tax });
     let lines: Vec<Value> = lines.iter().map(line).collect();
@@ -198,13 +198,13 @@ async fn amounts_that_cannot_be_stored_are_too_large_and_nothing_is_written(acme
 
     let max = "92233720368547758.07";
     for lines in [
-        // A line, positive and negative.
+        // The amount of a line is too large, positive or negative.
         &[("9999999999.9999", max, None)][..],
         &[("-9999999999.9999", max, None)],
         &[("2", max, None)],
-        // The sum of lines.
+        // The sum of the lines is too large.
         &[("1", max, None), ("1", "0.01", None)],
-        // The tax, and the total with the tax.
+        // The total with the tax is too large.
         &[("1", max, Some("0.0001"))],
         &[("1", "50000000000000000", Some("1"))],
     ] {
@@ -236,7 +236,7 @@ async fn each_line_and_its_tax_are_rounded_half_away_from_zero(acme: Tenant) {
     let organization = create::organization(owner).await;
     let whole = "invoice { subtotal { amount } tax { amount } total { amount }
                  lineItems { nodes { amount { amount } } } }";
-    // The currency, the lines, the amounts of the lines, and subtotal, tax and total.
+    // Each case: the currency, the lines, the expected amounts of the lines, and the expected subtotal, tax and total.
     for (currency, lines, amounts, sums) in [
         (
             "EUR",
@@ -268,7 +268,7 @@ async fn each_line_and_its_tax_are_rounded_half_away_from_zero(acme: Tenant) {
             &["8.33"],
             ["8.33", "0.00", "8.33"],
         ),
-        // Half to even would give 2 and 2.
+        // Rounding half to even would give 2 for both.
         (
             "JPY",
             &[("1.5", "1", None), ("2.5", "1", None)],
@@ -281,7 +281,7 @@ async fn each_line_and_its_tax_are_rounded_half_away_from_zero(acme: Tenant) {
             &["0.001"],
             ["0.001", "0.000", "0.001"],
         ),
-        // The tax is rounded by line: three times 0.005 gives 0.03. On the sum it would be 0.02.
+        // The tax is rounded for each line: three times 0.005 gives 0.03. Rounded once for the sum, it would be 0.02.
         (
             "EUR",
             &[
@@ -298,7 +298,7 @@ async fn each_line_and_its_tax_are_rounded_half_away_from_zero(acme: Tenant) {
             &["-0.05"],
             ["-0.05", "-0.01", "-0.06"],
         ),
-        // The tax is computed on the rounded amount of the line.
+        // The tax is computed from the rounded amount of the line.
         (
             "EUR",
             &[("0.5", "0.09", Some("0.1"))],

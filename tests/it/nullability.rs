@@ -1,4 +1,4 @@
-//! `@semanticNonNull`: exactly the nullable fields that are null only if there is an error have it.
+//! `@semanticNonNull`: a nullable field has this directive exactly if the field is null only after an error.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,9 @@ use sqlx::Row as _;
 
 use crate::harness::{Field, Kind, Tenant, entity, model, palisade_test, snake_case};
 
-/// The fields that return rows of the caller: no column refers to these rows.
+/// The fields that return the caller's user or tenant. No column refers to these rows.
 const OF_THE_CALLER: [&str; 3] = ["Query.tenant", "Viewer.tenant", "Viewer.user"];
-/// A comment has one of several references; a check constraint enforces exactly one.
+/// The fields that read one of several columns. A check constraint requires that exactly one column has a value.
 const ONE_OF_SEVERAL: [&str; 1] = ["Comment.subject"];
 
 /// The fields of each object type.
@@ -20,7 +20,7 @@ fn fields() -> impl Iterator<Item = (&'static str, &'static Field)> {
     objects.flat_map(|of| of.fields.iter().map(|field| (of.name.as_str(), field)))
 }
 
-/// `Type.field` of each field with the directive.
+/// Every field with the directive, as `Type.field`.
 fn with_directive() -> BTreeSet<String> {
     let fields = fields().filter(|(_, field)| field.is_semantic_non_null);
     fields
@@ -106,7 +106,7 @@ async fn a_field_with_the_directive_is_not_null_for_any_role(tenant: Tenant) {
     assert_eq!(seen, with_directive());
 }
 
-/// The fields with the directive of a list's rows.
+/// The fields with the directive in the type of a list's rows.
 fn of_row(root: &Field) -> Vec<String> {
     let fields = model().fields(root.row()).iter();
     let fields = fields.filter(|field| field.is_semantic_non_null);

@@ -1,5 +1,5 @@
-//! GraphQL over HTTP, as correct clients use it: methods, media types, origins, batches, persisted documents,
-//! budgets and slots.
+//! GraphQL over HTTP for well-behaved clients: methods, media types, origins, batches, persisted documents, budgets and
+//! slots.
 
 use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::harness::{
 const GRAPHQL: &str = "application/graphql-response+json";
 const VIEWER: &str = "{ viewer { role } }";
 
-/// A caller at a service with these traffic settings.
+/// Starts a service with these traffic settings. Returns a caller of this service.
 async fn caller(traffic: TrafficSettings) -> Caller {
     let app = TestApp::shared().await;
     let tenant = app.tenant().await;
@@ -150,7 +150,7 @@ async fn the_client_chooses_the_media_type() {
 }
 
 #[apply(palisade_test)]
-async fn pages_call_only_from_allowed_origins() {
+async fn only_pages_of_allowed_origins_may_call_the_api() {
     let caller = caller(TrafficSettings {
         cors_origins: vec!["https://app.example".to_owned()],
         ..TrafficSettings::default()
@@ -187,7 +187,7 @@ async fn pages_call_only_from_allowed_origins() {
         assert_eq!(status, 403, "{origin}");
     }
 
-    // The preflight: a browser sends it before any request that a form could not send.
+    // A browser sends a preflight before a request that an HTML form could not send.
     let preflight = |origin: &str| {
         let client = &caller.app.client;
         client
@@ -395,12 +395,12 @@ async fn every_response_reports_its_cost_and_the_remaining_budget() {
     );
     let left = left(&response);
     let body: Value = response.json().await.unwrap();
-    // A page of 50 rows and the row after it are charged; the tenant has five users.
+    // The service charges a page of 50 rows and the row after the page. The tenant has five users.
     assert_eq!(
         body["extensions"]["cost"],
         json!({ "requested": 51, "actual": 5 })
     );
-    // Rows that were charged and not fetched return to the budget.
+    // The charge for rows that were not fetched returns to the budget.
     assert!((990..=999).contains(&left), "{left}");
     let wrong = json!({ "query": "{ users(first: 100) { nodes { nothing } } }" });
     let response = post(&caller, &wrong).send().await.unwrap();
@@ -416,7 +416,7 @@ async fn every_response_reports_its_cost_and_the_remaining_budget() {
     );
     let remaining = reported["remaining"].as_u64().unwrap();
     assert!((938..=948).contains(&remaining), "{remaining}");
-    // The budget gains a thousand rows in a minute: some 60 in 3 to 4 seconds.
+    // The budget gains a thousand rows in a minute. The missing 60 or so take 3 to 4 seconds.
     let resets = reported["resetsInSeconds"].as_u64().unwrap();
     assert!((3..=4).contains(&resets), "{resets}");
 }
@@ -462,7 +462,7 @@ async fn rows_that_were_not_fetched_return_to_the_budget_if_the_client_disconnec
 
     let costly = json!({ "query": "{ projects(first: 80) { nodes { invoices(first: 3) { nodes { id } } } } }" });
     let now = async || {
-        // The document is invalid: it is rejected, and takes neither budget nor a slot.
+        // The service rejects this invalid document. The request takes neither budget nor a slot.
         let response = post(&caller, &json!({ "query": "{" }));
         left(&response.send().await.unwrap())
     };
@@ -475,7 +475,7 @@ async fn rows_that_were_not_fetched_return_to_the_budget_if_the_client_disconnec
     eventually("another waits for a slot", async || now().await < 300).await;
     queues.abort();
     waits.abort();
-    // Without the returned rows, the budget would not reach this level within the half minute of waiting.
+    // `eventually` waits for 30 s at most. Within this time, the budget alone would not grow to this level.
     eventually("the rows of both are back in the budget", async || {
         now().await > 980
     })

@@ -1,4 +1,4 @@
-//! Plans: the frequent statements find their rows by an index, with the role of the service.
+//! Query plans: the frequent statements find their rows with an index, run as the role of the service.
 
 use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;
@@ -61,7 +61,7 @@ impl Big {
         Self::fill_database("", ROWS).await
     }
 
-    /// Fills a database that `create database` creates with these options.
+    /// Creates a database with these options of `create database`, and inserts the rows.
     async fn fill_database(options: &str, rows: &[&str]) -> Self {
         let app = TestApp::shared().await;
         let database = app.own_database_with(options).await;
@@ -115,15 +115,15 @@ impl Big {
         }
     }
 
-    /// The last statement of a document, as the service sends it.
+    /// The last SQL statement that the service sends for a document.
     async fn statement(&self, document: &str) -> String {
         let response = self.caller.query(document).await;
         response.data();
         response.statements().pop().unwrap()
     }
 
-    /// The plan of a statement with arguments, as `palisade_app` in the tenant. `generic` is the plan
-    /// that a prepared statement may get after some executions: the one without the values.
+    /// The plan of a statement with arguments, for `palisade_app` in the tenant. With `generic`, it is the plan that
+    /// PostgreSQL may use after some executions of a prepared statement, which does not depend on the arguments.
     async fn plan(&mut self, statement: &str, arguments: &[String], generic: bool) -> Plan {
         let mode = if generic {
             "force_generic_plan"
@@ -155,8 +155,8 @@ impl Big {
         }
     }
 
-    /// Executes a statement ten times as a prepared statement, as the service does. Returns how many
-    /// executions used the generic plan and how many a plan of their own.
+    /// Executes a statement ten times as a prepared statement, as the service does. Returns how many executions used
+    /// the generic plan, and for how many PostgreSQL made a custom plan.
     async fn plans_of_ten(&mut self, statement: &str, arguments: &[String]) -> (i64, i64) {
         let quoted: Vec<String> = arguments.iter().map(|one| format!("'{one}'")).collect();
         let execute = format!("execute hot ({})", quoted.join(", "));
@@ -210,7 +210,7 @@ impl Plan {
         format!("{}\n{}", self.statement, nodes.join("\n"))
     }
 
-    /// An index scan has this condition, and no table is read completely.
+    /// Asserts that the plan scans `index` with this condition, and that it reads no table completely.
     fn assert_searches(&self, index: &str, condition: &[&str]) {
         let kinds = |kind: &str| self.nodes.iter().any(|node| node["Node Type"] == *kind);
         assert!(!kinds("Seq Scan"), "{}", self.describe());
@@ -226,8 +226,8 @@ impl Plan {
         }
     }
 
-    /// The rows of `table` come only from `index`, whose condition contains every part of `condition`;
-    /// nothing is filtered or sorted afterwards, and the policy is evaluated once.
+    /// Asserts that the plan reads `table` only with index scans, that the condition on `index` contains every part of
+    /// `condition`, that the plan does not sort, and that it evaluates the policy once and not for each row.
     fn assert_index(&self, table: &str, index: &str, condition: &[&str]) {
         let scans: Vec<&Value> = self
             .nodes
@@ -267,7 +267,7 @@ impl Plan {
                 "{kind}:\n{}",
                 self.describe()
             );
-            // The policy is evaluated once: as an InitPlan, in a one-time filter.
+            // A filter with `current_setting` would evaluate the policy for each row.
             for filter in ["Filter", "Join Filter"] {
                 let filter = node[filter].as_str().unwrap_or_default();
                 assert!(
@@ -309,7 +309,7 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
     let project_id = id("prj", project);
     let organization_id = id("org", organization);
 
-    // A cursor of each list, from the service itself.
+    // Get a cursor of each list from the service.
     let cursor = |response: &Value| {
         response["pageInfo"]["endCursor"]
             .as_str()
@@ -366,7 +366,7 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             vec![tenant_is.to_owned(), after_log.to_owned()],
             args([&tenant, &at, &no_row, &21]),
         ),
-        // A page from the end reads the same index backwards.
+        // A page with `last` reads the same index backwards.
         (
             format!("{{ projects(last: 20, before: \"{after_projects}\") {{ nodes {{ id }} }} }}"),
             "projects",
@@ -377,7 +377,7 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             ],
             args([&tenant, &at, &no_row, &21]),
         ),
-        // By name, ascending.
+        // A root list sorted by name.
         (
             "{ projects(orderBy: [{ field: NAME }]) { nodes { id } } }".to_owned(),
             "projects",
@@ -385,7 +385,7 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             vec![tenant_is.to_owned()],
             args([&tenant, &21]),
         ),
-        // With a filter whose column has its own index.
+        // A filter by a column that has its own index.
         (
             format!(
                 "{{ projects(filter: {{ status: {{ eq: ACTIVE }} }}, after: \"{after_projects}\") {{ nodes {{ id }} }} }}"
@@ -412,7 +412,7 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             ],
             args([&tenant, &"OPEN", &at, &no_row, &21]),
         ),
-        // By id.
+        // One row by its id.
         (
             format!("{{ project(id: \"{project_id}\") {{ id }} }}"),
             "projects",
@@ -420,7 +420,7 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             vec![tenant_is.to_owned(), "id = ANY (".to_owned()],
             args([&tenant, &parents]),
         ),
-        // Below parents: the first page, and one after a cursor.
+        // Lists below parents: the first page, and one after a cursor.
         (
             format!(
                 "{{ project(id: \"{project_id}\") {{ invoices(first: 5) {{ nodes {{ id }} }} }} }}"
@@ -469,7 +469,7 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             ],
             args([&organizations, &tenant, &at, &no_row, &6]),
         ),
-        // Counts: of the tenant, and of each parent.
+        // Counts: of all rows of the tenant, and of the rows of each parent.
         (
             "{ projects { totalCount } }".to_owned(),
             "projects",
@@ -494,7 +494,7 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
     }
 }
 
-/// The databases of the tests of strings: sorted by code point, and as a dictionary sorts.
+/// The options of the databases for the tests of strings: one sorts by code point, one as a dictionary does.
 const LOCALES: [&str; 2] = [
     "template template0 encoding 'UTF8' locale 'C'",
     "template template0 encoding 'UTF8' locale 'C' locale_provider icu icu_locale 'de-DE'",
@@ -526,7 +526,7 @@ async fn searches_of_strings_and_orders_use_an_index_under_any_collation() {
                 "{locale}"
             );
             let statement = big.statement(&document).await;
-            // `startsWith` compares the folded string and the string.
+            // `startsWith` compares both the folded column and the original column.
             let arguments = if filter.starts_with("startsWith:") {
                 args([&tenant, &"Project 12345", &"Project 12345", &21])
             } else {
@@ -535,10 +535,10 @@ async fn searches_of_strings_and_orders_use_an_index_under_any_collation() {
             let plan = big.plan(&statement, &arguments, false).await;
             plan.assert_searches("projects_name_folded_idx", &["tenant_id = ", condition]);
             if filter.starts_with("startsWith") {
-                // The start alone shows how many rows match: each execution is planned with it.
+                // The number of matching rows depends on the prefix, so PostgreSQL plans each execution anew.
                 let plans = big.plans_of_ten(&statement, &arguments).await;
                 assert_eq!(plans, (0, 10), "{statement}");
-                // Nearly all rows match, so the newest are the first that the order finds.
+                // All rows match this prefix, so reading the newest rows is faster than searching for the prefix.
                 let all: Vec<String> = arguments
                     .iter()
                     .map(|one| one.replace(" 12345", ""))

@@ -1,4 +1,4 @@
-//! The functions with which migrations protect a table, on tables of these tests.
+//! The SQL functions with which migrations protect a table, applied to tables of these tests.
 
 use std::{fs, path::Path};
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::harness::{Tenant, TestApp, attempt, palisade_test};
 
-/// Shifts on a project, written by the user whom they belong to, and notes on them.
+/// Creates and protects two tables: shifts, which belong to a project and to a user, and notes about shifts.
 const TABLES: [&str; 5] = [
     "set role palisade_owner",
     "create table shifts (
@@ -35,7 +35,7 @@ const TABLES: [&str; 5] = [
                          update_all => '{OWNER}', delete_all => '{OWNER,ADMIN}')",
 ];
 
-/// A tenant in a database with [`TABLES`].
+/// Creates a tenant in a separate database with [`TABLES`].
 async fn tenant() -> Tenant {
     let app = TestApp::shared().await.in_own_database(&[]).await;
     let mut owner = app.connect("postgres").await;
@@ -45,7 +45,7 @@ async fn tenant() -> Tenant {
     app.tenant().await
 }
 
-/// Action, table, project and changes of the entries of a row, oldest first.
+/// The audit log entries about a row, oldest first: action, table, project and changes.
 async fn entries(sql: &mut PgConnection, subject: Uuid) -> Vec<Value> {
     let query = "select jsonb_build_array(action, subject_type, project_id, changes)
                  from audit_logs where subject_id = $1 order by id";
@@ -135,7 +135,7 @@ async fn a_table_with_a_new_column_rejects_changes_until_its_trigger_knows_the_c
         { "field": "note", "before": null, "after": "Late" },
         { "field": "user_id", "before": null, "after": tenant.owner().user.uuid() },
     ]);
-    // Neither the unrecorded nor the generated column.
+    // The entry has neither the unrecorded nor the generated column.
     assert_eq!(
         entries(&mut sql, row).await,
         [json!(["shift.created", "shifts", null, created])]
@@ -271,7 +271,7 @@ async fn the_changes_of_a_user_never_show_the_identity() {
         .collect();
     assert!(fields.contains(&"email"), "{fields:?}");
     assert!(!fields.contains(&"identity_id"), "{fields:?}");
-    // The log still records that something changed.
+    // The audit log still records that the row changed.
     assert!(
         logs.contains(&json!({ "action": "user.updated", "changes": [] })),
         "{logs:?}"
@@ -280,7 +280,7 @@ async fn the_changes_of_a_user_never_show_the_identity() {
 
 #[test]
 fn no_migration_writes_the_context_into_a_policy_by_hand() {
-    // Citus rejects the sub-select that PostgreSQL needs, so only app.policy_term writes it.
+    // PostgreSQL needs a sub-select here, which Citus rejects. Only `app.policy_term` writes the right form for both.
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
     let mut policies = 0;
     for entry in fs::read_dir(dir).unwrap() {

@@ -1,5 +1,5 @@
-//! A list or a row that the caller's role may not read is the error FORBIDDEN, never an empty list. The
-//! policies decide which roles may read a type; the service must agree with them.
+//! If the caller's role may not read a list or a row, the field fails with FORBIDDEN. It never returns an empty list.
+//! The policies decide which roles may read a type, and the service must agree with them.
 
 use std::collections::BTreeSet;
 
@@ -12,14 +12,14 @@ use crate::{
     mutations::ROLES,
 };
 
-/// The first ID in a table that the role of a connection sees.
+/// The first id of a table that is visible to the connection's role.
 async fn first_id(sql: &mut TenantSql, table: &str) -> Option<uuid::Uuid> {
     let text = format!("select id from {table} order by id limit 1");
     let row = sqlx::query_scalar(sqlx::AssertSqlSafe(text));
     row.fetch_optional(&mut sql.0).await.unwrap()
 }
 
-/// The error at a path, and null there.
+/// Asserts that the field at a path is null and that its error is FORBIDDEN.
 fn assert_forbidden(response: &Response, path: &Value, what: &str) {
     assert_eq!(response.status, 200, "{what}: {}", response.body);
     let errors = response.body["errors"].as_array();
@@ -38,7 +38,7 @@ fn assert_forbidden(response: &Response, path: &Value, what: &str) {
     assert_eq!(*value, Value::Null, "{what}: {}", response.body);
 }
 
-/// Asserts that a caller reads a list and a row of it, or gets FORBIDDEN for both.
+/// Asserts that a document succeeds if `reads` is true. Otherwise, asserts that its field at `path` is FORBIDDEN.
 async fn assert_reads(caller: &Caller, reads: bool, document: &str, path: Value, what: &str) {
     let response = caller.query(document).await;
     if reads {

@@ -1,4 +1,4 @@
-//! Reads of a frontend: every relation, in query order, and only rows of the caller's tenant.
+//! Queries as a frontend sends them: the response has the fields in query order, and only rows of the caller's tenant.
 
 use macro_rules_attribute::apply;
 use palisade::{auth::role::UserRole, graphql::scalars::CurrencyCode};
@@ -229,7 +229,7 @@ async fn a_comment_reports_what_the_caller_may_do_with_it(acme: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn a_failed_root_field_is_null_or_makes_data_null_if_it_cannot_be(acme: Tenant) {
+async fn a_failed_root_field_is_null_and_a_failed_non_null_one_makes_data_null(acme: Tenant) {
     let owner = acme.owner();
 
     let response = owner

@@ -1,4 +1,4 @@
-//! What mutations reject: by which code, for which field, and without writing anything.
+//! Rejected mutations: the error's code, the field that it names, and that nothing is written.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::{
     samples::{Rejected, SLICES, World, rejected},
 };
 
-/// A key that was used for another import.
+/// Uses a key for an import. Returns the rejection of another import with the same key.
 async fn reused_key(world: &World) -> Rejected {
     let import = |asin: &str| json!({ "rows": [{ "asin": asin }], "idempotencyKey": "import" });
     let owner = world.tenant.owner();

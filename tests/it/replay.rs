@@ -35,7 +35,7 @@ struct Step {
     input: Value,
 }
 
-/// What the steps so far have created, by their positions in the stream.
+/// The steps so far, and for each type the positions of the steps that create an object of this type.
 #[derive(Default)]
 struct Story {
     steps: Vec<Step>,
@@ -47,7 +47,7 @@ struct Story {
     lines: Vec<usize>,
 }
 
-/// One of these positions, usually a late one; the id of no row if there is none.
+/// A placeholder for one of these positions, often one of the last. Sometimes, or if there are none, an unused id.
 fn one_of(rng: &mut Rng, made: &[usize], prefix: &str) -> String {
     if made.is_empty() || rng.u32(0..40) == 0 {
         return nothing(prefix);
@@ -246,7 +246,7 @@ fn step(name: &'static str, object: &'static str, input: Value) -> Step {
     }
 }
 
-/// Replaces each `@7` in an input by the id at index 7.
+/// Replaces each placeholder in an input: `@7` by the id at index 7.
 fn resolve(value: &Value, ids: &[String]) -> Value {
     match value {
         Value::String(text) => match text.strip_prefix('@') {
@@ -266,7 +266,7 @@ fn resolve(value: &Value, ids: &[String]) -> Value {
     }
 }
 
-/// The built service over the tests' database.
+/// A process of the built binary that serves the tests' database.
 struct Service {
     child: Child,
     url: String,
@@ -307,12 +307,12 @@ impl Service {
             }
         });
         let url = listens.await.expect("serve did not become ready");
-        // Reads on, so that the service never waits until its output is read.
+        // Continue to read the output. Otherwise the service would block when the pipe is full.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { child, url }
     }
 
-    /// SIGKILL.
+    /// Stops the process with SIGKILL.
     async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
@@ -326,7 +326,7 @@ struct Sent {
     data: String,
 }
 
-/// A client that sends a stream to the current URL of the service.
+/// A client that sends the mutations of a stream to the current URL of the service.
 struct Client {
     caller: Caller,
     address: watch::Receiver<String>,
@@ -336,7 +336,7 @@ struct Client {
 }
 
 impl Client {
-    /// One attempt; `None` if there was no complete response.
+    /// Sends a request once. Returns `None` if there was no complete response.
     async fn attempt(&self, url: &str, sent: &Sent) -> Option<Reply> {
         let body = json!({ "query": sent.document, "variables": sent.variables });
         let request = self.caller.app.client.post(url);
@@ -356,7 +356,7 @@ impl Client {
         })
     }
 
-    /// Sends until there is a response.
+    /// Repeats a request until there is a response.
     async fn send(&mut self, sent: &Sent) -> Reply {
         loop {
             let url = self.address.borrow().clone();
@@ -399,7 +399,7 @@ impl Client {
     }
 }
 
-/// The error codes of each response, which do not depend on ids or times.
+/// The error codes of each response.
 fn codes(sent: &[Sent]) -> Vec<Vec<String>> {
     let error_codes = |sent: &Sent| {
         let data: Value = serde_json::from_str(&sent.data).unwrap();
@@ -412,7 +412,7 @@ fn codes(sent: &[Sent]) -> Vec<Vec<String>> {
     sent.iter().map(error_codes).collect()
 }
 
-/// All rows of a tenant, without ids and times.
+/// All rows of a tenant, without ids and timestamps.
 async fn rows(superuser: &mut PgConnection, tenant: &Tenant) -> Vec<String> {
     let mut all = Vec::new();
     for sql in [
@@ -470,7 +470,7 @@ async fn kill_repeatedly(
             .wait_for(|response_count| *response_count >= threshold)
             .await
             .unwrap();
-        // A random time within a request, which takes some milliseconds.
+        // Wait for a random time that is about as long as a request, so that the kill interrupts some request.
         tokio::time::sleep(Duration::from_micros(rng.u64(0..10_000))).await;
         service.kill().await;
         service = Service::start(app).await;
@@ -528,10 +528,10 @@ async fn a_request_that_is_repeated_after_a_kill_of_the_service_runs_once() {
     assert!(again > 0, "no kill met a request");
     let rejected = expected.iter().flat_map(|sent| codes(sent));
     let rejected = rejected.filter(|codes| !codes.is_empty()).count();
-    // Usually 430 to 510 of a thousand. With very few or nearly all, the test would prove little.
+    // Usually, 430 to 510 of the mutations are rejected. With very few or nearly all, the test would prove little.
     assert!((100..750).contains(&rejected), "{rejected} were rejected");
 
-    // Sending all of them again changes nothing.
+    // Sending all requests again returns the same responses and changes nothing.
     let repeat = killed.iter_mut().zip(&sent);
     let repeat = repeat.map(async |((_, client), sent)| {
         for sent in sent {
@@ -557,6 +557,6 @@ async fn a_request_that_is_repeated_after_a_kill_of_the_service_runs_once() {
         assert_eq!(stored, expected);
         compared += stored.len();
     }
-    // Usually 320 to 360 rows. Without this assertion, the test would also pass if no rows were stored.
+    // Usually, there are 320 to 360 rows. Without this assertion, the test would also pass if no rows were stored.
     assert!(compared > 200, "{compared} rows were compared");
 }

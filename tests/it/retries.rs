@@ -1,5 +1,5 @@
-//! If the database aborts a mutation in favour of another, the service runs it again, a limited number of
-//! times. Its changes are made once.
+//! If the database aborts a mutation because of a conflict with another, the service retries the mutation a limited
+//! number of times. The changes are stored once.
 
 use futures_util::future::join_all;
 use macro_rules_attribute::apply;
@@ -13,15 +13,15 @@ use crate::{
 
 #[apply(palisade_test)]
 async fn conflicting_clients_all_succeed_each_time() {
-    // The second storm has so many conflicts that few mutations would succeed without the exclusive last run.
+    // The second storm has so many conflicts that few mutations would succeed if the last attempt did not run alone.
     for (pairs, rounds) in [(1, 200), (4, 25)] {
         storm(pairs, rounds).await;
     }
 }
 
-/// Pairs of clients that change the same two projects in opposite order, a number of times each.
+/// Runs pairs of clients that change the same two projects in opposite order. Each client does so `rounds` times.
 async fn storm(pairs: usize, rounds: usize) {
-    // The server looks for deadlocks at once, by default only after a second.
+    // PostgreSQL looks for a deadlock after 1 ms of waiting. The default is a second.
     let settings = "do $$ begin
             execute format('alter role palisade_app in database %I set deadlock_timeout = ''1ms''', current_database());
         end $$";
@@ -58,7 +58,7 @@ async fn storm(pairs: usize, rounds: usize) {
     let second = read(owner, "project", &two, "name version").await;
     assert_eq!(first["version"], expected);
     assert_eq!(second["version"], expected);
-    // The same mutation was the last one on both projects.
+    // The last mutation of one project was also the last mutation of the other.
     assert_eq!(first["name"], second["name"]);
     let audited: i64 = sqlx::query_scalar(
         "select count(*) from audit_logs where tenant_id = $1 and action = 'project.updated'",
@@ -68,7 +68,7 @@ async fn storm(pairs: usize, rounds: usize) {
     .await
     .unwrap();
     assert_eq!(audited, 2 * i64::try_from(sent).unwrap());
-    // The server updates its statistics with a delay.
+    // PostgreSQL updates its statistics with a delay.
     eventually("there were deadlocks", async || {
         let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
         let found: i64 = sqlx::query_scalar(deadlocks)
@@ -81,8 +81,8 @@ async fn storm(pairs: usize, rounds: usize) {
     app.drop_database().await;
 }
 
-/// A database in which the first `runs` attempts to create an organization fail: at the statement or, with
-/// `at_commit`, at the commit.
+/// A service on a database in which the first `runs` attempts to create an organization fail: in the insertion or, with
+/// `at_commit`, in the commit.
 async fn failing(error: &str, runs: u32, at_commit: bool) -> &'static TestApp {
     let function = format!(
         "create function public.fail() returns trigger language plpgsql as $$ begin
@@ -106,7 +106,7 @@ async fn failing(error: &str, runs: u32, at_commit: bool) -> &'static TestApp {
     TestApp::shared().await.in_own_database(&steps).await
 }
 
-/// How often the trigger ran.
+/// The number of times that the trigger has run.
 async fn runs(superuser: &mut PgConnection) -> i64 {
     sqlx::query_scalar("select last_value from public.runs where is_called")
         .fetch_one(superuser)
@@ -220,7 +220,7 @@ async fn a_failure_without_contention_is_tried_once() {
         let reply = acme.owner().send(&document, &variables, &[]).await;
         assert!(!reply.response().code().is_empty(), "{}", reply.text);
         assert_eq!(runs(&mut superuser).await, 1, "{error}");
-        // An error of a constraint is not retried either.
+        // The service does not retry after the violation of a constraint either.
         let payload = acme
             .owner()
             .mutate("createOrganization", json!({ "name": "", "slug": "" }), "")

@@ -1,4 +1,4 @@
-//! What each role of a tenant may write, by raw SQL: the policies decide, not the service.
+//! What each role of a tenant may write. The tests use SQL, because the policies decide this and not the service.
 
 use std::fmt::Write as _;
 
@@ -24,7 +24,7 @@ fn rejected<T>() -> Result<T, String> {
     Err("42501".to_owned())
 }
 
-/// Runs a write and rolls it back, whatever its result.
+/// Runs a statement and rolls it back. Returns the result of the statement.
 async fn try_out(connection: &mut PgConnection, sql: String) -> Result<u64, String> {
     attempt(connection, "begin".to_owned()).await.unwrap();
     let done = attempt(connection, sql).await;
@@ -50,7 +50,7 @@ async fn each_role_writes_the_tables_that_its_policies_name(tenant: Tenant) {
     for table in tenant_tables(&mut owner).await {
         let name = table.name.as_str();
         let read = Table::read(&mut owner, name).await;
-        // A row that no other row refers to, inserted by the owner if the owner may insert one.
+        // If the owner may insert into the table, insert a row to which no other row refers.
         let id = Uuid::now_v7();
         let insert = read.insert_like_first(tenant.owner().user.uuid(), &json!({ "id": id }));
         let target = match attempt(&mut owner, insert).await {
@@ -102,7 +102,7 @@ async fn only_its_author_changes_a_comment_and_no_user_writes_as_another(app: &'
     let comments: i64 = one(&mut own, "select count(*) from comments").await;
     assert_eq!(comments, 1);
 
-    // 1. Another user of the tenant.
+    // 1. Another user of the tenant cannot change the comment.
     for role in [
         UserRole::Admin,
         UserRole::Member,
@@ -112,17 +112,17 @@ async fn only_its_author_changes_a_comment_and_no_user_writes_as_another(app: &'
         let mut other = acme.begin_as(role).await.0;
         let edited = try_out(&mut other, "update comments set body = 'forged'".to_owned()).await;
         assert_eq!(edited, Ok(0), "{}", role.as_str());
-        // 2. The author, owners and admins may delete it.
+        // 2. Of the other users, only an owner or an admin may delete the comment.
         let deleted = try_out(&mut other, "delete from comments".to_owned()).await;
         let may_moderate = role == UserRole::Admin;
         assert_eq!(deleted, Ok(u64::from(may_moderate)), "{}", role.as_str());
-        // 3. A comment with another author.
+        // 3. A user cannot insert a comment with another author.
         let with = json!({ "id": Uuid::now_v7(), "author_id": author });
         let forged = try_out(&mut other, insert_copy("comments", &with)).await;
         assert_eq!(forged, rejected(), "{}", role.as_str());
     }
 
-    // 4. The same user id in another tenant is another person.
+    // 4. A user of another tenant who has the same id is not the author.
     let mut twin = globex.begin().await.0;
     let with = json!({ "id": author, "email": "twin@example.com", "identity_id": null });
     let insert = Table::read(&mut twin, "users").await;
@@ -134,7 +134,7 @@ async fn only_its_author_changes_a_comment_and_no_user_writes_as_another(app: &'
     let edited = try_out(&mut twin, "update comments set body = 'forged'".to_owned()).await;
     assert_eq!(edited, Ok(0), "the tenant has one comment, by another user");
 
-    // 5. The author can neither give it to another user nor move it to another tenant.
+    // 5. The author can change neither the author nor the tenant of the comment.
     let member = acme.caller(UserRole::Member).user.uuid();
     for moved in [
         format!("update comments set author_id = '{member}'"),
@@ -253,7 +253,7 @@ async fn a_commented_row_is_deleted_only_with_comments_that_its_deleter_may_dele
             let may_moderate = matches!(role, UserRole::Owner | UserRole::Admin);
             let context = format!("{} deletes from {table}", role.as_str());
 
-            // 1. Comments are not deleted by cascade.
+            // 1. The foreign key of the comments prevents the deletion of the row: there is no cascade.
             let may_delete = may_delete && role != UserRole::Viewer;
             let alone = if may_delete {
                 Err("23503".to_owned())
@@ -261,7 +261,7 @@ async fn a_commented_row_is_deleted_only_with_comments_that_its_deleter_may_dele
                 Ok(0)
             };
             assert_eq!(try_out(&mut sql, delete.clone()).await, alone, "{context}");
-            // 2. Its comments first, as far as the role may delete them.
+            // 2. First delete the comments that the role may delete, then the row.
             let comments = format!("delete from comments where {column} = '{subject}'");
             attempt(&mut sql, "begin".to_owned()).await.unwrap();
             let gone = attempt(&mut sql, comments).await;
@@ -273,7 +273,7 @@ async fn a_commented_row_is_deleted_only_with_comments_that_its_deleter_may_dele
     }
 }
 
-/// A row that can be commented on, and that nothing refers to.
+/// A statement that inserts a row to which comments can refer. No other row refers to it.
 fn new_subject(table: &str, id: Uuid) -> String {
     let organization = Uuid::now_v7();
     let name = id.simple().to_string();
@@ -326,12 +326,12 @@ async fn an_idempotency_key_is_visible_only_to_its_user(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn a_foreign_key_to_another_tenants_row_fails_like_one_to_no_row(app: &'static TestApp) {
+async fn a_reference_to_another_tenants_row_fails_like_one_to_a_missing_row(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     acme.fill(12).await;
     globex.fill(12).await;
     let (mut a, mut b) = (acme.begin().await.0, globex.begin().await.0);
-    // Every foreign key that starts with the tenant's id, in tables into which the role may insert.
+    // Test every foreign key that starts with the tenant's id, in tables into which `palisade_app` may insert.
     let keys = sqlx::query(
         "select c.conrelid::regclass::text, a.attname::text, c.confrelid::regclass::text
          from pg_constraint c
@@ -360,7 +360,7 @@ async fn a_foreign_key_to_another_tenants_row_fails_like_one_to_no_row(app: &'st
             foreign, nowhere,
             "{table}.{column}: reveals that the row exists"
         );
-        // A policy that looks at the column rejects the row before the key is looked up.
+        // If a policy uses the column, the policy rejects the row before PostgreSQL checks the foreign key.
         let mut columns = read.columns.iter();
         let of_key = columns.find(|one| one.name == column).unwrap();
         let code = if of_key.is_in_insert_policy {
@@ -411,7 +411,7 @@ async fn unique_values_of_another_tenant_are_free_to_use(app: &'static TestApp) 
                 "{table}.{column}: is not unique in its tenant"
             );
         }
-        // The primary key as well: an id that another tenant uses is free.
+        // The same applies to the primary key: a tenant can use an id that another tenant uses.
         let same_id = read.insert_like_first(owners[1], &json!({ "id": id }));
         assert_eq!(try_out(&mut b, same_id).await, Ok(1), "{table}.id");
     }
@@ -482,7 +482,7 @@ async fn the_audit_log_holds_exactly_the_fields_that_changed(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn memberships_follow_users(tenant: Tenant) {
+async fn a_membership_changes_and_disappears_with_its_user(tenant: Tenant) {
     let mut sql = tenant.begin().await.0;
     let member = tenant.caller(UserRole::Member).user.uuid();
     let membership = async |sql: &mut PgConnection| -> Option<(String, String)> {

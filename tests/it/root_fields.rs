@@ -1,4 +1,4 @@
-//! Several root fields of one mutation: each is independent, they run in order. Also the cost of mutations.
+//! Mutations with several root fields: the fields run in order, and each is independent. Also the cost of mutations.
 
 use macro_rules_attribute::apply;
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ impl Step {
     }
 }
 
-/// Those of these slugs that exist.
+/// The slugs among `slugs` that belong to an organization, in the order of creation.
 async fn there(caller: &Caller, slugs: &[String]) -> Vec<String> {
     let document = "query ($slugs: [String!]) { organizations(filter: { slug: { in: $slugs } },
         orderBy: [{ field: CREATED_AT }]) { nodes { slug } } }";
@@ -83,8 +83,8 @@ async fn a_rejected_root_field_writes_nothing_and_the_others_write(acme: Tenant)
             .collect();
         let document = format!("mutation {{ {} }}", fields.join(" "));
         let key = Uuid::new_v4().to_string();
-        // With a key, the transaction opens before the first field, and a request that is sent twice runs
-        // once.
+        // With a key, the service opens the transaction before the first field, and runs a request that is sent twice
+        // only once.
         let with_key = [("idempotency-key", key.as_str())];
         let headers: &[&[(&str, &str)]] = match number % 2 {
             0 => &[&[]],
@@ -170,7 +170,7 @@ async fn a_failing_root_field_undoes_all_of_them_and_returns_no_data(acme: Tenan
     let good = format!(
         "createProject(input: {{ name: \"p\", organizationId: \"{organization}\" }}) {{ project {{ id }} }}"
     );
-    // The work succeeds, but a selected field fails: one in a nullable field, one in a non-null field.
+    // The mutation itself succeeds, but a list below its payload has an invalid argument.
     let with_failing_field = |alias: &str, fails: &str| {
         format!(
             "{alias}: createProject(input: {{ name: \"p\", organizationId: \"{organization}\" }}) {{
@@ -201,7 +201,7 @@ async fn a_failing_root_field_undoes_all_of_them_and_returns_no_data(acme: Tenan
     }
 }
 
-/// The round trips of an operation, and the statements that it sent.
+/// Runs a mutation. Returns the number of its round trips, and the first word of each of its statements.
 async fn cost(
     caller: &Caller,
     name: &str,
@@ -302,7 +302,7 @@ async fn a_mutation_costs_its_opening_its_statements_and_its_commit(acme: Tenant
             3,
             "update",
         ),
-        // Nothing is updated: a second statement finds the reason, and nothing is committed.
+        // The update changes no row. A second statement finds the reason, and there is no commit.
         (
             "archiveProject",
             json!({ "id": id }),
@@ -409,7 +409,7 @@ async fn a_further_root_field_costs_a_savepoint_and_a_rejected_one_a_rollback_to
         // BEGIN, insert, SAVEPOINT, insert, COMMIT
         (5, vec![done(), done()]),
         (7, vec![done(), done(), done()]),
-        // BEGIN, insert; rollback of the transaction; BEGIN, insert, COMMIT
+        // BEGIN, insert, ROLLBACK (not counted), BEGIN, insert, COMMIT
         (5, vec![create(&taken), done()]),
         // BEGIN, insert, SAVEPOINT, insert, ROLLBACK TO, COMMIT
         (6, vec![done(), create(&taken)]),

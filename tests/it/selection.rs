@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use crate::harness::{Caller, Field, Tenant, camel_case, model, palisade_test};
 
-/// The rows of each type that the tests read.
+/// The number of rows of each type.
 const ROWS: usize = 12;
 
-/// A field with the smallest selection: `owner { __typename }`.
+/// A field with the smallest possible selection, such as `owner { __typename }`.
 fn smallest(field: &Field) -> String {
     let name = &field.name;
     if field.is_connection() {
@@ -27,7 +27,7 @@ fn smallest(field: &Field) -> String {
     }
 }
 
-/// The leaves of a type that is not an entity: the fields of `Money` for a price.
+/// The selection of all scalar fields of a type that is not an entity, such as `Money`.
 fn leaves(type_name: &str) -> String {
     let is_entity = ENTITIES.iter().any(|entity| entity.type_name == type_name);
     let fields = model().fields(type_name).iter();
@@ -153,25 +153,25 @@ async fn only_the_columns_of_the_selected_fields_and_of_the_cursors_are_fetched(
     for (document, fetched) in [
         ("{ projects { nodes { name } } }", &["id,name"][..]),
         ("{ projects { nodes { __typename } } }", &["id"]),
-        // Aliases and fragments count, and so does what their directives leave.
+        // Fields with an alias or in a fragment are fetched, unless `@skip` or `@include` excludes them.
         (
             "query ($no: Boolean = false) { projects { nodes { n: name ...F ... on Node { id }
                 version @skip(if: true) updatedAt @include(if: $no) } } }
              fragment F on Project { ... @include(if: true) { status } }",
             &["id,name,status"],
         ),
-        // Also with the default of a variable.
+        // The default of a variable counts too.
         (
             "query ($yes: Boolean = true) { projects { nodes { name @include(if: $yes)
                 status @skip(if: $yes) } } }",
             &["id,name"],
         ),
-        // The keys of relations, and those of the rows that they lead to.
+        // A relation needs the column that refers to the related row, and the id of that row.
         (
             "{ projects { nodes { organization { name } } } }",
             &["id,name", "id,organization_id"],
         ),
-        // Computed fields say what they need.
+        // A computed field fetches the columns from which it is computed.
         (
             "{ invoices { nodes { total { amount } } } }",
             &["id,currency,total_minor"],
@@ -190,12 +190,12 @@ async fn only_the_columns_of_the_selected_fields_and_of_the_cursors_are_fetched(
              fragment Q on PageInfo { endCursor }",
             &["id,created_at"],
         ),
-        // One set for all selections of a type, so that their rows can be shared.
+        // All selections of a type fetch the same columns, so that they can share the rows.
         (
             "{ a: projects { nodes { name } } b: projects { nodes { status } } }",
             &["id,name,status"],
         ),
-        // A row that a list brought is not read again by its id.
+        // A row that a list has fetched is not fetched again by its id.
         (
             "{ users { nodes { email projects(first: 1) { nodes { owner { email } } } } } }",
             &["id,email", "row.id,row.owner_id,parent.parent"],
@@ -205,8 +205,9 @@ async fn only_the_columns_of_the_selected_fields_and_of_the_cursors_are_fetched(
     }
 }
 
-/// Sends a document in both forms. Compares the data of the responses byte by byte, and the errors in any order. A root field that is selected twice
-/// makes the service merge trees of values. Returns whether the operation was executed.
+/// Sends a document in two forms. Compares the data of the responses byte by byte, and the errors in any order. In the
+/// second form, a root field is selected twice, so the service builds the response from a tree of values. Returns
+/// whether the operation was executed.
 pub async fn assert_same_response(caller: &Caller, document: &str, variables: &Value) -> bool {
     let parsed = parse_query(document).unwrap_or_else(|error| panic!("{error}: {document}"));
     let DocumentOperations::Single(operation) = &parsed.operations else {
@@ -219,7 +220,7 @@ pub async fn assert_same_response(caller: &Caller, document: &str, variables: &V
         let (start, rest) = document.split_at(at);
         format!("{start} {first} {rest}")
     };
-    // The padding keeps the positions of errors.
+    // The padding keeps the length, so that errors have the same positions in both forms.
     let request = Uuid::new_v4();
     let direct = caller
         .bytes(&with("__typename           "), variables, request)
@@ -227,7 +228,7 @@ pub async fn assert_same_response(caller: &Caller, document: &str, variables: &V
     let tree = caller
         .bytes(&with("__typename __typename"), variables, request)
         .await;
-    // The errors of a response have the order in which they occurred.
+    // Sort the errors: their order is the order in which they occurred, which differs between runs.
     let parts = |(status, body): &(u16, String)| {
         let (data, errors) = body.split_once(",\"errors\":").unwrap_or((body, "[]}"));
         let errors = errors.strip_suffix('}').unwrap_or(errors);
@@ -265,7 +266,7 @@ fn random_fields(rng: &mut Rng, of: &str, depth: usize) -> String {
             4 => format!("x{}: ", rng.u8(..)),
             _ => String::new(),
         };
-        // The engine merges root fields, in the order in which they complete.
+        // No root field is selected twice, because the engine would merge the two in the order in which they complete.
         let is_twice = of != "Query" && rng.u8(..6) == 0;
         let times = if is_twice { 2 } else { 1 };
         for _ in 0..times {

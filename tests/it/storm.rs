@@ -20,8 +20,8 @@ use uuid::Uuid;
 
 use crate::harness::{ServiceOptions, Tenant, TestApp, attempt, eventually, palisade_test};
 
-/// A separate database without timeouts for `palisade_app`: if a statement ends early, the service has
-/// cancelled it. No other test has connections to it.
+/// A separate database without timeouts for `palisade_app`: if a statement is cancelled, it was the service that
+/// cancelled it. No other test connects to this database.
 async fn patient() -> &'static TestApp {
     let settings = "do $$ declare setting text; begin
         foreach setting in array
@@ -162,8 +162,8 @@ async fn two_hundred_requests_that_their_clients_cancel_leave_no_open_transactio
 
     let mut ended = 0;
     for round in 0..200 {
-        // The cancellation happens at times from before the request is sent until long after its response is
-        // due.
+        // The client cancels at a different time in each round: at first before the request is sent, in the end long
+        // after the response.
         ended += u32::from(cut(whole * round / 50, a.query(PAGE)).await);
         if round % 10 == 0 {
             check_page(&globex, &b.query(PAGE).await.body);
@@ -247,11 +247,11 @@ async fn two_hundred_transactions_cancelled_while_opening_leave_nothing_to_the_n
             Purpose::Write
         };
         let tx = transaction(&db, &globex, owner, purpose);
-        // On a connection that the previous round returned to the pool.
+        // The transaction uses a connection that the previous round returned to the pool.
         ended += u32::from(cut(whole * round / 50, find::<Project>(&tx, own)).await);
         drop(tx);
 
-        // The next borrower has no role: one that an earlier borrower left would show the audit log.
+        // The next transaction has no role. If the role of an earlier one were still set, it would see the audit log.
         let next = transaction(&db, &globex, None, Purpose::Read);
         assert!(
             !find::<AuditLog>(&next, entry).await.unwrap(),
@@ -371,7 +371,7 @@ async fn an_exhausted_pool_returns_unavailable_with_a_time_to_retry() {
         ..ServiceOptions::default()
     };
     let caller = tenant.owner().at(&app.serve(options).await);
-    // The service caches the caller's role here, so the next request needs no connection for it.
+    // This request makes the service cache the caller's role, so the next request needs no connection to read the role.
     caller.query("{ __typename }").await.data();
     let mut superuser = app.connect("postgres").await;
     let mut holder = hold_projects(app).await;
@@ -402,11 +402,11 @@ async fn an_exhausted_pool_returns_unavailable_with_a_time_to_retry() {
     check_page(&tenant, &first.await.unwrap().body);
 }
 
-/// A view that writes a row whenever it is read.
+/// An entity whose table is a view that writes a row whenever it is read.
 #[derive(Clone, Debug)]
 struct Writing(ProjectId);
 
-/// A table that does not exist.
+/// An entity whose table does not exist.
 #[derive(Clone, Debug)]
 struct Missing(ProjectId);
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::harness::{SECRET, Tenant, TestApp, eventually, palisade_test};
 
-/// The longest time for which the service may use a cached role, plus the time to read it again.
+/// The maximum time for which the service uses a cached role, plus some time to read the role again.
 const CACHE_LIMIT: Duration = Duration::from_secs(10);
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
@@ -61,8 +61,8 @@ fn with(claims: &Value, changes: Value) -> String {
     Value::Object(claims).to_string()
 }
 
-/// The response to a request with some authorization headers: status, headers, body, without what differs
-/// between any two responses.
+/// Sends a request with these authorization headers. Returns the status, the headers and the body, without the headers
+/// that differ between any two responses.
 async fn ask(
     app: &TestApp,
     authorizations: &[String],
@@ -124,7 +124,7 @@ async fn change_user(tenant: &Tenant, user: UserId, change: &'static str) {
     assert_eq!(changed.rows_affected(), 1, "{change}");
 }
 
-/// Every kind of invalid token that the service rejects without the database, by name.
+/// Every kind of invalid token that the service rejects without a query to the database, with a name for each kind.
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn forgeries(good: &Value, foreign_user: UserId) -> Vec<(&'static str, Vec<String>)> {
     let good_token = forge(HEADER, &good.to_string(), SECRET);
@@ -353,7 +353,7 @@ async fn a_valid_token_is_accepted_within_the_clock_leeway(app: &'static TestApp
         let token = forge(HEADER, &with(&good, change), SECRET);
         assert_eq!(status(app, &token).await, 200, "{name}");
     }
-    // The scheme's name has no case (RFC 9110, 11.1).
+    // The name of the scheme is case-insensitive (RFC 9110, 11.1).
     let token = forge(HEADER, &good.to_string(), SECRET);
     for scheme in ["bearer", "BEARER"] {
         let (status, ..) = ask(app, &[format!("{scheme} {token}")], "{ __typename }").await;

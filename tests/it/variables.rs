@@ -1,5 +1,5 @@
-//! Variables: a required variable must have a value, and an omitted variable is omitted everywhere it is
-//! used.
+//! Variables: a required variable must have a value. If a variable is omitted, each argument and input field that uses
+//! the variable is omitted, too.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::{
     samples::{Sample, World, payload_object},
 };
 
-/// Removes the version of a related row: a change of a line also writes its invoice.
+/// Removes the versions of related rows. They may increase: a change of a line also updates its invoice.
 fn remove_versions(value: &mut Value) {
     if let Value::Object(fields) = value {
         fields.remove("version");
@@ -42,7 +42,7 @@ async fn an_omitted_variable_leaves_its_field_unchanged(world: World) {
             node
         };
         let before = node().await;
-        // Every field of the input is a variable, and only the id has a value.
+        // Each field of the input is set from a variable, but only the variable of the id has a value.
         let (mut declared, mut given) = (vec!["$id: ID!".to_owned()], vec!["id: $id".to_owned()]);
         let fields = model().fields(mutation.input()).iter();
         for field in fields.filter(|field| field.name != "id") {

@@ -1,4 +1,4 @@
-// Compares schema.graphql with the schema of the last release. Fails if a change breaks clients without a deprecation.
+// Compares schema.graphql with the schema of the last release. Fails if contract.mjs does not allow a change.
 import { readFileSync } from "node:fs";
 
 import { buildSchema } from "graphql";

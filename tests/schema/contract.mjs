@@ -37,8 +37,8 @@ function reachableTypes(schema) {
 }
 
 /**
- * The levels of changes of `@semanticNonNull`. Clients rely on it as on a non-null type, but GraphQL Inspector reports
- * every change of a directive as dangerous.
+ * The levels of changes of `@semanticNonNull`. Clients rely on this directive as on a non-null type, but GraphQL
+ * Inspector reports every change of a directive as dangerous.
  */
 const SEMANTIC_NON_NULL_LEVELS = {
   DIRECTIVE_USAGE_FIELD_DEFINITION_ADDED: "NON_BREAKING",

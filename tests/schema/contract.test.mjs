@@ -1,4 +1,4 @@
-// Tests that the checks of the schema find each kind of violation.
+// Tests that contract.mjs and lint.mjs find each kind of violation.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";

@@ -1,4 +1,4 @@
-// Checks the rules for every element of the schema: those of Relay's specification and those of this API.
+// Checks every element of the schema against the rules of Relay's specification and of this API.
 import { getNamedType, getNullableType, isEnumType, isInterfaceType, isObjectType } from "graphql";
 
 import { elements } from "./contract.mjs";

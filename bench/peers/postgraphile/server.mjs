@@ -1,9 +1,9 @@
-// PostGraphile over the same database and for the same tokens as `palisade serve`: one process per core, each with a
-// pool of POOL_SIZE connections.
+// Serves the same database as `palisade serve` with PostGraphile, and accepts the same tokens. There is one process per
+// core, and each has a pool of POOL_SIZE connections.
 //
-// It connects as palisade_app, so the same policies of row level security apply. It verifies the same tokens and sets
-// the same settings per transaction. Two decisions are in its favor: lists are plain lists instead of connections,
-// and the role of the user is a constant, which Palisade reads from the database and caches.
+// PostGraphile connects as palisade_app, so the same policies of row level security apply. Each transaction sets the
+// same settings. Two decisions are in PostGraphile's favor: lists are plain lists instead of connections, and the role
+// of the user is a constant, while Palisade reads the role from the database and caches it.
 
 import cluster from "node:cluster";
 import { createServer } from "node:http";
@@ -17,7 +17,7 @@ import { makePgSmartTagsPlugin } from "postgraphile/utils";
 
 const { DATABASE_URL, PALISADE_JWT_SECRET, PORT, POOL_SIZE } = process.env;
 
-// Without foreign keys, PostGraphile does not know these relations: entries outlive the rows that they name.
+// PostGraphile finds relations by foreign keys. Audit log entries have none, because they outlive the rows they name.
 const auditLogRelations = makePgSmartTagsPlugin({
   kind: "class",
   match: "audit_logs",

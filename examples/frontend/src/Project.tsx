@@ -4,7 +4,7 @@ import { EditProject } from "./EditProject";
 import { type FragmentType, graphql, unmask } from "./gql";
 import type { Permission } from "./gql/graphql";
 
-/** What the user may do. The app hides buttons that would fail; the service checks every request. */
+/** The permissions of the user. The app hides buttons that would fail; the service checks every request anyway. */
 export const Permissions = createContext<readonly Permission[]>([]);
 
 const ProjectCard = graphql(`

@@ -55,7 +55,7 @@ export function Workspace({ onSignOut }: { onSignOut: () => void }) {
   );
 }
 
-/** Translates the search form into the API's filter and sort order. A part that is left out filters nothing. */
+/** Translates the search form into the API's filter and sort order. A condition that is undefined has no effect. */
 function toView(status: ProjectStatus | "", name: string, order: ProjectOrderField): View {
   return {
     filter: {

@@ -1,4 +1,4 @@
-/** The demo tenants of `palisade dev`. Other commands of the service have no paths below /dev. */
+/** The demo tenants of `palisade dev`. Only this command serves paths below /dev; `palisade serve` does not. */
 export type DevUser = { email: string; role: string; status: string };
 export type DevTenant = { slug: string; name: string; people: DevUser[] };
 

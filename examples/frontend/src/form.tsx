@@ -10,7 +10,7 @@ export const FormError = graphql(`
   }
 `);
 
-/** The messages of a mutation's `userErrors`, by the field of the form that they belong to. */
+/** The messages of a mutation's `userErrors`, by the form field to which they belong. */
 export type FormErrors = { forField: (field: string) => string[]; other: string[] };
 
 export const noFormErrors: FormErrors = { forField: () => [], other: [] };

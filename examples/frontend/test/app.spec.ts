@@ -52,7 +52,7 @@ test("an edit in one pane does not change the other", async ({ page, left, right
   await form.getByLabel("Status").selectOption("ON_HOLD");
   await form.getByRole("button", { name: "Save" }).click();
   await expect(left.card("Side by side, edited")).toContainText("ON_HOLD");
-  // The mutation, and the list that it invalidated.
+  // The app sent the mutation, and then refetched the list that the mutation invalidated.
   expect(requestTokens).toEqual([`Bearer ${acme}`, `Bearer ${acme}`]);
   expect(await right.root.innerHTML()).toBe(htmlBefore);
   expect(await projectNames(globex)).toEqual(namesBefore);

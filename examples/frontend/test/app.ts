@@ -25,7 +25,7 @@ export function token(tenant: string, user: string): string {
   return created;
 }
 
-/** Sends an operation to the service without the app, to check what the app shows or to edit a row meanwhile. */
+/** Sends an operation to the service without the app, to check what the app shows or to edit a row at the same time. */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
 export async function execute(token: string, query: string, variables: object = {}): Promise<any> {
   const response = await fetch(graphqlUrl, {

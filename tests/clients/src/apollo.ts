@@ -34,7 +34,7 @@ export const connect: Connect = (url, token) => {
   };
 };
 
-/** Tests what only Apollo does: its cache joins pages, and updates a row by its ID in every query. */
+/** Tests features that only Apollo has: its cache joins pages, and updates a row by its ID in every query. */
 export async function testOwnFeatures(url: string, token: string): Promise<void> {
   const client = apollo(url, token);
   const firstPage = { query: ScenarioProjectsQueryDocument, variables: { first: 10 } };

@@ -1,4 +1,4 @@
-// Without a client library: the typed documents of GraphQL Code Generator, and fetch.
+// A client without a client library: it uses `fetch` and the typed documents of GraphQL Code Generator.
 import { print } from "graphql";
 
 import { bearer, codesOf, type Connect } from "./client";

@@ -58,7 +58,7 @@ const createEnvironment = (url: string, token?: string) =>
     }),
   });
 
-/** The result of `lookup`. Relay reports an error at the field that it set to null. `@types/relay-runtime` lacks this. */
+/** The result of `lookup`. `fieldErrors` has the error of each field that is null; `@types/relay-runtime` lacks it. */
 type LookupResult = { data: unknown; fieldErrors?: { error: unknown }[] | null };
 
 /** Returns the artifact that the Relay compiler generated for an operation. */
@@ -90,7 +90,7 @@ export const connect: Connect = (url, token) => {
   };
 };
 
-/** Tests what only Relay does: connections that grow in the store, refetching with `node`, adding and removing edges. */
+/** Tests features that only Relay has: connections that grow in the store, refetching with `node`, edge updates. */
 export async function testOwnFeatures(url: string, token: string): Promise<void> {
   const environment = createEnvironment(url, token);
   const fetchAndRead = async (node: GraphQLTaggedNode, variables: Record<string, unknown>) => {
@@ -120,7 +120,7 @@ export async function testOwnFeatures(url: string, token: string): Promise<void>
   assert.equal(new Set(ids).size, totalCount);
   assert.equal(ids.length, totalCount);
 
-  // Refetches a row by its ID, with more rows of its own list.
+  // Refetch a row by its ID, with more rows of the list below the row.
   const refetched = await fetchAndRead(projectQuery, { id: ids[0], count: 3 });
   const row: Store_project$data = read(rowFragment, refetched.node);
   assert.equal(row.id, ids[0]);

@@ -22,7 +22,7 @@ export async function scenario(connect: Connect, name: string, { url, tokens }: 
     return data;
   };
 
-  // Without a token and with an invalid token.
+  // The service rejects requests without a token and with an invalid token.
   for (const token of [undefined, "not.a.token"]) {
     const { data, codes } = await connect(url, token).execute(ScenarioViewerQueryDocument, {});
     assert.deepEqual([data ?? null, codes], [null, ["UNAUTHENTICATED"]]);
@@ -73,7 +73,7 @@ export async function scenario(connect: Connect, name: string, { url, tokens }: 
   const found = dataOf(await client.execute(ScenarioProjectsQueryDocument, { first: 7, filter })).projects;
   assert.deepEqual(found.edges.map((edge) => edge.node.id), [project.id]);
 
-  // By its ID, the project is visible to its own tenant only.
+  // Only the project's own tenant can read the project by its ID.
   const { id } = project;
   const { node } = dataOf(await client.execute(ScenarioNodeQueryDocument, { id }));
   assert.equal(node?.__typename, "Project");
@@ -81,7 +81,7 @@ export async function scenario(connect: Connect, name: string, { url, tokens }: 
   const otherTenant = connect(url, tokens[1]);
   assert.equal(dataOf(await otherTenant.execute(ScenarioNodeQueryDocument, { id })).node, null);
 
-  // An update of the current version succeeds. Repeated, it is a conflict and returns the current row.
+  // An update of the current version succeeds. The repeated update is a conflict and returns the current row.
   const change = { id, ifVersion: 1, description: "Changed" };
   const { updateProject: updated } = dataOf(await client.execute(ScenarioUpdateMutationDocument, { input: change }));
   assert.deepEqual([updated.userErrors, updated.project?.version, updated.project?.name], [[], 2, projectName]);

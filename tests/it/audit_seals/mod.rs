@@ -1,5 +1,5 @@
-//! The seals of the audit log: how they are created, and that `palisade audit verify` detects changes outside
-//! the service.
+//! The seals of the audit log: how they are created, and that `palisade audit verify` detects changes that were made
+//! outside the service.
 
 mod sealing;
 mod verify;
@@ -27,7 +27,7 @@ async fn seal(connection: &mut PgConnection) -> Option<i32> {
     one(connection, "select app.seal_audit_log()").await
 }
 
-/// One more audited change.
+/// Makes another change that the audit log records.
 async fn write(connection: &mut PgConnection) {
     let sql = "update products set title = 'Product ' || gen_random_uuid()";
     assert!(attempt(connection, sql.to_owned()).await.unwrap() > 0);
@@ -40,14 +40,14 @@ async fn verify(tenant: &Tenant, options: &[&str]) -> CommandResult {
     run_to_exit(command).await
 }
 
-/// The head that `verify` printed.
+/// The head that `verify` printed: the hash at the end of its output.
 fn head(stdout: &str) -> &str {
     let head = stdout.trim_end().rsplit(' ').next().unwrap();
     assert_eq!(head.len(), 64, "{stdout}");
     head
 }
 
-/// The findings of `verify`, without the last line.
+/// Runs `verify`. Returns its findings: all lines of its output except the summary in the last line.
 async fn findings(tenant: &Tenant, options: &[&str]) -> Vec<String> {
     let result = verify(tenant, options).await;
     let mut lines: Vec<String> = result.stdout.lines().map(str::to_owned).collect();

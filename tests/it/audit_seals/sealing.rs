@@ -1,4 +1,4 @@
-//! Which code creates seals, when, and for which rows.
+//! The creation of seals: by which code, when, and for which rows.
 
 use futures_util::future::join_all;
 use macro_rules_attribute::apply;
@@ -93,7 +93,7 @@ async fn sealing_changes_only_the_own_tenant(app: &'static TestApp) {
     let forged = format!("select app.seal_audit_log('{}')", globex.id.uuid());
     assert_eq!(attempt(&mut own, forged).await, Err("42883".to_owned()));
 
-    // Without a context there is nothing to seal, and a role that may not read the log reads no seal.
+    // Without a tenant context, nothing is sealed. A role that may not read the audit log sees no seals.
     let mut without_context = app.connect("palisade_app").await;
     assert_eq!(seal(&mut without_context).await, Some(0));
     assert_eq!(one::<String>(&mut without_context, all).await, "0 0 0");
@@ -127,7 +127,7 @@ async fn two_sealers_at_once_leave_neither_duplicates_nor_gaps(tenant: Tenant) {
     attempt(&mut first, "commit".to_owned()).await.unwrap();
     assert_eq!(seal(&mut second).await, Some(0));
 
-    // If a seal is rolled back, the next seal takes its rows and its number.
+    // If a seal is rolled back, the next seal contains the same rows and gets the same number.
     write(&mut first).await;
     attempt(&mut first, "begin".to_owned()).await.unwrap();
     assert_eq!(seal(&mut first).await, Some(1));
@@ -204,7 +204,7 @@ async fn a_hash_does_not_depend_on_settings(tenant: Tenant) {
         assert_eq!(one::<i64>(&mut superuser, &wrong).await, 0, "{setting}");
     }
 
-    // Null differs from the empty string, and a value that moves to the next column changes the hash.
+    // The hash of null differs from that of the empty string. Moving a character to the next column changes the hash.
     let hash = async |superuser: &mut PgConnection, with: Value| -> String {
         let sql = format!(
             "select encode(app.audit_row_hash(jsonb_populate_record(null::public.audit_logs, '{with}')), 'hex')"
@@ -250,7 +250,7 @@ async fn the_sealer_seals_after_a_write_and_when_it_stops(app: &'static TestApp)
         1
     );
 
-    // The sealer is in its pause now. `finish` ends the pause early.
+    // The sealer is pausing between two seals now. `finish` does not wait for the end of the pause.
     sealer.wrote(globex.id);
     sealer.finish().await;
     let mut theirs = globex.begin().await.0;
@@ -277,7 +277,7 @@ async fn the_sealer_tries_again_after_a_failure() {
     };
     let db = connect().await;
     assert!(sealing::seal(&db, tenant.id).await.is_err());
-    // Closes its connections too, so that only the sealer can send the statements that the test waits for.
+    // Without these connections, only the sealer can send the statement that the test waits for.
     db.close().await;
     let sealer = Sealer::start(connect().await);
     sealer.wrote(tenant.id);

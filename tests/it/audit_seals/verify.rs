@@ -16,7 +16,7 @@ use crate::{
 struct Tampered {
     tenant: Tenant,
     superuser: PgConnection,
-    /// The first row of the first seal, and how many there are in it.
+    /// The first row of the first seal, and the number of rows in this seal.
     sealed: Uuid,
     rows: i64,
     unsealed: Uuid,
@@ -56,8 +56,8 @@ impl Tampered {
         }
     }
 
-    /// Runs statements without triggers and foreign keys. `$own` is the tenant, `$sealed` and
-    /// `$unsealed` are rows.
+    /// Runs statements with triggers and foreign keys turned off. Replaces `$own` by the tenant's id, and `$sealed` and
+    /// `$unsealed` by the ids of rows.
     async fn tamper(&mut self, sql: &str) {
         let sql = sql
             .replace("$own", &format!("'{}'", self.tenant.id.uuid()))
@@ -71,7 +71,7 @@ impl Tampered {
         .unwrap();
     }
 
-    /// Makes an inserted row look as if the trigger had written it.
+    /// Adds an inserted row to the list of rows to seal, as the trigger does.
     async fn announce(&mut self, row: Uuid) {
         self.tamper(&format!(
             "insert into audit_unsealed (tenant_id, id) values ($own, '{row}')"
@@ -79,7 +79,7 @@ impl Tampered {
         .await;
     }
 
-    /// Inserts a row of this age with the correct hash; returns its id.
+    /// Inserts a row of the given age with the correct hash. Returns its id.
     async fn insert(&mut self, age: &str) -> Uuid {
         let id = Uuid::now_v7();
         let copy = insert_copy("audit_logs", &json!({ "id": id })).replace(
@@ -97,7 +97,7 @@ impl Tampered {
         id
     }
 
-    /// The current findings, with the names of the rows instead of ids.
+    /// The current findings, with names such as `$sealed` instead of the ids of the rows.
     async fn found(&self) -> Vec<String> {
         let lines = findings(&self.tenant, &[]).await;
         let name = |line: String| {
@@ -235,7 +235,7 @@ async fn a_removed_seal_is_detected_by_the_next_seal_and_by_its_rows() {
         "{found:?}"
     );
 
-    // A removed last seal leaves no gap; its rows reveal it.
+    // If the last seal is removed, no number is missing. Its rows, which have no seal now, reveal the removal.
     let mut log = Tampered::new().await;
     log.tamper(
         "delete from audit_seal_entries where tenant_id = $own and seal_number = 2;
@@ -272,7 +272,7 @@ async fn an_inserted_row_is_detected_unless_it_claims_to_be_new_and_was_announce
     assert_eq!(seal(&mut service).await, Some(1), "the row of the service");
     assert_eq!(log.found().await, [late.as_str()]);
 
-    // An attacker makes the database seal the row nevertheless.
+    // An attacker changes the timestamps of the seals, so that the database seals the row nevertheless.
     log.tamper("update audit_seals set latest = latest - interval '9 days' where tenant_id = $own")
         .await;
     assert_eq!(seal(&mut service).await, Some(1));
@@ -287,7 +287,7 @@ async fn an_inserted_row_is_detected_unless_it_claims_to_be_new_and_was_announce
     );
     assert_eq!(log.found().await, [sealed_late]);
 
-    // This cannot be distinguished from a manual change.
+    // `verify` cannot distinguish this row from a row of the trigger, because a manual change writes the same rows.
     let mut log = Tampered::new().await;
     let row = log.insert("0 s").await;
     log.announce(row).await;
@@ -351,7 +351,7 @@ async fn a_rewritten_history_is_detected_with_a_recorded_head() {
 }
 
 #[apply(palisade_test)]
-async fn verify_reports_what_it_cannot_use(tenant: Tenant) {
+async fn verify_reports_an_unusable_option_and_an_unknown_tenant(tenant: Tenant) {
     let unusable = verify(&tenant, &["--expect-head", "cafe"]).await;
     assert_eq!(unusable.code, Some(2), "{unusable:?}");
     let without = run_to_exit(palisade(&["audit", "verify"])).await;

@@ -6,7 +6,7 @@ use sqlx::{Connection as _, PgConnection};
 use super::{Database, demo_command, run_palisade, run_to_exit};
 use crate::harness::palisade_test;
 
-/// The number of rows and a hash of each table, without values that depend on the clock or on chance.
+/// The number of rows and a hash of each table. The hash leaves out values that are random or depend on the clock.
 async fn content(database: &Database) -> Vec<(String, i64, String)> {
     let mut postgres = PgConnection::connect(&database.url("postgres"))
         .await
@@ -27,7 +27,7 @@ async fn content(database: &Database) -> Vec<(String, i64, String)> {
             }
             "audit_unsealed" | "audit_seal_entries" => "tenant_id::text".to_owned(),
             "audit_seals" => "concat_ws('|', tenant_id, number, rows)".to_owned(),
-            // These rows are created with the current time, all others with computed timestamps.
+            // `created_at` is the current time in these tables, and a computed time in all others.
             "tenants" | "users" | "identities" | "memberships" | "currencies"
             | "invoice_counters" => {
                 "(to_jsonb(t) - '{created_at,updated_at}'::text[])::text".to_owned()
@@ -115,7 +115,7 @@ async fn demo_data_is_sealed() {
 
 #[apply(palisade_test)]
 async fn demo_creates_the_requested_amounts() {
-    // First more audit log entries than the content needs, so that edits fill them up; then fewer.
+    // 30 is more than the number of entries that the other rows cause, so edits add the rest. 3 is fewer.
     for (audit_logs, exactly) in [(30, true), (3, false)] {
         let database = Database::migrated().await;
         run_to_exit(demo_command(

@@ -1,4 +1,4 @@
-//! `palisade dev`: what it serves and writes, and the life of its database.
+//! `palisade dev`: what the command serves, which file it writes, and when its database starts and stops.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -16,7 +16,7 @@ use crate::harness::{eventually, palisade_test};
 
 const SLUG: &str = "{ tenant { slug } }";
 
-/// Whether a process with the data directory in its command line still runs.
+/// Whether a PostgreSQL process with this data directory is running.
 fn postgres_runs(dir: &Path) -> bool {
     let processes = std::process::Command::new("ps")
         .args(["-eo", "args"])
@@ -107,7 +107,7 @@ async fn dev_writes_its_urls_and_tokens_to_a_private_file() {
             "{expected}: {variables:?}"
         );
     }
-    // Each further demo tenant has two more variables. There are no others.
+    // The file has 7 general variables, and 2 variables for each demo tenant.
     assert_eq!(variables.len(), 7 + 2 * tokens.len(), "{variables:?}");
     assert_eq!(variables["PALISADE_GRAPHQL_URL"], service.api());
     assert_eq!(variables["PALISADE_TOKEN_A"], tokens[0]);
@@ -196,7 +196,7 @@ async fn dev_keeps_its_data_after_sigterm_and_after_sigkill() {
     let first = Service::dev(&dir).await;
     let token = &tokens(&first)[0];
     let expected = slug(&first, token).await;
-    // A table that only this cluster has.
+    // Create a table that no other cluster has.
     let url = &dev_env(&dir).await["PALISADE_OWNER_DATABASE_URL"];
     let mut owner = PgConnection::connect(url).await.unwrap();
     sqlx::query("create table kept (n integer)")

@@ -1,4 +1,4 @@
-//! The content of the log.
+//! The content of the log: no secrets, and no color codes outside a terminal.
 
 use macro_rules_attribute::apply;
 use sqlx::{Connection as _, PgConnection};

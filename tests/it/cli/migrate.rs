@@ -1,4 +1,4 @@
-//! `palisade migrate`: repeatable, concurrent, and run by the owner of the schema.
+//! `palisade migrate`: repeated and concurrent runs, and the roles that may run the command.
 
 use futures_util::future::join_all;
 use macro_rules_attribute::apply;
@@ -41,7 +41,7 @@ async fn migrating_again_or_at_the_same_time_changes_nothing() {
 
 #[apply(palisade_test)]
 async fn databases_of_one_cluster_are_migrated_at_the_same_time() {
-    // The roles belong to the cluster, and the lock of one database does not exclude another.
+    // All databases share the roles of the cluster, but each database has its own migration lock.
     let databases = join_all((0..6).map(|_| Database::empty())).await;
     for result in join_all(databases.iter().map(|one| one.migrate("postgres"))).await {
         let stdout = result.success();
@@ -65,7 +65,7 @@ async fn only_a_superuser_and_the_owner_can_migrate() {
             )
         );
     }
-    // The owner can also create the whole schema.
+    // `palisade_owner` can also create the whole schema in an empty database.
     database
         .execute("drop schema public cascade; drop schema app cascade; create schema public authorization palisade_owner")
         .await;
@@ -76,7 +76,7 @@ async fn only_a_superuser_and_the_owner_can_migrate() {
 
 #[apply(palisade_test)]
 async fn migrating_takes_extra_rights_from_a_role() {
-    // A separate cluster, because the role bypasses every policy during the test.
+    // A separate cluster, because during this test one of the roles bypasses row level security.
     let dir = create_test_dir().await;
     let server = start_server(dir.clone()).await;
     let url = server.url("postgres", "postgres");

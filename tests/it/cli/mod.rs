@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use crate::harness::{self, SECRET, create_database};
 
-/// The longest time that any command takes, even on a busy machine.
+/// The time limit for a command, long enough for a busy machine.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// The binary, without environment variables that could configure it.
@@ -108,11 +108,11 @@ struct Service {
     child: Child,
     stdout: JoinHandle<String>,
     stderr: JoinHandle<String>,
-    /// The lines up to the one that says that the service is ready.
+    /// The output of the service until it is ready.
     startup: String,
 }
 
-/// Reads in the background, so that the process never waits for its reader.
+/// Reads an output in the background. Otherwise the process would block when the pipe is full.
 fn read_all(mut from: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<String> {
     tokio::spawn(async move {
         let mut output = String::new();
@@ -127,7 +127,7 @@ impl Service {
         Self::dev_with(dir, |_| {}).await
     }
 
-    /// Starts `dev` with a changed command.
+    /// Starts `dev` after `change` has modified its command.
     async fn dev_with(dir: &Path, change: impl FnOnce(&mut Command)) -> Self {
         let dir = dir.to_str().unwrap();
         let mut command = palisade(&["dev", "--data-dir", dir, "--listen", "127.0.0.1:0"]);
@@ -154,7 +154,7 @@ impl Service {
         }
     }
 
-    /// Starts `serve`, and waits until it listens. Returns also the URL of its API.
+    /// Starts `serve`, and waits until it listens. Also returns the URL of its API.
     async fn serve(mut command: Command) -> (Self, String) {
         let mut child = command.spawn().unwrap();
         let stdout = read_all(child.stdout.take().unwrap());
@@ -238,7 +238,7 @@ fn remove_dir(dir: &Path) {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
-/// The variables of `dev.env`, as a shell reads them.
+/// The environment variables that a shell has after it runs `dev.env`.
 async fn dev_env(dir: &Path) -> BTreeMap<String, String> {
     let script = "set -a; . \"$1\"; env -0";
     let file = dir.join("dev.env");
@@ -274,7 +274,7 @@ async fn graphql(url: &str, token: &str, document: &str) -> Value {
     response.json().await.unwrap()
 }
 
-/// One cluster for the tests of commands. Changes of its roles do not affect the other test modules.
+/// The cluster that the tests of commands share. Changes of its roles do not affect the other test modules.
 static CLUSTER: OnceCell<Embedded> = OnceCell::const_new();
 
 /// Starts a private PostgreSQL.

@@ -94,7 +94,7 @@ async fn serve_does_not_start_without_the_schema() {
 
 const COUNT: &str = "{ projects { totalCount } }";
 
-/// A service with an operation that waits for a table lock of another connection.
+/// A service that runs an operation which waits for a table lock. Another connection holds the lock.
 struct BlockedService {
     database: Database,
     service: Service,
@@ -159,7 +159,7 @@ impl BlockedService {
         }
     }
 
-    /// Requests the shutdown, and waits until the service accepts no more connections.
+    /// Sends SIGTERM, and waits until the service accepts no more connections.
     async fn request_stop(&self) {
         self.service.signal("-TERM");
         let port = self

@@ -1,4 +1,4 @@
-//! The version of the schema: which databases the commands reject.
+//! The schema version of the database: which versions the commands reject.
 
 use macro_rules_attribute::apply;
 use sqlx::{Connection as _, PgConnection};
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::harness::{create_database, palisade_test};
 
-/// Turns a migrated database into one like those from before the first release.
+/// Changes a migrated database so that it looks like a database from before the first release.
 const BEFORE_FIRST_RELEASE: &str = "
     delete from _sqlx_migrations;
     insert into _sqlx_migrations (version, description, success, checksum, execution_time)
@@ -66,7 +66,7 @@ async fn dev_names_its_directory_if_the_database_is_from_before_the_first_releas
     remove_dir(&dir);
 }
 
-/// The status and the text of `/health/ready`.
+/// The status and the body of the response of `/health/ready`.
 async fn readiness(api: &str) -> (u16, String) {
     let url = api.replace("/graphql", "/health/ready");
     let response = reqwest::get(url).await.unwrap();

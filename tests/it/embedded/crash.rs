@@ -1,4 +1,4 @@
-//! Killed processes, and the files that they leave.
+//! Processes that are killed, and the stale files that they leave.
 
 use std::{
     fs,
@@ -54,7 +54,7 @@ async fn a_start_removes_the_stale_files_of_a_killed_server() {
     assert!(!server.is_attached());
     server.stop().await.unwrap();
 
-    // A start also removes the stale files if their process id now belongs to another process of the same account.
+    // A start also removes stale files that contain the process id of another running process of the same account.
     let owner = root.metadata().unwrap();
     let mut other = Command::new("sleep");
     other.arg("60");

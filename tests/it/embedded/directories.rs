@@ -1,4 +1,4 @@
-//! Programs, directories, accounts and paths.
+//! The directories and paths that a server uses, and the account that runs the server.
 
 use std::{
     fs::{self, File, Permissions},
@@ -53,7 +53,7 @@ async fn the_error_names_a_directory_that_cannot_be_entered() {
     let dir = test_dir("closed").await;
     let closed = dir.join("closed");
     fs::create_dir(&closed).unwrap();
-    // Closed also to the owner, unless the owner is root.
+    // If root runs the test, only root may enter the directory. Otherwise, not even its owner may.
     let mode = if geteuid().is_root() { 0o700 } else { 0 };
     fs::set_permissions(&closed, Permissions::from_mode(mode)).unwrap();
     let root = closed.join("data");
@@ -99,8 +99,9 @@ async fn root_runs_the_server_as_another_account_and_others_as_themselves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dev_runs_without_root() {
     let dir = test_dir("ordinary").await;
-    // The account may not be able to enter the build directory, so it runs a copy. `cp` creates it: a
-    // program cannot run while any process, such as a child of another test, has it open for writing.
+    // The account may not be able to enter the build directory, so it runs a copy of the program. `cp` writes the copy,
+    // because a program cannot run while a process has it open for writing. If this process wrote the copy, a child
+    // of another test could inherit the open file.
     let program = dir.join("palisade");
     assert!(
         Command::new("cp")
@@ -125,7 +126,7 @@ async fn dev_runs_without_root() {
     assert!(lock_is_free(&root));
 }
 
-/// The directory of a socket in `/tmp`, which is removed after the test.
+/// A socket's directory in `/tmp`. It is removed when this value is dropped.
 struct SocketDir(PathBuf);
 
 impl Drop for SocketDir {
@@ -156,7 +157,7 @@ async fn a_data_directory_with_a_long_path_has_its_socket_in_tmp() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_path_of_a_data_directory_may_have_any_characters() {
     let dir = test_dir("odd").await;
-    // A client splits the list of hosts at the comma.
+    // PostgreSQL clients split the host at each comma, so the path contains one.
     let server = start(&dir.join(r#"a b,"c"='%é"#)).await;
     let SocketDir(socket_dir) = &SocketDir(server.socket_dir().to_owned());
     assert!(socket_dir.starts_with("/tmp"), "{}", socket_dir.display());

@@ -1,7 +1,7 @@
 //! The private PostgreSQL: starting, attaching, killed processes, and directories that cannot be used.
 //!
-//! A server must stop with the process that started it, and two servers must never share a cluster.
-//! Most tests therefore end by checking the lock, which is free only if no process of a server is left.
+//! A server must stop when the process that started it ends, and two servers must never use one cluster. Therefore,
+//! most tests check the lock at their end: it is free only if no process of a server is running.
 //!
 //! Each test has its own runtime, because a server must not depend on the runtime of another test.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
@@ -75,7 +75,7 @@ async fn start_error(data_dir: &Path) -> Error {
     Embedded::start(&options(data_dir)).await.unwrap_err()
 }
 
-/// The user and group that run the server for root; `None` for other callers.
+/// The user and the group that run the server if root starts it. `None` if another user starts it.
 fn account() -> Option<(u32, u32)> {
     let id = |flag: &str, name: &str| {
         let output = Command::new("id").args([flag, name]).output().unwrap();
@@ -108,8 +108,8 @@ async fn query(server: &Embedded, sql: &str) -> String {
     value.unwrap()
 }
 
-/// Queries one value with `psql`, which parses URLs differently. Uses the server's own `psql`, or the one
-/// on PATH if the server's package has none.
+/// Queries one value with `psql`, because `psql` parses URLs differently from sqlx. Uses the server's own `psql`, or
+/// the one on PATH if the server's package has none.
 fn psql(server: &Embedded, sql: &str) -> String {
     let own = bin_dir(server).join("psql");
     let program = if own.exists() { own } else { "psql".into() };
@@ -147,7 +147,7 @@ fn server_pid(cluster: &Path) -> Pid {
     Pid::from_raw(pid_file.lines().next().unwrap().parse().unwrap()).unwrap()
 }
 
-/// Stops a server if the test fails, because no other process would stop it.
+/// Stops a server if the test fails. No other process would stop this server.
 struct StopIfFailed(Pid);
 
 impl Drop for StopIfFailed {

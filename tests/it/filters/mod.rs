@@ -1,4 +1,4 @@
-//! Filters: every field with every operator, compared with an oracle over the unfiltered rows.
+//! Filters: every field with every operator. A predicate in Rust over the unfiltered rows gives the expected result.
 
 mod operators;
 mod rejected;
@@ -12,7 +12,7 @@ use crate::{
     lists::rows_by_sql,
 };
 
-/// A list with all its rows, unfiltered.
+/// The list under test, with all its rows from the database.
 struct Subject<'t> {
     caller: &'t Caller,
     list: &'t Field,
@@ -36,7 +36,7 @@ impl<'t> Subject<'t> {
         self.caller.graphql(&document, json!({ "f": filter })).await
     }
 
-    /// The rows that an oracle chooses are the rows that the filter chooses.
+    /// Asserts that the filter finds exactly the rows for which `holds` is true. Returns their number.
     async fn check(&self, filter: Value, holds: impl Fn(&Value) -> bool) -> usize {
         let expected: BTreeSet<String> = self
             .rows

@@ -13,7 +13,7 @@ use palisade::entities::ENTITIES;
 use super::Subject;
 use crate::harness::{Field, Kind, Response, Tenant, id_of, model, palisade_test, snake_case};
 
-/// A value of a column, with its order.
+/// A value of a column. Values are ordered as in the database.
 #[derive(Clone, Debug, PartialEq, PartialOrd, Eq, Ord)]
 enum Cell {
     Null,
@@ -25,7 +25,7 @@ enum Cell {
     Boolean(bool),
 }
 
-/// How a filter's operand is written and read.
+/// The type of a filter's operand.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Operand {
     /// The id of an entity of this type.
@@ -57,12 +57,12 @@ impl Operand {
         }
     }
 
-    /// The cell as a client writes it.
+    /// The cell as a client writes it in a filter.
     fn operand(self, cell: &Cell) -> Value {
         match (self, cell) {
             (Self::Id(type_name), Cell::Id(uuid)) => json!(id_of(type_name, *uuid)),
             (Self::Choice, Cell::Text(stored)) => {
-                // The audit log stores the name of the table; the API has an enum value for the type instead.
+                // For the type of an audit log entry, the database stores a table name and the API has an enum value.
                 let mut entities = ENTITIES.iter();
                 let entity = entities.find(|entity| entity.table == *stored);
                 let type_name = entity.map(|entity| snake_case(entity.type_name).to_uppercase());
@@ -77,7 +77,7 @@ impl Operand {
         }
     }
 
-    /// Values that no row or only some rows have.
+    /// Further values for filters. Some rows or no rows have them.
     fn others(self) -> Vec<Cell> {
         match self {
             Self::Id(_) => vec![Cell::Id(Uuid::now_v7())],
@@ -109,7 +109,7 @@ impl Operand {
     }
 }
 
-/// The type whose ids a filter takes: of all types, the only one that the service accepts.
+/// The entity type whose ids a filter accepts. Tries the ids of all types; the service must accept exactly one.
 async fn type_of_ids(subject: &Subject<'_>, field: &str) -> &'static str {
     let mut accepted = Vec::new();
     for entity in ENTITIES {
@@ -131,7 +131,7 @@ async fn type_of_ids(subject: &Subject<'_>, field: &str) -> &'static str {
     accepted
 }
 
-/// The string without differences of case.
+/// The case-folded string.
 fn fold(text: &str) -> String {
     text.to_lowercase().replace('ς', "σ")
 }
@@ -159,7 +159,7 @@ fn holds(operator: &str, cell: &Cell, operand: &Cell) -> bool {
     }
 }
 
-/// What a filter of a field compares with; `None` for `and`, `or` and `not`.
+/// The type of operand of a field's filter. `None` for `and`, `or` and `not`.
 async fn operand(subject: &Subject<'_>, field: &Field) -> Option<Operand> {
     if field.type_name == subject.list.filter() {
         assert!(
@@ -189,7 +189,7 @@ async fn operand(subject: &Subject<'_>, field: &Field) -> Option<Operand> {
     })
 }
 
-/// Up to three values that rows hold, one of them of the least and one of the greatest row.
+/// Up to three values of a column: the least, one from the middle and the greatest.
 fn held(rows: &[Value], column: &str, kind: Operand) -> Vec<Cell> {
     let cells: BTreeSet<Cell> = rows
         .iter()
@@ -211,7 +211,7 @@ async fn every_operator_of_every_filter_finds_exactly_its_rows(tenant: Tenant) {
     let visited: BTreeSet<String> = join_all(checks).await.into_iter().flatten().collect();
 
     assert!(visited.len() >= 263, "only {} operators", visited.len());
-    // Computed from the schema: the operators that were not used.
+    // Find the operators of the schema that the test did not use.
     let mut left = Vec::new();
     let mut known = BTreeSet::new();
     for list in model().root_lists() {
@@ -231,7 +231,7 @@ async fn every_operator_of_every_filter_finds_exactly_its_rows(tenant: Tenant) {
         }
     }
     assert!(left.is_empty(), "not used: {left:?}");
-    // Every filter of the schema is of a list or of a column.
+    // Each filter type of the schema must belong to a list or to a field of one.
     let filters = model().types().filter(|of| of.kind == Kind::Input);
     let unknown: Vec<&str> = filters
         .map(|of| of.name.as_str())
@@ -240,7 +240,7 @@ async fn every_operator_of_every_filter_finds_exactly_its_rows(tenant: Tenant) {
     assert!(unknown.is_empty(), "filters of no list: {unknown:?}");
 }
 
-/// Returns what it has visited, as `ProjectFilter.name.eq`.
+/// Tests every operator of a list. Returns the tested operators, such as `ProjectFilter.name.eq`.
 async fn check_list(tenant: &Tenant, list: &Field) -> Vec<String> {
     let subject = Subject::new(tenant, list).await;
     let input = list.filter();
@@ -309,7 +309,7 @@ async fn and_or_and_not_combine_in_two_valued_logic(tenant: Tenant) {
     tenant.fill(24).await;
     for list in model().root_lists() {
         let subject = Subject::new(&tenant, list).await;
-        // On every list: what the empty combinations mean.
+        // On every list, check which rows an empty combination finds: all rows or none.
         for (filter, everything) in [
             (json!({}), true),
             (Value::Null, true),
@@ -338,7 +338,7 @@ async fn and_or_and_not_combine_in_two_valued_logic(tenant: Tenant) {
         })
         .await;
     assert!(without > 0);
-    // A comparison with null does not hold, so its negation does.
+    // `dueOn > day` is false for a row whose `dueOn` is null, so the negation is true.
     let not_late = json!({ "not": { "dueOn": { "gt": day } } });
     let chosen = subject
         .check(not_late, |row| due(row).is_none_or(|due| *due <= *day))
@@ -356,7 +356,7 @@ async fn and_or_and_not_combine_in_two_valued_logic(tenant: Tenant) {
             |row| !(due(row).is_some_and(|due| *due > *day) && is(row, "name", same)),
         )
         .await;
-    // All conditions of one object must match, next to the lists and in them.
+    // All members of one filter object must hold: its fields, `and`, `or` and `not`.
     subject
         .check(
             json!({

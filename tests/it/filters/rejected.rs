@@ -109,7 +109,7 @@ async fn an_invalid_date_or_time_is_rejected_before_any_sql(tenant: Tenant) {
         "-5000-01-01T00:00:00Z",
         "+10000-01-01T00:00:00Z",
         "0000-12-31T23:59:59Z",
-        // In UTC, its year is 10000.
+        // In UTC, this timestamp is in the year 10000.
         "9999-12-31T23:59:59-01:00",
     ] {
         let rejection = subject.ask(json!({ "createdAt": { "gt": time } })).await;

@@ -32,8 +32,8 @@ use super::{
 
 static APP: OnceCell<TestApp> = OnceCell::const_new();
 
-/// A client that drops idle connections before the service does, which closes them after 10 s: otherwise
-/// a request could meet a connection that is being closed.
+/// A client that drops idle connections after 5 s. The service closes them after 10 s. With the same limit, the client
+/// could send a request on a connection that the service is closing.
 fn client() -> reqwest::Client {
     reqwest::Client::builder()
         .pool_idle_timeout(Duration::from_secs(5))
@@ -41,7 +41,7 @@ fn client() -> reqwest::Client {
         .unwrap()
 }
 
-/// The secret of the tests' tokens.
+/// The secret that signs the tests' tokens.
 pub const SECRET: &str = "a secret of the tests, which is long enough to be one";
 
 /// The database and the service under test.
@@ -61,7 +61,7 @@ impl TestApp {
 
     async fn start() -> Self {
         let (server, database) = database().await;
-        // The server is in a static and is never dropped. Its watchdog stops it.
+        // The server is never dropped, because it is in a static. Its watchdog stops it when this process ends.
         let server = Box::leak(Box::new(server));
         let app = Self {
             url: String::new(),
@@ -76,8 +76,8 @@ impl TestApp {
         Self { url, ..app }
     }
 
-    /// A service with a separate migrated database, for tests that change the schema. The steps run as a
-    /// superuser before the service connects.
+    /// Starts a service with a new migrated database, for tests that change the schema. A superuser runs `steps` before
+    /// the service connects.
     pub async fn in_own_database(&self, steps: &[&str]) -> &'static Self {
         let database = format!("palisade_test_{}", Uuid::now_v7().simple());
         let postgres = self.server.url("postgres", "postgres");
@@ -103,7 +103,7 @@ impl TestApp {
         Box::leak(Box::new(Self { url, ..app }))
     }
 
-    /// Drops the separate database of a test, because its service keeps connections that other tests need.
+    /// Drops the separate database of a test. This closes its connections, whose number is limited.
     pub async fn drop_database(&self) {
         let postgres = self.server.url("postgres", "postgres");
         let mut superuser = PgConnection::connect(&postgres).await.unwrap();
@@ -111,29 +111,29 @@ impl TestApp {
         attempt(&mut superuser, drop).await.unwrap();
     }
 
-    /// Another service over the same database; returns the address of its API.
+    /// Starts another service on the same database. Returns the URL of its API.
     pub async fn serve(&self, options: ServiceOptions) -> String {
         self.serve_database(&self.database, options).await
     }
 
-    /// A service over a database of [`TestApp::own_database`].
+    /// Starts a service on a database of [`TestApp::own_database`]. Returns the URL of its API.
     pub async fn serve_database(&self, database: &str, options: ServiceOptions) -> String {
         self.serve_with(database, settings(options)).await
     }
 
-    /// A service over a database, with these settings.
+    /// Starts a service on a database with these settings. Returns the URL of its API.
     pub async fn serve_with(&self, database: &str, settings: ServiceSettings) -> String {
         let (ending, ended) = oneshot::channel();
         ENDINGS.with_borrow_mut(|endings| endings.push(ending));
         serve(self.server, database, settings, async { drop(ended.await) }).await
     }
 
-    /// Another migrated database, for a test whose rows or settings other tests must not see.
+    /// Creates another migrated database, for a test whose rows or settings must not affect other tests.
     pub async fn own_database(&self) -> String {
         self.own_database_with("").await
     }
 
-    /// The same, with options of `create database`.
+    /// Like [`TestApp::own_database`], with options for `create database`.
     pub async fn own_database_with(&self, options: &str) -> String {
         let mut connection = PgConnection::connect(&self.server.url("postgres", "postgres"))
             .await
@@ -163,19 +163,19 @@ impl TestApp {
         }
     }
 
-    /// The address of the tests' database as a role.
+    /// The URL of the tests' database for a role.
     pub fn database_url(&self, role: &str) -> String {
         self.server.url(role, &self.database)
     }
 
-    /// A connection as a role, with no context.
+    /// Connects as a role, without a tenant or a user in the session.
     pub async fn connect(&self, role: &str) -> PgConnection {
         PgConnection::connect(&self.database_url(role))
             .await
             .unwrap()
     }
 
-    /// A test of row level security proves nothing if row level security does not bind the role.
+    /// Asserts that row level security applies to the service's role. Otherwise, the tests prove nothing.
     async fn assert_role_is_bound(&self) {
         let mut connection = self.connect("palisade_app").await;
         let row = sqlx::query(
@@ -194,7 +194,7 @@ impl TestApp {
         );
     }
 
-    /// A new tenant with one user of each role.
+    /// Creates a tenant with one user of each role.
     pub async fn tenant(&'static self) -> Tenant {
         let id = TenantId::generate();
         let slug = format!("t-{}", id.uuid().simple());
@@ -238,7 +238,7 @@ impl TestApp {
     }
 }
 
-/// Serves a database until `stop`; returns the address of the API.
+/// Starts a service that runs until `stop` completes. Returns the URL of its API.
 async fn serve(
     server: &Embedded,
     database: &str,

@@ -1,4 +1,4 @@
-//! The columns of a table, from the catalogue of the database, and statements that insert rows which fit them.
+//! Reads the columns of a table from the database's catalogue, and writes statements that insert valid rows.
 //! A new table gets rows without a change here.
 
 use std::{collections::BTreeSet, fmt::Write as _};
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::entity::snake_case;
 use crate::samples::SLICES;
 
-/// A table, with what the tests need of its columns.
+/// A table and its columns.
 #[derive(Debug)]
 pub struct Table {
     pub name: String,
@@ -25,20 +25,20 @@ pub struct Column {
     sql_type: String,
     pub is_nullable: bool,
     has_default: bool,
-    /// Whether a unique index, other than the primary key, contains it.
+    /// Whether a unique index other than the primary key contains this column.
     is_unique: bool,
-    /// The table that it refers to.
+    /// The table to which this column's foreign key refers.
     pub references: Option<String>,
-    /// Whether that table belongs to tenants, and whether a tenant may read it.
+    /// Whether rows of the referenced table belong to tenants, and whether `palisade_app` may read that table.
     refers_to_tenant: bool,
     may_read_referenced: bool,
-    /// The strings that its check constraint allows, if it lists them.
+    /// The strings that a check constraint allows in this column, if there is such a list.
     choices: Vec<String>,
-    /// The columns, including this one, of which exactly one must have a value.
+    /// This column and others, if exactly one of them must have a value. Otherwise empty.
     pub alternatives: Vec<String>,
-    /// Whether the policy for new rows uses it.
+    /// Whether a policy for new rows uses this column.
     pub is_in_insert_policy: bool,
-    /// Whether the policy for new rows compares it with the caller.
+    /// Whether a policy for new rows compares this column with the caller's user id.
     pub holds_caller: bool,
 }
 
@@ -100,10 +100,10 @@ fn holds_word(expression: &str, word: &str) -> bool {
 /// How [`Table::insert`] chooses the values of new rows.
 #[derive(Clone, Copy)]
 pub enum Values<'a> {
-    /// Every column has a value in some rows: nullable columns are null in a third of them. References are to
-    /// the first four rows.
+    /// Every column has a value in some rows; nullable columns are null in a third of the rows. References are to the
+    /// first four rows of a table.
     Varied,
-    /// Only the columns that a row needs have a value. References are to the first row.
+    /// Only the required columns have a value. References are to the first row of a table.
     Required {
         /// The columns that refer to other rows, each with their ids.
         parents: &'a [(&'a str, &'a [Uuid])],
@@ -154,8 +154,8 @@ impl Table {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// The order in which new rows refer to the rows: the caller first among users, the caller's
-    /// rows first among rows that belong to their author, then by age.
+    /// The order in which new rows choose the rows to refer to. The caller and the caller's own rows are first; the
+    /// other rows follow by age, the oldest first.
     fn order(&self) -> String {
         if self.column("created_at").is_none() {
             return "id".to_owned();
@@ -168,7 +168,7 @@ impl Table {
         terms.join(", ")
     }
 
-    /// The id of the first row, as a sub-select.
+    /// A sub-select that returns the id of the first row.
     pub fn first(&self) -> String {
         format!(
             "(select id from {} order by {} limit 1)",
@@ -177,7 +177,7 @@ impl Table {
         )
     }
 
-    /// The strings that are unique and never null.
+    /// The string columns that are unique and never null.
     pub fn unique_strings(&self) -> impl Iterator<Item = &str> {
         let columns = self
             .columns
@@ -186,14 +186,14 @@ impl Table {
         columns.map(|column| column.name.as_str())
     }
 
-    /// The values that a slice declares for a column.
+    /// The expression that a slice declares for a column, if any.
     fn sample(&self, column: &str) -> Option<&'static str> {
         let mut values = SLICES.iter().flat_map(|slice| slice.values);
         let found = values.find(|(table, name, _)| *table == self.name && *name == column);
         found.map(|(_, _, expression)| *expression)
     }
 
-    /// A value of a column in row number `n` of a new row, as an SQL expression; `None` for its default.
+    /// An SQL expression for a column's value in the new row with number `n`. `None` means the column's default.
     fn value(&self, column: &Column) -> Option<String> {
         if let Some(expression) = self.sample(&column.name) {
             return Some(expression.to_owned());
@@ -235,8 +235,8 @@ impl Table {
         })
     }
 
-    /// A value of a column without foreign key and without allowed strings. Every string holds the tenant's
-    /// slug.
+    /// An SQL expression for a column without a foreign key and without a list of allowed strings. Each string contains
+    /// the tenant's slug.
     fn plain_value(&self, column: &Column) -> String {
         match column.sql_type.as_str() {
             "text" if column.is_unique => {
@@ -261,8 +261,8 @@ impl Table {
         }
     }
 
-    /// A value of a column in a row with only the columns that it needs; `None` for null or its default. The
-    /// rows have the numbers from `first + 1`.
+    /// An SQL expression for a column's value in a row with only the required columns. `None` means null or default.
+    /// The rows have the numbers from `first + 1`.
     fn required_value(
         &self,
         column: &Column,
@@ -289,7 +289,7 @@ impl Table {
         self.value(column)
     }
 
-    /// A statement that inserts rows, numbers `first + 1` to `first + amount`, and returns their ids.
+    /// A statement that inserts the rows with the numbers `first + 1` to `first + amount` and returns their ids.
     pub fn insert(
         &self,
         tables: &[Self],
@@ -341,9 +341,9 @@ impl Table {
         )
     }
 
-    /// A statement with which a caller inserts a copy of the tenant's first row. Unique values are new.
-    /// References that the policies compare with the caller name the caller. Columns with a default are
-    /// omitted, and so are unique columns that can be null. `with` overrides values.
+    /// A statement that inserts a copy of the tenant's first row. Unique values are new. Columns that a policy compares
+    /// with the caller contain `author`. Columns with a default and nullable unique columns are omitted. `with`
+    /// overrides values.
     pub fn insert_like_first(&self, author: Uuid, with: &Value) -> String {
         let id = Uuid::now_v7();
         let n = id.as_u128() % 100_000_000 + 1_000_000;

@@ -1,4 +1,4 @@
-//! A user who calls the API, and the responses.
+//! The callers of the API, and the responses that they get.
 
 use std::collections::HashMap;
 
@@ -38,8 +38,7 @@ impl Caller {
         self.graphql(document, json!({})).await
     }
 
-    /// Sends an operation with a given request id; returns the status and every
-    /// byte of the body.
+    /// Sends an operation with a given request id. Returns the status and the unparsed body.
     pub async fn bytes(&self, document: &str, variables: &Value, request: Uuid) -> (u16, String) {
         let response = self
             .app
@@ -54,8 +53,8 @@ impl Caller {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
-    /// Sends an operation with further headers. No response may contain words of the database, except for the
-    /// statements that a trace lists.
+    /// Sends an operation with additional headers. Asserts that the response contains no words of the database's
+    /// messages, except in the statements of a trace.
     pub async fn send(&self, document: &str, variables: &Value, headers: &[(&str, &str)]) -> Reply {
         let mut request = self.app.client.post(&self.url).bearer_auth(&self.token);
         for (name, value) in headers {
@@ -78,22 +77,21 @@ impl Caller {
         reply
     }
 
-    /// Sends one mutation by its name; returns its payload. `selection` is what it selects besides
-    /// the errors.
+    /// Sends the mutation with this name. Returns its payload. The document selects `selection` and the user errors.
     pub async fn mutate(&self, name: &str, input: Value, selection: &str) -> Value {
         let variables = json!({ "input": input });
         let reply = self.send(&mutation(name, selection), &variables, &[]).await;
         reply.response().data()[name].clone()
     }
 
-    /// Sends one mutation that must succeed; returns its payload.
+    /// Sends a mutation that must succeed. Returns its payload.
     pub async fn mutate_ok(&self, name: &str, input: Value, selection: &str) -> Value {
         let payload = self.mutate(name, input.clone(), selection).await;
         assert_eq!(payload["userErrors"], json!([]), "{name} {input}");
         payload
     }
 
-    /// Sends an operation.
+    /// Sends an operation with variables.
     pub async fn graphql(&self, document: &str, variables: Value) -> Response {
         let response = self
             .app
@@ -111,7 +109,7 @@ impl Caller {
     }
 }
 
-/// The header that asks for the cost of an operation.
+/// The header that requests the statements and round trips of an operation.
 pub const TRACE: &str = "palisade-trace";
 
 /// Words of the database's messages, which no response may contain.
@@ -168,7 +166,7 @@ impl Reply {
         }
     }
 
-    /// The bytes of the data.
+    /// The member `data` as unparsed JSON.
     pub fn data_text(&self) -> String {
         let members: HashMap<String, Box<RawValue>> = serde_json::from_str(&self.text).unwrap();
         members["data"].get().to_owned()
@@ -212,7 +210,7 @@ impl Response {
             .unwrap()
     }
 
-    /// The statements, in order.
+    /// The SQL statements of the operation, in the order in which they were sent.
     pub fn statements(&self) -> Vec<String> {
         let statements = self.body["extensions"]["palisade"]["statements"].as_array();
         let statements = statements.unwrap().iter();

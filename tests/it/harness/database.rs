@@ -25,13 +25,13 @@ pub async fn scratch(name: &str) -> PathBuf {
     }
 }
 
-/// The directory below the temporary directory. It is removed when this process ends.
+/// A directory below the system's temporary directory. It is removed when this process ends.
 static AWAY: LazyLock<PathBuf> = LazyLock::new(|| {
     let dir = std::env::temp_dir().join(format!("palisade-tests-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     // The account that runs PostgreSQL must be able to enter it.
     std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
-    // Its input ends with this process; the server that lives there ends at the same time.
+    // The script's input ends with this process. PostgreSQL is still stopping then, so the script tries several times.
     let script = r#"read -r _; i=0
         while [ -e "$0" ] && [ "$i" -lt 100 ]; do rm -rf "$0" 2>/dev/null; i=$((i+1)); sleep 0.1; done"#;
     let cleaner = Command::new("/bin/sh")
@@ -43,12 +43,12 @@ static AWAY: LazyLock<PathBuf> = LazyLock::new(|| {
         .process_group(0)
         .spawn()
         .unwrap();
-    // Held open for as long as this process lives.
+    // Keep the script's input open until this process ends.
     std::mem::forget(cleaner);
     dir
 });
 
-/// A separate migrated database in the tests' cluster.
+/// Starts the tests' cluster and creates a migrated database in it.
 pub(super) async fn database() -> (Embedded, String) {
     let server = Embedded::start(&embedded::Options {
         data_dir: scratch("postgres").await,
@@ -80,7 +80,7 @@ pub async fn create_database(connection: &mut PgConnection, name: &str) {
         .unwrap();
 }
 
-/// Databases of earlier runs. One with connections belongs to a test run that is in progress.
+/// Drops the databases of earlier runs. Keeps those with connections: they belong to runs in progress.
 async fn drop_old_databases(connection: &mut PgConnection) {
     let old: Vec<String> = sqlx::query_scalar(
         "select datname::text from pg_database d where datname like 'palisade\\_test\\_%'
@@ -101,7 +101,7 @@ async fn drop_old_databases(connection: &mut PgConnection) {
 /// A connection in the context of a tenant.
 pub struct TenantSql(pub PgConnection);
 
-/// Runs a statement: returns the number of affected rows, or the SQLSTATE of its error.
+/// Runs a statement. Returns the number of affected rows, or the SQLSTATE of the error.
 pub async fn attempt(connection: &mut PgConnection, sql: String) -> Result<u64, String> {
     match sqlx::raw_sql(sqlx::AssertSqlSafe(sql.clone()))
         .execute(connection)
@@ -127,11 +127,11 @@ pub fn insert_copy(table: &str, with: &Value) -> String {
 #[derive(Clone, Debug)]
 pub struct TenantTable {
     pub name: String,
-    /// The column that holds the tenant: the tenants' own table calls it `id`.
+    /// The column with the tenant's id: `id` in the table `tenants`, `tenant_id` in all others.
     pub tenant_column: String,
 }
 
-/// Every table whose rows belong to tenants, from the catalogue.
+/// Reads from the database's catalogue which tables have rows that belong to tenants.
 pub async fn tenant_tables(connection: &mut PgConnection) -> Vec<TenantTable> {
     let rows = sqlx::query(
         "select c.oid::regclass::text, coalesce(a.attname, 'id')::text

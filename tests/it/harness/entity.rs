@@ -1,4 +1,4 @@
-//! Entities by type and by table, and the spellings of their names.
+//! Finds entities by type, and converts names between `snake_case`, `camelCase` and other forms.
 
 use palisade::entities::{ENTITIES, EntityInfo};
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! One PostgreSQL, one database, one service for the whole binary, and callers to talk to it.
+//! One PostgreSQL, one database and one service for the whole test binary, and callers that send requests.
 
 mod app;
 mod catalogue;
@@ -28,16 +28,16 @@ pub use self::{
     wait::eventually,
 };
 
-/// Connections belong to the runtime that opened them, so all tests share one.
+/// The runtime of all tests. They share one, because a connection works only on the runtime that opened it.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 thread_local! {
-    /// When dropped, ends the services that the test of this thread has started.
+    /// One sender for each service that the test of this thread has started. Dropping a sender ends its service.
     static ENDINGS: RefCell<Vec<oneshot::Sender<()>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs a test on the shared runtime. The services that it starts end with it: each holds connections,
-/// of which PostgreSQL has no more than it was started with.
+/// Runs a test on the shared runtime. Afterwards, ends the services that the test has started: each service has open
+/// connections, and PostgreSQL's number of connections is limited.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
     let done = RUNTIME.block_on(test);
     drop(ENDINGS.take());

@@ -46,9 +46,9 @@ pub struct Type {
 #[derive(Clone, Debug)]
 pub struct Field {
     pub name: String,
-    /// The name of its type without lists and non-nulls.
+    /// The name of the type without brackets and exclamation marks.
     pub type_name: String,
-    /// Its type as the SDL writes it: `[ID!]!`.
+    /// The type as written in the SDL, such as `[ID!]!`.
     pub type_text: String,
     pub is_nullable: bool,
     pub is_semantic_non_null: bool,
@@ -60,7 +60,7 @@ impl Field {
         self.args.iter().find(|arg| arg.name == name)
     }
 
-    /// Whether it is a list with pages.
+    /// Whether the field returns a connection.
     pub fn is_connection(&self) -> bool {
         self.arg("first").is_some()
     }
@@ -194,7 +194,7 @@ impl Model {
         self.0.get(name)
     }
 
-    /// A type that is not a built-in scalar.
+    /// The type with this name. Panics for a built-in scalar.
     pub fn named(&self, name: &str) -> &Type {
         self.find(name)
             .unwrap_or_else(|| panic!("the schema has no type {name}"))
@@ -225,7 +225,7 @@ impl Model {
         mutations.find(|mutation| mutation.name == name).unwrap()
     }
 
-    /// The lists of all rows of a type.
+    /// The connections of `Query`, which list all rows of a type.
     pub fn root_lists(&self) -> impl Iterator<Item = &Field> {
         self.queries().iter().filter(|field| field.is_connection())
     }
@@ -234,7 +234,7 @@ impl Model {
         self.root_lists().find(|list| list.name == name).unwrap()
     }
 
-    /// The lists below rows, each with the type of its parent.
+    /// The connections of object types, each with its parent type.
     pub fn nested_lists(&self) -> impl Iterator<Item = (&Type, &Field)> {
         let parents = self.types().filter(|of| of.kind == Kind::Object);
         parents
@@ -258,7 +258,7 @@ impl Model {
         )
     }
 
-    /// The types that fields lead to from one type on.
+    /// The types that an operation can reach from a type through its fields.
     pub fn reached_from(&self, root: &str) -> BTreeSet<String> {
         let mut reached = BTreeSet::new();
         let mut next = vec![root.to_owned()];
@@ -273,12 +273,12 @@ impl Model {
         reached
     }
 
-    /// Everything that can be read of a type, to a depth: its scalars, related rows, and pages of two.
+    /// A selection of everything in a type, to a depth: scalars, related rows, and the first two rows of each list.
     pub fn selection(&self, of: &str, depth: usize) -> String {
         self.selection_without(of, depth, &BTreeSet::new())
     }
 
-    /// The same without lists of some types.
+    /// Like [`Model::selection`], without the lists of the types in `hidden`.
     pub fn selection_without(&self, of: &str, depth: usize, hidden: &BTreeSet<&str>) -> String {
         let mut selection = "__typename".to_owned();
         let of = self.named(of);
@@ -313,7 +313,7 @@ impl Model {
         selection
     }
 
-    /// Whether an input type holds an id, at any depth.
+    /// Whether an input type contains an id, at any depth.
     pub fn holds_id(&self, of: &str) -> bool {
         of == "ID"
             || self.kind(of) == Kind::Input

@@ -15,13 +15,13 @@ use super::{
 };
 use crate::samples::SLICES;
 
-/// The tables of the entities whose rows tests insert, each after the tables to which it refers. Triggers
-/// write the audit log.
+/// The tables of the entities whose rows the tests insert. Each table is after the tables to which it refers. The audit
+/// log is not among them, because triggers write it.
 async fn fillable(connection: &mut PgConnection) -> Vec<Table> {
     let mut left = Vec::new();
     for entity in ENTITIES.iter().filter(|entity| entity.is_audited) {
         let table = Table::read(connection, entity.table).await;
-        // Tenants are not rows of a tenant.
+        // The table `tenants` has no column `tenant_id`: its rows do not belong to a tenant.
         if table.column("tenant_id").is_some() {
             left.push(table);
         }
@@ -44,7 +44,7 @@ async fn fillable(connection: &mut PgConnection) -> Vec<Table> {
     sorted
 }
 
-/// The number of rows of the tenant of the connection.
+/// The number of a table's rows in the connection's tenant.
 async fn count(connection: &mut PgConnection, table: &Table) -> i64 {
     let sql = format!(
         "select count(*) from {} where tenant_id = app.tenant_id()",
@@ -61,7 +61,7 @@ async fn insert_rows(connection: &mut PgConnection, insert: String) -> Vec<Uuid>
     ids.unwrap_or_else(|error| panic!("{insert}: {error}"))
 }
 
-/// Inserts `amount` rows of each entity in the tenant of the connection.
+/// Inserts `amount` rows of each entity into the connection's tenant; with `only_empty`, only into empty tables.
 async fn fill_tables(connection: &mut PgConnection, amount: usize, only_empty: bool) {
     let tables = fillable(connection).await;
     for table in &tables {
@@ -73,16 +73,16 @@ async fn fill_tables(connection: &mut PgConnection, amount: usize, only_empty: b
     }
 }
 
-/// Inserts rows of each entity that has no row in the tenant of the connection.
+/// Inserts `amount` rows of each entity that has no rows in the connection's tenant.
 pub async fn fill_empty_tables(connection: &mut PgConnection, amount: usize) {
     fill_tables(connection, amount, true).await;
 }
 
 impl Tenant {
-    /// `amount` rows of every entity, which must be at least 12, and rows in every other table of the tenant. The rows of
-    /// all tables are inserted in one transaction, so their times of creation are the same. Strings repeat,
-    /// and contain characters of patterns and the tenant's slug. Nullable columns are null in a third of the
-    /// rows. The first four rows of each table are referred to by rows of every table that can.
+    /// Inserts `amount` rows of every entity, at least 12, and rows into the tenant's other tables. One transaction
+    /// inserts the rows of all entities, so they have the same creation time. Strings repeat, contain the tenant's
+    /// slug, and some contain pattern characters. Nullable columns are null in a third of the rows. Every foreign key
+    /// refers to one of the first four rows of its target.
     pub async fn fill(&self, amount: usize) {
         assert!(amount >= 12, "fewer rows do not have every value");
         let mut admin = self.connect_as("palisade_admin", UserRole::Owner).await.0;
@@ -105,11 +105,11 @@ impl Tenant {
         }
     }
 
-    /// An organization and a product; `projects` projects of the organization, each with one comment and with
-    /// `invoices` invoices of two lines over the product. The owner inserts the rows, which have only the columns
-    /// that they need. Every string contains the tenant's slug, as a canary.
+    /// Inserts an organization, a product, and `projects` projects of the organization. Each project has one comment
+    /// and `invoices` invoices, and each invoice has two lines with the product. The tenant's owner inserts the rows,
+    /// and only required columns have values. Every string contains the tenant's slug, so that tests detect a leak.
     ///
-    /// For tests that count rows below a known parent. A test of every entity uses [`Tenant::fill`].
+    /// Use this in tests that count rows below a known parent, and [`Tenant::fill`] in tests of every entity.
     pub async fn seed(&self, projects: usize, invoices: usize) -> Seed {
         let mut sql = self.begin().await.0;
         attempt(&mut sql, "begin".to_owned()).await.unwrap();
@@ -129,10 +129,10 @@ impl Tenant {
             .await;
         let parents = [("invoice_id", &invoices[..]), ("product_id", &[product])];
         tree.insert("InvoiceLineItem", 2, &parents).await;
-        // The database computes the totals when a draft changes.
+        // Update each draft, so that the database computes its totals.
         let totals = "update invoices set currency = currency".to_owned();
         attempt(&mut tree.sql, totals).await.unwrap();
-        // Seals, their entries and, after the comments, rows that wait for a seal.
+        // Seal the rows so far. The rows for the comments below stay unsealed.
         let seal = "select app.seal_audit_log()".to_owned();
         attempt(&mut tree.sql, seal).await.unwrap();
         tree.insert("Comment", 1, &[("project_id", &projects)])
@@ -160,8 +160,8 @@ struct Tree {
 }
 
 impl Tree {
-    /// Inserts `amount` rows of an entity for each parent; returns their ids. The lists of `parents` are those of
-    /// the columns that refer to them; a shorter list is repeated.
+    /// Inserts `amount` rows of an entity for each parent. Returns their ids. `parents` has a list of ids for each
+    /// column that refers to parents; a list that is shorter than the longest one is repeated.
     async fn insert(
         &mut self,
         type_name: &str,

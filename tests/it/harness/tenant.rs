@@ -1,4 +1,4 @@
-//! A tenant of one test, with a user of each role.
+//! A tenant that a test creates, with a user of each role.
 
 use palisade::{
     auth::role::UserRole,
@@ -12,7 +12,7 @@ use super::{
     database::{TenantSql, TenantTable, tenant_tables},
 };
 
-/// The tables that the service writes in the background. Other tests prove that no role writes them.
+/// The tables of the seals, which the service writes in the background. Other tests prove that no role can write them.
 const SEALS: [&str; 3] = ["audit_seal_entries", "audit_seals", "audit_unsealed"];
 
 /// A tenant of one test.
@@ -32,22 +32,22 @@ impl Tenant {
             .unwrap()
     }
 
-    /// The owner, who may read everything of the tenant.
+    /// The caller with the role OWNER, who may read all rows of the tenant.
     pub fn owner(&self) -> &Caller {
         self.caller(UserRole::Owner)
     }
 
-    /// A transaction as `palisade_app` in this tenant, for fixtures. The user is the owner.
+    /// Connects as `palisade_app` in this tenant, to insert rows for a test. The user is the owner.
     pub async fn begin(&self) -> TenantSql {
         self.begin_as(UserRole::Owner).await
     }
 
-    /// The same as the user with a role.
+    /// Like [`Tenant::begin`], as the user with a role.
     pub async fn begin_as(&self, role: UserRole) -> TenantSql {
         self.connect_as("palisade_app", role).await
     }
 
-    /// A connection as a role of the database, in the context of the user with a role of the tenant.
+    /// Connects as the database role `login`, in this tenant, as the user with the tenant role `role`.
     pub async fn connect_as(&self, login: &str, role: UserRole) -> TenantSql {
         let mut connection = self.app.connect(login).await;
         for (name, value) in [
@@ -55,7 +55,7 @@ impl Tenant {
             ("app.user_id", self.caller(role).user.uuid().to_string()),
             ("app.role", role.as_str().to_owned()),
         ] {
-            // Set for the session: only this test uses the connection, and closes it afterwards.
+            // The settings can be for the whole session, because only this test uses the connection.
             sqlx::query("select set_config($1, $2, false)")
                 .bind(name)
                 .bind(value)
@@ -66,9 +66,9 @@ impl Tenant {
         TenantSql(connection)
     }
 
-    /// All rows of the tenant in all tables, each table in one line: read by a role that no policy binds, so
-    /// that the test also notices a change of an idempotency key, which only its user sees. The seals of the
-    /// audit log are left out: the service writes them shortly after the changes.
+    /// The number of the tenant's rows and a hash of them, one line for each table. Row level security does not apply
+    /// to the reading role, so the hash includes idempotency keys, which are visible only to their user. Seals are left
+    /// out, because the service writes them some time after a change.
     pub async fn everything(&self) -> Vec<String> {
         let mut admin = self.app.connect("palisade_admin").await;
         let tenant = self.id.uuid();
@@ -98,7 +98,7 @@ impl Tenant {
         sums
     }
 
-    /// Adds one identity as a user to both tenants; returns its caller in this one.
+    /// Creates an identity that is a user of this tenant and of another. Returns the user of this tenant as a caller.
     pub async fn share_member_with(&self, other: &Self, role: UserRole) -> Caller {
         let mut auth = self.app.connect("palisade_auth").await;
         let identity: Uuid =

@@ -1,4 +1,4 @@
-//! Request bodies: which the service reads, which it rejects, and hostile values in them.
+//! Request bodies: which bodies the service accepts and rejects, and hostile values in them.
 
 use macro_rules_attribute::apply;
 use palisade::ids::ProjectId;
@@ -75,7 +75,7 @@ async fn methods_other_than_get_and_post_are_rejected() {
             (405, "GET, POST"),
             "{method}"
         );
-        // The response gives pages of other origins no permission.
+        // The response does not allow a page of another origin to read it.
         assert_eq!(
             response.header("access-control-allow-origin"),
             "",
@@ -117,7 +117,7 @@ async fn a_body_that_is_not_a_request_is_rejected() {
         "1",
         "\"{ __typename }\"",
         "{}",
-        // A batch.
+        // Batches, which the service does not accept by default.
         r#"[{"query":"{ __typename }"}]"#,
         "[]",
         r#"{"query":null}"#,

@@ -1,4 +1,4 @@
-//! The service while its database is down, and after it is back.
+//! The behavior of the service while its database is down, and when the database is available again.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ async fn the_service_is_unavailable_while_the_database_is_down_and_recovers_with
          where datname = '{database}' and pid <> pg_backend_pid()"
     );
     execute(&mut postgres, terminate).await;
-    // Every request fails now: those that get a dead connection and those that get no connection.
+    // Every request fails now: the first get a closed connection from the pool, the others cannot connect.
     for _ in 0..6 {
         let started = Instant::now();
         let reply = broken.query(document).await;
@@ -51,7 +51,7 @@ async fn the_service_is_unavailable_while_the_database_is_down_and_recovers_with
     }
     assert_eq!(broken.health("/health/live").await.status, 200);
     assert_eq!(broken.health("/health/ready").await.status, 503);
-    // A rejection that needs no database still works.
+    // The service still rejects an invalid token, because this check needs no database.
     assert_eq!(query(&broken.url, "garbage", document).await.status, 401);
 
     execute(

@@ -55,7 +55,7 @@ async fn an_invalid_document_is_rejected_with_its_location() {
             "{document}: {}",
             reply.text
         );
-        // Nothing was executed, so there is no data at all (GraphQL, 7.1).
+        // Nothing was executed, so the response has no member `data` (GraphQL, 7.1).
         assert!(reply.json().get("data").is_none(), "{}", reply.text);
         assert!(!reply.text.contains("Did you mean"), "{}", reply.text);
     }
@@ -77,7 +77,7 @@ async fn the_status_depends_on_the_media_type_that_the_client_accepts() {
     let (url, token) = caller().await;
     let document = |text: &str| json!({ "query": text }).to_string();
     let long = document(&format!("{{ __typename }} #{}", "x".repeat(64 * 1024)));
-    // The body, its status for `application/json`, and its status for the newer media type.
+    // The body, the status for `application/json`, and the status for `application/graphql-response+json`.
     for (body, old, new) in [
         (document("{ viewer { role } }"), 200, 200),
         (document("{ viewer { "), 200, 400),
@@ -169,7 +169,7 @@ async fn every_response_has_the_security_headers() {
     ] {
         replies.push(reply(client.get(url.replace("/graphql", path))).await);
     }
-    // Statuses that the router sets itself.
+    // Errors that the router returns, such as 405.
     let wrong_method = client.post(url.replace("/graphql", "/health/live"));
     replies.push(reply(wrong_method).await);
     replies.push(reply(client.put(&url)).await);
@@ -223,7 +223,7 @@ async fn an_internal_error_contains_no_message_of_the_database() {
         assert_eq!(error["message"], "internal error");
         let members: Vec<&String> = error["extensions"].as_object().unwrap().keys().collect();
         assert_eq!(members, ["code", "requestId"]);
-        // `column` is also a member of a location in the client's document.
+        // `column` is also a member of an error's location, where it is allowed.
         let text = reply.text.to_lowercase().replace("\"column\":", "");
         for word in [
             "relation",

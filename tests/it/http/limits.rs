@@ -75,7 +75,7 @@ async fn a_document_over_a_limit_is_too_complex() {
             reply.text
         );
         assert!(reply.json().get("data").is_none(), "{name}");
-        // Without the guard, the smaller bomb takes seconds and the larger one minutes.
+        // Without the guard, validating the smaller document would take seconds, and the larger one minutes.
         assert!(
             started.elapsed() < Duration::from_secs(2),
             "{name}: {:?}",
@@ -138,7 +138,7 @@ async fn without_introspection_the_service_does_not_reveal_the_schema(app: &'sta
         "{ __schema { types { name } } }",
         "{ __type(name: \"Project\") { fields { name } } }",
     ];
-    // The second time, the service has admitted the document before.
+    // The second time, the service finds the document in its cache of admitted documents.
     for document in documents.repeat(2) {
         let response = query(&url, token, document).await;
         let data = &response.json()["data"];
@@ -192,7 +192,7 @@ async fn a_response_that_grows_too_long_is_rejected_while_it_is_built(tenant: Te
         .execute(&mut tenant.begin().await.0)
         .await
         .unwrap();
-    // The operation fetches a hundred rows, and its response would contain ten thousand: 100 MB.
+    // The operation fetches a hundred rows, but its response would contain ten thousand objects: 100 MB.
     let again = |body: &str| {
         let project = crate::harness::id("prj", seed.projects[0]);
         format!(
@@ -210,7 +210,7 @@ async fn a_response_that_grows_too_long_is_rejected_while_it_is_built(tenant: Te
 }
 
 #[apply(palisade_test)]
-async fn a_response_is_as_long_as_its_json_and_not_as_its_strings(tenant: Tenant) {
+async fn the_length_limit_of_a_response_counts_the_bytes_of_its_json(tenant: Tenant) {
     let seed = tenant.seed(1, 0).await;
     // JSON writes this character as six bytes.
     let sql = "insert into comments (id, author_id, project_id, body)
@@ -230,7 +230,7 @@ async fn a_response_is_as_long_as_its_json_and_not_as_its_strings(tenant: Tenant
     let bodies: Vec<String> = (0..10).map(|n| format!("b{n}: body")).collect();
     let response = tenant.owner().query(&document(&bodies.join(" "))).await;
     assert_eq!(response.code(), "QUERY_TOO_COMPLEX");
-    // 3 MB and 18 MB.
+    // 3 MB of characters, 18 MB of JSON.
     let bodies = "b0: body b1: body b2: body";
     tenant.owner().query(&document(bodies)).await.data();
 }

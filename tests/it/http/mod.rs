@@ -1,5 +1,5 @@
-//! The responses to malformed and hostile requests, and while the database is down: a stable error code, in
-//! time, and without a message of the database.
+//! The responses to malformed and hostile requests, and the responses while the database is down. Each has a stable
+//! error code, arrives in time, and contains no message of the database.
 
 mod bodies;
 mod database_down;
@@ -54,7 +54,7 @@ impl Reply {
     }
 }
 
-/// Sends a body with exactly these headers beside the token.
+/// Sends a body with the token and exactly these other headers.
 async fn send(url: &str, token: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Reply {
     let mut request = TestApp::shared()
         .await
@@ -82,7 +82,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 
 const GRAPHQL: (&str, &str) = ("accept", "application/graphql-response+json");
 
-/// Sends a body of JSON text.
+/// Sends a JSON body.
 async fn post(url: &str, token: &str, body: &str) -> Reply {
     send(url, token, &[JSON], body.as_bytes().to_vec()).await
 }
@@ -92,14 +92,14 @@ async fn query(url: &str, token: &str, document: &str) -> Reply {
     post(url, token, &json!({ "query": document }).to_string()).await
 }
 
-/// An owner's token and the address of the shared service.
+/// The URL of the shared service, and the token of an owner.
 async fn caller() -> (String, String) {
     let app = TestApp::shared().await;
     let tenant = app.tenant().await;
     (app.url.clone(), tenant.owner().token.clone())
 }
 
-/// A service with its own migrated database, which a test may break.
+/// A service with its own migrated database, which a test may make unavailable.
 struct Broken {
     database: String,
     url: String,
@@ -157,7 +157,7 @@ impl Broken {
         query(&self.url, &self.token, document).await
     }
 
-    /// The response of a health check, by its path.
+    /// The response of the health check with this path.
     async fn health(&self, which: &str) -> Reply {
         let url = self.url.replace("/graphql", which);
         reply(TestApp::shared().await.client.get(url)).await

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::harness::{ServiceOptions, TestApp, eventually, palisade_test};
 
-/// The bytes that the service sends until it closes the connection, and how long that took.
+/// Reads until the service closes the connection. Returns what it sent, and the time until then.
 async fn rest_of(mut stream: TcpStream, limit: Duration) -> (String, Duration) {
     let started = Instant::now();
     let mut received = Vec::new();

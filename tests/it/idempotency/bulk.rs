@@ -22,7 +22,7 @@ async fn a_batch_with_its_own_key_runs_once_for_the_same_input(acme: Tenant) {
     assert!(payloads.iter().all(|payload| *payload == payloads[0]));
     assert!(payloads[0]["results"][1]["product"]["id"].is_string());
     assert_eq!(count(&acme, "products").await, 2);
-    // Also twice in one request.
+    // The same input twice in one request also runs once.
     let document = "mutation ($input: ImportProductsInput!) {
         a: importProducts(input: $input) { results { product { asin } } userErrors { code } }
         b: importProducts(input: $input) { results { product { asin } } userErrors { code } } }";
@@ -85,7 +85,7 @@ async fn a_rejected_batch_runs_again_and_a_partly_done_batch_does_not(acme: Tena
         .await;
     assert_eq!(again, in_part);
     assert_eq!(count(&acme, "products").await, 1);
-    // A row that was deleted since is null in the repeated response.
+    // In the repeated response, a row that was deleted in the meantime is null.
     owner
         .mutate_ok("deleteProduct", json!({ "id": second }), "")
         .await;
@@ -103,7 +103,7 @@ async fn a_bulk_deletion_with_its_own_key_returns_the_same_result_again(acme: Te
     let one = create::project(owner, &organization).await;
     let two = create::project(owner, &organization).await;
     let deleted = "results { index deletedId userErrors { code } }";
-    // An import with the same key does not conflict.
+    // The key of an import does not conflict with the same key of a deletion.
     let import = json!({ "rows": [{ "asin": asin() }], "idempotencyKey": "key" });
     owner.mutate_ok("importProducts", import, "").await;
     let input = json!({ "ids": [one], "idempotencyKey": "key" });
@@ -118,7 +118,7 @@ async fn a_bulk_deletion_with_its_own_key_returns_the_same_result_again(acme: Te
     let expected = [("IDEMPOTENCY_MISMATCH", "input.idempotencyKey".to_owned())];
     assert_eq!(user_errors(&payload), expected);
     assert!(!read(owner, "project", &two, "id").await.is_null());
-    // The same key for a whole request does not conflict either.
+    // The same key in the header `Idempotency-Key` does not conflict either.
     let reply = with_key(owner, "createOrganization", &json!({ "name": "n" }), "key").await;
     assert!(!is_replayed(&reply));
     reply.response().data();

@@ -1,4 +1,4 @@
-//! The preference `dry-run`.
+//! Dry runs: the header `Prefer: tx=rollback`.
 
 use macro_rules_attribute::apply;
 use serde_json::json;
@@ -41,7 +41,7 @@ async fn a_dry_run_returns_what_would_change_and_changes_nothing(acme: Tenant) {
     assert!(!is_replayed(&reply));
     assert_eq!(reply.header("preference-applied"), None);
     assert!(fingerprint(&acme).await != before);
-    // The key was used, but a dry run ignores keys.
+    // An earlier request used the key, but a dry run ignores keys.
     let reply = owner.send(&document, &json!({}), &dry).await;
     assert!(!is_replayed(&reply));
     let dry_run = reply.response();
@@ -56,7 +56,7 @@ async fn a_dry_run_returns_what_would_change_and_changes_nothing(acme: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn a_preference_counts_once_and_only_if_it_is_understood(acme: Tenant) {
+async fn the_first_tx_preference_decides_and_an_unknown_value_is_rejected(acme: Tenant) {
     let owner = acme.owner();
     for (prefer, writes) in [
         (&["tx=rollback"][..], Some(false)),

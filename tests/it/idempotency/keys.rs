@@ -1,4 +1,4 @@
-//! The header `Idempotency-Key`: one request, one user, 24 hours.
+//! The header `Idempotency-Key`: a key belongs to one request of one user for 24 hours.
 
 use futures_util::future::join_all;
 use macro_rules_attribute::apply;
@@ -12,7 +12,7 @@ use crate::{
     harness::{Tenant, TestApp, attempt, mutation, palisade_test, user_errors},
 };
 
-/// Makes the keys of a tenant older.
+/// Makes the keys of a tenant older by an interval.
 async fn age(tenant: &Tenant, by: &str) {
     let mut superuser = tenant.app.connect("postgres").await;
     sqlx::query(
@@ -44,7 +44,7 @@ async fn a_repeated_request_returns_the_same_bytes_and_runs_once(acme: Tenant) {
     }
     assert!(fingerprint(&acme).await == before);
     assert_eq!(count(&acme, "organizations").await, 1);
-    // The first response is returned, even if the object was deleted since.
+    // The service returns the first response even if the object was deleted in the meantime.
     let id = first.response().data()["createOrganization"]["organization"]["id"].clone();
     owner
         .mutate_ok("deleteOrganization", json!({ "id": id }), "")
@@ -67,7 +67,7 @@ async fn several_root_fields_are_replayed_in_their_order(acme: Tenant) {
     let again = owner.send(document, &json!({}), &headers).await;
     assert!(is_replayed(&again) && !is_replayed(&first));
     let response = again.response();
-    // Compare the JSON text, because the order of the fields matters.
+    // Compare the unparsed JSON, because the order of the fields matters.
     let data = |text: &str| text.split(r#","extensions":"#).next().map(str::to_owned);
     assert_eq!(data(&again.text), data(&first.text));
     let keys: Vec<&String> = response.data().as_object().unwrap().keys().collect();
@@ -137,7 +137,7 @@ async fn the_same_key_of_another_user_or_tenant_is_another_key(app: &'static Tes
         assert!(is_replayed(&again));
         assert_eq!(again.data_text(), first.data_text());
     }
-    // Another user's request body with the caller's own key reveals nothing of the other user.
+    // Users of the other tenant have used this key for another request, which does not conflict with this one.
     let other = json!({ "name": "Others" });
     let reply = with_key(globex.owner(), "createOrganization", &other, "key").await;
     assert!(!is_replayed(&reply));
@@ -156,7 +156,7 @@ async fn twenty_concurrent_duplicates_run_once(acme: Tenant) {
     };
     for (round, fields, made) in [
         (0, vec![create("one")], 1),
-        // A rejected first field ends the transaction that holds the key.
+        // The rejection of the first field rolls back the transaction in which the key was stored.
         (1, vec![create("taken"), create("two")], 1),
         (2, vec![create("three"), create("taken"), create("")], 1),
         (3, vec![create("taken")], 0),
@@ -369,7 +369,7 @@ async fn no_user_gets_the_stored_responses_of_another(app: &'static TestApp) {
              values (gen_random_uuid(), '{id}', sha256('x'))"
         );
         assert_eq!(attempt(&mut sql, forge).await, Err("42501".to_owned()));
-        // Using another user's key by its id is rejected as well.
+        // A statement that uses the id of another user's key is rejected as well.
         let claim = format!(
             "insert into idempotency_keys as known (id, request)
              select id, request from (values ('{}'::uuid, sha256('x'))) as given (id, request)

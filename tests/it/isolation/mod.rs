@@ -1,4 +1,4 @@
-//! Tenants are isolated by the database: attacks on the rows of another tenant, and a review of the rights
+//! The database isolates tenants. These tests attack the rows of another tenant, and check the privileges and policies
 //! in the catalogue.
 
 mod rights;

@@ -7,7 +7,7 @@ use sqlx::{PgConnection, Row as _};
 
 use crate::harness::{TestApp, attempt, palisade_test};
 
-/// Tables that no tenant owns. The test also fails if one of them is protected or does not exist.
+/// Tables whose rows belong to no tenant, with the reason. The test fails if one is protected or does not exist.
 const SHARED: [(&str, &str); 3] = [
     (
         "_sqlx_migrations",
@@ -20,7 +20,7 @@ const SHARED: [(&str, &str); 3] = [
     ),
 ];
 
-/// Indexes of tenants' tables that begin with another column than the tenant.
+/// Indexes of tenants' tables that do not begin with the tenant, with the reason.
 const ACROSS_TENANTS: [(&str, &str); 2] = [
     (
         "memberships_of_identity_idx",
@@ -32,10 +32,10 @@ const ACROSS_TENANTS: [(&str, &str); 2] = [
     ),
 ];
 
-/// What tenants' tables may refer to without naming the tenant, because no tenant owns it.
+/// Tables to which a foreign key may refer without including the tenant: they have no column `tenant_id`.
 const SHARED_TARGETS: [&str; 3] = ["currencies", "identities", "tenants"];
 
-/// Functions that run with their owner's rights at a role's call.
+/// Functions with `security definer` that a role may call, with the reason.
 const DEFINERS: [(&str, &str); 2] = [
     (
         "app.schema_versions() for palisade_app",
@@ -47,7 +47,7 @@ const DEFINERS: [(&str, &str); 2] = [
     ),
 ];
 
-/// The first column of every row.
+/// Runs a query and returns the first column of every row.
 async fn names(connection: &mut PgConnection, sql: &'static str) -> Vec<String> {
     sqlx::query_scalar(sql).fetch_all(connection).await.unwrap()
 }
@@ -56,7 +56,7 @@ async fn catalogue() -> PgConnection {
     TestApp::shared().await.connect("postgres").await
 }
 
-/// Tables without a policy of the one correct form.
+/// Tables whose row level security does not have the required form.
 async fn unprotected(connection: &mut PgConnection) -> Vec<String> {
     names(
         connection,
@@ -164,7 +164,7 @@ async fn every_key_and_index_of_a_tenants_table_begins_with_the_tenant() {
 #[apply(palisade_test)]
 async fn no_foreign_key_can_leave_the_tenant() {
     let mut connection = catalogue().await;
-    // Both sides must begin with the tenant, and deleting may not write nulls into the key.
+    // Both sides of a foreign key must begin with the tenant, and a deletion must not set the key's columns to null.
     let loose = names(
         &mut connection,
         "select distinct f.confrelid::regclass::text

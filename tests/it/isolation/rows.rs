@@ -1,4 +1,4 @@
-//! Every table of the catalogue, attacked from another tenant as the role that the service uses.
+//! Attacks on every table of the catalogue from another tenant, with the database role that the service uses.
 
 use macro_rules_attribute::apply;
 use palisade::ids::EntityId as _;
@@ -10,7 +10,7 @@ use crate::harness::{
     Table, Tenant, TenantTable, TestApp, attempt, insert_copy, palisade_test, tenant_tables,
 };
 
-/// Asserts that row level security binds the role. Otherwise the rows that it sees prove nothing.
+/// Asserts that row level security applies to the connection's role. Otherwise the tests would prove nothing.
 async fn assert_is_bound(connection: &mut PgConnection) {
     let bound: bool = sqlx::query_scalar(
         "select session_user = 'palisade_app' and current_user = session_user
@@ -34,7 +34,7 @@ async fn count(connection: &mut PgConnection, table: &str, condition: &str) -> i
         .unwrap()
 }
 
-/// Whether a write changed nothing: it lacks the privilege, or finds no row.
+/// Whether a statement changed nothing: the role lacks the privilege, or the statement found no row.
 fn touched_nothing(done: &Result<u64, String>) -> bool {
     match done {
         Ok(rows) => *rows == 0,
@@ -88,7 +88,7 @@ async fn another_tenants_rows_can_be_neither_read_nor_written_in_any_table(app: 
             "{name}: seen"
         );
 
-        // The statements commit, so that the comparison at the end finds every change.
+        // Each statement commits, so that the comparison at the end of the test detects every change.
         for write in [
             format!("update {name} set {tenant} = {tenant} where id = '{target}'"),
             format!("update {name} set {tenant} = {tenant} where {tenant} = '{theirs}'"),
@@ -100,7 +100,7 @@ async fn another_tenants_rows_can_be_neither_read_nor_written_in_any_table(app: 
             assert!(touched_nothing(&done), "{write}: {done:?}");
         }
 
-        // Without a WHERE, they change only the attacker's own rows.
+        // Without a WHERE, these statements change only the attacker's own rows.
         for write in [
             format!("update {name} set {tenant} = {tenant}"),
             format!("delete from {name}"),
@@ -109,15 +109,15 @@ async fn another_tenants_rows_can_be_neither_read_nor_written_in_any_table(app: 
             let done = attempt(&mut b, write.clone()).await;
             let harmless = match &done {
                 Ok(rows) => i64::try_from(*rows).unwrap() <= mine,
-                // A parent of own rows cannot be deleted, and neither can the last owner.
+                // The role lacks the privilege, other own rows refer to the row, or a trigger rejects the change.
                 Err(code) => matches!(code.as_str(), "42501" | "23503" | "23514"),
             };
             assert!(harmless, "{write}: {done:?} of {mine}");
             assert_eq!(attempt(&mut b, "rollback".into()).await, Ok(0));
         }
 
-        // An own row, moved to the other tenant or inserted there. The first row, because it is not of an
-        // issued invoice, which never changes.
+        // Move an own row to the other tenant, then insert a copy there. The first row does not belong to an issued
+        // invoice, so only the tenant can be the reason for the rejection.
         let read = Table::read(&mut b, name).await;
         let first = read.first();
         let moved = format!("update {name} set {tenant} = '{theirs}' where id = {first}");
@@ -127,7 +127,7 @@ async fn another_tenants_rows_can_be_neither_read_nor_written_in_any_table(app: 
         with[tenant] = json!(theirs);
         let planted = attempt(&mut b, read.insert_like_first(owner, &with)).await;
         assert_eq!(planted, Err("42501".to_owned()), "{name}: inserted");
-        // In the own tenant the same row can be inserted.
+        // The same row can be inserted into the attacker's own tenant.
         let may_insert: bool = sqlx::query_scalar("select has_table_privilege($1, 'insert')")
             .bind(name)
             .fetch_one(&mut b)
@@ -181,7 +181,7 @@ async fn without_the_tenant_setting_there_are_no_rows_and_with_it_only_the_tenan
 ) {
     let tenant = app.tenant().await;
     tenant.fill(12).await;
-    // One physical connection passes through all three states.
+    // The test uses one connection without a tenant, with one, and without one again.
     let mut connection = app.connect("palisade_app").await;
     assert_is_bound(&mut connection).await;
     let setting = "select current_setting('app.tenant_id', true)";

@@ -1,4 +1,4 @@
-//! `Prefer: tx=rollback`: what a mutation would do, without doing it.
+//! Dry runs: `Prefer: tx=rollback` returns the result of a mutation without storing its changes.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::{
     samples::{Rows, samples},
 };
 
-/// Replaces what differs between the responses of two equal runs: new ids, the cursors of those rows, and
+/// Replaces the values that differ between two runs of the same mutation: the ids of new rows, their cursors, and
 /// timestamps.
 struct Redaction<'a> {
     input: &'a str,

@@ -1,4 +1,4 @@
-//! Every mutation, tried by every role. The database decides; `role_rules` tests its policies by SQL.
+//! Every role tries every mutation. The database decides what a role may do; `role_rules` tests its policies with SQL.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -13,7 +13,7 @@ use crate::{
     samples::{Rows, Sample, samples},
 };
 
-/// Who wrote the rows that a mutation changes, if they belong to their author.
+/// The author of the rows that a mutation changes, for rows that belong to their author.
 #[derive(Clone, Copy)]
 enum Author {
     Caller,
@@ -30,7 +30,7 @@ impl Author {
     }
 }
 
-/// The types whose rows a role may not read. For this role, a list of such a type is an error.
+/// The types whose rows a role may not read. A list of such a type returns an error to this role.
 async fn hidden_from(tenant: &Tenant, role: UserRole) -> BTreeSet<&'static str> {
     let mut sql = tenant.begin_as(role).await.0;
     let mut hidden = BTreeSet::new();
@@ -47,7 +47,7 @@ async fn hidden_from(tenant: &Tenant, role: UserRole) -> BTreeSet<&'static str> 
     hidden
 }
 
-/// One line of the grid: the outcome for each role. A rejected mutation has written nothing.
+/// One line of the grid: the outcome for each role. Asserts that a rejected mutation has written nothing.
 async fn line(sample: &Sample, author: Option<Author>) -> String {
     let name = match author {
         None => sample.name(),

@@ -1,4 +1,4 @@
-//! Changes of an invoice that no statement of any role can make, and the diagram of its statuses.
+//! Changes of an invoice that the database rejects for every role, and the diagram of the invoice's statuses.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::{
 
 const STATUSES: [&str; 5] = ["DRAFT", "OPEN", "PAID", "VOID", "UNCOLLECTIBLE"];
 
-/// Whether the function that decides allows a change of status.
+/// Whether `app.invoice_may_become` allows a change of status.
 async fn may_become(present: &str, next: &str) -> bool {
     // Only the owner of the function may call it.
     let mut postgres = TestApp::shared().await.connect("postgres").await;
@@ -26,7 +26,7 @@ async fn may_become(present: &str, next: &str) -> bool {
         .unwrap()
 }
 
-/// Statements as the owner that bring a draft with lines to a status.
+/// The statements with which the owner brings a draft with lines to a status.
 fn steps_to(status: &str) -> &'static [&'static str] {
     match status {
         "DRAFT" => &[],
@@ -38,7 +38,7 @@ fn steps_to(status: &str) -> &'static [&'static str] {
     }
 }
 
-/// A new invoice with two lines, brought to a status.
+/// Creates an invoice with two lines, and brings it to a status.
 async fn invoice(tenant: &Tenant, status: &str) -> Uuid {
     let mut sql = tenant.begin().await;
     let rows = Rows::insert(tenant, &mut sql, UserRole::Owner).await;
@@ -161,7 +161,7 @@ async fn the_totals_of_a_draft_are_the_sums_of_its_lines_whatever_a_statement_sa
             let row = sqlx::query(query).bind(draft).fetch_one(sql).await.unwrap();
             (row.get(0), row.get(1), row.get(2))
         };
-        // 2 × 19.99 with 19 %, which is 7.5962, and 19.99 without tax.
+        // 2 × 19.99 with 19 % tax, which is 7.5962 and is rounded to 7.60, and 19.99 without tax.
         let expected = (5_997, 760, 6_757);
         assert_eq!(totals(&mut sql).await, expected);
         let forged = format!(
@@ -169,14 +169,14 @@ async fn the_totals_of_a_draft_are_the_sums_of_its_lines_whatever_a_statement_sa
         );
         assert_eq!(attempt(&mut sql, forged).await, Ok(1));
         assert_eq!(totals(&mut sql).await, expected, "{login}");
-        // The amount of a line must also be its quantity times its price.
+        // A check constraint requires that the amount of a line is its quantity times its price.
         let cheap =
             format!("update invoice_line_items set amount_minor = 1 where invoice_id = '{draft}'");
         assert_eq!(attempt(&mut sql, cheap).await, violates(), "{login}");
     }
 }
 
-/// Another value for a column of a type.
+/// An SQL expression that differs from the column's current value.
 fn other_value(column: &str, of: &str) -> String {
     match of {
         "uuid" => "app.uuid_v7()".to_owned(),
@@ -212,7 +212,7 @@ async fn an_issued_invoice_is_neither_changed_nor_renumbered_nor_reset_nor_delet
         ] {
             let mut sql = tenant.connect_as(login, role).await.0;
             for (column, of) in &columns {
-                // The status has its own rules, and the database sets the others.
+                // The status has its own rules. The database sets the other two columns itself.
                 if matches!(column.as_str(), "status" | "version" | "updated_at") {
                     continue;
                 }
@@ -224,7 +224,7 @@ async fn an_issued_invoice_is_neither_changed_nor_renumbered_nor_reset_nor_delet
                     violates(),
                     "{login}: {change}"
                 );
-                // Also not together with an allowed change.
+                // The change is also rejected together with an allowed change of the status.
                 let covered = format!(
                     "update invoices set {column} = {value}, status = 'PAID' where id = '{issued}'"
                 );
@@ -295,7 +295,7 @@ async fn each_tenant_numbers_its_own_invoices_and_a_rollback_leaves_no_gap(app: 
         for is_kept in [true, false, true] {
             let rows = Rows::insert(tenant, &mut sql, UserRole::Owner).await;
             let mut tx = sql.0.begin().await.unwrap();
-            // A number in the statement is ignored.
+            // The database ignores the number in the statement and assigns the next one.
             let issue = "update invoices set status = 'OPEN', number = 'MINE-1' where id = $1 returning number";
             let number = sqlx::query_scalar(issue)
                 .bind(rows.uuid("draft_invoice"))
@@ -308,7 +308,7 @@ async fn each_tenant_numbers_its_own_invoices_and_a_rollback_leaves_no_gap(app: 
                 tx.rollback().await.unwrap();
             }
         }
-        // The rows of each use hold an issued invoice, which takes a number too.
+        // `Rows::insert` also issues an invoice each time, which gets the number before.
         assert_eq!(numbers, ["INV-000002", "INV-000004", "INV-000005"]);
     }
 }

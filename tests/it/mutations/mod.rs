@@ -26,12 +26,12 @@ pub const ROLES: [UserRole; 5] = [
     UserRole::Viewer,
 ];
 
-/// A mutation of one root field, named after it, with all that its payload can show.
+/// A document with one mutation that selects everything in its payload.
 fn document(field: &str) -> String {
     document_without(field, &BTreeSet::new())
 }
 
-/// The same without lists of some types.
+/// Like [`document`], without the lists of the types in `hidden`.
 fn document_without(field: &str, hidden: &BTreeSet<&str>) -> String {
     let mutation = model().mutation(field);
     let selection = model().selection_without(&mutation.type_name, 2, hidden);
@@ -69,7 +69,7 @@ fn outcome(response: &Response, field: &str) -> String {
     }
 }
 
-/// Asserts that a mutation was done: its object is there, or each of its results, and no error is.
+/// Asserts that a mutation succeeded: its payload has the object or all results, and no user errors.
 fn assert_done(response: &Response, field: &str) {
     let payload = payload(response, field).as_object().unwrap();
     assert_eq!(outcome(response, field), "ok", "{field}: {}", response.body);

@@ -13,7 +13,7 @@ use crate::harness::{
     Caller, Response, Tenant, TestApp, attempt, eventually, palisade_test, user_errors,
 };
 
-/// The ways to remove an owner.
+/// The statements that remove an owner: by a change of the role or the status, or by deletion.
 const ENDS: [fn(&dyn Display) -> String; 3] = [
     |user| format!("update users set role = 'MEMBER' where id = '{user}'"),
     |user| format!("update users set status = 'DEACTIVATED' where id = '{user}'"),
@@ -116,7 +116,7 @@ async fn two_owners_who_remove_each_other_concurrently_leave_one(app: &'static T
             let first = acme.owner().user.uuid();
             assert_eq!(attempt(&mut one, one_end(&second)).await, Ok(1));
             let commit = async {
-                // Commit only when the other one waits for it.
+                // Commit the first transaction only when the second one waits for it.
                 eventually("the second owner waits for the first", async || {
                     let waits =
                         "select exists (select from pg_locks where pid = $1 and not granted)";
@@ -156,7 +156,7 @@ async fn two_owners_who_demote_each_other_through_the_api_leave_one(app: &'stati
         let outcomes = [&first, &second].map(|response| outcome(response, "changeUserRole"));
         let done = outcomes.iter().filter(|outcome| *outcome == "ok").count();
         assert_eq!(done, 1, "{} {}", first.body, second.body);
-        // In the second mutation, the caller is no longer an owner.
+        // When the second mutation runs, its caller may no longer be an owner.
         let is_refusal = |of: &String| matches!(of.as_str(), "INVALID_STATE" | "FORBIDDEN" | "ok");
         assert!(outcomes.iter().all(is_refusal), "{outcomes:?}");
         let mut sql = acme.begin().await.0;
@@ -189,7 +189,7 @@ async fn no_role_of_a_tenant_chooses_the_identity_of_its_users(app: &'static Tes
             ),
             format!("update users set identity_id = '{other_identity}' where id = '{me}'"),
             format!("update users set identity_id = null where id = '{me}'"),
-            // Through a new row without an identity.
+            // The inserted row has no identity, but the conflict clause sets one.
             format!(
                 "insert into users (id, email) values ('{me}', 'other@example.com')
                  on conflict (tenant_id, id) do update set identity_id = '{other_identity}'"

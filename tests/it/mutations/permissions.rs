@@ -1,4 +1,4 @@
-//! `Viewer.permissions` and the grid of roles agree. The grid shows what the database allows.
+//! `Viewer.permissions` agrees with the grid of roles, which shows what the database allows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,13 +11,13 @@ use crate::{
     samples::{SLICES, samples},
 };
 
-/// The grid: what each role gets from each mutation.
+/// The grid: the outcome of each mutation for each role.
 const GRID: &str = include_str!(
     "snapshots/it__mutations__grid__each_role_may_do_what_the_grid_says_and_writes_nothing_else.snap"
 );
 
-/// The permission for a line of the grid. `None` if some roles with the permission may not do it, such as
-/// changing another user's comment.
+/// The permission that a line of the grid requires. `None` if the permission alone is not enough, as for changing
+/// another user's comment.
 fn permission(line: &str) -> Option<&'static str> {
     let mutation = line.split(' ').next().unwrap();
     let is_narrower = line.contains("owner") || line.contains("(another's row)");
@@ -29,7 +29,7 @@ fn permission(line: &str) -> Option<&'static str> {
     (!is_narrower).then_some(slice.unwrap().permission)
 }
 
-/// The lines of the grid: the name of the sample, and the roles whose mutation succeeded.
+/// Maps the name of each sample in the grid to the roles whose mutation succeeded.
 fn grid() -> BTreeMap<String, BTreeSet<&'static str>> {
     let body = GRID.rsplit("---\n").next().unwrap();
     let mut lines = body.lines();
@@ -47,7 +47,7 @@ fn grid() -> BTreeMap<String, BTreeSet<&'static str>> {
     lines.map(line).collect()
 }
 
-/// The roles that have each permission, by the API.
+/// Maps each permission to the roles that have it, as the API reports them.
 async fn holders(tenant: &Tenant) -> BTreeMap<String, BTreeSet<&'static str>> {
     let permissions = model().named("Permission").values.iter();
     let mut holders: BTreeMap<String, BTreeSet<&'static str>> = permissions
@@ -68,7 +68,7 @@ async fn holders(tenant: &Tenant) -> BTreeMap<String, BTreeSet<&'static str>> {
 }
 
 #[apply(palisade_test)]
-async fn each_permission_is_what_the_grid_lets_its_roles_do(tenant: Tenant) {
+async fn the_roles_with_a_permission_are_those_whose_mutations_succeed_in_the_grid(tenant: Tenant) {
     let holders = holders(&tenant).await;
     let grid = grid();
     let of_grid: BTreeSet<&str> = grid

@@ -1,4 +1,4 @@
-//! What a mutation leaves in the audit log.
+//! The entries that a mutation writes to the audit log.
 
 use macro_rules_attribute::apply;
 use palisade::{auth::role::UserRole, entities::ENTITIES, ids::EntityId as _};

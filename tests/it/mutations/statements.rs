@@ -1,4 +1,4 @@
-//! Every statement of an operation names its tenant, in addition to the policies.
+//! Every statement of an operation has a condition on the tenant, in addition to the policies of the tables.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -13,10 +13,10 @@ use crate::{
     samples::{Rows, samples},
 };
 
-/// The statements that read no table of a tenant, each by a part of its text, with the reason.
+/// The statements that use no table of a tenant: a part of the statement, and the reason.
 const WITHOUT_TENANT: [(&str, &str); 1] = [("from currencies", "all tenants share the currencies")];
 
-/// A statement in lower case, as words without quotes. Every parenthesis and comma is a word.
+/// Splits a statement into words, in lower case and without quotes. Every parenthesis and comma is a word.
 fn words(statement: &str) -> Vec<String> {
     let mut spaced = String::new();
     for c in statement.to_lowercase().chars() {
@@ -29,7 +29,7 @@ fn words(statement: &str) -> Vec<String> {
     spaced.split_whitespace().map(str::to_owned).collect()
 }
 
-/// The number of places at which a statement reads or writes a table of a tenant.
+/// Counts how often a statement reads or writes a table of a tenant.
 fn uses_of_tables(words: &[String], tables: &[TenantTable]) -> usize {
     let is_use = |pair: &&[String]| {
         matches!(&*pair[0], "from" | "join" | "into" | "update")
@@ -38,8 +38,8 @@ fn uses_of_tables(words: &[String], tables: &[TenantTable]) -> usize {
     words.windows(2).filter(is_use).count()
 }
 
-/// The number of places at which a statement names the tenant: a predicate with an argument, or a
-/// column of an insertion. The message that commits contains the id itself instead of an argument.
+/// Counts how often a statement names the tenant: in a predicate, or as a column of an insertion. A predicate compares
+/// with a parameter, or with the id itself in the message that also commits.
 fn names_of_tenant(words: &[String]) -> usize {
     let is_predicate = |three: &&[String]| {
         let column = three[0].rsplit('.').next().unwrap();
@@ -59,7 +59,8 @@ fn names_of_tenant(words: &[String]) -> usize {
     predicates + inserted.unwrap_or_default() + usize::from(own)
 }
 
-/// Panics if a statement uses a table without naming the tenant.
+/// Panics if a statement uses tables of tenants without naming the tenant. Also panics if a statement uses no such
+/// table and is not in [`WITHOUT_TENANT`].
 fn check(statement: &str, tables: &[TenantTable], origin: &str) {
     let words = words(statement);
     let uses = uses_of_tables(&words, tables);
@@ -93,8 +94,8 @@ async fn every_statement_of_every_mutation_names_its_tenant(tenant: Tenant) {
         let rows = Rows::insert(&tenant, &mut sql, UserRole::Owner).await;
         let document = document(sample.field);
         let variables = json!({ "input": (sample.input)(&rows) });
-        // The second request repeats a change that was made, so most are rejected: then the service looks
-        // for the reason.
+        // The second request repeats the change, so most mutations are rejected. Then the service also runs the
+        // statements that find the reason.
         for _ in 0..2 {
             let key = Uuid::new_v4().to_string();
             let headers = [(TRACE, "1"), ("idempotency-key", key.as_str())];
@@ -120,7 +121,7 @@ async fn every_statement_of_every_golden_document_names_its_tenant() {
         if path.extension().is_none_or(|extension| extension != "snap") {
             continue;
         }
-        // A test compares these snapshots with the recorded statements.
+        // Another test compares these snapshots with the statements that the service sends.
         let snapshot = fs::read_to_string(&path).unwrap();
         let statements = snapshot.lines().filter(|line| line.starts_with("SELECT "));
         for statement in statements {

@@ -1,4 +1,4 @@
-//! One tenant's owner with another tenant's ids, in every mutation.
+//! Attacks with every mutation: the owner of one tenant sends the ids of another tenant.
 
 use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;
@@ -14,7 +14,7 @@ use crate::{
 /// The request id of every attack, so that responses can be compared byte by byte.
 const REQUEST: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0002);
 
-/// An id of the same type of no row.
+/// A random id of the same type, which no row has.
 fn random_like(given: &Value) -> Value {
     let prefix = given.as_str().unwrap().split_once('_').unwrap().0;
     id(prefix, Uuid::now_v7()).into()
@@ -37,7 +37,7 @@ async fn another_tenants_id_anywhere_in_any_mutation_returns_the_same_as_a_rando
         let before = (victim.everything().await, attacker.everything().await);
 
         let positions = id_positions(model().mutation(sample.field), &own);
-        // One at a time and all together.
+        // Replace one id at a time, then all ids together.
         let mut chosen: Vec<&[String]> = positions.chunks(1).collect();
         chosen.extend((positions.len() > 1).then_some(&positions[..]));
         for positions in chosen {
@@ -76,8 +76,8 @@ async fn another_tenants_id_anywhere_in_any_mutation_returns_the_same_as_a_rando
         let after = (victim.everything().await, attacker.everything().await);
         assert_eq!(after, before, "{name}");
 
-        // The victim's ids are those of existing rows: the victim's owner succeeds. Afterwards values
-        // that are unique in the victim's tenant, and its keys, are free in other tenants.
+        // The victim's owner succeeds with the same input, so its ids are those of existing rows. Afterwards, another
+        // tenant can use the same unique values and the same keys.
         let done = send(victim.owner(), &document, &theirs, REQUEST).await;
         assert_done(&done.response(), sample.field);
         let before = victim.everything().await;

@@ -50,7 +50,7 @@ fn check_page(connection: &Value, way: Way, is_first: bool, rest: usize) {
     );
 }
 
-/// Walks a root list and compares each page with the ids that belong on it.
+/// Reads a root list page by page, and compares each page with the expected ids.
 async fn walk(
     caller: &Caller,
     field: &Field,
@@ -100,8 +100,8 @@ async fn walk(
     }
 }
 
-/// The ids of all rows, sorted by PostgreSQL without pages. Equal rows are sorted by id, in the direction of the
-/// last term.
+/// The ids of all rows, as PostgreSQL sorts them in one query. Rows with equal keys are sorted by id, in the direction
+/// of the last term.
 async fn sorted(tenant: &Tenant, row: &str, terms: &[String]) -> Vec<String> {
     let mut by: Vec<String> = terms
         .iter()

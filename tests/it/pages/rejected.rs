@@ -31,7 +31,7 @@ async fn invalid_page_sizes_are_rejected_before_any_sql(tenant: Tenant) {
             assert_rejected(&caller.query(&document).await, message);
         }
     }
-    // Below a row, only that field is rejected, and its list is not read.
+    // An invalid page size below a row fails only its own field, and the service does not read the list.
     let seed = tenant.seed(1, 1).await;
     let document = format!(
         "{{ project(id: \"{}\") {{ id invoices(first: 101) {{ nodes {{ id }} }} }} }}",
@@ -51,7 +51,7 @@ async fn invalid_page_sizes_are_rejected_before_any_sql(tenant: Tenant) {
     clippy::too_many_lines,
     reason = "one table of cursors, each with its reason"
 )]
-async fn a_cursor_of_anything_else_is_rejected_before_any_sql(app: &'static TestApp) {
+async fn a_cursor_not_from_this_list_and_order_is_rejected_before_any_sql(app: &'static TestApp) {
     let (tenant, other) = (app.tenant().await, app.tenant().await);
     tenant.seed(3, 1).await;
     other.seed(3, 1).await;
@@ -82,7 +82,7 @@ async fn a_cursor_of_anything_else_is_rejected_before_any_sql(app: &'static Test
     .await;
     assert_eq!(ids(&accepted.data()["list"]).len(), 1);
 
-    // The parts of a cursor are readable, but a changed cursor does not pass the check.
+    // A client can decode a cursor, but the service rejects a cursor that was changed.
     let parts: Vec<Value> =
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(&mine).unwrap()).unwrap();
     let forge = |change: &dyn Fn(&mut Vec<Value>)| {
@@ -170,7 +170,7 @@ async fn a_forged_position_reaches_no_row_of_another_tenant(app: &'static TestAp
     let cursor = all.data()["list"]["edges"][0]["cursor"].as_str().unwrap();
     let mut parts: Vec<Value> =
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(cursor).unwrap()).unwrap();
-    // A time that the database cannot store.
+    // This timestamp is before the earliest one that the database can store.
     parts[1] = json!(-6_000_000_000_000_000_000_i64);
     let far = URL_SAFE_NO_PAD.encode(Value::Array(parts.clone()).to_string());
     let rejection = list(caller, projects, "first: 1", json!({ "a": far })).await;
@@ -211,7 +211,7 @@ async fn an_order_has_at_most_five_terms_and_a_repeated_column_has_no_effect(ten
     let twice = ["NAME ASC", "DUE_ON DESC", "NAME DESC"].map(str::to_owned);
     let all = sorted(&tenant, "Project", &twice[..2]).await;
     walk(caller, projects, &twice, 7, Way::Forwards, &all).await;
-    // A direction that is not given is ascending.
+    // The default direction is ascending.
     let response = list(
         caller,
         projects,

@@ -13,7 +13,7 @@ use crate::{
     lists::{ids, ids_by_sql, list, order_by},
 };
 
-/// Every order of one term, both ways, and orders of several, mixed and with columns that can be null.
+/// Every order with one term, in both directions, and orders with several terms, also in mixed directions.
 fn orders(fields: &[String]) -> Vec<Vec<String>> {
     let mut orders = Vec::new();
     for field in fields {
@@ -49,7 +49,7 @@ async fn every_list_is_paged_in_both_directions_in_every_order_without_gaps_or_r
         }
     });
     let walked: usize = join_all(walks).await.into_iter().sum();
-    // Every value of every order, in both directions, and not fewer lists than types.
+    // The walks covered each value of each `…OrderField` enum in both directions, and each enum belongs to a root list.
     let enums = model().types().filter(|of| of.name.ends_with("OrderField"));
     let (kinds, values) = enums.fold((0, 0), |(kinds, values), of| {
         (kinds + 1, values + of.values.len())
@@ -73,10 +73,10 @@ async fn small_pages_reach_a_thousand_rows_with_equal_keys(tenant: Tenant) {
 
     let newest = vec!["CREATED_AT DESC".to_owned()];
     let all = sorted(&tenant, "Project", &newest).await;
-    // Without an order the newest rows are first.
+    // By default, the newest rows are first.
     walk(caller, projects, &[], 7, Way::Forwards, &all).await;
     walk(caller, projects, &newest, 7, Way::Backwards, &all).await;
-    // One row a page, in an order whose null part is a third of the rows.
+    // In this order, the first column is null in a third of the rows.
     let mixed = vec!["TITLE DESC".to_owned(), "CREATED_AT ASC".to_owned()];
     let all = sorted(&tenant, "Product", &mixed).await;
     walk(caller, products, &mixed, 13, Way::Forwards, &all).await;
@@ -87,7 +87,7 @@ async fn small_pages_reach_a_thousand_rows_with_equal_keys(tenant: Tenant) {
 async fn parent_column(tenant: &Tenant, parent: &str, list: &Field) -> String {
     let named_after_parent = format!("{}_id", snake_case(parent));
     if list.row() == "AuditLog" {
-        // Entries outlive their rows, so no foreign key leads from them.
+        // Audit log entries outlive the rows that they name, so they have no foreign keys.
         return match parent {
             "User" => "actor_id".to_owned(),
             "Project" => named_after_parent,
@@ -146,7 +146,7 @@ async fn nested_walk(tenant: &Tenant, parent: &str, field: &Field) {
         .await
         .unwrap();
     let parents: Vec<uuid::Uuid> = parents.iter().map(|row| row.get(0)).collect();
-    // The default order of every list but that of lines is newest first.
+    // The default order is newest first, except for the lines of an invoice.
     let (order, terms) = match row {
         "AuditLog" => ("occurred_at desc, id desc", ["OCCURRED_AT DESC"]),
         _ => ("created_at desc, id desc", ["CREATED_AT DESC"]),
@@ -156,7 +156,7 @@ async fn nested_walk(tenant: &Tenant, parent: &str, field: &Field) {
         let rest = format!("where {column} = '{parent}' order by {order}");
         all.push(ids_by_sql(tenant, row, &rest).await);
     }
-    // One user changed all rows, and there is one tenant.
+    // There is only one parent: the tenant, or the only user who has changed rows.
     let least = if parent == "Tenant" || column == "actor_id" {
         1
     } else {

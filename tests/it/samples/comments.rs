@@ -25,7 +25,7 @@ pub const SLICE: Slice = Slice {
     ..Slice::EMPTY
 };
 
-/// As a member: a viewer may not comment, but may have commented as a member earlier.
+/// The rows are inserted with the role MEMBER: a viewer may not comment, but may have done so as a member earlier.
 const ROWS: &str = "
     set local app.user_id = '{author}';
     set local app.role = 'MEMBER';

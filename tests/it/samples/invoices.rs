@@ -88,7 +88,7 @@ const ROWS: &str = "
     update invoices set status = 'OPEN' where id = '{open_invoice}';
 ";
 
-/// Two thirds of the invoices are issued, a part of them paid. The first four stay drafts.
+/// Issues two thirds of the invoices, and pays some of them. The first four invoices stay drafts.
 const AFTER_FILL: &[&str] = &[
     "insert into invoice_line_items (id, invoice_id, position, description, quantity, unit_price_minor,
                                      amount_minor, currency)
@@ -105,12 +105,12 @@ const AFTER_FILL: &[&str] = &[
      where numbered.id = i.id and n > 4 and n % 3 > 0 and n % 2 = 1",
 ];
 
-/// The entries of one changed invoice of the project.
+/// The audit log entry for a change of an invoice of the project.
 fn invoice_updated(rows: &Rows) -> Entries {
     vec![("invoice.updated", the_project(rows))]
 }
 
-/// The entries of one changed line of it, which changes its totals.
+/// The audit log entries for a change of an invoice line. The totals of the invoice change, too.
 fn line(entry: &'static str, rows: &Rows) -> Entries {
     vec![
         (entry, the_project(rows)),

@@ -18,7 +18,7 @@ mod products;
 mod projects;
 mod users;
 
-/// Every slice that has mutations. The rows of each may refer to those of the slices before it.
+/// Every slice that has mutations. The rows of a slice may refer to rows of the slices before it.
 pub const SLICES: &[&Slice] = &[
     &users::SLICE,
     &organizations::SLICE,
@@ -30,18 +30,18 @@ pub const SLICES: &[&Slice] = &[
 
 /// What the tests need from one slice.
 pub struct Slice {
-    /// SQL that inserts rows on which the mutations can be tried. `{project}` and `{archived_project}` are
-    /// the ids of new projects: a name ends with that of an entity. `{owner}` is the tenant's owner,
-    /// `{author}` the user who writes rows that belong to their author, `{unique}` ten capital letters and digits of these rows
-    /// alone, `{slug}` the same in lower case.
+    /// SQL that inserts the rows which the mutations change. A name in braces becomes the id of a new row: `{project}`
+    /// and `{archived_project}` are projects, because a name ends with the name of an entity. Exceptions: `{owner}` is
+    /// the tenant's owner, `{author}` the user who writes rows that belong to their author, `{unique}` a string of ten
+    /// capital letters and digits that no other rows use, and `{slug}` the same string in lower case.
     pub rows: &'static str,
-    /// The permission of the viewer that the mutations need.
+    /// The value of `Viewer.permissions` that allows the mutations.
     pub permission: &'static str,
-    /// At least one sample of each mutation. Every id that an input can hold is given in it.
+    /// At least one sample of each mutation. An input contains every id that the input type allows.
     pub mutations: fn() -> Vec<Sample>,
-    /// Inputs that are rejected, each with its errors.
+    /// Mutations that are rejected, each with its errors.
     pub rejected: fn(&World) -> Vec<Rejected>,
-    /// The user errors for violated constraints: the table, its rules, and the rules of the references to it.
+    /// The rules that map violated constraints to user errors: a table, its rules, and the rules of references to it.
     pub rules: &'static [(
         &'static str,
         &'static [ConstraintRule],
@@ -52,7 +52,7 @@ pub struct Slice {
     /// Values that the tests cannot derive from the catalogue: the table, the column, and an SQL expression
     /// over the number `n` of the row and the tenant's slug `canary`.
     pub values: &'static [(&'static str, &'static str, &'static str)],
-    /// SQL that [`Tenant::fill`] runs afterwards, as the owner.
+    /// SQL that [`Tenant::fill`] runs as the owner after it has inserted its rows.
     pub after_fill: &'static [&'static str],
 }
 
@@ -70,7 +70,8 @@ impl Slice {
     };
 }
 
-/// Rows of one tenant that suit every mutation. A mutation uses some of them up, so each use has its own.
+/// The rows of one tenant on which every mutation can run once. A mutation may delete or change rows, so a test inserts
+/// new ones for each mutation.
 pub struct Rows {
     /// Ten capital letters and digits that no other rows have.
     pub unique: String,
@@ -78,7 +79,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Inserts them. The rows that belong to their author are those of the user with the role `author`.
+    /// Inserts the rows of all slices. The user with the role `author` writes the rows that belong to their author.
     pub async fn insert(tenant: &Tenant, sql: &mut TenantSql, author: UserRole) -> Self {
         let unique = unique();
         let owner = tenant.owner().user.uuid();
@@ -112,7 +113,7 @@ impl Rows {
         Self { unique, ids }
     }
 
-    /// Rows that are not inserted: each id is that of no row.
+    /// Returns random ids instead of inserting rows.
     fn missing() -> Self {
         Self {
             unique: unique(),
@@ -128,26 +129,26 @@ impl Rows {
         }
     }
 
-    /// The id in the API of a row whose name ends with that of its entity.
+    /// The API's id of a row. `name` ends with the name of the row's entity.
     pub fn id(&self, name: &str) -> String {
         let type_name = type_of_row(name);
         let type_name = type_name.unwrap_or_else(|| panic!("`{name}` ends with no entity's name"));
         id_of(type_name, self.uuid(name))
     }
 
-    /// A row of an entity.
+    /// The id of any row of an entity type.
     pub fn any_of(&self, type_name: &str) -> Option<Uuid> {
         let mut rows = self.ids.iter();
         let found = rows.find(|(name, _)| type_of_row(name) == Some(type_name));
         found.map(|(_, id)| *id)
     }
 
-    /// A slug that no row has.
+    /// A slug that no other row has.
     pub fn new_slug(&self) -> String {
         format!("new-{}", self.unique.to_lowercase())
     }
 
-    /// An ASIN that no row has.
+    /// An ASIN that no other row has.
     pub fn asin(&self, letter: char) -> String {
         format!("{letter}{}", &self.unique[1..])
     }
@@ -158,7 +159,7 @@ fn unique() -> String {
     format!("{:010X}", Uuid::new_v4().as_u128() % (1 << 40))
 }
 
-/// The type of `draft_invoice`, which is `Invoice`.
+/// The entity type of a row's name: `Invoice` for `draft_invoice`.
 fn type_of_row(name: &str) -> Option<&'static str> {
     if name == "owner" {
         return Some("User");
@@ -199,7 +200,7 @@ impl World {
     }
 }
 
-/// The project of an entry of the audit log.
+/// The project of an audit log entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EntryProject {
     None,
@@ -208,18 +209,18 @@ pub enum EntryProject {
     Itself,
 }
 
-/// Entries of the audit log by their action.
+/// The expected audit log entries: the action and the project of each.
 pub type Entries = Vec<(&'static str, EntryProject)>;
 
 /// One mutation with an input that an owner may send.
 pub struct Sample {
     pub field: &'static str,
-    /// What distinguishes it from the other samples of the field.
+    /// The difference from the other samples of the same mutation.
     case: &'static str,
     pub input: fn(&Rows) -> Value,
-    /// The entries that it leaves in the audit log, in any order.
+    /// The audit log entries that the mutation writes, in any order.
     pub entries: fn(&Rows) -> Entries,
-    /// The changed columns of the row that an `updateX` names: column, before and after.
+    /// The changed columns of the row that an `update…` mutation names, each with the values before and after.
     pub changes: Option<fn(&Rows) -> Value>,
 }
 
@@ -263,7 +264,7 @@ impl Sample {
         found.unwrap_or_else(|| panic!("{field} has no sample"))
     }
 
-    /// Whether it changes or deletes existing rows of one of the entities, which are in `snake_case`.
+    /// Whether the mutation changes or deletes existing rows of one of the entities. Their names are in `snake_case`.
     pub fn changes_rows_of(&self, entities: &BTreeSet<String>, rows: &Rows) -> bool {
         (self.entries)(rows).iter().any(|(action, _)| {
             let (entity, verb) = action.split_once('.').unwrap();
@@ -272,7 +273,7 @@ impl Sample {
     }
 }
 
-/// At least one sample of each mutation: a mutation without one fails the test.
+/// The samples of all slices. Panics if a mutation has no sample.
 pub fn samples() -> Vec<Sample> {
     let samples: Vec<Sample> = SLICES
         .iter()
@@ -311,7 +312,7 @@ pub struct Rejected {
     pub errors: Vec<(&'static str, String)>,
 }
 
-/// A rejected mutation. The fields of `errors` are below the input.
+/// Creates a [`Rejected`]. The fields in `errors` are relative to the input.
 pub fn rejected(
     role: UserRole,
     field: &'static str,
@@ -331,7 +332,7 @@ pub fn rejected(
     }
 }
 
-/// The field of a payload that holds the changed row of a mutation.
+/// The field of a mutation's payload that returns the changed row.
 pub fn payload_object(mutation: &Field) -> &'static Field {
     let mut fields = model().fields(&mutation.type_name).iter();
     let is_entity = |name: &str| ENTITIES.iter().any(|entity| entity.type_name == name);
@@ -339,7 +340,7 @@ pub fn payload_object(mutation: &Field) -> &'static Field {
     found.unwrap_or_else(|| panic!("the payload of {} holds no row", mutation.name))
 }
 
-/// The id of no row.
+/// A random id of a type, which no row has.
 pub fn missing(type_name: &str) -> String {
     id_of(type_name, Uuid::now_v7())
 }
@@ -352,7 +353,7 @@ fn change(field: &str, before: impl Into<Value>, after: impl Into<Value>) -> Val
     json!({ "field": field, "before": before.into(), "after": after.into() })
 }
 
-/// A changed reference.
+/// The change of a column that refers to another row.
 fn moved(rows: &Rows, field: &str, before: &str, after: &str) -> Value {
     let uuid = |name: &str| rows.uuid(name).to_string();
     change(field, uuid(before), uuid(after))
@@ -368,8 +369,8 @@ fn without_project(entry: &'static str) -> Entries {
     vec![(entry, EntryProject::None)]
 }
 
-/// The positions of the ids in a sample's input, as JSON pointers. Computed from the schema: an input that
-/// can hold an id which the sample leaves out fails the test.
+/// The positions of the ids in a sample's input, as JSON pointers. The schema decides where ids are. Panics if the
+/// sample leaves out an id that its input type allows.
 pub fn id_positions(mutation: &Field, input: &Value) -> Vec<String> {
     let mut positions = Vec::new();
     collect_ids(mutation.input(), "", input, &mut positions);
@@ -388,7 +389,7 @@ fn collect_ids(of: &str, at: &str, value: &Value, positions: &mut Vec<String>) {
         positions.push(at.to_owned());
     } else if model.kind(of) == Kind::Input {
         for field in model.fields(of) {
-            // What holds no id may be left out.
+            // A sample may leave out a field that contains no id.
             if model.holds_id(&field.type_name) {
                 let at = format!("{at}/{}", field.name);
                 collect_ids(&field.type_name, &at, &value[&field.name], positions);

@@ -125,7 +125,7 @@ fn rejected_inputs(world: &World) -> Vec<Rejected> {
         rejected(
             Owner,
             "createProject",
-            // A space, a tab and a no-break space.
+            // The name is a space, a tab and a no-break space.
             json!({ "name": " \t\u{a0}", "organizationId": organization }),
             &[("REQUIRED", "name")],
         ),

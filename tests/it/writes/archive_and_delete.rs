@@ -28,7 +28,7 @@ async fn unarchiving_restores_the_status_before_archiving(acme: Tenant) {
             payload["project"],
             json!({ "status": "ARCHIVED", "version": 3 })
         );
-        // A change of another field while it is archived does not change the restored status.
+        // A change of another field while the project is archived does not affect the status that is restored.
         let renamed = json!({ "id": id, "name": "Renamed" });
         owner.mutate_ok("updateProject", renamed, selection).await;
         let rejected = owner

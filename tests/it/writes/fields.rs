@@ -1,4 +1,4 @@
-//! Create and update: the fields that are given are stored, the others keep their values.
+//! Creating and updating: the service stores the given fields, and an update keeps the omitted ones.
 
 use macro_rules_attribute::apply;
 use palisade::auth::role::UserRole;

@@ -13,7 +13,7 @@ use crate::{
     harness::{Caller, user_errors},
 };
 
-/// How an object is created and changed, with what is stored after each step.
+/// The mutations that create and update an object, their inputs, and the expected object after each step.
 struct Lifecycle {
     root: &'static str,
     object: &'static str,

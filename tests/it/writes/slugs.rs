@@ -1,4 +1,4 @@
-//! The slug of an organization that is created without one: derived from its name, and unique.
+//! The slug of an organization that a client creates without a slug: the service derives a unique one from the name.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Caller, Tenant, palisade_test, user_errors};
 
-/// The slug of a new organization with this name.
+/// Creates an organization with this name. Returns its slug.
 async fn slug(caller: &Caller, name: &str) -> String {
     let input = json!({ "name": name });
     let payload = caller
@@ -44,7 +44,7 @@ async fn a_second_organization_with_the_same_name_gets_a_number(acme: Tenant, gl
     let long = "x".repeat(120);
     assert_eq!(slug(owner, &long).await, "x".repeat(63));
     assert_eq!(slug(owner, &long).await, format!("{}-2", "x".repeat(61)));
-    // Numbers count within a tenant.
+    // The number depends only on the slugs of the same tenant.
     assert_eq!(slug(globex.owner(), "Müller GmbH").await, "muller-gmbh");
 }
 

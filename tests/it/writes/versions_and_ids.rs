@@ -13,7 +13,7 @@ use crate::{
     samples::{Rows, Sample, payload_object},
 };
 
-/// The mutations whose input has a field.
+/// The mutations whose input has this field.
 fn with_input_field(field: &str) -> BTreeSet<&'static str> {
     let mutations = model().mutations().iter();
     let with_field = mutations.filter(|mutation| {
@@ -38,7 +38,7 @@ async fn every_mutation_of_one_row_checks_its_version_and_its_id(acme: Tenant) {
         let id = input["id"].as_str().unwrap().to_owned();
         let before = fingerprint(&acme).await;
 
-        // The id of no row, of the same type.
+        // Use an id of the same type that no row has.
         let (prefix, _) = id.split_once('_').unwrap();
         input["id"] = json!(format!("{prefix}_{}", Uuid::now_v7().simple()));
         for version in [Value::Null, json!(1)] {
