@@ -7,9 +7,9 @@
 //! `@skip` and `@include` have been applied to the document before. Extensions of the engine are not called for single
 //! fields.
 //!
-//! The result has one of two forms. With [`DirectJson`], the executor writes the object as JSON ([`text`]). Without
+//! The result has one of two forms. With [`DirectJson`], the executor writes the object as JSON (`text.rs`). Without
 //! [`DirectJson`], or if two fields with the same response key must merge, the executor builds a tree of values
-//! ([`tree`]). The response has the same data in both forms; errors have the order in which they occurred.
+//! (`tree.rs`). The response has the same data in both forms; errors have the order in which they occurred.
 
 mod text;
 mod tree;
