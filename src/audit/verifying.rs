@@ -55,7 +55,7 @@ impl fmt::Display for Finding {
             Self::SealBroken(number, why) => write!(f, "broken seal {number}: {why}"),
             Self::HeadMissing(head) => write!(
                 f,
-                "missing head {head}: no seal has this hash: the history was rewritten"
+                "missing head {head}: no seal has this hash, so the history was rewritten"
             ),
         }
     }

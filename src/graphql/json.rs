@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct JsonWriter {
     bytes: Vec<u8>,
-    /// The bytes of the long strings since the last call of [`JsonWriter::take_long_bytes`].
+    /// The number of bytes of the long strings written since the last call of [`JsonWriter::take_long_bytes`].
     long_bytes: u64,
 }
 
@@ -142,7 +142,7 @@ impl JsonWriter {
         self.bytes.truncate(len);
     }
 
-    /// The bytes of the long strings since the last call.
+    /// Returns the number of bytes of the long strings written since the last call, and resets it to 0.
     pub fn take_long_bytes(&mut self) -> u64 {
         std::mem::take(&mut self.long_bytes)
     }

@@ -41,7 +41,7 @@ macro_rules! connections {
                     first: Option<i32>,
                     #[graphql(desc = "Returns the rows after this cursor.")]
                     after: Option<String>,
-                    #[graphql(desc = "Returns this many rows from the end, instead of `first`: 0 to 100.")]
+                    #[graphql(desc = "Returns this many rows from the end: 0 to 100. Must not be combined with `first`.")]
                     last: Option<i32>,
                     #[graphql(desc = "Returns the rows before this cursor.")]
                     before: Option<String>,

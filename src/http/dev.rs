@@ -122,7 +122,7 @@ fn authorize<'a>(service: &'a Service, headers: &HeaderMap) -> Result<&'a SignIn
     }
     service.directory.as_ref().ok_or(DevError(
         StatusCode::NOT_FOUND,
-        "the service has no connection to the list of users",
+        "the list of users is not available: start the service with `palisade dev`",
     ))
 }
 

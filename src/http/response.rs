@@ -299,7 +299,7 @@ fn body(reply: &OperationResult, request_id: Uuid) -> Vec<u8> {
 
 fn rejection_body(rejection: &Rejection, request_id: Uuid) -> serde_json::Value {
     let mut extensions = json!({ "code": rejection.code.as_str() });
-    // The bodies of rejected tokens must be equal, so their request id is only in the header.
+    // The responses to rejected tokens must have equal bodies, so their request id is only in the header.
     if rejection.status != StatusCode::UNAUTHORIZED {
         extensions["requestId"] = json!(request_id.to_string());
     }

@@ -420,7 +420,7 @@ async fn the_hot_statements_use_an_index_whose_condition_holds_tenant_parent_and
             vec![tenant_is.to_owned(), "id = ANY (".to_owned()],
             args([&tenant, &parents]),
         ),
-        // Lists below parents: the first page, and one after a cursor.
+        // The connections of a parent object: the first page, and a page after a cursor.
         (
             format!(
                 "{{ project(id: \"{project_id}\") {{ invoices(first: 5) {{ nodes {{ id }} }} }} }}"

@@ -346,7 +346,7 @@ async fn a_rewritten_history_is_detected_with_a_recorded_head() {
     assert_eq!(log.found().await, [""; 0], "it is sound in itself");
     let found = findings(&log.tenant, &["--expect-head", &noted]).await;
     let expected =
-        format!("missing head {noted}: no seal has this hash: the history was rewritten");
+        format!("missing head {noted}: no seal has this hash, so the history was rewritten");
     assert_eq!(found, [expected]);
 }
 

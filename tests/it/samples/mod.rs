@@ -220,7 +220,8 @@ pub struct Sample {
     pub input: fn(&Rows) -> Value,
     /// The audit log entries that the mutation writes, in any order.
     pub entries: fn(&Rows) -> Entries,
-    /// The changed columns of the row that an `update…` mutation names, each with the values before and after.
+    /// The changed columns of the row whose ID is in the input of an `update…` mutation, each with its values before
+    /// and after the mutation.
     pub changes: Option<fn(&Rows) -> Value>,
 }
 
