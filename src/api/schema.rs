@@ -79,6 +79,11 @@ pub fn sdl() -> String {
     format!("{}\n", sdl.trim_end())
 }
 
+/// The named type of a type: `Project` for `[Project!]!`.
+pub(super) fn named_type(of: &str) -> &str {
+    of.trim_matches(['[', ']', '!'])
+}
+
 pub(super) fn registry() -> Registry {
     let mut registry = Registry::default();
     Query::create_type_info(&mut registry);
@@ -132,10 +137,6 @@ mod tests {
 
     use super::*;
     use crate::api::guard::{CONNECTION_FIELDS, INTROSPECTION_LISTS};
-
-    fn named_type(of: &str) -> &str {
-        of.trim_matches(['[', ']', '!'])
-    }
 
     /// The fields whose cost the guard would compute wrongly, because the guard identifies fields by name only.
     fn misread_fields(registry: &Registry) -> Vec<String> {

@@ -15,7 +15,10 @@ use async_graphql::{
 };
 use async_graphql_value::Value as InputValue;
 
-use super::{schema::registry, variables::selected_operation};
+use super::{
+    schema::{named_type, registry},
+    variables::selected_operation,
+};
 use crate::{
     db::entity::{ColumnSet, Entity, EntityUse, NeededColumns},
     entities::entities,
@@ -61,10 +64,6 @@ struct SelectionField {
     columns: ColumnSet,
     /// The type of the field, without list and non-null.
     type_name: String,
-}
-
-fn named_type(of: &str) -> &str {
-    of.trim_matches(['[', ']', '!'])
 }
 
 fn columns_of<E: Selectable>(field: &str) -> ColumnSet {
