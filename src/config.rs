@@ -63,7 +63,37 @@ pub struct ServiceSettings {
         missing_docs,
         reason = "a doc comment would become the help of every flag in it"
     )]
+    pub memory: MemorySettings,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment would become the help of every flag in it"
+    )]
     pub traffic: TrafficSettings,
+}
+
+/// The settings that limit the memory of operations.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct MemorySettings {
+    /// The maximum number of bytes that one operation may fetch in long strings: comments, descriptions and changes of
+    /// the audit log. All operations of a tenant together may hold as many, and all tenants twice as many.
+    #[arg(long, env = "PALISADE_MAX_FETCHED_BYTES", default_value_t = Self::default().max_fetched_bytes, value_name = "BYTES",
+          value_parser = clap::value_parser!(u64).range(1024..))]
+    pub max_fetched_bytes: u64,
+    /// The maximum length of a response, in bytes. A tenant may leave twice as many bytes unread, and all tenants eight
+    /// times as many.
+    #[arg(long, env = "PALISADE_MAX_RESPONSE_BYTES", default_value_t = Self::default().max_response_bytes, value_name = "BYTES",
+          value_parser = clap::value_parser!(u64).range(1024..))]
+    pub max_response_bytes: u64,
+}
+
+impl Default for MemorySettings {
+    fn default() -> Self {
+        Self {
+            max_fetched_bytes: 64 * 1024 * 1024,
+            max_response_bytes: 8 * 1024 * 1024,
+        }
+    }
 }
 
 /// The settings that limit what clients may send.
@@ -75,7 +105,7 @@ pub struct TrafficSettings {
           value_parser = origin)]
     pub cors_origins: Vec<String>,
     /// The number of rows that a tenant may fetch per minute; 0 for no limit. A tenant can save at most the rows of one
-    /// minute.
+    /// minute. Work out of proportion to the rows counts as rows too.
     #[arg(
         long,
         env = "PALISADE_TENANT_BUDGET",
@@ -83,8 +113,17 @@ pub struct TrafficSettings {
         value_name = "ROWS"
     )]
     pub tenant_budget: u64,
-    /// The maximum number of operations of one tenant that run at the same time; further operations wait [default: a
-    /// quarter of the pool, at least 2].
+    /// The number of requests that a tenant may send per second; 0 for no limit. Further requests wait for their turn,
+    /// and are rejected if more than a second's requests wait.
+    #[arg(
+        long,
+        env = "PALISADE_TENANT_REQUESTS",
+        default_value_t = 1_000,
+        value_name = "N"
+    )]
+    pub tenant_requests: u32,
+    /// The maximum number of requests of one tenant that run at the same time; a user has at most half of them. Further
+    /// requests wait [default: a quarter of the pool, at least 2].
     #[arg(long, env = "PALISADE_TENANT_SLOTS", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub tenant_slots: Option<u32>,

@@ -22,8 +22,9 @@ use crate::{
     db::{Operation, Purpose, TenantDb, idempotency::Claim, sign_in::SignInDb},
     graphql::{
         errors,
-        object::{DirectJson, LongStringBytes},
+        object::{DirectJson, ResponseBytes},
     },
+    ids::TenantId,
 };
 
 /// The API with its databases.
@@ -33,7 +34,21 @@ pub struct Api {
     admission: Arc<Admission>,
     selection_types: Arc<SelectionTypes>,
     nullable_root_fields: Arc<HashSet<String>>,
+    max_response_bytes: u64,
     introspection: bool,
+}
+
+/// The settings of the API.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    /// The limits of the guard.
+    pub limits: guard::Limits,
+    /// The maximum memory of the admitted documents, in bytes.
+    pub document_cache_bytes: u64,
+    /// The maximum length of a response, in bytes.
+    pub max_response_bytes: u64,
+    /// Whether introspection queries are allowed.
+    pub introspection: bool,
 }
 
 /// The maximum number of runs of a mutation that the database aborts because of conflicts. In measurements, two clients
@@ -66,6 +81,16 @@ impl AdmittedOperation {
         Self { rate_limit, ..self }
     }
 
+    /// The length of the document, in bytes, if its execution begins with its validation; otherwise 0.
+    #[must_use]
+    pub fn unvalidated_bytes(&self) -> usize {
+        if self.request.is_validated() {
+            0
+        } else {
+            self.request.key().text.len()
+        }
+    }
+
     /// Whether the operation is a query.
     #[must_use]
     pub fn is_query(&self) -> bool {
@@ -87,10 +112,8 @@ pub struct RequestOptions {
 /// The operation in a request, as the client sent it.
 #[derive(Debug)]
 pub struct OperationRequest {
-    /// The text of the document.
-    pub query: String,
-    /// The name of the operation to execute; optional if the document has only one.
-    pub operation_name: Option<String>,
+    /// The document, and the operation to execute.
+    pub key: DocumentKey,
     /// The variables.
     pub variables: Variables,
 }
@@ -115,17 +138,20 @@ impl From<Response> for OperationReply {
 }
 
 impl Api {
-    /// Creates the API. The sealer is notified of every write. The admitted documents take at most
-    /// `document_cache_bytes`.
+    /// Creates the API. The sealer is notified of every write.
     #[must_use]
     pub fn new(
         db: TenantDb,
         directory: Option<SignInDb>,
         sealer: Sealer,
-        limits: guard::Limits,
-        document_cache_bytes: u64,
-        introspection: bool,
+        settings: ApiSettings,
     ) -> Self {
+        let ApiSettings {
+            limits,
+            document_cache_bytes,
+            max_response_bytes,
+            introspection,
+        } = settings;
         let schema = builder().data(db).data(directory).data(sealer).finish();
         let guard = Guard {
             limits,
@@ -134,10 +160,17 @@ impl Api {
         Self {
             schema,
             admission: Arc::new(Admission::new(guard, document_cache_bytes)),
+            max_response_bytes,
             introspection,
             selection_types: Arc::new(SelectionTypes::new()),
             nullable_root_fields: Arc::new(nullable_root_fields()),
         }
+    }
+
+    /// Whether the tenant has sent this document before, so that it need not be parsed again.
+    #[must_use]
+    pub fn is_admitted(&self, tenant: TenantId, key: &DocumentKey) -> bool {
+        self.admission.contains(tenant, key)
     }
 
     /// Checks the document and the variables of a request, and selects the operation.
@@ -148,15 +181,7 @@ impl Api {
         operation: Arc<Operation>,
         options: RequestOptions,
     ) -> Result<AdmittedOperation, GuardError> {
-        let OperationRequest {
-            query,
-            operation_name,
-            mut variables,
-        } = request;
-        let key = DocumentKey {
-            text: query,
-            operation_name,
-        };
+        let OperationRequest { key, mut variables } = request;
         let request = self.admission.admit(principal.tenant, key, &variables)?;
         let purpose = match request.checked().operation_type {
             OperationType::Mutation => Purpose::Write,
@@ -218,7 +243,7 @@ impl Api {
                 .data(info.clone())
                 .data(ending.clone())
                 .data(Arc::clone(&admitted))
-                .data(LongStringBytes::default());
+                .data(ResponseBytes::new(self.max_response_bytes));
             if is_direct {
                 request = request.data(DirectJson);
             }

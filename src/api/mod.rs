@@ -12,6 +12,9 @@ pub mod transaction;
 mod variables;
 
 pub use self::{
-    execute::{AdmittedOperation, Api, OperationReply, OperationRequest, RequestOptions},
+    admission::DocumentKey,
+    execute::{
+        AdmittedOperation, Api, ApiSettings, OperationReply, OperationRequest, RequestOptions,
+    },
     schema::{ApiSchema, Mutation, Query, schema, sdl, shape},
 };

@@ -142,6 +142,7 @@ entity!(AuditLog {
     id: AuditLogId,
     shown { occurred_at, action, subject_type, operation_name, request_id }
     hidden { actor_id, subject_id, project_id, changes }
+    long { changes }
 });
 
 listed! {

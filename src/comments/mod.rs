@@ -53,6 +53,7 @@ entity!(Comment {
     id: CommentId,
     shown { body, version, created_at, updated_at }
     hidden { author_id, project_id, invoice_id, product_id }
+    long { body }
 });
 
 abstract_type! {

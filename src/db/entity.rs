@@ -8,6 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use sqlx::{Decode, Postgres, Row as _, Type, postgres::PgRow};
 
+use super::{TenantTx, statement::Statement};
 use crate::{
     error::{Error, Result},
     ids::EntityId,
@@ -21,6 +22,8 @@ pub trait Entity: Clone + Send + Sync + Sized + 'static {
     const TABLE: &'static str = <Self::Id as EntityId>::TABLE;
     /// The columns, in the order of [`Entity::read_columns`]; at most 64. The first is the id.
     const COLUMNS: &'static [&'static str];
+    /// The columns whose values can be longer than a few hundred characters.
+    const LONG_COLUMNS: &'static [&'static str] = &[];
     /// The column with the tenant's id. Only the table of the tenants has another name for it.
     const TENANT_COLUMN: &'static str = "tenant_id";
 
@@ -104,6 +107,18 @@ impl ColumnSet {
 
     fn contains(self, index: usize) -> bool {
         self.0 & (1 << index) != 0
+    }
+
+    /// The positions of the long columns in a row whose first columns are these.
+    fn long_positions<E: Entity>(self) -> Vec<usize> {
+        if E::LONG_COLUMNS.is_empty() {
+            return Vec::new();
+        }
+        let names = self.names::<E>().enumerate();
+        names
+            .filter(|(_, name)| E::LONG_COLUMNS.contains(name))
+            .map(|(position, _)| position)
+            .collect()
     }
 
     /// The names of the columns, in the order of [`Entity::COLUMNS`].
@@ -214,15 +229,21 @@ impl<'r> RowReader<'r> {
     }
 }
 
-/// Reads the rows of one statement, whose first columns are these. Only the first row is checked for the
-/// right column types, because the types are the same in all rows.
-pub(super) fn read_all<E: Entity>(rows: &[PgRow], columns: ColumnSet) -> sqlx::Result<Vec<Arc<E>>> {
+/// Fetches the rows of a statement, whose first columns are these, and passes each entity to `keep` as soon as its row
+/// arrives, so that the rows are not in memory twice. Only the first row is checked for the right column types, because
+/// the types are the same in all rows.
+pub(super) async fn fetch_entities<E: Entity>(
+    tx: &TenantTx,
+    statement: Statement,
+    columns: ColumnSet,
+    mut keep: impl FnMut(&PgRow, Arc<E>) -> sqlx::Result<()> + Send,
+) -> Result<()> {
     let mut checks_types = true;
-    rows.iter()
-        .map(|row| {
-            let mut reader = RowReader::new(row, columns);
-            reader.checks_types = std::mem::take(&mut checks_types);
-            E::read_columns(&mut reader).map(Arc::new)
-        })
-        .collect()
+    let long = columns.long_positions::<E>();
+    tx.fetch_each(statement, &long, |row| {
+        let mut reader = RowReader::new(row, columns);
+        reader.checks_types = std::mem::take(&mut checks_types);
+        keep(row, Arc::new(E::read_columns(&mut reader)?))
+    })
+    .await
 }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{
     TenantTx,
-    entity::{Entity, NeededColumns, read_all},
+    entity::{Entity, NeededColumns, fetch_entities},
     filter,
     page::List,
     statement::Statement,
@@ -86,9 +86,14 @@ impl<E: Entity + Debug> LoadKey for ById<E> {
             .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
             .and_where(filter::id_in(ids))
             .to_owned();
-        let rows = tx.fetch_all(Statement::build(&query)).await?;
-        let rows = read_all::<E>(&rows, columns)?;
-        Ok(rows.into_iter().map(|row| (Self(row.id()), row)).collect())
+        let mut found = LoadedMap::<Self>::default();
+        let statement = Statement::build(&query);
+        fetch_entities::<E>(tx, statement, columns, |_, entity| {
+            found.insert(Self(entity.id()), entity);
+            Ok(())
+        })
+        .await?;
+        Ok(found)
     }
 }
 

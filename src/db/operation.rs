@@ -11,10 +11,16 @@ use std::{
     },
 };
 
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::TenantDb;
-use crate::error::Result;
+use crate::{
+    error::{Error, Result},
+    metrics,
+    tenant_bytes::HeldBytes,
+    usage::Usage,
+};
 
 /// One GraphQL operation. Its mark identifies its backend on the server, so that a running statement
 /// can be cancelled.
@@ -25,18 +31,100 @@ pub struct Operation {
     nonce: u32,
     cancelled: AtomicBool,
     exclusive: AtomicBool,
+    usage: Arc<Usage>,
+    fetched: Option<FetchedBytes>,
 }
 
+/// The bytes of long columns that an operation has fetched. They stay in memory until the operation ends.
+#[derive(Debug)]
+struct FetchedBytes {
+    limit: u64,
+    state: Mutex<FetchedState>,
+}
+
+#[derive(Debug)]
+struct FetchedState {
+    bytes: u64,
+    /// Covers at least `bytes`.
+    held: HeldBytes,
+    held_bytes: u64,
+}
+
+/// The step in which an operation takes memory for the bytes that it fetches.
+const HELD_STEP_BYTES: u64 = 256 * 1024;
+
 impl Operation {
-    /// Creates an operation of the request with this id.
+    /// Creates an operation of the request with this id. The bytes that it fetches are not bounded.
     #[must_use]
     pub fn new(request_id: Uuid) -> Arc<Self> {
+        Arc::new(Self::with_usage(request_id, Arc::default()))
+    }
+
+    /// Creates an operation of a client. It adds what it uses to `usage`, and fetches at most `max_fetched_bytes` of
+    /// long columns, which it holds in the memory of `held`.
+    #[must_use]
+    pub fn bounded(
+        request_id: Uuid,
+        usage: Arc<Usage>,
+        max_fetched_bytes: u64,
+        held: HeldBytes,
+    ) -> Arc<Self> {
+        let state = FetchedState {
+            bytes: 0,
+            held,
+            held_bytes: 0,
+        };
         Arc::new(Self {
+            fetched: Some(FetchedBytes {
+                limit: max_fetched_bytes,
+                state: Mutex::new(state),
+            }),
+            ..Self::with_usage(request_id, usage)
+        })
+    }
+
+    fn with_usage(request_id: Uuid, usage: Arc<Usage>) -> Self {
+        Self {
             request_id,
             nonce: fastrand::u32(..),
             cancelled: AtomicBool::new(false),
             exclusive: AtomicBool::new(false),
-        })
+            usage,
+            fetched: None,
+        }
+    }
+
+    /// The meter of the request.
+    #[must_use]
+    pub fn usage(&self) -> &Arc<Usage> {
+        &self.usage
+    }
+
+    /// Counts bytes of long columns that were fetched. Errors: `TooComplex` if the operation has fetched too many
+    /// bytes; `Unavailable` if all operations of the tenant, or of all tenants, hold too many.
+    pub(super) fn add_fetched_bytes(&self, bytes: u64) -> Result<()> {
+        self.usage.add_fetched_bytes(bytes);
+        let Some(fetched) = &self.fetched else {
+            return Ok(());
+        };
+        let mut state = fetched.state.lock();
+        state.bytes += bytes;
+        if state.bytes > fetched.limit {
+            metrics::FETCHED_BYTES_EXCEEDED.increment();
+            return Err(Error::TooComplex(format!(
+                "the operation fetches more than {} bytes in long strings: request smaller pages",
+                fetched.limit
+            )));
+        }
+        if state.bytes > state.held_bytes {
+            let more = (state.bytes - state.held_bytes).max(HELD_STEP_BYTES);
+            if !state.held.try_grow(more) {
+                metrics::FETCHED_BYTES_BUSY.increment();
+                return Err(Error::Unavailable(None));
+            }
+            state.held_bytes += more;
+        }
+        Ok(())
     }
 
     /// The id of the request.

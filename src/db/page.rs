@@ -14,12 +14,12 @@ use sea_query::{
     Alias, Asterisk, Cond, Expr, ExprTrait as _, Func, JoinType, NullOrdering, Order, Query,
     SelectStatement,
 };
-use sqlx::{Row as _, postgres::PgRow};
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::{
     TenantTx,
-    entity::{ColumnSet, Entity, NeededColumns, read_all},
+    entity::{ColumnSet, Entity, NeededColumns, fetch_entities},
     filter::{Filter, Kind, Value},
     load::{KeyMap, LoadKey, LoadedMap},
     statement::Statement,
@@ -324,15 +324,31 @@ impl<E: Sortable> LoadKey for PageOf<E> {
         for (list, parents) in by_list(keys) {
             let columns = list.columns::<E>(needed);
             let query = list.page::<E>(tx, columns);
-            let mut rows = if list.parent_column.is_some() {
+            let mut rows: KeyMap<Option<Uuid>, Vec<Arc<E>>> = KeyMap::default();
+            if list.parent_column.is_some() {
                 let names: Vec<_> = columns.names::<E>().collect();
-                let query = join_parents(query, &names, &parents);
-                let rows = tx.fetch_all(Statement::build(&query)).await?;
-                group_by_parent::<E>(&rows, columns, names.len())?
+                let statement = Statement::build(&join_parents(query, &names, &parents));
+                let mut is_checked = false;
+                fetch_entities::<E>(tx, statement, columns, |row, entity| {
+                    // The id of the parent follows the columns. The type of the column is the same in all rows.
+                    let parent = if std::mem::replace(&mut is_checked, true) {
+                        row.try_get_unchecked(names.len())?
+                    } else {
+                        row.try_get(names.len())?
+                    };
+                    rows.entry(Some(parent)).or_default().push(entity);
+                    Ok(())
+                })
+                .await?;
             } else {
-                let rows = tx.fetch_all(Statement::build(&query)).await?;
-                KeyMap::from_iter([(None, read_all::<E>(&rows, columns)?)])
-            };
+                let rows = rows.entry(None).or_default();
+                let statement = Statement::build(&query);
+                fetch_entities::<E>(tx, statement, columns, |_, entity| {
+                    rows.push(entity);
+                    Ok(())
+                })
+                .await?;
+            }
             for parent in parents {
                 let rows = rows.remove(&parent).unwrap_or_default();
                 pages.insert(
@@ -405,26 +421,6 @@ fn join_parents(
         .from_function(Func::cust("unnest").arg(parents.cast_as("uuid[]")), PARENT)
         .join_lateral(JoinType::InnerJoin, inner, "row", Expr::cust("true"));
     query
-}
-
-/// Groups rows by the id of their parent, which is in the column at `parent_position`.
-fn group_by_parent<E: Entity>(
-    rows: &[PgRow],
-    columns: ColumnSet,
-    parent_position: usize,
-) -> Result<KeyMap<Option<Uuid>, Vec<Arc<E>>>> {
-    let mut groups: KeyMap<Option<Uuid>, Vec<Arc<E>>> = KeyMap::default();
-    let entities = read_all::<E>(rows, columns)?;
-    for (index, (row, entity)) in rows.iter().zip(entities).enumerate() {
-        // The type of the column is the same in all rows.
-        let parent = if index == 0 {
-            row.try_get(parent_position)?
-        } else {
-            row.try_get_unchecked(parent_position)?
-        };
-        groups.entry(Some(parent)).or_default().push(entity);
-    }
-    Ok(groups)
 }
 
 /// The position of a row in a sort order. Errors: the statement did not fetch the columns of the order.

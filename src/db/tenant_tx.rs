@@ -13,8 +13,9 @@ use std::{
     time::Instant,
 };
 
+use futures_util::TryStreamExt as _;
 use sqlx::{
-    AssertSqlSafe, Execute as _, PgConnection, Postgres, SqlSafeStr,
+    AssertSqlSafe, Execute as _, PgConnection, Postgres, Row as _, SqlSafeStr,
     postgres::{PgArguments, PgQueryResult, PgRow},
     query::Map,
 };
@@ -106,6 +107,8 @@ enum Connection {
     Failed(Lease),
     /// The database was unavailable. The operation does not wait for another connection.
     Unavailable,
+    /// The operation fetched too many bytes, so its connection was closed.
+    Stopped(Arc<Error>),
     Ended,
 }
 
@@ -169,6 +172,49 @@ impl TenantTx {
         let mut guard = self.acquire(|| statement.text().to_owned()).await?;
         let rows = statement.into_query().fetch_all(guard.connection()).await;
         guard.finish(rows, |rows| rows.len() as u64)
+    }
+
+    /// Passes each row of a statement to `read` when it arrives. Counts the bytes of the columns at the positions
+    /// `long`. If the operation fetches too many bytes, the connection is closed, because the rest of the rows would
+    /// still arrive.
+    pub(super) async fn fetch_each(
+        &self,
+        statement: Statement,
+        long: &[usize],
+        mut read: impl FnMut(&PgRow) -> sqlx::Result<()> + Send,
+    ) -> Result<()> {
+        let mut guard = self.acquire(|| statement.text().to_owned()).await?;
+        let operation = &self.0.operation;
+        let mut count = 0;
+        let mut exceeded = None;
+        let mut rows = statement.into_query().fetch(guard.connection());
+        let result = loop {
+            match rows.try_next().await {
+                Ok(Some(row)) => {
+                    count += 1;
+                    if !long.is_empty()
+                        && let Err(error) = operation.add_fetched_bytes(byte_length(&row, long))
+                    {
+                        exceeded = Some(error);
+                        break Ok(());
+                    }
+                    if let Err(error) = read(&row) {
+                        break Err(error);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        drop(rows);
+        match exceeded {
+            None => guard.finish(result, |()| count),
+            Some(error) => {
+                let error = Arc::new(error);
+                guard.stop(count, Arc::clone(&error));
+                Err(Error::Shared(error))
+            }
+        }
     }
 
     /// Returns the row of a statement, if it finds one.
@@ -303,6 +349,7 @@ impl TenantTx {
                 Err(ignored_failure())
             }
             Connection::Unavailable => Err(Error::Unavailable(None)),
+            Connection::Stopped(error) => Err(Error::Shared(error)),
             Connection::Ended => Err(Error::TransactionClosed),
         }
     }
@@ -312,7 +359,10 @@ impl TenantTx {
         let mut session = self.0.session.lock().await;
         match std::mem::replace(&mut session.connection, Connection::Ended) {
             Connection::Open(lease) | Connection::Failed(lease) => lease.release_rolled_back(),
-            Connection::Unopened | Connection::Unavailable | Connection::Ended => {}
+            Connection::Unopened
+            | Connection::Unavailable
+            | Connection::Stopped(_)
+            | Connection::Ended => {}
         }
     }
 
@@ -380,6 +430,10 @@ impl TenantTx {
             Connection::Unavailable => {
                 session.connection = Connection::Unavailable;
                 return Err(Error::Unavailable(None));
+            }
+            Connection::Stopped(error) => {
+                session.connection = Connection::Stopped(Arc::clone(&error));
+                return Err(Error::Shared(error));
             }
             Connection::Ended => return Err(Error::TransactionClosed),
         };
@@ -516,11 +570,7 @@ impl StatementGuard<'_> {
 
     /// Returns the connection to the transaction and records whether the statement failed.
     fn finish<T>(mut self, reply: sqlx::Result<T>, rows: impl Fn(&T) -> u64) -> Result<T> {
-        let rows = reply.as_ref().map_or(0, rows);
-        self.tx.0.rows.fetch_add(rows, Ordering::Relaxed);
-        if let Some(text) = &self.text {
-            self.tx.record(text, self.begun, rows);
-        }
+        self.count(reply.as_ref().map_or(0, rows));
         let lease = self
             .lease
             .take()
@@ -532,4 +582,31 @@ impl StatementGuard<'_> {
         };
         Ok(reply?)
     }
+
+    /// Closes the connection in the middle of a statement.
+    fn stop(mut self, rows: u64, error: Arc<Error>) {
+        self.count(rows);
+        drop(self.lease.take());
+        self.session.connection = Connection::Stopped(error);
+    }
+
+    fn count(&self, rows: u64) {
+        self.tx.0.rows.fetch_add(rows, Ordering::Relaxed);
+        let usage = self.tx.0.operation.usage();
+        usage.add_rows(rows);
+        usage.add_database_time(self.begun.elapsed());
+        if let Some(text) = &self.text {
+            self.tx.record(text, self.begun, rows);
+        }
+    }
+}
+
+/// The bytes of the values at these positions.
+fn byte_length(row: &PgRow, positions: &[usize]) -> u64 {
+    let lengths = positions.iter().map(|position| {
+        let value = row.try_get_raw(*position).ok();
+        let bytes = value.and_then(|value| value.as_bytes().ok().map(<[u8]>::len));
+        bytes.unwrap_or_default() as u64
+    });
+    lengths.sum()
 }

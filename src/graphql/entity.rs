@@ -131,17 +131,20 @@ pub fn is_field(name: &str, field: &str) -> bool {
 ///
 /// A column without a field is a compile error; so is a field without a column. A column that the table lacks is not.
 /// `shown { currency as "currencyCode" }` sets the name of the field of the API, if it is not the name of the column in
-/// camel case.
+/// camel case. `long { body }` names the columns whose values can be longer than a few hundred characters: the service
+/// counts the bytes that an operation fetches of them.
 macro_rules! entity {
     ($type:ident $(, tenant in $tenant:literal)? {
         id: $id:ty,
         shown { $($column:ident $(as $field:literal)?),+ $(,)? }
         $(hidden { $($hidden:ident),+ $(,)? })?
+        $(long { $($long:ident),+ $(,)? })?
     }) => {
         impl $crate::db::entity::Entity for $type {
             type Id = $id;
             const COLUMNS: &'static [&'static str] =
                 &["id", $(stringify!($column),)+ $($(stringify!($hidden),)+)?];
+            $(const LONG_COLUMNS: &'static [&'static str] = &[$(stringify!($long)),+];)?
             $(const TENANT_COLUMN: &'static str = $tenant;)?
 
             fn id(&self) -> $id {

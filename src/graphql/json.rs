@@ -21,31 +21,6 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct JsonWriter {
     bytes: Vec<u8>,
-    /// The number of bytes of the long strings written since the last call of [`JsonWriter::take_long_bytes`].
-    long_bytes: u64,
-}
-
-/// Strings of at most this many bytes as JSON do not count as long, because the limit on the number of values also
-/// limits their bytes.
-const MAX_SHORT_STRING_BYTES: usize = 256;
-/// The maximum number of bytes that JSON needs for one byte of a string: `\u0001`.
-const MAX_ESCAPE_BYTES: usize = 6;
-
-/// The bytes of a string as JSON; 0 for a short string.
-#[must_use]
-pub fn long_bytes(text: &str) -> u64 {
-    if text.len() <= MAX_SHORT_STRING_BYTES / MAX_ESCAPE_BYTES {
-        return 0;
-    }
-    let escaped = text.bytes().map(|byte| match byte {
-        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | b'\x08' | b'\x0c' => 2,
-        0..b' ' => MAX_ESCAPE_BYTES,
-        _ => 1,
-    });
-    match escaped.sum::<usize>() {
-        bytes if bytes > MAX_SHORT_STRING_BYTES => bytes as u64,
-        _ => 0,
-    }
 }
 
 impl JsonWriter {
@@ -54,7 +29,6 @@ impl JsonWriter {
     pub fn with_capacity(bytes: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(bytes),
-            long_bytes: 0,
         }
     }
 
@@ -65,7 +39,6 @@ impl JsonWriter {
 
     /// Writes a string.
     pub fn string(&mut self, text: &str) {
-        self.long_bytes += long_bytes(text);
         self.serialize(text);
     }
 
@@ -142,15 +115,35 @@ impl JsonWriter {
         self.bytes.truncate(len);
     }
 
-    /// Returns the number of bytes of the long strings written since the last call, and resets it to 0.
-    pub fn take_long_bytes(&mut self) -> u64 {
-        std::mem::take(&mut self.long_bytes)
-    }
-
     /// The written bytes.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
+    }
+}
+
+/// The bytes of a value as JSON: exact for strings, and an estimate for the rest.
+#[must_use]
+pub fn estimated_bytes(value: &Value) -> usize {
+    const SHORT_VALUE_BYTES: usize = 8;
+    match value {
+        Value::String(text) => {
+            let escaped = text.bytes().map(|byte| match byte {
+                b'"' | b'\\' | b'\n' | b'\r' | b'\t' | b'\x08' | b'\x0c' => 2,
+                0..b' ' => r"\u0001".len(),
+                _ => 1,
+            });
+            2 + escaped.sum::<usize>()
+        }
+        Value::List(items) => items.iter().map(estimated_bytes).sum(),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            fields
+                .map(|(name, value)| name.len() + estimated_bytes(value))
+                .sum()
+        }
+        Value::Binary(json) => json.len(),
+        _ => SHORT_VALUE_BYTES,
     }
 }
 
@@ -372,15 +365,12 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_a_long_string_are_those_of_its_json() {
+    fn the_bytes_of_a_string_are_those_of_its_json() {
         let all: String = (0..=127).map(char::from).collect();
-        for text in [all.repeat(3), "\u{1}".repeat(43), "ü\"".repeat(100)] {
-            // Without the quotes.
-            assert_eq!(long_bytes(&text), written(&text).len() as u64 - 2);
+        for text in [String::new(), all, "\u{1}".repeat(43), "ü\"".repeat(100)] {
+            let value = Value::String(text);
+            assert_eq!(estimated_bytes(&value), serialized(&value).len());
         }
-        assert_eq!(long_bytes(&"x".repeat(256)), 0);
-        assert_eq!(long_bytes(&"\n".repeat(128)), 0);
-        assert_eq!(long_bytes(&"\n".repeat(129)), 258);
     }
 
     #[test]

@@ -34,8 +34,8 @@ use async_graphql::{
     resolver_utils::ContainerType,
 };
 
-use super::json::{FieldWriter, PlainFields, long_bytes};
-use crate::error::Error;
+use super::json::{FieldWriter, PlainFields};
+use crate::{error::Error, metrics};
 
 /// A GraphQL object: a row, or a plain struct. `T` derives `SimpleObject` as usual.
 ///
@@ -87,6 +87,7 @@ impl<T: ContainerType + PlainFields> OutputType for Object<T> {
         if selection.is_direct {
             let mut text = text::Text::new(selection.fields.len());
             text.object(&selection, ctx, &*self.0);
+            text.finish(ctx);
             return poll_fn(|poller| text.poll(poller)).await;
         }
         let mut fields = tree::Fields::new(&selection, ctx, &*self.0);
@@ -127,7 +128,7 @@ impl<T: ContainerType + PlainFields> OutputType for Objects<T> {
         let items = self.0.iter().map(|item| &*item.0).zip(&contexts);
         if selection.is_direct {
             let mut text = text::Text::new(self.0.len() * selection.fields.len());
-            text.list(&selection, items);
+            text.list(&selection, ctx, items);
             return poll_fn(|poller| text.poll(poller)).await;
         }
         let mut list = tree::List::new(&selection, items);
@@ -265,7 +266,7 @@ fn resolve_field<'a, T: ContainerType>(
         // it would cost more than resolving a column.
         let future = pin!(object.resolve_field(&ctx));
         if let Poll::Ready(value) = future.poll(&mut Poller::from_waker(Waker::noop())) {
-            return Slot::Ready(null_on_error::<T>(&ctx, limit_strings(&ctx, value)));
+            return Slot::Ready(null_on_error::<T>(&ctx, value));
         }
         // The leaf waits, like `totalCount`. It is resolved again, as a boxed future.
     }
@@ -273,50 +274,57 @@ fn resolve_field<'a, T: ContainerType>(
     Slot::Pending(Box::pin(async move {
         let ctx = ctx.with_field(field);
         let value = object.resolve_field(&ctx).await;
-        null_on_error::<T>(&ctx, limit_strings(&ctx, value))
+        null_on_error::<T>(&ctx, value)
     }))
 }
 
-/// The maximum number of bytes of long strings in one response, as JSON. A row that was fetched once can occur in a
-/// response many times.
-const MAX_LONG_STRING_BYTES: u64 = 32 * 1024 * 1024;
-
-/// Counts the bytes of the long strings in one response. Each run of an operation has its own counter, in the data of
-/// its request.
-#[derive(Debug, Default)]
-pub struct LongStringBytes(AtomicU64);
-
-impl LongStringBytes {
-    /// Adds bytes and returns the sum.
-    fn add(&self, bytes: u64) -> u64 {
-        self.0.fetch_add(bytes, Ordering::Relaxed) + bytes
-    }
+/// Counts the bytes of a response while it is built: a row that was fetched once can occur in a response many times.
+/// Each run of an operation has its own counter, in the data of its request.
+#[derive(Debug)]
+pub struct ResponseBytes {
+    limit: u64,
+    bytes: AtomicU64,
 }
 
-/// Returns the value of a field, or an error if its string makes the response too long.
-fn limit_strings(
-    ctx: &Context<'_>,
-    value: ServerResult<Option<Value>>,
-) -> ServerResult<Option<Value>> {
-    if let Ok(Some(Value::String(text))) = &value
-        && let long @ 1.. = long_bytes(text)
-    {
-        count_long_bytes(ctx, long)?;
-    }
-    value
-}
-
-/// Counts bytes of long strings. Errors: the response has too many of these bytes.
-fn count_long_bytes(ctx: &Context<'_>, bytes: u64) -> ServerResult<()> {
-    match ctx.data_opt::<LongStringBytes>() {
-        Some(counter) if counter.add(bytes) > MAX_LONG_STRING_BYTES => {
-            let message = format!(
-                "the response has more than {MAX_LONG_STRING_BYTES} bytes in long strings: request smaller pages"
-            );
-            Err(field_error(ctx, Error::TooComplex(message)))
+impl ResponseBytes {
+    /// A counter for a response of at most `limit` bytes.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Self {
+            limit,
+            bytes: AtomicU64::new(0),
         }
-        _ => Ok(()),
     }
+
+    /// Counts bytes. Errors: the response is too long.
+    fn add(&self, bytes: usize) -> Result<(), Error> {
+        let bytes = bytes as u64;
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit {
+            metrics::RESPONSE_BYTES_EXCEEDED.increment();
+            return Err(too_long(self.limit));
+        }
+        Ok(())
+    }
+}
+
+/// The error of a response with more than `limit` bytes.
+#[must_use]
+pub fn too_long(limit: u64) -> Error {
+    Error::TooComplex(format!(
+        "the response has more than {limit} bytes: request smaller pages or fewer fields"
+    ))
+}
+
+/// Counts bytes of the response. Errors: the response is too long.
+fn count_bytes(ctx: &ContextSelectionSet<'_>, bytes: usize) -> ServerResult<()> {
+    let counted = match ctx.data_opt::<ResponseBytes>() {
+        Some(counter) => counter.add(bytes),
+        None => Ok(()),
+    };
+    counted.map_err(|error| {
+        let error = async_graphql::Error::from(error).into_server_error(ctx.item.pos);
+        ctx.set_error_path(error)
+    })
 }
 
 /// The error of a field, with its position and path.

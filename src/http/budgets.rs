@@ -1,8 +1,9 @@
-//! The budgets of the tenants: how many rows a tenant may fetch over time.
+//! The budgets of the tenants: how many requests a tenant may send, and how many rows it may use, over time.
 //!
-//! The invariant: **an operation is charged its estimated rows before it runs**. When the operation ends, the service
-//! settles the difference to the rows that the operation fetched. A budget fills up steadily. Each process has its own
-//! budgets: with several processes, a tenant can use the sum.
+//! The invariant: **a request is charged before it uses anything, and pays what it used however it ends.** A request
+//! is charged the price of its body before its document is parsed, and its estimated rows before it runs. When it ends,
+//! the service settles the difference to what the request used, also if it was rejected, cancelled or abandoned. A
+//! budget fills up steadily. Each process has its own budgets: with several processes, a tenant can use the sum.
 
 use std::{
     collections::HashMap,
@@ -12,10 +13,12 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::ids::TenantId;
+use crate::{ids::TenantId, metrics, usage::Usage};
 
 /// The number of tracked budgets above which the full ones are forgotten.
 const MAX_TRACKED_BUDGETS: usize = 10_000;
+/// The longest time for which a request over the limit of requests waits.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// The budgets of all tenants.
 #[derive(Clone, Debug)]
@@ -26,25 +29,29 @@ pub struct TenantBudgets {
 #[derive(Debug)]
 struct Inner {
     /// The number of rows per minute, which is also the maximum level of a budget; `None` for no limit.
-    limit: Option<f64>,
+    rows: Option<f64>,
+    /// The number of requests per second, which is also the maximum level; `None` for no limit.
+    requests: Option<f64>,
     levels: Mutex<HashMap<TenantId, Level>>,
 }
 
-/// The rows that a tenant had left at a point in time. Negative if an operation fetched more than it was
-/// charged.
+/// What a tenant had left at a point in time.
 #[derive(Clone, Copy, Debug)]
 struct Level {
+    /// Negative if requests used more than they were charged.
     rows: f64,
+    /// Negative if requests wait for their turn.
+    requests: f64,
     at: Instant,
 }
 
-/// The rows that an operation was charged. If a charge is dropped without being settled, for example because the
-/// operation got no slot, the tenant gets all rows back.
+/// What a request was charged. When it is dropped, it is settled.
 #[derive(Debug)]
 pub struct Charge {
     budgets: TenantBudgets,
     tenant: TenantId,
-    rows: u64,
+    usage: Arc<Usage>,
+    charged: Mutex<u64>,
 }
 
 /// The state of a tenant's budget.
@@ -59,12 +66,12 @@ pub struct BudgetStatus {
 }
 
 impl TenantBudgets {
-    /// Creates the budgets, all full. `limit` is the number of rows per minute for each tenant; 0 for no
-    /// limit.
+    /// Creates the budgets, all full: `rows` per minute and `requests` per second for each tenant; 0 for no limit.
     #[must_use]
-    pub fn new(limit: u64) -> Self {
+    pub fn new(rows: u64, requests: u32) -> Self {
         let inner = Inner {
-            limit: (limit > 0).then(|| to_float(limit)),
+            rows: (rows > 0).then(|| to_float(rows)),
+            requests: (requests > 0).then(|| f64::from(requests)),
             levels: Mutex::default(),
         };
         Self {
@@ -72,83 +79,145 @@ impl TenantBudgets {
         }
     }
 
-    /// Charges an operation its estimated rows. If too few rows are left, returns the time until enough rows are left.
-    /// An operation with an estimate above the limit needs a full budget.
-    pub fn try_charge(&self, tenant: TenantId, rows: u64) -> Result<Charge, Duration> {
-        let charged = self.update(tenant, |limit, level| {
-            let needed = to_float(rows).min(limit);
-            if *level < needed {
-                return Err(Duration::from_secs_f64((needed - *level) / limit * 60.0));
+    /// Counts a request. If the tenant has sent too many, waits until the request has its turn, so that a client that
+    /// ignores rejections costs almost nothing. Returns false, after a second, if more than a second's requests wait.
+    pub async fn admit(&self, tenant: TenantId) -> bool {
+        let Some(limit) = self.inner.requests else {
+            return true;
+        };
+        let wait = self.update(tenant, |level| {
+            if level.requests <= -limit {
+                return None;
             }
-            *level -= needed;
-            Ok(to_rows(needed))
+            level.requests -= 1.0;
+            Some(Duration::from_secs_f64((-level.requests).max(0.0) / limit))
         });
-        Ok(Charge {
+        match wait {
+            Some(Duration::ZERO) => true,
+            Some(wait) => {
+                tokio::time::sleep(wait).await;
+                true
+            }
+            None => {
+                metrics::TENANT_REQUESTS_EXCEEDED.increment();
+                tokio::time::sleep(MAX_PAUSE).await;
+                false
+            }
+        }
+    }
+
+    /// Charges a request the price of what it has used so far. If too few rows are left, returns the time until enough
+    /// rows are left.
+    pub fn try_charge(&self, tenant: TenantId, usage: Arc<Usage>) -> Result<Charge, Duration> {
+        let charge = Charge {
             budgets: self.clone(),
             tenant,
-            rows: charged.unwrap_or(Ok(0))?,
-        })
+            usage,
+            charged: Mutex::new(0),
+        };
+        charge.reserve(0).inspect_err(|_| {
+            // The request is rejected before it uses anything, so there is nothing to settle.
+            *charge.charged.lock() = charge.usage.price();
+        })?;
+        Ok(charge)
     }
 
     /// The state of a tenant's budget; `None` if there is no limit.
     pub fn status(&self, tenant: TenantId) -> Option<BudgetStatus> {
-        self.update(tenant, |limit, level| BudgetStatus {
+        let limit = self.inner.rows?;
+        Some(self.update(tenant, |level| BudgetStatus {
             limit: to_rows(limit),
-            remaining: to_rows(*level),
-            full_in: Duration::from_secs_f64((limit - *level) / limit * 60.0),
-        })
+            remaining: to_rows(level.rows),
+            full_in: Duration::from_secs_f64((limit - level.rows) / limit * 60.0),
+        }))
     }
 
-    /// Calls `change` with the limit and the tenant's current level. Returns `None` if there is no limit.
-    fn update<T>(&self, tenant: TenantId, change: impl FnOnce(f64, &mut f64) -> T) -> Option<T> {
-        let limit = self.inner.limit?;
-        let now = Instant::now();
+    /// Calls `change` with the tenant's current level.
+    fn update<T>(&self, tenant: TenantId, change: impl FnOnce(&mut Level) -> T) -> T {
+        let Inner {
+            rows,
+            requests,
+            levels,
+        } = &*self.inner;
+        let full = Level {
+            rows: rows.unwrap_or_default(),
+            requests: requests.unwrap_or_default(),
+            at: Instant::now(),
+        };
         let present = |level: &Level| {
-            let gained = now.duration_since(level.at).as_secs_f64() / 60.0 * limit;
-            (level.rows + gained).min(limit)
+            let seconds = full.at.duration_since(level.at).as_secs_f64();
+            Level {
+                rows: (level.rows + seconds / 60.0 * full.rows).min(full.rows),
+                requests: (level.requests + seconds * full.requests).min(full.requests),
+                at: full.at,
+            }
         };
-        let mut levels = self.inner.levels.lock();
+        let mut levels = levels.lock();
         if levels.len() > MAX_TRACKED_BUDGETS {
-            levels.retain(|_, level| present(level) < limit);
+            levels.retain(|_, level| {
+                let level = present(level);
+                level.rows < full.rows || level.requests < full.requests
+            });
         }
-        let level = levels.entry(tenant).or_insert(Level {
-            rows: limit,
-            at: now,
-        });
-        *level = Level {
-            rows: present(level),
-            at: now,
-        };
-        Some(change(limit, &mut level.rows))
+        let level = levels.entry(tenant).or_insert(full);
+        *level = present(level);
+        change(level)
     }
 }
 
 impl Charge {
+    /// Charges the request `rows` that it could fetch, in addition to what it has used so far. If too few rows are
+    /// left, returns the time until enough rows are left. An estimate above the limit needs a full budget.
+    pub fn reserve(&self, rows: u64) -> Result<(), Duration> {
+        let Some(limit) = self.budgets.inner.rows else {
+            return Ok(());
+        };
+        let mut charged = self.charged.lock();
+        let wanted = to_float(self.usage.price_with(rows)).min(limit);
+        let needed = (wanted - to_float(*charged)).max(0.0);
+        self.budgets.update(self.tenant, |level| {
+            if level.rows < needed {
+                metrics::TENANT_BUDGET_EXCEEDED.increment();
+                return Err(Duration::from_secs_f64(
+                    (needed - level.rows) / limit * 60.0,
+                ));
+            }
+            level.rows -= needed;
+            *charged += to_rows(needed);
+            Ok(())
+        })
+    }
+
     /// The charged rows.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.rows
+        *self.charged.lock()
     }
 
-    /// Replaces the estimate by the rows that were fetched: returns the unused rows to the budget, or charges the rows
-    /// above the estimate.
-    pub fn settle(mut self, fetched: u64) {
-        self.add(to_float(self.rows) - to_float(fetched));
-        self.rows = 0;
-    }
-
-    fn add(&self, rows: f64) {
-        self.budgets.update(self.tenant, |limit, level| {
-            // Even if an operation exceeded its estimate by far, the level of the tenant is positive again after at
-            // most one minute.
-            *level = (*level + rows).clamp(-limit, limit);
+    /// Replaces the charge by the price of what the request has used: returns the unused rows to the budget, or charges
+    /// the rows above the charge.
+    pub fn settle(&self) {
+        let Some(limit) = self.budgets.inner.rows else {
+            return;
+        };
+        let mut charged = self.charged.lock();
+        let price = self.usage.price();
+        if *charged == price {
+            return;
+        }
+        self.budgets.update(self.tenant, |level| {
+            // Even if a request exceeded its charge by far, the level of the tenant is positive again after at most one
+            // minute.
+            let left = level.rows + to_float(*charged) - to_float(price);
+            level.rows = left.clamp(-limit, limit);
         });
+        *charged = price;
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.add(to_float(self.rows));
+        self.settle();
     }
 }
 
@@ -167,4 +236,57 @@ fn to_float(rows: u64) -> f64 {
 )]
 fn to_rows(rows: f64) -> u64 {
     rows as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_pays_what_it_used_however_it_ends() {
+        let budgets = TenantBudgets::new(10_000, 0);
+        let tenant = TenantId::generate();
+        let remaining = || budgets.status(tenant).unwrap().remaining;
+        let usage = Arc::new(Usage::default());
+        let charge = budgets.try_charge(tenant, Arc::clone(&usage)).unwrap();
+        assert_eq!(charge.rows(), 1);
+        charge.reserve(500).unwrap();
+        assert_eq!((charge.rows(), remaining()), (500, 9_500));
+        usage.add_rows(800);
+        // Neither settled nor rejected: the request was abandoned.
+        drop(charge);
+        assert!((9_200..=9_210).contains(&remaining()), "{}", remaining());
+    }
+
+    #[test]
+    fn a_request_is_rejected_before_it_uses_more_than_is_left() {
+        let budgets = TenantBudgets::new(1_000, 0);
+        let tenant = TenantId::generate();
+        let long = Arc::new(Usage::default());
+        long.add_request_bytes(900 * 1024);
+        let charge = budgets.try_charge(tenant, long).unwrap();
+        assert!(charge.reserve(200).is_err());
+        let another = Arc::new(Usage::default());
+        another.add_request_bytes(200 * 1024);
+        let wait = budgets.try_charge(tenant, another).unwrap_err();
+        assert!((5..=6).contains(&wait.as_secs()), "{wait:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_over_the_limit_have_their_turn_one_after_the_other() {
+        let budgets = TenantBudgets::new(0, 100);
+        let tenant = TenantId::generate();
+        let mut admitted = 0;
+        let mut requests = tokio::task::JoinSet::new();
+        for _ in 0..300 {
+            let budgets = budgets.clone();
+            requests.spawn(async move { budgets.admit(tenant).await });
+        }
+        while let Some(request) = requests.join_next().await {
+            admitted += u32::from(request.unwrap());
+        }
+        // A second's requests at once, and those of the next second in turn. The rest is rejected.
+        assert!((200..=205).contains(&admitted), "{admitted}");
+        assert!(budgets.admit(TenantId::generate()).await);
+    }
 }

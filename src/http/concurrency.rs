@@ -1,8 +1,11 @@
 //! The limit on operations that run at once.
 //!
-//! The invariant: **waiting tenants get free slots in turn, and a tenant never has more than its share.** A tenant that
-//! sends many operations therefore delays its own operations and not those of others. Each process has its own limit:
-//! with several processes, a tenant can use the sum.
+//! The invariant: **waiting tenants get free slots in turn, a tenant never has more than its share, and a user never has
+//! more than half of that.** A tenant that sends many operations therefore delays its own operations and not those of
+//! others, and a user does not lock out the other users of the tenant. Each process has its own limit: with several
+//! processes, a tenant can use the sum.
+//!
+//! The queues are bounded too: a request that finds a full queue is rejected at once.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,7 +16,15 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::ids::TenantId;
+use crate::{
+    ids::{TenantId, UserId},
+    metrics,
+};
+
+/// The maximum number of requests of one tenant that wait for a slot.
+const MAX_WAITING_PER_TENANT: usize = 32;
+/// The maximum number of requests of one user that wait for a slot.
+const MAX_WAITING_PER_USER: usize = MAX_WAITING_PER_TENANT / 2;
 
 /// The slots of all tenants.
 #[derive(Clone, Debug)]
@@ -24,22 +35,38 @@ pub struct ConcurrencyLimiter {
 #[derive(Debug)]
 struct Inner {
     slots_per_tenant: u32,
+    slots_per_user: u32,
     queue: Mutex<Queue>,
 }
 
 #[derive(Debug)]
 struct Queue {
     free: u32,
-    running: HashMap<TenantId, u32>,
-    waiting: HashMap<TenantId, VecDeque<oneshot::Sender<Slot>>>,
-    /// The waiting tenants; the first one gets the next slot.
+    tenants: HashMap<TenantId, TenantQueue>,
+    /// The tenants that wait; the first one gets the next slot.
     turns: VecDeque<TenantId>,
 }
 
-/// The right to run one operation. Dropping a slot frees it for the next waiter.
+/// The requests of one tenant.
+#[derive(Debug, Default)]
+struct TenantQueue {
+    running: u32,
+    /// The number of running requests of each user, without zeros.
+    running_by_user: HashMap<UserId, u32>,
+    waiting: VecDeque<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    user: UserId,
+    sender: oneshot::Sender<Slot>,
+}
+
+/// The right to run one request. Dropping a slot frees it for the next waiter.
 #[derive(Debug)]
 pub struct Slot {
     tenant: TenantId,
+    user: UserId,
     /// The limiter to which the slot returns; `None` if the slot has already returned.
     limiter: Option<ConcurrencyLimiter>,
 }
@@ -50,12 +77,13 @@ impl ConcurrencyLimiter {
     pub fn new(slots: u32, slots_per_tenant: u32) -> Self {
         let queue = Queue {
             free: slots.max(1),
-            running: HashMap::new(),
-            waiting: HashMap::new(),
+            tenants: HashMap::new(),
             turns: VecDeque::new(),
         };
+        let slots_per_tenant = slots_per_tenant.max(1);
         let inner = Inner {
-            slots_per_tenant: slots_per_tenant.max(1),
+            slots_per_tenant,
+            slots_per_user: slots_per_tenant.div_ceil(2),
             queue: Mutex::new(queue),
         };
         Self {
@@ -63,21 +91,41 @@ impl ConcurrencyLimiter {
         }
     }
 
-    /// Waits for a slot, at most for `timeout`. Returns `None` if no slot became free in time.
-    pub async fn try_acquire(&self, tenant: TenantId, timeout: Duration) -> Option<Slot> {
+    /// Waits for a slot, at most for `timeout`. Returns `None` if no slot became free in time, or if too many requests
+    /// of the tenant or the user wait already.
+    pub async fn try_acquire(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        timeout: Duration,
+    ) -> Option<Slot> {
         let slot = {
             let mut queue = self.inner.queue.lock();
             let (sender, slot) = oneshot::channel();
-            let waiting = queue.waiting.entry(tenant).or_default();
-            waiting.push_back(sender);
-            if waiting.len() == 1 {
+            let of_tenant = queue.tenants.entry(tenant).or_default();
+            of_tenant
+                .waiting
+                .retain(|waiter| !waiter.sender.is_closed());
+            let of_user = of_tenant.waiting.iter().filter(|one| one.user == user);
+            if of_tenant.waiting.len() >= MAX_WAITING_PER_TENANT
+                || of_user.count() >= MAX_WAITING_PER_USER
+            {
+                metrics::SLOT_QUEUE_FULL.increment();
+                return None;
+            }
+            of_tenant.waiting.push_back(Waiter { user, sender });
+            if !queue.turns.contains(&tenant) {
                 queue.turns.push_back(tenant);
             }
             self.hand_out(&mut queue);
             slot
         };
         // A slot that arrives after the timeout is dropped with the channel, which passes the slot on.
-        tokio::time::timeout(timeout, slot).await.ok()?.ok()
+        let slot = tokio::time::timeout(timeout, slot).await;
+        if slot.is_err() {
+            metrics::SLOT_TIMEOUT.increment();
+        }
+        slot.ok()?.ok()
     }
 
     /// Hands free slots to the waiting tenants, one to each in turn.
@@ -87,59 +135,75 @@ impl ConcurrencyLimiter {
             let Some(tenant) = queue.turns.pop_front() else {
                 return;
             };
-            if queue.running.get(&tenant).copied().unwrap_or_default()
-                >= self.inner.slots_per_tenant
-            {
-                queue.turns.push_back(tenant);
-                skipped += 1;
-                continue;
-            }
-            let Some(sender) = queue.next_waiter(tenant) else {
+            let Some(of_tenant) = queue.tenants.get_mut(&tenant) else {
                 continue;
             };
-            queue.free -= 1;
-            *queue.running.entry(tenant).or_default() += 1;
+            let next = of_tenant.next_waiter(&self.inner);
+            if of_tenant.waiting.is_empty() {
+                if next.is_none() && of_tenant.running == 0 {
+                    queue.tenants.remove(&tenant);
+                }
+            } else {
+                queue.turns.push_back(tenant);
+            }
+            let Some(Waiter { user, sender }) = next else {
+                skipped += 1;
+                continue;
+            };
             skipped = 0;
+            queue.free -= 1;
+            queue.tenants.entry(tenant).or_default().start(user);
             let slot = Slot {
                 tenant,
+                user,
                 limiter: Some(self.clone()),
             };
             if let Err(mut slot) = sender.send(slot) {
                 // The waiter timed out just now. The queue is locked here, and dropping the slot would lock it
                 // again.
                 slot.limiter = None;
-                queue.take_back(tenant);
+                queue.take_back(tenant, user);
             }
         }
     }
 }
 
-impl Queue {
-    /// Removes the tenant's first waiter that has not timed out. If other operations of the tenant wait, the tenant
-    /// gets another turn.
-    fn next_waiter(&mut self, tenant: TenantId) -> Option<oneshot::Sender<Slot>> {
-        let waiting = self.waiting.get_mut(&tenant)?;
-        let next = loop {
-            match waiting.pop_front() {
-                Some(sender) if sender.is_closed() => {}
-                next => break next,
-            }
-        };
-        if waiting.is_empty() {
-            self.waiting.remove(&tenant);
-        } else {
-            self.turns.push_back(tenant);
+impl TenantQueue {
+    /// Removes the first waiter that may run now: it has not timed out, and its user has a slot left.
+    fn next_waiter(&mut self, limits: &Inner) -> Option<Waiter> {
+        self.waiting.retain(|waiter| !waiter.sender.is_closed());
+        if self.running >= limits.slots_per_tenant {
+            return None;
         }
-        next
+        let may_run = |user: &UserId| {
+            let running = self.running_by_user.get(user).copied();
+            running.unwrap_or_default() < limits.slots_per_user
+        };
+        let next = self.waiting.iter().position(|one| may_run(&one.user))?;
+        self.waiting.remove(next)
     }
 
-    fn take_back(&mut self, tenant: TenantId) {
+    fn start(&mut self, user: UserId) {
+        self.running += 1;
+        *self.running_by_user.entry(user).or_default() += 1;
+    }
+}
+
+impl Queue {
+    fn take_back(&mut self, tenant: TenantId, user: UserId) {
         self.free += 1;
-        if let Some(running) = self.running.get_mut(&tenant) {
+        let Some(of_tenant) = self.tenants.get_mut(&tenant) else {
+            return;
+        };
+        of_tenant.running -= 1;
+        if let Some(running) = of_tenant.running_by_user.get_mut(&user) {
             *running -= 1;
             if *running == 0 {
-                self.running.remove(&tenant);
+                of_tenant.running_by_user.remove(&user);
             }
+        }
+        if of_tenant.running == 0 && of_tenant.waiting.is_empty() {
+            self.tenants.remove(&tenant);
         }
     }
 }
@@ -150,7 +214,67 @@ impl Drop for Slot {
             return;
         };
         let mut queue = limiter.inner.queue.lock();
-        queue.take_back(self.tenant);
+        queue.take_back(self.tenant, self.user);
         limiter.hand_out(&mut queue);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_user_has_at_most_half_of_the_slots_of_the_tenant() {
+        let limiter = ConcurrencyLimiter::new(16, 4);
+        let tenant = TenantId::generate();
+        let (viewer, owner) = (UserId::generate(), UserId::generate());
+        let first = limiter.try_acquire(tenant, viewer, NOW).await.unwrap();
+        let _second = limiter.try_acquire(tenant, viewer, NOW).await.unwrap();
+        assert!(limiter.try_acquire(tenant, viewer, NOW).await.is_none());
+        let _third = limiter.try_acquire(tenant, owner, NOW).await.unwrap();
+        let _fourth = limiter.try_acquire(tenant, owner, NOW).await.unwrap();
+        drop(first);
+        assert!(limiter.try_acquire(tenant, owner, NOW).await.is_none());
+        assert!(limiter.try_acquire(tenant, viewer, NOW).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_only_slot_of_a_tenant_serves_every_user() {
+        let limiter = ConcurrencyLimiter::new(16, 1);
+        let tenant = TenantId::generate();
+        for _ in 0..3 {
+            let user = UserId::generate();
+            assert!(limiter.try_acquire(tenant, user, NOW).await.is_some());
+        }
+        assert!(limiter.inner.queue.lock().tenants.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_finds_a_full_queue_is_rejected_at_once() {
+        let limiter = ConcurrencyLimiter::new(16, 2);
+        let tenant = TenantId::generate();
+        let (viewer, owner) = (UserId::generate(), UserId::generate());
+        let running = limiter.try_acquire(tenant, viewer, NOW).await.unwrap();
+        let hour = Duration::from_hours(1);
+        let mut waiting = Vec::new();
+        for _ in 0..MAX_WAITING_PER_USER {
+            let limiter = limiter.clone();
+            waiting.push(tokio::spawn(async move {
+                limiter.try_acquire(tenant, viewer, hour).await
+            }));
+        }
+        tokio::task::yield_now().await;
+        let before = tokio::time::Instant::now();
+        assert!(limiter.try_acquire(tenant, viewer, hour).await.is_none());
+        assert_eq!(before.elapsed(), Duration::ZERO);
+        // The other user does not wait after them.
+        assert!(limiter.try_acquire(tenant, owner, NOW).await.is_some());
+        drop(running);
+        for one in waiting {
+            assert!(one.await.unwrap().is_some());
+        }
+        assert!(limiter.inner.queue.lock().tenants.is_empty());
     }
 }

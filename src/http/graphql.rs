@@ -1,17 +1,25 @@
 //! `/graphql`: reads a request, runs its operations and writes the response.
 //!
-//! The invariant: **an unauthenticated request costs at most one signature check.** The checks run in this
-//! order: `Accept`, origin, token, headers, body, document, budget, slot.
+//! The invariants: **an unauthenticated request costs at most one signature check**, and **a request does no work
+//! before its tenant has paid for it and has a slot for it.** The order is: `Accept`, origin, token, requests per
+//! second, headers, body, charge for the body, slot, document, charge for the rows, execution. Work that can take more
+//! than a millisecond does not run on the threads that serve the connections.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use async_graphql::{Response as GraphqlResponse, Value as GraphqlValue, Variables};
+use async_graphql::Variables;
 use axum::{
     body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::{
@@ -21,22 +29,29 @@ use super::{
     explorer,
     negotiate::ResponseFormat,
     persisted::QuerySource,
-    request::{
-        GraphqlRequest, RequestBody, parse_body, parse_query_string, read_options, receive_body,
-        require_json,
+    request::{GraphqlRequest, ReceivedRequest, RequestBody, read_options, require_json},
+    response::{
+        ExecutedOperation, HttpReply, MAX_SHORT_RESPONSE_BYTES, OperationResult, Rejection, respond,
     },
-    response::{HttpReply, OperationResult, Rejection, is_not_executed, respond},
 };
 use crate::{
     api::{
-        AdmittedOperation, OperationReply, OperationRequest, RequestOptions, rate_limit::RateLimit,
+        AdmittedOperation, DocumentKey, OperationRequest, RequestOptions, rate_limit::RateLimit,
     },
     auth::Principal,
     db::Operation,
     error::{Code, Error},
     graphql::errors,
+    metrics,
+    usage::Usage,
 };
 
+/// The longest request whose parsing takes less than a millisecond, in bytes.
+const MAX_LIGHT_REQUEST_BYTES: usize = 16 * 1024;
+/// The longest document whose parsing and validation take about a millisecond, in bytes: up to 0.36 ms for each KiB.
+const MAX_LIGHT_DOCUMENT_BYTES: usize = 3 * 1024;
+/// The largest cost of an operation whose response is built in less than about a millisecond at a time.
+const MAX_LIGHT_COST: u64 = 1_000;
 /// The pause between two attempts to cancel the statement of an operation.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 /// The methods of `/graphql`.
@@ -95,19 +110,50 @@ async fn run_request(
         ));
     }
     let principal = authenticate(service, request.headers()).await?;
+    let tenant = principal.tenant;
+    let reply = run_operations(service, principal, request, request_id).await;
+    Ok(HttpReply {
+        budget: service.budgets.status(tenant),
+        ..reply.unwrap_or_else(HttpReply::from)
+    })
+}
+
+/// Runs the operations of an authenticated request.
+async fn run_operations(
+    service: &Service,
+    principal: Principal,
+    request: Request<Body>,
+    request_id: Uuid,
+) -> Result<HttpReply, Rejection> {
+    let tenant = principal.tenant;
+    if !service.budgets.admit(tenant).await {
+        return Err(too_many_requests());
+    }
     let options = read_options(service, request.headers())?;
     let is_get = request.method() != Method::POST;
-    let body = if is_get {
-        RequestBody::One(parse_query_string(
-            request.uri().query().unwrap_or_default(),
-        )?)
+    let usage = Arc::new(Usage::default());
+    let received = if is_get {
+        ReceivedRequest::query_string(request.uri())
     } else {
         require_json(request.headers())?;
-        let body = receive_body(service, request.into_body()).await?;
-        parse_body(&body, service.max_batch)?
+        ReceivedRequest::body(service, tenant, request).await?
     };
-    let (requests, is_batch) = match body {
-        RequestBody::One(request) => (vec![request], false),
+    usage.add_request_bytes(received.len() as u64);
+    let charge = service
+        .budgets
+        .try_charge(tenant, Arc::clone(&usage))
+        .map_err(budget_exceeded)?;
+    // From here on, the request does work. A request holds its slot until its response is in the memory for responses.
+    let slot = service
+        .limiter
+        .try_acquire(tenant, principal.user, service.slot_timeout)
+        .await
+        .ok_or_else(Rejection::busy)?;
+    let max_batch = service.max_batch;
+    let is_long = received.len() > MAX_LIGHT_REQUEST_BYTES;
+    let work = measured(&usage, is_long, move || received.parse(max_batch));
+    let (requests, is_batch) = match work.await? {
+        RequestBody::One(request) => (vec![*request], false),
         RequestBody::Batch(_) if options.idempotency_key.is_some() => {
             return Err(Rejection::bad_request(
                 "Idempotency-Key must not be sent with a batch",
@@ -115,63 +161,123 @@ async fn run_request(
         }
         RequestBody::Batch(requests) => (requests, true),
     };
-    let context = OperationContext {
-        service,
+    let context = RequestContext {
+        service: service.clone(),
         principal,
         options,
         request_id,
         is_get,
+        is_long,
+        usage,
+        charge: Arc::new(charge),
+        slot: Arc::new(slot),
     };
     let mut operations = Vec::with_capacity(requests.len());
     // In sequence: a batch uses no more of the database at a time than a single operation.
     for request in requests {
         operations.push(context.run(request).await);
     }
+    context.charge.settle();
     Ok(HttpReply {
         operations,
         is_batch,
-        budget: service.budgets.status(principal.tenant),
+        budget: None,
     })
 }
 
-/// The data that the operations of one request share.
-struct OperationContext<'r> {
-    service: &'r Service,
+/// Runs work that does not wait. If it is heavy, it runs on a thread of its own, because it would hold up the requests
+/// of others. Adds its time to the usage.
+async fn measured<T: Send + 'static>(
+    usage: &Arc<Usage>,
+    is_heavy: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let usage = Arc::clone(usage);
+    let work = move || {
+        let begun = Instant::now();
+        let result = work();
+        usage.add_time(begun.elapsed());
+        result
+    };
+    if !is_heavy {
+        return work();
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// Runs a future in a task of its own. If it is heavy, the task has a thread of its own.
+fn spawn<T: Send + 'static>(
+    is_heavy: bool,
+    future: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    if is_heavy {
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(future))
+    } else {
+        tokio::spawn(future)
+    }
+}
+
+/// Adds the time of each poll of a future to the usage.
+async fn timed<T>(usage: &Usage, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    poll_fn(|poller| {
+        let begun = Instant::now();
+        let result = future.as_mut().poll(poller);
+        usage.add_time(begun.elapsed());
+        result
+    })
+    .await
+}
+
+/// What the operations of one request share.
+struct RequestContext {
+    service: Service,
     principal: Principal,
     options: RequestOptions,
     request_id: Uuid,
     is_get: bool,
+    /// Whether the body is long, so that its variables may be too.
+    is_long: bool,
+    usage: Arc<Usage>,
+    charge: Arc<Charge>,
+    slot: Arc<Slot>,
 }
 
-impl OperationContext<'_> {
-    /// Runs one operation if the guard admits it and the tenant has the budget and a slot for it.
+impl RequestContext {
+    /// Runs one operation if the guard admits it and the tenant has the budget for it.
     async fn run(&self, request: GraphqlRequest) -> OperationResult {
-        let (service, tenant) = (self.service, self.principal.tenant);
-        let operation = Operation::new(self.request_id);
-        let admitted = self.admit(request, Arc::clone(&operation))?;
-        let charge = service
-            .budgets
-            .try_charge(tenant, admitted.cost())
+        let Self { service, usage, .. } = self;
+        let tenant = self.principal.tenant;
+        let operation = Operation::bounded(
+            self.request_id,
+            Arc::clone(usage),
+            service.max_fetched_bytes,
+            service.fetched_bytes.hold_none(tenant),
+        );
+        let admitted = self.admit(request, Arc::clone(&operation)).await?;
+        self.charge
+            .reserve(admitted.cost())
             .map_err(budget_exceeded)?;
-        let slot = service
-            .limiter
-            .try_acquire(tenant, service.slot_timeout)
-            .await
-            .ok_or_else(Rejection::busy)?;
         let rate_limit = service.budgets.status(tenant).map(|status| {
             let BudgetStatus {
                 limit,
                 remaining,
                 full_in,
             } = status;
-            RateLimit::new(limit, remaining, charge.rows(), full_in)
+            RateLimit::new(limit, remaining, self.charge.rows(), full_in)
         });
         let admitted = admitted.with_rate_limit(rate_limit);
-        Ok(execute(service, admitted, operation, slot, charge).await)
+        let mut executed = self.execute(admitted, operation).await;
+        self.hold_response(&mut executed).await?;
+        Ok(executed)
     }
 
     /// Finds the document of a request and checks it with the guard.
-    fn admit(
+    async fn admit(
         &self,
         request: GraphqlRequest,
         operation: Arc<Operation>,
@@ -192,16 +298,26 @@ impl OperationContext<'_> {
                     "the request has no `query`, `documentId` or `persistedQuery`",
                 )
             })?;
-        let request = OperationRequest {
-            query,
+        let key = DocumentKey {
+            text: query,
             operation_name: request.operation_name,
-            variables: Variables::from_json(request.variables.unwrap_or_default().into()),
         };
+        let (service, principal) = (self.service.clone(), self.principal);
+        let is_new = !service.api.is_admitted(principal.tenant, &key);
+        if is_new {
+            self.usage.add_parsed_bytes(key.text.len() as u64);
+        }
+        let is_heavy = self.is_long || (is_new && key.text.len() > MAX_LIGHT_DOCUMENT_BYTES);
         let options = self.options.clone();
-        let admitted = self
-            .service
-            .api
-            .admit(request, self.principal, operation, options)?;
+        let variables = request.variables.unwrap_or_default();
+        let admitted = measured(&self.usage, is_heavy, move || {
+            let request = OperationRequest {
+                key,
+                variables: Variables::from_json(variables.into()),
+            };
+            service.api.admit(request, principal, operation, options)
+        });
+        let admitted = admitted.await?;
         if self.is_get && !admitted.is_query() {
             return Err(Rejection::new(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -211,12 +327,88 @@ impl OperationContext<'_> {
         }
         Ok(admitted)
     }
+
+    /// Executes an operation in a task of its own, so that a client that closes the connection does not stop it in the
+    /// middle of a statement. If the client closes the connection, or if the operation takes too long, the service
+    /// cancels the statement of the operation in the database.
+    async fn execute(
+        &self,
+        admitted: AdmittedOperation,
+        operation: Arc<Operation>,
+    ) -> ExecutedOperation {
+        let service = self.service.clone();
+        let usage = Arc::clone(&self.usage);
+        // The task owns the slot and the charge too: a cancelled operation keeps its slot until it ends, and pays for
+        // what it used.
+        let owned = (Arc::clone(&self.slot), Arc::clone(&self.charge));
+        let is_heavy = self.is_long
+            || admitted.cost() > MAX_LIGHT_COST
+            || admitted.unvalidated_bytes() > MAX_LIGHT_DOCUMENT_BYTES;
+        let is_query = admitted.is_query();
+        let max_bytes = service.max_response_bytes;
+        let (api, request_id) = (service.api.clone(), self.request_id);
+        let mut task = spawn(is_heavy, async move {
+            let executed = timed(&usage, async {
+                let reply = api.execute(admitted).await;
+                ExecutedOperation::new(&reply, request_id, is_query.then_some(max_bytes))
+            });
+            let executed = executed.await;
+            usage.add_response_bytes(executed.body.len() as u64);
+            drop(owned);
+            executed
+        });
+        let cancel_on_drop = CancelOnDrop {
+            service: service.clone(),
+            operation,
+            task: task.abort_handle(),
+        };
+
+        let error = match tokio::time::timeout(service.operation_timeout, &mut task).await {
+            Ok(Ok(executed)) => return executed,
+            Ok(Err(panic)) => Error::Internal(format!("an operation panicked: {panic}").into()),
+            Err(_) => {
+                metrics::OPERATION_TIMEOUT.increment();
+                Error::Timeout
+            }
+        };
+        drop(cancel_on_drop);
+        let mut response = errors::error_response(error);
+        errors::finish(&mut response, request_id, true);
+        ExecutedOperation::new(&response.into(), request_id, None)
+    }
+
+    /// Holds memory for a long response until the client has received it. Waits for clients of the tenant that have not
+    /// received earlier responses; the request keeps its slot meanwhile.
+    async fn hold_response(&self, executed: &mut ExecutedOperation) -> Result<(), Rejection> {
+        let bytes = executed.body.len();
+        if bytes <= MAX_SHORT_RESPONSE_BYTES {
+            return Ok(());
+        }
+        let service = &self.service;
+        let memory = &service.response_bytes;
+        let held = memory.hold(
+            self.principal.tenant,
+            bytes as u64,
+            service.operation_timeout,
+        );
+        executed.held = Some(held.await.ok_or_else(|| {
+            metrics::RESPONSE_BYTES_BUSY.increment();
+            Rejection::responses_not_received()
+        })?);
+        Ok(())
+    }
 }
 
 fn budget_exceeded(wait: Duration) -> Rejection {
     let seconds = wait.as_secs() + 1;
     let message = format!("the tenant's budget is used up: try again in {seconds} s");
     Rejection::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, message).retry_after(wait)
+}
+
+fn too_many_requests() -> Rejection {
+    let message = "the tenant sends too many requests per second: try again in 1 s";
+    Rejection::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, message)
+        .retry_after(Duration::from_secs(1))
 }
 
 /// Authenticates a request by its one `Authorization` header with one bearer token. The error is the same
@@ -235,59 +427,6 @@ async fn authenticate(service: &Service, headers: &HeaderMap) -> Result<Principa
         .ok_or(Error::Unauthenticated)?;
     let identity = service.tokens.verify(token)?;
     service.memberships.principal(identity).await
-}
-
-/// Executes an operation in a task of its own, so that a client that closes the connection does not stop it in the
-/// middle of a statement. If the client closes the connection, or if the operation takes too long, the service cancels
-/// the statement of the operation in the database.
-async fn execute(
-    service: &Service,
-    admitted: AdmittedOperation,
-    operation: Arc<Operation>,
-    slot: Slot,
-    charge: Charge,
-) -> OperationReply {
-    let request_id = operation.request_id();
-    let api = service.api.clone();
-    let mut task = tokio::spawn(async move {
-        let reply = api.execute(admitted).await;
-        // The task owns the slot and the charge: a cancelled operation keeps its slot until it ends, and
-        // pays for the rows that it fetched.
-        let fetched = actual_cost(&reply.response).unwrap_or(charge.rows());
-        charge.settle(fetched);
-        drop(slot);
-        reply
-    });
-    let cancel_on_drop = CancelOnDrop {
-        service: service.clone(),
-        operation,
-        task: task.abort_handle(),
-    };
-
-    let mut response = match tokio::time::timeout(service.operation_timeout, &mut task).await {
-        Ok(Ok(reply)) => return reply,
-        Ok(Err(panic)) => errors::error_response(Error::Internal(
-            format!("an operation panicked: {panic}").into(),
-        )),
-        Err(_) => errors::error_response(Error::Timeout),
-    };
-    drop(cancel_on_drop);
-    errors::finish(&mut response, request_id, true);
-    response.into()
-}
-
-/// The number of rows that an operation fetched; `None` if it was aborted, so that the number is unknown.
-fn actual_cost(response: &GraphqlResponse) -> Option<u64> {
-    if is_not_executed(response) {
-        return Some(0);
-    }
-    match response.extensions.get("cost")? {
-        GraphqlValue::Object(cost) => match cost.get("actual")? {
-            GraphqlValue::Number(actual) => actual.as_u64(),
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 /// Cancels an operation when the handler stops waiting for it.

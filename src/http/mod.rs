@@ -15,10 +15,11 @@ mod response;
 mod server;
 mod state;
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use axum::{
     Router,
+    body::HttpBody,
     extract::DefaultBodyLimit,
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::map_response,
@@ -26,7 +27,8 @@ use axum::{
     routing::{get, post},
 };
 use tower_http::{
-    compression::{CompressionLayer, predicate::SizeAbove},
+    CompressionLevel,
+    compression::{CompressionLayer, predicate::Predicate},
     cors::{AllowOrigin, CorsLayer},
 };
 
@@ -45,8 +47,9 @@ use self::{
 /// The header with the id of a request. The request's log lines and audit entries have the same id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The shortest body that is compressed, in bytes.
-const MIN_COMPRESSED_BYTES: u16 = 1_024;
+/// The shortest and the longest body that is compressed, in bytes. Compressing a longer one would cost more than
+/// producing it, and happens after the operation has given its slot back.
+const COMPRESSED_BYTES: RangeInclusive<u64> = 1_024..=1_048_576;
 
 impl Service {
     /// The router with every path of the service.
@@ -123,9 +126,22 @@ fn cors(origins: Origins) -> CorsLayer {
         .max_age(Duration::from_hours(1))
 }
 
-/// Compresses long responses with the method that the client prefers.
-fn compression() -> CompressionLayer<SizeAbove> {
-    CompressionLayer::new().compress_when(SizeAbove::new(MIN_COMPRESSED_BYTES))
+/// Compresses responses of a medium length with the method that the client prefers, at the level that costs the least.
+fn compression() -> CompressionLayer<HasMediumLength> {
+    CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(HasMediumLength)
+}
+
+/// Whether the body of a response has a length for which compression is worth its cost.
+#[derive(Clone, Copy, Debug)]
+struct HasMediumLength;
+
+impl Predicate for HasMediumLength {
+    fn should_compress<B: HttpBody>(&self, response: &Response<B>) -> bool {
+        let length = response.body().size_hint().exact();
+        length.is_some_and(|length| COMPRESSED_BYTES.contains(&length))
+    }
 }
 
 async fn not_found() -> Response {

@@ -1,8 +1,8 @@
 //! Reads a request to `/graphql`: its body or its query string, and the headers that set how it runs.
 
 use axum::{
-    body::{Body, Bytes},
-    http::{HeaderMap, StatusCode, header},
+    body::{Body, Bytes, HttpBody as _},
+    http::{HeaderMap, Request, StatusCode, Uri, header},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
@@ -13,10 +13,13 @@ use crate::{
     api::RequestOptions,
     error::Code,
     graphql::idempotency::{MAX_KEY_LENGTH, is_valid_key},
+    ids::TenantId,
+    metrics,
+    tenant_bytes::HeldBytes,
 };
 
 /// The maximum length of a body. A document has at most 64 KiB; the rest is for variables.
-const MAX_BODY_BYTES: usize = 1024 * 1024;
+const MAX_BODY_BYTES: u64 = 1024 * 1024;
 
 /// The header with the client's preferences (RFC 7240).
 const PREFER: &str = "prefer";
@@ -54,7 +57,7 @@ pub struct PersistedQuery {
 
 /// The body of a request: one operation or a list of them.
 pub enum RequestBody {
-    One(GraphqlRequest),
+    One(Box<GraphqlRequest>),
     Batch(Vec<GraphqlRequest>),
 }
 
@@ -159,27 +162,89 @@ pub fn require_json(headers: &HeaderMap) -> Result<(), Rejection> {
     }
 }
 
-/// Receives a body of at most [`MAX_BODY_BYTES`] within the time limit.
-pub async fn receive_body(service: &Service, body: Body) -> Result<Bytes, Rejection> {
-    let received = Limited::new(body, MAX_BODY_BYTES).collect();
-    match tokio::time::timeout(service.receive_timeout, received).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Rejection::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            Code::BadUserInput,
-            format!("the body is longer than {MAX_BODY_BYTES} bytes"),
-        )),
-        Ok(Err(_)) => Err(Rejection::bad_request("the body is incomplete")),
-        Err(_) => Err(Rejection::new(
-            StatusCode::REQUEST_TIMEOUT,
-            Code::Timeout,
-            "the body took too long to arrive",
-        )),
+/// A request as it was received: a body, or the query string of a GET.
+pub enum ReceivedRequest {
+    QueryString(String),
+    Body {
+        bytes: Bytes,
+        /// The memory of the body.
+        held: HeldBytes,
+    },
+}
+
+impl ReceivedRequest {
+    /// The query string of a GET. The server limits its length with the headers.
+    pub fn query_string(uri: &Uri) -> Self {
+        Self::QueryString(uri.query().unwrap_or_default().to_owned())
+    }
+
+    /// Receives a body of at most [`MAX_BODY_BYTES`] within the time limit. Its memory is taken first: the declared
+    /// length, or the longest if none is declared.
+    pub async fn body(
+        service: &Service,
+        tenant: TenantId,
+        request: Request<Body>,
+    ) -> Result<Self, Rejection> {
+        let body = request.into_body();
+        let too_long = || {
+            Rejection::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                Code::BadUserInput,
+                format!("the body is longer than {MAX_BODY_BYTES} bytes"),
+            )
+        };
+        let declared = body.size_hint().exact();
+        if declared.is_some_and(|length| length > MAX_BODY_BYTES) {
+            return Err(too_long());
+        }
+        let length = declared.unwrap_or(MAX_BODY_BYTES);
+        let held = service.request_bytes.try_hold(tenant, length);
+        let held = held.ok_or_else(|| {
+            metrics::REQUEST_BYTES_EXCEEDED.increment();
+            Rejection::busy()
+        })?;
+        let limit = usize::try_from(MAX_BODY_BYTES).unwrap_or(usize::MAX);
+        let received = Limited::new(body, limit).collect();
+        match tokio::time::timeout(service.receive_timeout, received).await {
+            Ok(Ok(body)) => Ok(Self::Body {
+                bytes: body.to_bytes(),
+                held,
+            }),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
+            Ok(Err(_)) => Err(Rejection::bad_request("the body is incomplete")),
+            Err(_) => Err(Rejection::new(
+                StatusCode::REQUEST_TIMEOUT,
+                Code::Timeout,
+                "the body took too long to arrive",
+            )),
+        }
+    }
+
+    /// The number of bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::QueryString(query) => query.len(),
+            Self::Body { bytes, .. } => bytes.len(),
+        }
+    }
+
+    /// Parses the request, and releases its memory.
+    pub fn parse(self, max_batch: u32) -> Result<RequestBody, Rejection> {
+        match self {
+            Self::QueryString(query) => {
+                parse_query_string(&query).map(|request| RequestBody::One(Box::new(request)))
+            }
+            Self::Body { bytes, held } => {
+                let parsed = parse_body(&bytes, max_batch);
+                drop(held);
+                parsed
+            }
+        }
     }
 }
 
 /// Parses a body: one request, or a list of at most `max_batch` requests.
-pub fn parse_body(body: &[u8], max_batch: u32) -> Result<RequestBody, Rejection> {
+fn parse_body(body: &[u8], max_batch: u32) -> Result<RequestBody, Rejection> {
     let is_list = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     let invalid = |error: serde_json::Error| match error.classify() {
         serde_json::error::Category::Data => Rejection::bad_request(EXPECTED_MEMBERS),
@@ -191,7 +256,7 @@ pub fn parse_body(body: &[u8], max_batch: u32) -> Result<RequestBody, Rejection>
     };
     if !is_list {
         return serde_json::from_slice(body)
-            .map(RequestBody::One)
+            .map(|request| RequestBody::One(Box::new(request)))
             .map_err(invalid);
     }
     if max_batch == 0 {
@@ -210,7 +275,7 @@ pub fn parse_body(body: &[u8], max_batch: u32) -> Result<RequestBody, Rejection>
 }
 
 /// Parses the query string of a GET: each member at most once, `variables` and `extensions` as JSON.
-pub fn parse_query_string(query: &str) -> Result<GraphqlRequest, Rejection> {
+fn parse_query_string(query: &str) -> Result<GraphqlRequest, Rejection> {
     let mut members = serde_json::Map::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let value = match &*name {

@@ -2,13 +2,21 @@
 //!
 //! The invariant: **the response to a rejected token is the same, byte for byte, for every cause.**
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use async_graphql::{Pos, Response as GraphqlResponse, Value as GraphqlValue};
 use axum::{
+    body::{Body, Bytes, HttpBody},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use hyper::body::{Frame, SizeHint};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -16,9 +24,13 @@ use super::{budgets::BudgetStatus, negotiate::ResponseFormat, persisted::Persist
 use crate::{
     api::{OperationReply, guard, transaction::Ending},
     error::{Code, Error},
-    graphql::json::write_response,
+    graphql::{errors, json::write_response, object::too_long},
+    metrics,
+    tenant_bytes::HeldBytes,
 };
 
+/// The longest response that does not need memory of its own, in bytes.
+pub const MAX_SHORT_RESPONSE_BYTES: usize = 16 * 1024;
 /// The header of a response that was stored with its idempotency key.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The header with the preference that the service applied (RFC 7240, 3).
@@ -67,6 +79,13 @@ impl Rejection {
             error.to_string(),
         )
         .retry_after(BUSY_RETRY_AFTER)
+    }
+
+    /// Creates the rejection of a response that does not fit into the memory for responses.
+    pub fn responses_not_received() -> Self {
+        let message = "the response was dropped, because clients of the tenant have not yet received earlier responses";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message)
+            .retry_after(BUSY_RETRY_AFTER)
     }
 
     /// Sets the time after which the client may try again.
@@ -120,8 +139,49 @@ impl From<PersistedError> for Rejection {
     }
 }
 
+/// An operation that was executed, with its response as it is sent.
+pub struct ExecutedOperation {
+    pub body: Vec<u8>,
+    ending: Ending,
+    /// Whether the database was not available for a part of the operation.
+    is_unavailable: bool,
+    /// Whether the engine rejected the document.
+    is_not_executed: bool,
+    /// The memory of a long body.
+    pub held: Option<HeldBytes>,
+}
+
+impl ExecutedOperation {
+    /// Writes the response. If it has more than `max_bytes`, it becomes an error.
+    pub fn new(reply: &OperationReply, request_id: Uuid, max_bytes: Option<u64>) -> Self {
+        let OperationReply { response, ending } = reply;
+        let is_not_executed = is_not_executed(response);
+        let mut body = if is_not_executed {
+            let json = serde_json::to_vec(&json!({ "errors": response.errors }));
+            json.unwrap_or_else(|error| cannot_write(&error))
+        } else {
+            write_response(response)
+        };
+        if let Some(limit) = max_bytes
+            && body.len() as u64 > limit
+        {
+            metrics::RESPONSE_BYTES_EXCEEDED.increment();
+            let mut error = errors::error_response(too_long(limit));
+            errors::finish(&mut error, request_id, true);
+            body = write_response(&error);
+        }
+        Self {
+            body,
+            ending: *ending,
+            is_unavailable: has_code(response, Code::Unavailable),
+            is_not_executed,
+            held: None,
+        }
+    }
+}
+
 /// The result of one operation.
-pub type OperationResult = Result<OperationReply, Rejection>;
+pub type OperationResult = Result<ExecutedOperation, Rejection>;
 
 /// The result of a request.
 pub struct HttpReply {
@@ -179,24 +239,39 @@ fn batch_response(
     request_id: Uuid,
     format: ResponseFormat,
 ) -> Response {
-    let bodies: Vec<_> = operations
-        .iter()
-        .map(|reply| body(reply, request_id))
-        .collect();
+    let (mut bodies, mut held, mut endings) = (Vec::new(), Vec::new(), Vec::new());
+    for operation in operations {
+        match operation {
+            Ok(executed) => {
+                bodies.push(executed.body);
+                held.extend(executed.held);
+                endings.push(executed.ending);
+            }
+            Err(rejection) => bodies.push(rejection_body(&rejection, request_id)),
+        }
+    }
     let body = [b"[", &bodies.join(&b","[..])[..], b"]"].concat();
-    let mut response = with_body(StatusCode::OK, body, format);
-    for executed in operations.into_iter().flatten() {
-        report_ending(response.headers_mut(), executed.ending);
+    let mut response = with_body(StatusCode::OK, body, held, format);
+    for ending in endings {
+        report_ending(response.headers_mut(), ending);
     }
     response
 }
 
 fn single_response(reply: OperationResult, request_id: Uuid, format: ResponseFormat) -> Response {
-    let body = body(&reply, request_id);
-    let mut response = with_body(status(&reply, format), body, format);
+    let status = status(&reply, format);
+    let (body, held, reply) = match reply {
+        Ok(executed) => (executed.body, executed.held, Ok(executed.ending)),
+        Err(rejection) => {
+            let body = rejection_body(&rejection, request_id);
+            (body, None, Err(rejection))
+        }
+    };
+    let held = held.into_iter().collect();
+    let mut response = with_body(status, body, held, format);
     let headers = response.headers_mut();
     match reply {
-        Ok(executed) => report_ending(headers, executed.ending),
+        Ok(ending) => report_ending(headers, ending),
         Err(rejection) => {
             if rejection.status == StatusCode::UNAUTHORIZED {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -259,18 +334,14 @@ fn has_code(response: &GraphqlResponse, wanted: Code) -> bool {
 }
 
 /// Whether the operation was not executed: the response then has no entry `data`, not even null (specification, 7.1).
-pub fn is_not_executed(response: &GraphqlResponse) -> bool {
+fn is_not_executed(response: &GraphqlResponse) -> bool {
     response.data == GraphqlValue::Null && has_code(response, Code::GraphqlValidationFailed)
 }
 
 fn status(reply: &OperationResult, format: ResponseFormat) -> StatusCode {
     match reply {
-        Ok(executed) if has_code(&executed.response, Code::Unavailable) => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
-        Ok(executed)
-            if format == ResponseFormat::GraphQl && is_not_executed(&executed.response) =>
-        {
+        Ok(executed) if executed.is_unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Ok(executed) if executed.is_not_executed && format == ResponseFormat::GraphQl => {
             StatusCode::BAD_REQUEST
         }
         Ok(_) => StatusCode::OK,
@@ -281,23 +352,15 @@ fn status(reply: &OperationResult, format: ResponseFormat) -> StatusCode {
     }
 }
 
-fn body(reply: &OperationResult, request_id: Uuid) -> Vec<u8> {
-    let body = match reply {
-        Ok(executed) if is_not_executed(&executed.response) => {
-            serde_json::to_vec(&json!({ "errors": executed.response.errors }))
-        }
-        Ok(executed) => Ok(write_response(&executed.response)),
-        Err(rejection) => serde_json::to_vec(&rejection_body(rejection, request_id)),
-    };
-    body.unwrap_or_else(|error| {
-        tracing::error!("cannot serialize the response as JSON: {error}");
-        let extensions = json!({ "code": Code::Internal.as_str() });
-        let error = json!({ "message": "internal error", "extensions": extensions });
-        json!({ "errors": [error] }).to_string().into_bytes()
-    })
+/// The body of a response that cannot be written as JSON, which is a defect.
+fn cannot_write(error: &serde_json::Error) -> Vec<u8> {
+    tracing::error!("cannot serialize the response as JSON: {error}");
+    let extensions = json!({ "code": Code::Internal.as_str() });
+    let error = json!({ "message": "internal error", "extensions": extensions });
+    json!({ "errors": [error] }).to_string().into_bytes()
 }
 
-fn rejection_body(rejection: &Rejection, request_id: Uuid) -> serde_json::Value {
+fn rejection_body(rejection: &Rejection, request_id: Uuid) -> Vec<u8> {
     let mut extensions = json!({ "code": rejection.code.as_str() });
     // The responses to rejected tokens must have equal bodies, so their request id is only in the header.
     if rejection.status != StatusCode::UNAUTHORIZED {
@@ -311,10 +374,58 @@ fn rejection_body(rejection: &Rejection, request_id: Uuid) -> serde_json::Value 
             .map(|position| json!({ "line": position.line, "column": position.column }))
             .collect();
     }
-    json!({ "errors": [error] })
+    let body = serde_json::to_vec(&json!({ "errors": [error] }));
+    body.unwrap_or_else(|error| cannot_write(&error))
 }
 
-fn with_body(status: StatusCode, body: Vec<u8>, format: ResponseFormat) -> Response {
+/// A response with this body. The memory of the body is held until the client has received it.
+fn with_body(
+    status: StatusCode,
+    body: Vec<u8>,
+    held: Vec<HeldBytes>,
+    format: ResponseFormat,
+) -> Response {
     let content_type = [(header::CONTENT_TYPE, format.content_type())];
+    let body = if held.is_empty() {
+        Body::from(body)
+    } else {
+        Body::new(LongBody {
+            rest: body.into(),
+            _held: held,
+        })
+    };
     (status, content_type, body).into_response()
+}
+
+/// A long body. It is sent in parts, so that the server buffers only a part of it.
+struct LongBody {
+    rest: Bytes,
+    _held: Vec<HeldBytes>,
+}
+
+/// The bytes of a part of a long body.
+const PART_BYTES: usize = 64 * 1024;
+
+impl HttpBody for LongBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let bytes = self.rest.len().min(PART_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(bytes)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
 }

@@ -10,12 +10,24 @@ use super::{
     persisted::{ManifestError, PersistedDocuments},
 };
 use crate::{
-    api::{Api, guard::Limits},
+    api::{Api, ApiSettings, guard::Limits},
     audit::sealing::Sealer,
     auth::{jwt::Tokens, membership::Memberships},
-    config::ServiceSettings,
+    config::{MemorySettings, ServiceSettings},
     db::{TenantDb, sign_in::SignInDb},
+    tenant_bytes::TenantBytes,
 };
+
+/// The memory for the bodies that one tenant sends at the same time, in bytes: eight of the longest bodies.
+const REQUEST_BYTES_PER_TENANT: u64 = 8 * 1024 * 1024;
+/// The memory for the bodies of all tenants, in bytes.
+const REQUEST_BYTES: u64 = 8 * REQUEST_BYTES_PER_TENANT;
+/// How many operations may fetch the largest amount at the same time. One tenant has at most the memory for one.
+const FETCHES_AT_ONCE: u64 = 2;
+/// How many of the longest responses one tenant may leave unread.
+const RESPONSES_PER_TENANT: u64 = 2;
+/// How many of the longest responses all tenants may leave unread.
+const RESPONSES_AT_ONCE: u64 = 8;
 
 /// The optional parts of the service.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,6 +66,14 @@ pub struct ServiceState {
     pub(super) documents: PersistedDocuments,
     pub(super) budgets: TenantBudgets,
     pub(super) limiter: ConcurrencyLimiter,
+    /// The memory for bodies that are being received.
+    pub(super) request_bytes: TenantBytes,
+    /// The memory for the long columns that running operations have fetched.
+    pub(super) fetched_bytes: TenantBytes,
+    /// The memory for long responses that clients have not received.
+    pub(super) response_bytes: TenantBytes,
+    pub(super) max_fetched_bytes: u64,
+    pub(super) max_response_bytes: u64,
     /// The longest wait for a slot of the limiter.
     pub(super) slot_timeout: Duration,
     /// The maximum number of operations in one request; 0 if a request must not be a list.
@@ -92,13 +112,20 @@ impl Service {
             ..Limits::default()
         };
         let sealer = Sealer::start(db.clone());
+        let MemorySettings {
+            max_fetched_bytes,
+            max_response_bytes,
+        } = settings.memory;
         let api = Api::new(
             db.clone(),
             directory.clone(),
             sealer.clone(),
-            limits,
-            settings.document_cache_bytes,
-            features.introspection,
+            ApiSettings {
+                limits,
+                document_cache_bytes: settings.document_cache_bytes,
+                max_response_bytes,
+                introspection: features.introspection,
+            },
         );
         let pool_size = settings.pool.size;
         let limiter = ConcurrencyLimiter::new(
@@ -122,8 +149,19 @@ impl Service {
                 loopback: features.development,
             },
             documents,
-            budgets: TenantBudgets::new(traffic.tenant_budget),
+            budgets: TenantBudgets::new(traffic.tenant_budget, traffic.tenant_requests),
             limiter,
+            request_bytes: TenantBytes::new(REQUEST_BYTES_PER_TENANT, REQUEST_BYTES),
+            fetched_bytes: TenantBytes::new(
+                max_fetched_bytes,
+                max_fetched_bytes.saturating_mul(FETCHES_AT_ONCE),
+            ),
+            response_bytes: TenantBytes::new(
+                max_response_bytes.saturating_mul(RESPONSES_PER_TENANT),
+                max_response_bytes.saturating_mul(RESPONSES_AT_ONCE),
+            ),
+            max_fetched_bytes,
+            max_response_bytes,
             slot_timeout: settings.pool.acquire_timeout,
             max_batch: traffic.max_batch,
             operation_timeout: settings.operation_timeout,

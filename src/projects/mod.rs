@@ -71,6 +71,7 @@ entity!(Project {
     id: ProjectId,
     shown { name, description, status, due_on, version, created_at, updated_at }
     hidden { organization_id, owner_id }
+    long { description }
 });
 
 listed! {

@@ -90,6 +90,11 @@ impl Admission {
         }
     }
 
+    /// Whether the cache has this document.
+    pub fn contains(&self, tenant: TenantId, key: &DocumentKey) -> bool {
+        self.documents.get(tenant, key).is_some()
+    }
+
     /// Checks the document and the variables of a request, and selects the operation.
     pub fn admit(
         self: &Arc<Self>,
@@ -169,6 +174,11 @@ impl AdmittedRequest {
     /// The document as the client sent it.
     pub fn checked(&self) -> &CheckedDocument {
         &self.document.checked
+    }
+
+    /// Whether the document has passed the engine's validation before.
+    pub fn is_validated(&self) -> bool {
+        self.document.arguments.get().is_some()
     }
 
     /// The text and the operation name of the request.

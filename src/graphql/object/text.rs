@@ -3,10 +3,12 @@
 
 use std::task::{Context as Poller, Poll};
 
-use async_graphql::{ContextSelectionSet, ServerResult, Value, resolver_utils::ContainerType};
+use async_graphql::{
+    ContextSelectionSet, ServerError, ServerResult, Value, resolver_utils::ContainerType,
+};
 
 use super::{
-    FieldKind, SelectedField, Selection, Slot, count_long_bytes, field_error, null_on_error,
+    FieldKind, SelectedField, Selection, Slot, count_bytes, field_error, null_on_error,
     resolve_field,
 };
 use crate::graphql::json::{JsonWriter, PlainFields};
@@ -16,7 +18,14 @@ pub(super) struct Text<'a> {
     json: JsonWriter,
     /// The fields that wait or that failed, with the positions of their values, in ascending order.
     holes: Vec<(usize, Slot<'a>)>,
+    /// The number of bytes that were counted as a part of the response.
+    counted: usize,
+    /// The error of a response that has become too long.
+    failure: Option<ServerError>,
 }
+
+/// A list counts its bytes whenever this many are not counted.
+const COUNT_STEP_BYTES: usize = 16 * 1024;
 
 /// The number of bytes to reserve for a field and its key.
 const EXPECTED_FIELD_BYTES: usize = 40;
@@ -27,23 +36,42 @@ impl<'a> Text<'a> {
         Self {
             json: JsonWriter::with_capacity(fields * EXPECTED_FIELD_BYTES + 2),
             holes: Vec::new(),
+            counted: 0,
+            failure: None,
         }
     }
 
-    /// Writes a list.
+    /// Writes a list. Stops when the response has become too long.
     pub(super) fn list<T: ContainerType + PlainFields + 'a>(
         &mut self,
         selection: &Selection<'a, T>,
+        ctx: &ContextSelectionSet<'a>,
         items: impl Iterator<Item = (&'a T, &'a ContextSelectionSet<'a>)>,
     ) {
         self.json.raw(b"[");
-        for (index, (object, ctx)) in items.enumerate() {
+        for (index, (object, item_ctx)) in items.enumerate() {
             if index > 0 {
                 self.json.raw(b",");
             }
-            self.object(selection, ctx, object);
+            self.object(selection, item_ctx, object);
+            if self.json.len() - self.counted > COUNT_STEP_BYTES {
+                self.finish(ctx);
+                if self.failure.is_some() {
+                    return;
+                }
+            }
         }
         self.json.raw(b"]");
+        self.finish(ctx);
+    }
+
+    /// Counts the bytes that were written since the last call.
+    pub(super) fn finish(&mut self, ctx: &ContextSelectionSet<'_>) {
+        let bytes = self.json.len() - self.counted;
+        self.counted = self.json.len();
+        if let Err(error) = count_bytes(ctx, bytes) {
+            self.failure = Some(error);
+        }
     }
 
     /// Writes an object.
@@ -77,20 +105,13 @@ impl<'a> Text<'a> {
             }
             FieldKind::Plain(write) => {
                 let start = self.json.len();
-                let written = write(object, &mut self.json);
-                let long = self.json.take_long_bytes();
-                if written.is_ok() && long == 0 {
+                let Err(error) = write(object, &mut self.json) else {
                     return;
-                }
+                };
+                self.json.truncate(start);
                 let ctx = ctx.with_field(selected.field);
-                let written = written.map_err(|error| field_error(&ctx, error));
-                match written.and_then(|()| count_long_bytes(&ctx, long)) {
-                    Ok(()) => return,
-                    Err(error) => {
-                        self.json.truncate(start);
-                        Slot::Ready(null_on_error::<T>(&ctx, Err(error)))
-                    }
-                }
+                let error = field_error(&ctx, error);
+                Slot::Ready(null_on_error::<T>(&ctx, Err(error)))
             }
             FieldKind::Resolved => resolve_field(ctx, object, selected.field),
         };
@@ -117,6 +138,9 @@ impl<'a> Text<'a> {
     /// Fills the holes. An error of a non-null field makes the whole object or list fail.
     fn fill(&mut self) -> ServerResult<Value> {
         let text = std::mem::take(&mut self.json).into_bytes();
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
         if self.holes.is_empty() {
             return Ok(Value::Binary(text.into()));
         }

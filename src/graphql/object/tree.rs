@@ -7,8 +7,8 @@ use async_graphql::{
     resolver_utils::ContainerType,
 };
 
-use super::{FieldKind, Selection, Slot, resolve_field};
-use crate::graphql::json::expand;
+use super::{FieldKind, Selection, Slot, count_bytes, resolve_field};
+use crate::graphql::json::{estimated_bytes, expand};
 
 /// The selected fields of one object, in query order.
 pub(super) struct Fields<'a>(Vec<(Name, Slot<'a>)>);
@@ -19,6 +19,7 @@ impl<'a> Fields<'a> {
         ctx: &ContextSelectionSet<'a>,
         object: &'a T,
     ) -> Self {
+        let mut bytes = 0;
         let fields = selection.fields.iter().map(|selected| {
             let slot = match selected.kind {
                 FieldKind::Typename => {
@@ -29,9 +30,20 @@ impl<'a> Fields<'a> {
                     resolve_field(ctx, object, selected.field)
                 }
             };
+            bytes += selected.key().len();
+            if let Slot::Ready(Ok(value)) = &slot {
+                bytes += estimated_bytes(value);
+            }
             (selected.key().clone(), slot)
         });
-        Self(fields.collect())
+        let mut fields: Vec<_> = fields.collect();
+        if let Err(error) = count_bytes(ctx, bytes)
+            && let Some((_, first)) = fields.first_mut()
+        {
+            // The whole object fails.
+            *first = Slot::Ready(Err(error));
+        }
+        Self(fields)
     }
 
     /// Completes when all fields are ready, even if one has failed: dropping a future in the middle of a statement

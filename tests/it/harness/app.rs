@@ -8,7 +8,7 @@ use std::{
 use palisade::{
     auth::jwt::{TokenSettings, Tokens},
     auth::role::UserRole,
-    config::{ServiceSettings, TrafficSettings},
+    config::{MemorySettings, ServiceSettings, TrafficSettings},
     db::{
         PoolSettings, TenantDb,
         admin_tx::{AdminDb, NewMember, NewTenant},
@@ -306,6 +306,7 @@ pub fn settings(options: ServiceOptions) -> ServiceSettings {
         max_connections: 1_000,
         max_cost: 20_000,
         document_cache_bytes: 33_554_432,
+        memory: MemorySettings::default(),
         traffic: TrafficSettings::default(),
     }
 }

@@ -1,0 +1,73 @@
+//! Counters of the process: how often each bound was reached.
+//!
+//! A counter is a static, so that the code that enforces a bound counts where it rejects. `docs/operations.md` lists
+//! the bounds with their counters.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows while the process runs.
+#[derive(Debug)]
+pub struct Counter {
+    /// The name, as monitoring systems show it.
+    pub name: &'static str,
+    /// What is counted.
+    pub help: &'static str,
+    value: AtomicU64,
+}
+
+impl Counter {
+    const fn new(name: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            help,
+            value: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds one.
+    pub fn increment(&self) {
+        self.value.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number since the start of the process.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[doc = $help:literal])+ $counter:ident = $name:literal;)+) => {
+        $(
+            $(#[doc = $help])+
+            pub static $counter: Counter = Counter::new($name, concat!($($help),+));
+        )+
+
+        /// Every counter.
+        pub static COUNTERS: &[&Counter] = &[$(&$counter),+];
+    };
+}
+
+counters! {
+    /// Requests that were rejected because their tenant sent too many per second.
+    TENANT_REQUESTS_EXCEEDED = "palisade_tenant_requests_exceeded_total";
+    /// Requests that were rejected because the budget of their tenant was used up.
+    TENANT_BUDGET_EXCEEDED = "palisade_tenant_budget_exceeded_total";
+    /// Requests that were rejected because too many requests of their user or tenant waited for a slot.
+    SLOT_QUEUE_FULL = "palisade_slot_queue_full_total";
+    /// Requests that got no slot in time.
+    SLOT_TIMEOUT = "palisade_slot_timeout_total";
+    /// Requests whose body did not fit into the memory for bodies.
+    REQUEST_BYTES_EXCEEDED = "palisade_request_bytes_exceeded_total";
+    /// Operations that were aborted because they fetched too many bytes from the database.
+    FETCHED_BYTES_EXCEEDED = "palisade_fetched_bytes_exceeded_total";
+    /// Operations that were aborted because the running operations of the tenant or of all tenants fetched too many
+    /// bytes.
+    FETCHED_BYTES_BUSY = "palisade_fetched_bytes_busy_total";
+    /// Operations whose response was too long.
+    RESPONSE_BYTES_EXCEEDED = "palisade_response_bytes_exceeded_total";
+    /// Responses that were replaced by an error because clients had not yet received earlier responses.
+    RESPONSE_BYTES_BUSY = "palisade_response_bytes_busy_total";
+    /// Operations that exceeded their time limit.
+    OPERATION_TIMEOUT = "palisade_operation_timeout_total";
+}

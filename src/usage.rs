@@ -1,0 +1,167 @@
+//! What a request uses, and what its tenant pays for it.
+//!
+//! A budget is a number of rows, because rows are what most operations use. A row pays for the ordinary work around it.
+//! Work that is out of proportion to the rows is converted into rows, so that one number bounds everything that a
+//! tenant can use: a document that is parsed for the first time, a long body, long columns, a long response, a stored
+//! response, and time of the service and of the database.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+const KIB: u64 = 1024;
+/// Rows for each KiB of a document that is parsed: parsing and validating it takes up to 0.36 ms on a core of the
+/// machine on which `docs/performance.md` was measured, as long as some hundred rows.
+const ROWS_PER_KIB_PARSED: u64 = 16;
+/// Rows for each started KiB that is stored with an idempotency key. With the default budget, a tenant can store 10 MB
+/// a minute.
+const ROWS_PER_KIB_STORED: u64 = 100;
+/// The bytes of long columns, or of the response, that cost one row.
+const BYTES_PER_ROW: u64 = 4 * KIB;
+/// The microseconds of the service that each operation has for free, and those for each of its rows: about five times
+/// as many as ordinary operations need.
+const FREE_MICROS: u64 = 20_000;
+const FREE_MICROS_PER_ROW: u64 = 20;
+/// The microseconds of the service beyond these that cost one row.
+const MICROS_PER_ROW: u64 = 20;
+/// The same for the time in which the database works for the operation. The time includes waiting for locks.
+const FREE_DATABASE_MICROS: u64 = 50_000;
+const FREE_DATABASE_MICROS_PER_ROW: u64 = 20;
+const DATABASE_MICROS_PER_ROW: u64 = 50;
+
+/// The meter of one request. Everything that works for the request adds to it, also if the request is rejected,
+/// cancelled or abandoned.
+#[derive(Debug, Default)]
+pub struct Usage {
+    rows: AtomicU64,
+    request_bytes: AtomicU64,
+    parsed_bytes: AtomicU64,
+    fetched_bytes: AtomicU64,
+    response_bytes: AtomicU64,
+    stored_bytes: AtomicU64,
+    micros: AtomicU64,
+    database_micros: AtomicU64,
+}
+
+impl Usage {
+    /// Adds rows that the database returned or changed.
+    pub fn add_rows(&self, rows: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Adds bytes of the body or the query string of the request.
+    pub fn add_request_bytes(&self, bytes: u64) {
+        self.request_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds bytes of documents that were parsed.
+    pub fn add_parsed_bytes(&self, bytes: u64) {
+        self.parsed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds bytes of long columns that were fetched.
+    pub fn add_fetched_bytes(&self, bytes: u64) {
+        self.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds bytes of the response.
+    pub fn add_response_bytes(&self, bytes: u64) {
+        self.response_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds bytes that are stored with an idempotency key.
+    pub fn add_stored_bytes(&self, bytes: u64) {
+        self.stored_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds time in which the service worked.
+    pub fn add_time(&self, time: Duration) {
+        self.micros.fetch_add(micros(time), Ordering::Relaxed);
+    }
+
+    /// Adds time in which the database worked.
+    pub fn add_database_time(&self, time: Duration) {
+        self.database_micros
+            .fetch_add(micros(time), Ordering::Relaxed);
+    }
+
+    /// The rows that the database returned or changed.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// The price of the request so far, in rows; at least 1, also if the request was rejected.
+    #[must_use]
+    pub fn price(&self) -> u64 {
+        self.price_with(0)
+    }
+
+    /// The price of the request if it fetches this number of rows in addition.
+    #[must_use]
+    pub fn price_with(&self, more_rows: u64) -> u64 {
+        let of = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        let rows = self.rows().saturating_add(more_rows);
+        let beyond = |micros: u64, free: u64, per_row: u64| {
+            micros.saturating_sub(free.saturating_add(rows.saturating_mul(per_row)))
+        };
+        let parts = [
+            rows,
+            of(&self.request_bytes) / KIB,
+            (of(&self.parsed_bytes) / KIB).saturating_mul(ROWS_PER_KIB_PARSED),
+            of(&self.fetched_bytes) / BYTES_PER_ROW,
+            of(&self.response_bytes) / BYTES_PER_ROW,
+            (of(&self.stored_bytes).div_ceil(KIB)).saturating_mul(ROWS_PER_KIB_STORED),
+            beyond(of(&self.micros), FREE_MICROS, FREE_MICROS_PER_ROW) / MICROS_PER_ROW,
+            beyond(
+                of(&self.database_micros),
+                FREE_DATABASE_MICROS,
+                FREE_DATABASE_MICROS_PER_ROW,
+            ) / DATABASE_MICROS_PER_ROW,
+        ];
+        parts.into_iter().fold(0, u64::saturating_add).max(1)
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinary_operation_pays_its_rows() {
+        let usage = Usage::default();
+        assert_eq!(usage.price(), 1, "a request that fetches nothing");
+        usage.add_rows(356);
+        usage.add_request_bytes(700);
+        usage.add_time(Duration::from_millis(5));
+        usage.add_database_time(Duration::from_millis(20));
+        assert_eq!(usage.price(), 356);
+    }
+
+    #[test]
+    fn work_out_of_proportion_to_the_rows_is_converted_into_rows() {
+        let priced = |add: &dyn Fn(&Usage)| {
+            let usage = Usage::default();
+            add(&usage);
+            usage.price()
+        };
+        let mib = KIB * KIB;
+        assert_eq!(priced(&|usage| usage.add_request_bytes(mib)), 1024);
+        assert_eq!(priced(&|usage| usage.add_parsed_bytes(48 * KIB)), 768);
+        assert_eq!(priced(&|usage| usage.add_fetched_bytes(64 * mib)), 16_384);
+        assert_eq!(priced(&|usage| usage.add_response_bytes(8 * mib)), 2_048);
+        assert_eq!(priced(&|usage| usage.add_stored_bytes(1)), 100);
+        assert_eq!(priced(&|usage| usage.add_stored_bytes(64 * KIB)), 6_400);
+        let second = Duration::from_secs(1);
+        assert_eq!(priced(&|usage| usage.add_time(second)), 49_000);
+        assert_eq!(priced(&|usage| usage.add_database_time(second)), 19_000);
+        assert_eq!(priced(&|usage| usage.add_database_time(Duration::MAX)), {
+            (u64::MAX - FREE_DATABASE_MICROS) / DATABASE_MICROS_PER_ROW
+        });
+    }
+}
