@@ -127,6 +127,15 @@ pub struct TrafficSettings {
     #[arg(long, env = "PALISADE_TENANT_SLOTS", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub tenant_slots: Option<u32>,
+    /// The maximum number of requests of one tenant that wait for a slot; a user has at most half of them. Further
+    /// requests are rejected at once. 0 for no limit.
+    #[arg(
+        long,
+        env = "PALISADE_TENANT_QUEUE",
+        default_value_t = 32,
+        value_name = "N"
+    )]
+    pub tenant_queue: u32,
     /// The maximum number of operations in a batch (a request with a list of operations); 0 to reject batches.
     #[arg(long, env = "PALISADE_MAX_BATCH", default_value_t = 0, value_name = "N",
           value_parser = clap::value_parser!(u32).range(0..=10))]

@@ -29,7 +29,6 @@ pub mod node;
 pub mod organizations;
 pub mod products;
 pub mod projects;
-pub mod tenant_bytes;
 pub mod tenants;
 pub mod usage;
 pub mod user_error;

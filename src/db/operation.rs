@@ -18,8 +18,7 @@ use super::TenantDb;
 use crate::{
     error::{Error, Result},
     metrics,
-    tenant_bytes::HeldBytes,
-    usage::Usage,
+    usage::{Usage, tenant_bytes::HeldBytes},
 };
 
 /// One GraphQL operation. Its mark identifies its backend on the server, so that a running statement

@@ -4,6 +4,8 @@
 //! statement, in one round trip, and ends exactly once. If a future is dropped or a connection breaks
 //! in between, the lease closes the connection, and the server rolls back.
 
+mod guard;
+
 use std::{
     fmt,
     sync::{
@@ -15,13 +17,14 @@ use std::{
 
 use futures_util::TryStreamExt as _;
 use sqlx::{
-    AssertSqlSafe, Execute as _, PgConnection, Postgres, Row as _, SqlSafeStr,
+    AssertSqlSafe, Execute as _, Postgres, SqlSafeStr,
     postgres::{PgArguments, PgQueryResult, PgRow},
     query::Map,
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use self::guard::{StatementGuard, byte_length};
 use super::{
     Operation, OperationName, TenantDb,
     lease::Lease,
@@ -549,64 +552,4 @@ impl fmt::Debug for TenantTx {
             .field("purpose", &self.0.purpose)
             .finish_non_exhaustive()
     }
-}
-
-/// The exclusive use of the connection for one statement.
-struct StatementGuard<'t> {
-    tx: &'t TenantTx,
-    text: Option<String>,
-    begun: Instant,
-    session: MutexGuard<'t, Session>,
-    lease: Option<Lease>,
-}
-
-impl StatementGuard<'_> {
-    fn connection(&mut self) -> &mut PgConnection {
-        self.lease
-            .as_mut()
-            .expect("BUG: a statement guard is used after it finished")
-            .connection()
-    }
-
-    /// Returns the connection to the transaction and records whether the statement failed.
-    fn finish<T>(mut self, reply: sqlx::Result<T>, rows: impl Fn(&T) -> u64) -> Result<T> {
-        self.count(reply.as_ref().map_or(0, rows));
-        let lease = self
-            .lease
-            .take()
-            .expect("BUG: a statement guard finishes twice");
-        self.session.connection = if reply.is_ok() {
-            Connection::Open(lease)
-        } else {
-            Connection::Failed(lease)
-        };
-        Ok(reply?)
-    }
-
-    /// Closes the connection in the middle of a statement.
-    fn stop(mut self, rows: u64, error: Arc<Error>) {
-        self.count(rows);
-        drop(self.lease.take());
-        self.session.connection = Connection::Stopped(error);
-    }
-
-    fn count(&self, rows: u64) {
-        self.tx.0.rows.fetch_add(rows, Ordering::Relaxed);
-        let usage = self.tx.0.operation.usage();
-        usage.add_rows(rows);
-        usage.add_database_time(self.begun.elapsed());
-        if let Some(text) = &self.text {
-            self.tx.record(text, self.begun, rows);
-        }
-    }
-}
-
-/// The bytes of the values at these positions.
-fn byte_length(row: &PgRow, positions: &[usize]) -> u64 {
-    let lengths = positions.iter().map(|position| {
-        let value = row.try_get_raw(*position).ok();
-        let bytes = value.and_then(|value| value.as_bytes().ok().map(<[u8]>::len));
-        bytes.unwrap_or_default() as u64
-    });
-    lengths.sum()
 }

@@ -21,11 +21,6 @@ use crate::{
     metrics,
 };
 
-/// The maximum number of requests of one tenant that wait for a slot.
-const MAX_WAITING_PER_TENANT: usize = 32;
-/// The maximum number of requests of one user that wait for a slot.
-const MAX_WAITING_PER_USER: usize = MAX_WAITING_PER_TENANT / 2;
-
 /// The slots of all tenants.
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimiter {
@@ -36,6 +31,8 @@ pub struct ConcurrencyLimiter {
 struct Inner {
     slots_per_tenant: u32,
     slots_per_user: u32,
+    max_waiting_per_tenant: usize,
+    max_waiting_per_user: usize,
     queue: Mutex<Queue>,
 }
 
@@ -72,18 +69,25 @@ pub struct Slot {
 }
 
 impl ConcurrencyLimiter {
-    /// Creates a limiter with `slots` slots, at most `slots_per_tenant` of them for one tenant.
+    /// Creates a limiter with `slots` slots, at most `slots_per_tenant` of them for one tenant. At most `max_waiting`
+    /// requests of a tenant wait; 0 for no limit.
     #[must_use]
-    pub fn new(slots: u32, slots_per_tenant: u32) -> Self {
+    pub fn new(slots: u32, slots_per_tenant: u32, max_waiting: u32) -> Self {
         let queue = Queue {
             free: slots.max(1),
             tenants: HashMap::new(),
             turns: VecDeque::new(),
         };
         let slots_per_tenant = slots_per_tenant.max(1);
+        let max_waiting = match max_waiting {
+            0 => usize::MAX,
+            limit => limit as usize,
+        };
         let inner = Inner {
             slots_per_tenant,
             slots_per_user: slots_per_tenant.div_ceil(2),
+            max_waiting_per_tenant: max_waiting,
+            max_waiting_per_user: max_waiting.div_ceil(2),
             queue: Mutex::new(queue),
         };
         Self {
@@ -107,8 +111,8 @@ impl ConcurrencyLimiter {
                 .waiting
                 .retain(|waiter| !waiter.sender.is_closed());
             let of_user = of_tenant.waiting.iter().filter(|one| one.user == user);
-            if of_tenant.waiting.len() >= MAX_WAITING_PER_TENANT
-                || of_user.count() >= MAX_WAITING_PER_USER
+            if of_tenant.waiting.len() >= self.inner.max_waiting_per_tenant
+                || of_user.count() >= self.inner.max_waiting_per_user
             {
                 metrics::SLOT_QUEUE_FULL.increment();
                 return None;
@@ -227,7 +231,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_user_has_at_most_half_of_the_slots_of_the_tenant() {
-        let limiter = ConcurrencyLimiter::new(16, 4);
+        let limiter = ConcurrencyLimiter::new(16, 4, 0);
         let tenant = TenantId::generate();
         let (viewer, owner) = (UserId::generate(), UserId::generate());
         let first = limiter.try_acquire(tenant, viewer, NOW).await.unwrap();
@@ -242,7 +246,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_only_slot_of_a_tenant_serves_every_user() {
-        let limiter = ConcurrencyLimiter::new(16, 1);
+        let limiter = ConcurrencyLimiter::new(16, 1, 0);
         let tenant = TenantId::generate();
         for _ in 0..3 {
             let user = UserId::generate();
@@ -253,13 +257,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_finds_a_full_queue_is_rejected_at_once() {
-        let limiter = ConcurrencyLimiter::new(16, 2);
+        let limiter = ConcurrencyLimiter::new(16, 2, 32);
         let tenant = TenantId::generate();
         let (viewer, owner) = (UserId::generate(), UserId::generate());
         let running = limiter.try_acquire(tenant, viewer, NOW).await.unwrap();
         let hour = Duration::from_hours(1);
         let mut waiting = Vec::new();
-        for _ in 0..MAX_WAITING_PER_USER {
+        for _ in 0..16 {
             let limiter = limiter.clone();
             waiting.push(tokio::spawn(async move {
                 limiter.try_acquire(tenant, viewer, hour).await

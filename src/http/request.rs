@@ -15,7 +15,7 @@ use crate::{
     graphql::idempotency::{MAX_KEY_LENGTH, is_valid_key},
     ids::TenantId,
     metrics,
-    tenant_bytes::HeldBytes,
+    usage::tenant_bytes::HeldBytes,
 };
 
 /// The maximum length of a body. A document has at most 64 KiB; the rest is for variables.

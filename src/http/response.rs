@@ -26,7 +26,7 @@ use crate::{
     error::{Code, Error},
     graphql::{errors, json::write_response, object::too_long},
     metrics,
-    tenant_bytes::HeldBytes,
+    usage::tenant_bytes::HeldBytes,
 };
 
 /// The longest response that does not need memory of its own, in bytes.

@@ -15,7 +15,7 @@ use crate::{
     auth::{jwt::Tokens, membership::Memberships},
     config::{MemorySettings, ServiceSettings},
     db::{TenantDb, sign_in::SignInDb},
-    tenant_bytes::TenantBytes,
+    usage::tenant_bytes::TenantBytes,
 };
 
 /// The memory for the bodies that one tenant sends at the same time, in bytes: eight of the longest bodies.
@@ -135,6 +135,7 @@ impl Service {
             traffic
                 .tenant_slots
                 .unwrap_or_else(|| default_tenant_slots(pool_size)),
+            traffic.tenant_queue,
         );
         let state = ServiceState {
             api,

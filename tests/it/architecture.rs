@@ -27,6 +27,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "entities",
             "error",
             "ids",
+            "metrics",
+            "usage",
             "user_error",
         ],
     ),

@@ -307,7 +307,11 @@ pub fn settings(options: ServiceOptions) -> ServiceSettings {
         max_cost: 20_000,
         document_cache_bytes: 33_554_432,
         memory: MemorySettings::default(),
-        traffic: TrafficSettings::default(),
+        // One user of a test sends many requests at the same time.
+        traffic: TrafficSettings {
+            tenant_slots: Some(2 * options.pool_size),
+            ..TrafficSettings::default()
+        },
     }
 }
 

@@ -5,6 +5,8 @@
 //! tenant can use: a document that is parsed for the first time, a long body, long columns, a long response, a stored
 //! response, and time of the service and of the database.
 
+pub mod tenant_bytes;
+
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,

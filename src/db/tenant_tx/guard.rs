@@ -1,0 +1,79 @@
+//! The use of the transaction's connection for one statement.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use tokio::sync::MutexGuard;
+
+use super::{Connection, Session, TenantTx};
+use crate::{
+    db::lease::Lease,
+    error::{Error, Result},
+};
+
+/// The exclusive use of the connection for one statement.
+pub(super) struct StatementGuard<'t> {
+    pub(super) tx: &'t TenantTx,
+    pub(super) text: Option<String>,
+    pub(super) begun: Instant,
+    pub(super) session: MutexGuard<'t, Session>,
+    pub(super) lease: Option<Lease>,
+}
+
+impl StatementGuard<'_> {
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        self.lease
+            .as_mut()
+            .expect("BUG: a statement guard is used after it finished")
+            .connection()
+    }
+
+    /// Returns the connection to the transaction and records whether the statement failed.
+    pub(super) fn finish<T>(
+        mut self,
+        reply: sqlx::Result<T>,
+        rows: impl Fn(&T) -> u64,
+    ) -> Result<T> {
+        self.count(reply.as_ref().map_or(0, rows));
+        let lease = self
+            .lease
+            .take()
+            .expect("BUG: a statement guard finishes twice");
+        self.session.connection = if reply.is_ok() {
+            Connection::Open(lease)
+        } else {
+            Connection::Failed(lease)
+        };
+        Ok(reply?)
+    }
+
+    /// Closes the connection in the middle of a statement.
+    pub(super) fn stop(mut self, rows: u64, error: Arc<Error>) {
+        self.count(rows);
+        drop(self.lease.take());
+        self.session.connection = Connection::Stopped(error);
+    }
+
+    fn count(&self, rows: u64) {
+        self.tx.0.rows.fetch_add(rows, Ordering::Relaxed);
+        let usage = self.tx.0.operation.usage();
+        usage.add_rows(rows);
+        usage.add_database_time(self.begun.elapsed());
+        if let Some(text) = &self.text {
+            self.tx.record(text, self.begun, rows);
+        }
+    }
+}
+
+/// The bytes of the values at these positions.
+pub(super) fn byte_length(row: &PgRow, positions: &[usize]) -> u64 {
+    let lengths = positions.iter().map(|position| {
+        let value = row.try_get_raw(*position).ok();
+        let bytes = value.and_then(|value| value.as_bytes().ok().map(<[u8]>::len));
+        bytes.unwrap_or_default() as u64
+    });
+    lengths.sum()
+}
