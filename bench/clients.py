@@ -20,6 +20,8 @@ import uuid
 HOST = "127.0.0.1"
 # How long the last requests of a steady client may take after its end.
 GRACE = 15
+# The time in which a flood opens its connections. A shorter one could overflow the queue of the listener.
+OPEN_SECONDS = 0.8
 # How long an attacker waits before it opens a connection again, so that one process cannot exhaust the local ports.
 REOPEN_PAUSE = 1
 PIECE = 64 * 1024
@@ -273,9 +275,11 @@ async def cut(request, port, connections, seconds, milliseconds):
 
 async def flood(attack, connections, seconds):
     """Runs an attack over this many connections. Returns the number of responses by status."""
-    statuses = collections.Counter()
-    tasks = [asyncio.create_task(attack(statuses)) for _ in range(connections)]
-    await asyncio.sleep(seconds)
+    statuses, tasks, start = collections.Counter(), [], time.monotonic()
+    for number in range(connections):
+        await asyncio.sleep(max(0, start + number / connections * OPEN_SECONDS - time.monotonic()))
+        tasks.append(asyncio.create_task(attack(statuses)))
+    await asyncio.sleep(start + seconds - time.monotonic())
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
