@@ -1,5 +1,5 @@
--- Sends one request again and again and counts the responses by status. The first argument is a file with the bytes of
--- the request.
+-- Sends one request again and again and counts the responses by status, those with
+-- errors apart. The first argument is a file with the bytes of the request.
 
 local request_bytes
 local threads = {}
@@ -19,8 +19,12 @@ function request()
   return request_bytes
 end
 
-function response(status)
+function response(status, _, body)
   local key = tostring(status)
+  -- A rejected operation has no member `data` before its errors.
+  if status == 200 and body:sub(1, 9) == '{"errors"' then
+    key = "200 with errors"
+  end
   statuses[key] = (statuses[key] or 0) + 1
 end
 

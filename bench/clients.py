@@ -111,7 +111,7 @@ class Connection:
         self.reader = self.writer = None
 
     async def execute(self, request, keep=True):
-        """Sends a request. Returns the status and the body, or only a part of it unless `keep`."""
+        """Sends a request. Returns the status and the body, or only the beginning of the body unless `keep`."""
         if self.reader is None or self.reader.at_eof():
             self.close()
             local = (self.source, 0) if self.source else None
@@ -123,7 +123,7 @@ class Connection:
             body = b""
             while size := int(await self.reader.readline(), 16):
                 piece = await self.read(size, keep)
-                body = body + piece if keep else b""
+                body = body + piece if keep else body or piece
                 await self.reader.readexactly(2)
             await self.reader.readexactly(2)
         else:
@@ -136,12 +136,14 @@ class Connection:
     async def read(self, size, keep):
         if keep:
             return await self.reader.readexactly(size)
+        beginning = b""
         while size:
             piece = await self.reader.read(min(size, PIECE))
             if not piece:
                 raise EOFError
+            beginning = beginning or piece
             size -= len(piece)
-        return b""
+        return beginning
 
     def close(self):
         if self.writer:
@@ -191,8 +193,10 @@ async def replay(request, port, connections, seconds):
         connection = Connection(port)
         while True:
             try:
-                status, _ = await connection.execute(request.replace(b"@UUID@", str(uuid.uuid4()).encode()), keep=False)
-                statuses[status] += 1
+                key = str(uuid.uuid4()).encode()
+                status, body = await connection.execute(request.replace(b"@UUID@", key), keep=False)
+                # A rejected operation has no member `data` before its errors.
+                statuses[f"{status} with errors" if status == "200" and body.startswith(b'{"errors"') else status] += 1
             except (OSError, EOFError, ValueError):
                 statuses["closed"] += 1
                 connection.close()

@@ -41,10 +41,12 @@ DATA = {
     "comments of crabs": """
         insert into comments (tenant_id, id, author_id, project_id, body)
             select :'tenant', gen_random_uuid(), :'owner', project.id, repeat('🦀', 10000)
-              from (select id from projects where tenant_id = :'tenant' limit 24) as project, generate_series(1, 100)""",
+              from (select id from projects where tenant_id = :'tenant' order by created_at desc limit 24) as project,
+                   generate_series(1, 100)""",
+    # The projects of the demo are newer.
     "100 projects": """
-        insert into projects (tenant_id, id, organization_id, owner_id, name)
-            select :'tenant', gen_random_uuid(), organization_id, :'owner', 'Project ' || n
+        insert into projects (tenant_id, id, organization_id, owner_id, name, created_at)
+            select :'tenant', gen_random_uuid(), organization_id, :'owner', 'Project ' || n, timestamptz '2020-01-01Z'
               from projects, generate_series(25, 100) as n where tenant_id = :'tenant' and id = :'project'""",
     "100 invoices per project": """
         insert into invoices (tenant_id, id, organization_id, project_id, number, status, currency, subtotal_minor,
@@ -160,6 +162,13 @@ def kept_response(attacker):
         "input": {"id": attacker.commented, "ifVersion": 999_999, "name": "x"}}})
 
 
+def kept_change(attacker):
+    """A mutation that succeeds. Its response contains two comments of 30 KB."""
+    text = ("mutation ($input: UpdateProjectInput!) { updateProject(input: $input) { project { comments(first: 2) "
+            "{ nodes { body } } } userErrors { code } } }")
+    return json.dumps({"query": text, "variables": {"input": {"id": attacker.commented, "status": "ACTIVE"}}})
+
+
 def unfinished_body(_):
     start, end = '{"query":"{ __typename }","variables":{"a":"', '"}}'
     return start + "x" * (MAX_BODY_BYTES - len(start) - len(end)) + end
@@ -215,6 +224,8 @@ FLOODS = (
           headers=KEY, data=("Chinese characters",), mode="replay"),
     Flood("kept-disconnects", "the same, cut after 0.5 to 1.6 s", kept_response, headers=KEY,
           data=("Chinese characters",), mode="cut", arguments=(("milliseconds", (500, 1600)),)),
+    Flood("kept-changes", "a mutation with a response of 60 KB and an `Idempotency-Key`", kept_change, role="MEMBER",
+          headers=KEY, data=("Chinese characters",), mode="replay"),
     Flood("long-invoices", "`createInvoice` with 500 lines, in 20 fields", long_invoice, role="BILLING"),
     Flood("idle-sockets", "connections that send nothing", None, connections=1005, mode="hold"),
     Flood("unfinished-bodies", "bodies of 1 MiB without their last 5 bytes", unfinished_body, connections=300,
