@@ -271,7 +271,10 @@ class MemoryGuard:
     """Kills the service if it takes too much memory, so that an attack cannot exhaust the machine."""
 
     def __init__(self, pid, limit_mib):
-        self.pid, self.limit_mib, self.killed = pid, limit_mib, False
+        self.pid, self.limit_mib = pid, limit_mib
+        # The service has ended, because of this guard or by itself.
+        self.has_ended = False
+        self.highest_mib = 0
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.watch, daemon=True)
 
@@ -284,10 +287,21 @@ class MemoryGuard:
         self.thread.join()
 
     def watch(self):
-        while not self.killed and not self.ended.wait(0.05):
-            if memory_mib(self.pid) > self.limit_mib:
-                self.killed = True
+        while not self.has_ended and not self.ended.wait(0.05):
+            now = memory_mib(self.pid)
+            self.highest_mib = max(self.highest_mib, now)
+            if now > self.limit_mib:
                 os.kill(self.pid, signal.SIGKILL)
+            # An ended process has no memory.
+            self.has_ended = now == 0 or now > self.limit_mib
+
+    def peak_mib(self):
+        """Returns the peak memory of the service, or the highest memory that was seen before the service ended."""
+        try:
+            return peak_memory_mib(self.pid)
+        except (OSError, StopIteration):
+            self.has_ended = True
+            return self.highest_mib
 
 
 def memory_mib(pid):
@@ -317,7 +331,8 @@ class Result:
     end_mib: float
     cores: float
     growth_mb: float
-    killed: bool
+    # The service ended.
+    has_ended: bool
     # How many cores other processes used.
     noise: float
     # The victim's p50 and p99 during the flood of headline documents.
@@ -337,7 +352,7 @@ class Result:
         live = self.health["/health/live"]
         bounds = {"latency": self.factor > MAX_FACTOR, "status": self.not_ok > 0,
                   "live": live["longest"] > MAX_LIVE_SECONDS or set(live["statuses"]) != {"200"},
-                  "memory": self.killed or self.peak_mib >= MAX_MEMORY_MIB, "disk": self.growth_mb >= MAX_GROWTH_MB}
+                  "memory": self.has_ended or self.peak_mib >= MAX_MEMORY_MIB, "disk": self.growth_mb >= MAX_GROWTH_MB}
         return [name for name, is_broken in bounds.items() if is_broken]
 
 
@@ -403,14 +418,14 @@ def beside(bench, service, attacks, seconds):
         clients = [stack.enter_context(running(*command)) for command in (steady, probe)]
         results = [output(client) for client in clients]
         cores = (tree_seconds(server.pid) - cpu) / (time.monotonic() - start)
-        peak = bench.options.max_memory if guard.killed else peak_memory_mib(server.pid)
+        peak = guard.peak_mib()
         statuses = sum((collections.Counter(output(attacker)) for attacker in attackers), collections.Counter())
     minutes = (time.monotonic() - start) / 60
     # PostgreSQL may still write what the last requests left to it.
     time.sleep(1)
     growth = (bench.disk_bytes(service) - disk) / 1e6 / minutes
     noise = (Usage.now(bench.postmaster, [server.pid]) - usage).noise()
-    return Result(results[0], dict(statuses), results[1], peak, memory_mib(server.pid), cores, growth, guard.killed,
+    return Result(results[0], dict(statuses), results[1], peak, memory_mib(server.pid), cores, growth, guard.has_ended,
                   noise)
 
 
@@ -430,7 +445,7 @@ def table_row(bench, flood, result):
     live, ready = (result.health[path]["longest"] for path in ("/health/live", "/health/ready"))
     responses = ", ".join(f"{count:,} × {status}" for status, count in sorted(result.attacker.items())) or "none"
     connections = bench.options.connections or flood.connections
-    peak = f"> {result.peak_mib:,.0f}, killed" if result.killed else f"{result.peak_mib:,.0f}, {result.end_mib:,.0f}"
+    peak = f"{result.peak_mib:,.0f}, ended" if result.has_ended else f"{result.peak_mib:,.0f}, {result.end_mib:,.0f}"
     return (f"| {flood.name}: {flood.title} | {connections:,} | {result.base_p50:.1f}, {result.victim['p50']:.1f} "
             f"| {result.base_p99:.1f}, {result.victim['p99']:,.1f} | {result.factor:.1f} | {result.not_ok:,} "
             f"| {live:.2f}, {ready:.2f} | {peak} | {result.cores:.1f} | {result.growth_mb:,.1f} | {responses} "
@@ -482,7 +497,7 @@ def throughput(bench, service, clients, attacks):
         attackers = attack(stack, attacks, port, seconds)
         time.sleep(RAMP_SECONDS)
         result = output(stack.enter_context(running(*command)))
-        result["peak_mib"] = bench.options.max_memory if guard.killed else peak_memory_mib(pid)
+        result["peak_mib"] = guard.peak_mib()
         result["attackers"] = sum((collections.Counter(output(process)) for process in attackers),
                                   collections.Counter())
     return result
