@@ -2,7 +2,7 @@
 """Measures what floods of one tenant cost the other tenants and the machine.
 
     cargo build --release
-    bench/abuse.py [--seconds 10] [--only refused,brotli] [--check] [--write-docs]   # each flood alone
+    bench/abuse.py [--seconds 10] [--only typename,brotli] [--check] [--write-docs]   # each flood alone
     bench/abuse.py --five [--seconds 60] [--check] [--write-docs]                    # five tenants flood at once
     bench/abuse.py --legitimate [--check] [--write-docs]                             # the largest legitimate requests
     bench/abuse.py --list                                                            # the names of the floods
@@ -77,7 +77,7 @@ def main():
     options = arguments()
     if options.list:
         for flood in floods.FLOODS:
-            print(f"{flood.name:18} {flood.connections:5} connections: {flood.title}")
+            print(f"{flood.name:24} {flood.connections:5} connections: {flood.title}")
         return
     # End what was started, also when this command is terminated.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -365,7 +365,8 @@ def measure_floods(bench):
         results[flood] = rounds[len(rounds) // 2]
         print(table_row(bench, flood, results[flood]), flush=True)
     failed = {flood.name: result.broken() for flood, result in results.items() if result.broken()}
-    report = {flood.name: {**dataclasses.asdict(result), "broken": result.broken()} for flood, result in results.items()}
+    report = {flood.name: {**dataclasses.asdict(result), "broken": result.broken()}
+              for flood, result in results.items()}
     (lab.BENCH_DIR / "abuse.json").write_text(json.dumps(report, indent=2))
     if bench.options.write_docs:
         rows = [table_row(bench, flood, result) for flood, result in results.items()]
@@ -437,8 +438,9 @@ def attack(stack, attacks, port, seconds):
 
 
 TABLE_HEAD = ("| flood | connections | p50 ms: headline, flood | p99 ms: headline, flood | factor | not 200 "
-              "| live, ready: longest s | MiB: peak, end | cores | growth MB/min | the attacker's responses | broken |\n"
-              + "|---" * 12 + "|")
+              "| live, ready: longest s | MiB: peak, end | cores | growth MB/min | the attacker's responses "
+              "| broken |\n"
+              f"{'|---' * 12}|")
 
 
 def table_row(bench, flood, result):

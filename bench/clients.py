@@ -127,8 +127,8 @@ class Connection:
                 await self.reader.readexactly(2)
             await self.reader.readexactly(2)
         else:
-            length = next((line.split(b":")[1] for line in head.split(b"\r\n") if line.startswith(b"content-length")), 0)
-            body = await self.read(int(length), keep)
+            lengths = [line.split(b":")[1] for line in head.split(b"\r\n") if line.startswith(b"content-length")]
+            body = await self.read(int(lengths[0]), keep) if lengths else b""
         if b"connection: close" in head:
             self.close()
         return status, body
@@ -151,10 +151,12 @@ class Connection:
         self.reader = self.writer = None
 
 
-def http_request(token, body, path="/graphql"):
+def http_request(token, body, headers=()):
+    """Returns the bytes of a request that runs an operation."""
     content = body.encode()
-    return (f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(content)}\r\n\r\n").encode() + content
+    lines = ["POST /graphql HTTP/1.1", f"Host: {HOST}", f"Authorization: Bearer {token}",
+             "Content-Type: application/json", f"Content-Length: {len(content)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + content
 
 
 async def probe(probes, port, source, seconds, timeout):
@@ -232,7 +234,7 @@ async def slow(request, port, connections, seconds, bytes_per_second):
 
 
 async def hold(request, port, connections, seconds):
-    """Sends the beginning of a request, or nothing, and waits. Opens each connection again after the server closed it."""
+    """Sends the beginning of a request, or nothing, and waits. Opens a connection again after the server closed it."""
     request = pathlib.Path(request).read_bytes()
 
     async def attack(statuses):

@@ -5,6 +5,7 @@ import json
 import pathlib
 from collections.abc import Callable
 
+import clients
 import lab
 
 # The number of connections of a flood, unless the attack needs another number.
@@ -100,10 +101,7 @@ class Flood:
         if self.invalid_token:
             # The signature has 32 bytes.
             token = f"{token.rpartition('.')[0]}.{'A' * 43}"
-        content = self.body(attacker).encode()
-        lines = ["POST /graphql HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {token}",
-                 "Content-Type: application/json", f"Content-Length: {len(content)}", *self.headers, "", ""]
-        request = "\r\n".join(lines).encode() + content
+        request = clients.http_request(token, self.body(attacker), self.headers)
         return request[:len(request) - self.unsent]
 
     def command(self, name, attacker, port, connections, seconds):
@@ -148,10 +146,11 @@ def fan_out(_):
     return json.dumps({"query": text, "variables": {"filter": {"or": [{"number": {"in": strings}}] * 9}}})
 
 
-def long_response(attacker):
-    """Selects a column of 6 MB 28 times. The response has 168 MB."""
-    text = f"query ($id: ID!) {{ project(id: $id) {{ comments(first: 100) {{ nodes {{ {aliases(28, 'body')} }} }} }} }}"
-    return json.dumps({"query": text, "variables": {"id": attacker.commented}})
+def long_response(columns):
+    """Selects a column of 6 MB this many times."""
+    fields = aliases(columns, "body")
+    text = f"query ($id: ID!) {{ project(id: $id) {{ comments(first: 100) {{ nodes {{ {fields} }} }} }} }}"
+    return lambda attacker: json.dumps({"query": text, "variables": {"id": attacker.commented}})
 
 
 def kept_response(attacker):
@@ -200,17 +199,22 @@ BASELINE = Flood("headline", "the headline document", document(HEADLINE), role="
 KEY = ("Idempotency-Key: @UUID@",)
 FLOODS = (
     BASELINE,
-    Flood("refused", "a document of 48 KB with 9,990 names, which is rejected", names(9_990)),
+    Flood("rejected-documents", "a document of 48 KB with 9,990 names, which is rejected", names(9_990)),
     Flood("unknown-fields", "a document with 4,000 unknown root fields", names(4_000)),
+    Flood("short-rejected-documents", "a document of 15 KB with 3,300 unknown root fields", names(3_300)),
     Flood("typename", "`{ __typename }`", document("{ __typename }")),
     Flood("invalid-tokens", "tokens with a wrong signature", document("{ __typename }"), invalid_token=True),
     Flood("introspection", "the introspection of the whole schema, where it is on", document(INTROSPECTION),
           flags=("--introspection",)),
     Flood("variables", "a filter of 0.9 MB in a variable, used by 30 fields under 100 parents", fan_out,
           data=("100 projects",)),
-    Flood("slow-readers", "a response of 168 MB, read at 8 kB/s", long_response, data=("control characters",),
+    Flood("slow-readers", "a response of 168 MB, read at 8 kB/s", long_response(28), data=("control characters",),
           mode="slow", arguments=(("bytes_per_second", 8000),)),
-    Flood("brotli", "a response of 168 MB, compressed with Brotli and read fast", long_response,
+    Flood("brotli", "a response of 168 MB, compressed with Brotli and read fast", long_response(28),
+          data=("control characters",), headers=("Accept-Encoding: br",), mode="replay"),
+    Flood("short-slow-readers", "a response of 6 MB, read at 8 kB/s", long_response(1), data=("control characters",),
+          connections=100, mode="slow", arguments=(("bytes_per_second", 8000),)),
+    Flood("short-brotli", "a response of 6 MB, compressed with Brotli and read fast", long_response(1),
           data=("control characters",), headers=("Accept-Encoding: br",), mode="replay"),
     Flood("long-columns", "the IDs of 2,400 comments of 10,000 characters", long_columns("id"),
           data=("comments of crabs",)),
