@@ -61,7 +61,7 @@ VICTIM, LEGITIMATE = "victim", "legitimate"
 VICTIM_ADDRESS, PROBE_ADDRESS = "127.0.0.2", "127.0.0.3"
 VICTIM_LOAD = {"rate": 100, "connections": 8, "fresh_every": 10}
 # How long a flood runs before the measurement starts.
-RAMP_SECONDS = 1
+RAMP_SECONDS = 2
 ATTACKERS, OTHERS = 5, 50
 PROBE_TIMEOUT = 15
 MIB = 1024 * 1024
@@ -431,9 +431,18 @@ def beside(bench, service, attacks, seconds):
 
 
 def attack(stack, attacks, port, seconds):
-    """Starts attacks that end by themselves, after the measurement."""
-    commands = [flood.command(f"abuse-{number}", attacker, port, connections, seconds + 2 * RAMP_SECONDS)
-                for number, (flood, attacker, connections) in enumerate(attacks)]
+    """Starts attacks that end by themselves, after the measurement. Returns the processes."""
+    commands, clients = [], collections.defaultdict(list)
+    for number, (flood, attacker, connections) in enumerate(attacks):
+        path = lab.BENCH_DIR / f"abuse-{number}.request"
+        path.write_bytes(flood.request(attacker))
+        load = (path, port, connections, seconds + 2 * RAMP_SECONDS)
+        if flood.mode == "wrk":
+            commands.append((flood.wrk_command(*load), ""))
+        else:
+            clients[attacker.project].append(flood.client_arguments(*load))
+    # One process of Python for each attacker: many would need much of the machine for their start.
+    commands += [floods.client_command("attacks", floods=of_one) for of_one in clients.values()]
     return [stack.enter_context(running(*command, nice=10)) for command in commands]
 
 

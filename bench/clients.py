@@ -187,6 +187,14 @@ async def probe(probes, port, source, seconds, timeout):
     return results
 
 
+async def attacks(floods):
+    """Runs several floods at once. Each has the name of one of the following functions and its arguments. Returns the
+    number of responses by status.
+    """
+    results = await asyncio.gather(*(MODES[flood.pop("mode")](**flood) for flood in floods))
+    return sum(results, collections.Counter())
+
+
 async def replay(request, port, connections, seconds):
     """Sends a request again and again, and reads each response as fast as it can. Replaces @UUID@ by a new UUID."""
     request = pathlib.Path(request).read_bytes()
@@ -204,7 +212,7 @@ async def replay(request, port, connections, seconds):
                 connection.close()
                 await asyncio.sleep(REOPEN_PAUSE)
 
-    return await flood(attack, connections, seconds)
+    return await run(attack, connections, seconds)
 
 
 async def slow(request, port, connections, seconds, bytes_per_second):
@@ -230,7 +238,7 @@ async def slow(request, port, connections, seconds, bytes_per_second):
                     statuses["closed"] += 1
             await asyncio.sleep(REOPEN_PAUSE)
 
-    return await flood(attack, connections, seconds)
+    return await run(attack, connections, seconds)
 
 
 async def hold(request, port, connections, seconds):
@@ -252,7 +260,7 @@ async def hold(request, port, connections, seconds):
                     statuses["closed"] += 1
             await asyncio.sleep(REOPEN_PAUSE)
 
-    return await flood(attack, connections, seconds)
+    return await run(attack, connections, seconds)
 
 
 async def cut(request, port, connections, seconds, milliseconds):
@@ -276,10 +284,10 @@ async def cut(request, port, connections, seconds, milliseconds):
                     statuses["closed"] += 1
             await asyncio.sleep(REOPEN_PAUSE)
 
-    return await flood(attack, connections, seconds)
+    return await run(attack, connections, seconds)
 
 
-async def flood(attack, connections, seconds):
+async def run(attack, connections, seconds):
     """Runs an attack over this many connections. Returns the number of responses by status."""
     statuses, tasks, start = collections.Counter(), [], time.monotonic()
     for number in range(connections):
@@ -292,10 +300,12 @@ async def flood(attack, connections, seconds):
     return statuses
 
 
+MODES = {mode.__name__: mode for mode in (steady, probe, attacks, replay, slow, hold, cut)}
+
+
 def main():
     arguments = json.load(sys.stdin)
-    modes = {mode.__name__: mode for mode in (steady, probe, replay, slow, hold, cut)}
-    print(json.dumps(asyncio.run(modes[arguments.pop("mode")](**arguments))))
+    print(json.dumps(asyncio.run(MODES[arguments.pop("mode")](**arguments))))
 
 
 if __name__ == "__main__":

@@ -104,16 +104,15 @@ class Flood:
         request = clients.http_request(token, self.body(attacker), self.headers)
         return request[:len(request) - self.unsent]
 
-    def command(self, name, attacker, port, connections, seconds):
-        """Returns the command that runs the flood, and its standard input. Files of the flood have the name `name`."""
-        path = lab.BENCH_DIR / f"{name}.request"
-        path.write_bytes(self.request(attacker))
-        if self.mode == "wrk":
-            return ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s",
-                    "--timeout", "60s", "--script", lab.ROOT / "bench/abuse.lua", f"http://127.0.0.1:{port}", "--",
-                    path], ""
-        return client_command(self.mode, request=str(path), port=port, connections=connections, seconds=seconds,
-                              **dict(self.arguments))
+    def wrk_command(self, path, port, connections, seconds):
+        """Returns the command that sends the request in a file."""
+        return ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s",
+                "--timeout", "60s", "--script", lab.ROOT / "bench/abuse.lua", f"http://127.0.0.1:{port}", "--", path]
+
+    def client_arguments(self, path, port, connections, seconds):
+        """Returns the arguments of clients.py that send the request in a file."""
+        return {"mode": self.mode, "request": str(path), "port": port, "connections": connections, "seconds": seconds,
+                **dict(self.arguments)}
 
 
 def client_command(mode, **arguments):
