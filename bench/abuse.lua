@@ -1,5 +1,5 @@
--- Sends one request again and again and counts the responses by status, those with
--- errors apart. The first argument is a file with the bytes of the request.
+-- Sends one request again and again and counts the responses by status, rejected operations apart. The first argument is
+-- a file with the bytes of the request.
 
 local request_bytes
 local threads = {}

@@ -40,6 +40,7 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
+import http.client
 import json
 import os
 import pathlib
@@ -57,7 +58,6 @@ from usage import Usage, peak_memory_mib, postmaster_pid, tree_seconds
 
 TENANTS = 80
 TEMPLATE, DATABASE = "abuse_template", "abuse"
-VICTIM, LEGITIMATE = "victim", "legitimate"
 VICTIM_ADDRESS, PROBE_ADDRESS = "127.0.0.2", "127.0.0.3"
 VICTIM_LOAD = {"rate": 100, "connections": 8, "fresh_every": 10}
 # How long a flood runs before the measurement starts.
@@ -403,7 +403,7 @@ def beside(bench, service, attacks, seconds):
     """Measures the victim and the service beside attacks, which are floods with their attacker and connections."""
     server = service.server
     token = bench.tokens(VICTIM_TENANT)["OWNER"]
-    victim = lab.Tenant(VICTIM, "", "", token)
+    victim = lab.Tenant("victim", "", "", token)
     client = {"token": token, "body": lab.request_body(server, "q1", victim), "source": VICTIM_ADDRESS, **VICTIM_LOAD}
     steady = floods.client_command("steady", clients=[client], port=server.port, seconds=seconds)
     probe = floods.client_command(
@@ -419,8 +419,8 @@ def beside(bench, service, attacks, seconds):
         clients = [stack.enter_context(running(*command)) for command in (steady, probe)]
         results = [output(client) for client in clients]
         cores = (tree_seconds(server.pid) - cpu) / (time.monotonic() - start)
-        peak = guard.peak_mib()
         statuses = sum((collections.Counter(output(attacker)) for attacker in attackers), collections.Counter())
+        peak = guard.peak_mib()
     minutes = (time.monotonic() - start) / 60
     # PostgreSQL may still write what the last requests left to it.
     time.sleep(1)
@@ -508,9 +508,9 @@ def throughput(bench, service, clients, attacks):
         attackers = attack(stack, attacks, port, seconds)
         time.sleep(RAMP_SECONDS)
         result = output(stack.enter_context(running(*command)))
-        result["peak_mib"] = guard.peak_mib()
         result["attackers"] = sum((collections.Counter(output(process)) for process in attackers),
                                   collections.Counter())
+        result["peak_mib"] = guard.peak_mib()
     return result
 
 
@@ -585,7 +585,7 @@ def legitimate_requests(attacker):
 def execute(server, token, body):
     """Returns the status, the seconds and the content of the response to a request, whatever the status is."""
     start = time.monotonic()
-    connection = lab.http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     try:
         connection.request("POST", "/graphql", body.encode(), {
             "Authorization": f"Bearer {token}", "Content-Type": "application/json"})
