@@ -128,7 +128,11 @@ def world(options):
         if old.is_dir() and old != data_dir:
             shutil.rmtree(old)
     with lab.dev_database(data_dir) as environment:
-        yield Bench(options, environment, data_dir)
+        try:
+            yield Bench(options, environment, data_dir)
+        finally:
+            for request in lab.BENCH_DIR.glob("abuse-*.request"):
+                request.unlink()
 
 
 class Bench:
@@ -171,6 +175,8 @@ class Bench:
     def create_database(self, data):
         """Replaces the database by a copy of the template, in which each tenant of `data` has the rows of its names."""
         postgres = self.url("postgres")
+        # A flood can write gigabytes into the log.
+        os.truncate(self.postgres_log, 0)
         lab.query(postgres, f"drop database if exists {DATABASE} with (force)")
         lab.query(postgres, f"create database {DATABASE} owner palisade_owner template {TEMPLATE} strategy file_copy")
         for tenant, names in data.items():
