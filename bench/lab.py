@@ -100,11 +100,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def service(environment, *flags, wrapper=()):
-    """Starts `palisade serve` with these flags, under the command `wrapper` if given. Yields the ready server."""
+def service(environment, *flags, wrapper=(), log=None):
+    """Starts `palisade serve` with these flags, under the command `wrapper` if given. Writes the log to the file `log`
+    if given. Yields the ready server.
+    """
     port = free_port()
     command = [*wrapper, BINARY, "serve", "--listen", f"127.0.0.1:{port}", *flags]
-    with terminating(subprocess.Popen(command, env=environment)) as process:
+    with terminating(subprocess.Popen(command, env=environment, stderr=log)) as process:
         server = Server("Palisade", port, process.pid)
         wait_for(lambda: server.is_ready(environment["PALISADE_TOKEN_A"]), process)
         yield server
@@ -253,9 +255,9 @@ def check(document, slug, response):
             assert email.endswith((f"@{slug}.example", "@consulting.example")), f"{slug}: {email}"
 
 
-def write_docs(section, content):
-    """Replaces a generated section of docs/performance.md."""
-    path = ROOT / "docs/performance.md"
+def write_docs(section, content, page="performance"):
+    """Replaces a generated section of a page of the docs."""
+    path = ROOT / f"docs/{page}.md"
     begin, end = f"<!-- begin {section} -->\n", f"<!-- end {section} -->\n"
     before, rest = path.read_text().split(begin)
     _, after = rest.split(end)
