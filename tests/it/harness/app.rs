@@ -313,6 +313,7 @@ pub fn settings(options: ServiceOptions) -> ServiceSettings {
 fn token_settings() -> TokenSettings {
     TokenSettings {
         jwt_secret: Some(SECRET.into()),
+        jwt_previous_secret: None,
         jwt_issuer: "palisade".to_owned(),
         jwt_audience: "palisade".to_owned(),
     }
