@@ -1,7 +1,7 @@
 //! `/graphql`: reads a request, runs its operations and writes the response.
 //!
-//! The invariant: **an unauthenticated request costs at most one signature check.** The checks run in this
-//! order: `Accept`, origin, token, headers, body, document, budget, slot.
+//! The invariant: **an unauthenticated request costs at most one signature check for each secret.** The checks run in
+//! this order: `Accept`, origin, token, connections of the tenant, headers, body, document, budget, slot.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,6 +18,7 @@ use super::{
     REQUEST_ID, Service,
     budgets::{BudgetStatus, Charge},
     concurrency::Slot,
+    connections::ConnectionHandle,
     explorer,
     negotiate::ResponseFormat,
     persisted::QuerySource,
@@ -95,6 +96,11 @@ async fn run_request(
         ));
     }
     let principal = authenticate(service, request.headers()).await?;
+    if let Some(connection) = request.extensions().get::<ConnectionHandle>()
+        && connection.belongs_to(principal.tenant).is_err()
+    {
+        return Err(Rejection::too_many_connections());
+    }
     let options = read_options(service, request.headers())?;
     let is_get = request.method() != Method::POST;
     let body = if is_get {

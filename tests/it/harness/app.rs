@@ -8,7 +8,7 @@ use std::{
 use palisade::{
     auth::jwt::{TokenSettings, Tokens},
     auth::role::UserRole,
-    config::{ServiceSettings, TrafficSettings},
+    config::{ConnectionSettings, ServiceSettings, TrafficSettings},
     db::{
         PoolSettings, TenantDb,
         admin_tx::{AdminDb, NewMember, NewTenant},
@@ -307,6 +307,12 @@ pub fn settings(options: ServiceOptions) -> ServiceSettings {
         max_cost: 20_000,
         document_cache_bytes: 33_554_432,
         traffic: TrafficSettings::default(),
+        connections: ConnectionSettings {
+            // The client opens some connections before it needs them. With the shorter default, it could send a request
+            // on a connection that the service is closing.
+            first_byte_timeout: options.receive_timeout,
+            ..ConnectionSettings::default()
+        },
     }
 }
 

@@ -2,6 +2,7 @@
 //! error code, arrives in time, and contains no message of the database.
 
 mod bodies;
+mod connections;
 mod database_down;
 mod errors;
 mod limits;
