@@ -38,7 +38,7 @@ pub struct ServiceSettings {
           value_parser = duration::between("1ms", "10m"))]
     pub receive_timeout: Duration,
     /// The maximum number of open client connections. Beyond it, the service closes the connection that has been idle
-    /// for the longest time. If none is idle, it rejects the new connection.
+    /// for the longest time, or else the oldest one without a valid token. If all are busy, it rejects the new one.
     #[arg(long, env = "PALISADE_MAX_CONNECTIONS", default_value_t = 1_000, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_connections: u32,

@@ -1,9 +1,11 @@
 //! The open connections of a listener, and the shares of client addresses and tenants.
 //!
-//! The invariant: **a connection that does nothing never keeps a client out.** A connection is idle if it waits for a
-//! request: it has sent no complete request yet, or it has received the whole response to its last one. If a share is
-//! used up, the service closes the connection of that share that has been idle for the longest time. If none is idle,
-//! the service rejects the new connection or request at once. Nothing waits for a free connection.
+//! The invariant: **only busy connections of authenticated clients keep a client out.** A connection is idle if it waits
+//! for a request: it has sent no complete request yet, or it has received the whole response to its last one. If a share
+//! is used up, the service closes the connection of that share that has been idle for the longest time. If none is idle,
+//! it closes the oldest connection of an unauthenticated client, which could otherwise stay busy by not receiving its
+//! responses. If there is none either, the service rejects the new connection or request at once. Nothing waits for a
+//! free connection.
 
 use std::{
     collections::HashMap,
@@ -33,8 +35,8 @@ const MAX_HEALTH_CONNECTIONS: usize = 64;
 /// The prefix that an IPv6 client owns: it can connect from each of the addresses in it.
 const CLIENT_PREFIX: u128 = !(u64::MAX as u128);
 
-/// Connections that the service closed because they were idle and another one needed a connection.
-static CLOSED_IDLE: AtomicU64 = AtomicU64::new(0);
+/// Connections that the service closed in favor of new ones.
+static DISPLACED: AtomicU64 = AtomicU64::new(0);
 /// Connections that the service rejected because all connections of a share were busy.
 static REJECTED: AtomicU64 = AtomicU64::new(0);
 /// Requests that the service rejected because all connections of the tenant were busy.
@@ -174,6 +176,8 @@ struct Share {
     count: usize,
     /// The idle connections. The first one has been idle for the longest time.
     idle: LinkedHashSet<ConnectionId>,
+    /// The connections without a request of an authenticated client, in the order of their opening.
+    unauthenticated: LinkedHashSet<ConnectionId>,
 }
 
 impl State {
@@ -190,6 +194,7 @@ impl State {
         for share in [&mut self.all, of_address] {
             share.count += 1;
             share.idle.insert(id);
+            share.unauthenticated.insert(id);
         }
         id
     }
@@ -247,6 +252,10 @@ impl State {
         self.tenants.entry(tenant).or_default().count += 1;
         if let Some(entry) = self.connections.get_mut(&id) {
             entry.tenant = Some(tenant);
+            self.all.unauthenticated.remove(&id);
+            if let Some(of_address) = self.addresses.get_mut(&entry.address) {
+                of_address.unauthenticated.remove(&id);
+            }
         }
         Ok(())
     }
@@ -260,16 +269,16 @@ impl State {
         self.free_one_of(share.map(Share::usage), limit)
     }
 
-    /// Makes room for one more connection in a share: removes its longest idle connection if the share is used up.
-    /// Returns whether there is room.
+    /// Makes room for one more connection in a share: removes one of its connections if the share is used up. Returns
+    /// whether there is room.
     fn free_one_of(&mut self, usage: Option<(usize, Option<ConnectionId>)>, limit: usize) -> bool {
         match usage {
-            Some((count, longest_idle)) if count >= limit => {
-                let Some(id) = longest_idle else {
+            Some((count, displaceable)) if count >= limit => {
+                let Some(id) = displaceable else {
                     return false;
                 };
                 self.remove(id);
-                CLOSED_IDLE.fetch_add(1, Ordering::Relaxed);
+                DISPLACED.fetch_add(1, Ordering::Relaxed);
                 true
             }
             _ => true,
@@ -278,14 +287,17 @@ impl State {
 }
 
 impl Share {
-    /// The number of connections, and the one that has been idle for the longest time.
+    /// The number of connections, and the one that a new connection displaces: the longest idle one, or else the oldest
+    /// one of an unauthenticated client.
     fn usage(&self) -> (usize, Option<ConnectionId>) {
-        (self.count, self.idle.front().copied())
+        let displaceable = self.idle.front().or_else(|| self.unauthenticated.front());
+        (self.count, displaceable.copied())
     }
 
     fn remove(&mut self, id: ConnectionId) {
         self.count -= 1;
         self.idle.remove(&id);
+        self.unauthenticated.remove(&id);
     }
 }
 

@@ -28,6 +28,14 @@ impl Held {
         self.connection.handle().start_request()
     }
 
+    /// Starts a request of an authenticated client.
+    fn start_authenticated(&self) -> RequestInProgress {
+        let request = self.start();
+        let assigned = self.connection.handle().belongs_to(TenantId::generate());
+        assert_eq!(assigned, Ok(()));
+        request
+    }
+
     /// Sends a request of a tenant and receives the whole response.
     fn request(&self, tenant: TenantId) -> Result<(), AllBusy> {
         let request = self.start();
@@ -73,6 +81,8 @@ impl Connections {
         assert_eq!(with_tenant.count(), of_tenants);
         let idle_of_addresses = state.addresses.values().map(|share| share.idle.len());
         assert_eq!(state.all.idle.len(), idle_of_addresses.sum::<usize>());
+        let without_tenant = state.connections.len() - of_tenants;
+        assert_eq!(state.all.unauthenticated.len(), without_tenant);
         state.all.count
     }
 }
@@ -90,10 +100,10 @@ fn a_new_connection_displaces_the_longest_idle_one() {
 }
 
 #[test]
-fn a_busy_connection_is_never_displaced() {
+fn a_busy_connection_of_an_authenticated_client_is_never_displaced() {
     let connections = Connections::new(LIMITS);
     let mut held = full(&connections);
-    let mut requests: Vec<_> = held.iter().map(Held::start).collect();
+    let mut requests: Vec<_> = held.iter().map(Held::start_authenticated).collect();
     assert_eq!(open(&connections, address(7)).err(), Some(AllBusy));
     // The response of the fourth connection is complete, but the client has not received it yet.
     drop(requests.remove(3));
@@ -101,6 +111,30 @@ fn a_busy_connection_is_never_displaced() {
     held[3].connection.handle().all_sent();
     open(&connections, address(7)).unwrap();
     assert_eq!(open_ones(&mut held), [true, true, true, false, true, true]);
+}
+
+#[test]
+fn a_busy_connection_of_an_unauthenticated_client_is_displaced_after_the_idle_ones() {
+    let connections = Connections::new(LIMITS);
+    let mut held = full(&connections);
+    // The clients of the first two connections do not receive their responses, and have no token.
+    let _silent: Vec<_> = held[..2].iter().map(Held::start).collect();
+    let _busy: Vec<_> = held[2..5].iter().map(Held::start_authenticated).collect();
+    let mut new = Vec::new();
+    let mut requests = Vec::new();
+    for expected in [
+        [true, true, true, true, true, false],
+        [false, true, true, true, true, false],
+        [false, false, true, true, true, false],
+    ] {
+        let connection = open(&connections, address(7)).unwrap();
+        requests.push(connection.start_authenticated());
+        new.push(connection);
+        assert_eq!(open_ones(&mut held), expected);
+    }
+    assert_eq!(open(&connections, address(8)).err(), Some(AllBusy));
+    assert_eq!(open_ones(&mut new), [true; 3]);
+    assert_eq!(connections.count(), 6);
 }
 
 #[test]
@@ -112,7 +146,7 @@ fn an_address_beyond_its_share_displaces_only_its_own_connections() {
         .collect();
     assert!(other.is_open());
     assert_eq!(open_ones(&mut greedy), [false, true, true, true]);
-    let _requests: Vec<_> = greedy[1..].iter().map(Held::start).collect();
+    let _requests: Vec<_> = greedy[1..].iter().map(Held::start_authenticated).collect();
     assert_eq!(open(&connections, address(2)).err(), Some(AllBusy));
     assert!(other.is_open());
     assert_eq!(connections.count(), 4);
