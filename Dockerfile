@@ -4,7 +4,7 @@
 # npm builds the explorer. The final image does not contain Node.
 FROM node:24-bookworm-slim AS node
 
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95.0-bookworm AS build
 COPY --from=node /usr/local/bin/node /usr/local/bin/node
 COPY --from=node /usr/local/lib/node_modules /usr/local/lib/node_modules
 RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm
@@ -23,7 +23,8 @@ RUN apt-get update \
 COPY --from=build /usr/local/bin/palisade /usr/local/bin/palisade
 USER 10001
 ENV PALISADE_LISTEN=0.0.0.0:8080
-EXPOSE 8080
+# The API, and the health checks.
+EXPOSE 8080 8081
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["palisade"]
 CMD ["serve"]

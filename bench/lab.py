@@ -106,6 +106,8 @@ def service(environment, *flags, wrapper=(), log=None):
     """
     port = free_port()
     command = [*wrapper, BINARY, "serve", "--listen", f"127.0.0.1:{port}", *flags]
+    # Otherwise the health checks would take the next port, which may not be free.
+    environment = environment | {"PALISADE_HEALTH_LISTEN": "127.0.0.1:0"}
     with terminating(subprocess.Popen(command, env=environment, stderr=log)) as process:
         server = Server("Palisade", port, process.pid)
         wait_for(lambda: server.is_ready(environment["PALISADE_TOKEN_A"]), process)

@@ -32,12 +32,13 @@ pub struct ServiceSettings {
     #[arg(long, env = "PALISADE_OPERATION_TIMEOUT", default_value = "10s", value_name = "DURATION",
           value_parser = duration::between("1ms", "10m"))]
     pub operation_timeout: Duration,
-    /// The time limit for receiving the headers of a request, for receiving the body, and for a client that stops
-    /// reading the response.
+    /// The time limit for receiving the headers of a request and for receiving the body. Also the time that a client
+    /// has to take a response that waits, in addition to one second per 64 KiB that it takes.
     #[arg(long, env = "PALISADE_RECEIVE_TIMEOUT", default_value = "10s", value_name = "DURATION",
           value_parser = duration::between("1ms", "10m"))]
     pub receive_timeout: Duration,
-    /// The maximum number of open client connections; further clients wait.
+    /// The maximum number of open client connections. Beyond it, the service closes the connection that has been idle
+    /// for the longest time, or else the oldest one without a valid token. If all are busy, it rejects the new one.
     #[arg(long, env = "PALISADE_MAX_CONNECTIONS", default_value_t = 1_000, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_connections: u32,
@@ -70,6 +71,12 @@ pub struct ServiceSettings {
         reason = "a doc comment would become the help of every flag in it"
     )]
     pub traffic: TrafficSettings,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment would become the help of every flag in it"
+    )]
+    pub connections: ConnectionSettings,
 }
 
 /// The settings that limit the memory of operations.
@@ -157,6 +164,56 @@ pub struct TrafficSettings {
     pub only_trusted: bool,
 }
 
+/// The settings of connections and of the listener for health checks.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConnectionSettings {
+    /// The maximum number of open connections of one client address; 0 for no limit. An IPv6 client counts with its /64
+    /// network. If clients connect through a proxy on another machine, all of them have the address of the proxy: set 0
+    /// [default: a quarter of --max-connections; no limit for loopback addresses, from which a proxy on this machine
+    /// connects].
+    #[arg(long, env = "PALISADE_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
+    pub max_connections_per_address: Option<u32>,
+    /// The maximum number of open connections whose last request was of one tenant; 0 for no limit [default: a quarter
+    /// of --max-connections].
+    #[arg(long, env = "PALISADE_MAX_CONNECTIONS_PER_TENANT", value_name = "N")]
+    pub max_connections_per_tenant: Option<u32>,
+    /// The time limit for the first byte of a new connection.
+    #[arg(long, env = "PALISADE_FIRST_BYTE_TIMEOUT", default_value = "2s", value_name = "DURATION",
+          value_parser = duration::between("1ms", "10m"))]
+    pub first_byte_timeout: Duration,
+    /// The address and port of a listener that serves only the health checks, also when the clients of the API use all
+    /// connections [default: for `serve`, the next port after the one of --listen; for `dev`, none].
+    #[arg(long, env = "PALISADE_HEALTH_LISTEN", value_name = "ADDR")]
+    pub health_listen: Option<SocketAddr>,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        Self {
+            max_connections_per_address: None,
+            max_connections_per_tenant: None,
+            first_byte_timeout: Duration::from_secs(2),
+            health_listen: None,
+        }
+    }
+}
+
+impl ServiceSettings {
+    /// The address of the health checks of `serve`: by default, the next port of the same host. `None` if there is no
+    /// such port. The port 0, which the system replaces by a free one, has no successor.
+    #[must_use]
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        let next = || {
+            let port = match self.listen.port() {
+                0 => 0,
+                port => port.checked_add(1)?,
+            };
+            Some(SocketAddr::new(self.listen.ip(), port))
+        };
+        self.connections.health_listen.or_else(next)
+    }
+}
+
 /// Parses an origin as browsers send it.
 fn origin(text: &str) -> Result<String, String> {
     let invalid = || {
@@ -195,4 +252,41 @@ pub struct EmbeddedSettings {
     /// The source of PostgreSQL if none is installed: a GitHub repository or a file:// archive.
     #[arg(long, env = "PALISADE_PG_ARCHIVE_URL", value_name = "URL")]
     pub pg_archive_url: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        settings: ServiceSettings,
+    }
+
+    #[test]
+    fn the_health_checks_are_on_the_next_port_of_the_same_host() {
+        for (arguments, expected) in [
+            (&["--listen", "127.0.0.1:8080"][..], Some("127.0.0.1:8081")),
+            (&["--listen", "0.0.0.0:80"], Some("0.0.0.0:81")),
+            (&["--listen", "[::1]:8080"], Some("[::1]:8081")),
+            (&["--listen", "127.0.0.1:0"], Some("127.0.0.1:0")),
+            (&["--listen", "127.0.0.1:65535"], None),
+            (
+                &[
+                    "--listen",
+                    "127.0.0.1:65535",
+                    "--health-listen",
+                    "127.0.0.1:9",
+                ],
+                Some("127.0.0.1:9"),
+            ),
+        ] {
+            let command = Command::parse_from([&["palisade"], arguments].concat());
+            let expected = expected.map(|address| address.parse().unwrap());
+            assert_eq!(command.settings.health_address(), expected, "{arguments:?}");
+        }
+    }
 }

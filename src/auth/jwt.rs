@@ -1,19 +1,25 @@
-//! Bearer tokens: JSON Web Tokens that are signed with one secret (HS256).
+//! Bearer tokens: JSON Web Tokens that are signed with a secret (HS256).
 //!
 //! The invariant: **a token that is wrong in any way proves nothing**, and the error does not say why.
+//!
+//! Two secrets can be in use while an operator replaces one by the other. A token names its secret by the key id (`kid`)
+//! and is checked with that secret only. The key id is a hash of the secret. It does not help to guess the secret: an
+//! attacker with a token can already compare each guess with the token's signature, and there are too many secrets of 32
+//! random bytes to try.
 //!
 //! A verified token is cached for a few seconds under its SHA-256, because checking the signature and parsing the
 //! claims cost as much as the rest of a small request. The cache contains hashes and no tokens, so the duration of a
 //! lookup does not help an attacker to guess a token. The times in the token are checked for each request. A rejected
 //! token is not cached.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use aws_lc_rs::digest::{self, SHA256};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use moka::sync::Cache;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -24,6 +30,13 @@ use crate::{
 
 /// The minimum length of the secret: the length of the hash (RFC 7518, 3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
+/// The minimum number of different bytes in the secret. 32 random bytes have fewer with a probability below 10^-30, and
+/// 32 random hexadecimal digits with a probability below 1 %.
+const MIN_DISTINCT_BYTES: usize = 10;
+/// The length of a key id, in bytes of the hash.
+const KEY_ID_BYTES: usize = 8;
+/// The prefix of the hashed string of a key id, so that the key id differs from every other hash of the secret.
+const KEY_ID_LABEL: &[u8] = b"palisade token key id:";
 /// The longest lifetime of a token.
 pub const MAX_LIFETIME: TimeDelta = TimeDelta::days(31);
 /// The accepted difference between the clocks of two machines.
@@ -36,7 +49,7 @@ const MAX_CACHED_TOKENS: u64 = 10_000;
 /// The settings of tokens.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TokenSettings {
-    /// The secret that signs the tokens, at least 32 bytes.
+    /// The secret that signs the tokens, at least 32 random bytes.
     #[arg(
         long,
         env = "PALISADE_JWT_SECRET",
@@ -44,6 +57,15 @@ pub struct TokenSettings {
         value_name = "SECRET"
     )]
     pub jwt_secret: Option<SecretString>,
+    /// A second secret, while an operator replaces the secret. The service accepts tokens of this secret, but issues
+    /// none.
+    #[arg(
+        long,
+        env = "PALISADE_JWT_PREVIOUS_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
+    pub jwt_previous_secret: Option<SecretString>,
     /// The issuer (`iss`) of the tokens.
     #[arg(
         long,
@@ -62,17 +84,52 @@ pub struct TokenSettings {
     pub jwt_audience: String,
 }
 
-/// The secret is missing or too short. The message is one line that says what to do.
+/// A secret is missing or can be guessed. The message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// No secret is set.
-    #[error("no token secret: set PALISADE_JWT_SECRET to at least {MIN_SECRET_BYTES} random bytes")]
-    Missing,
-    /// The secret is too short, so an attacker could guess it.
     #[error(
-        "the token secret has {0} bytes: PALISADE_JWT_SECRET needs at least {MIN_SECRET_BYTES}"
+        "no token secret: set PALISADE_JWT_SECRET to at least {MIN_SECRET_BYTES} random bytes, for example from \
+         `openssl rand -base64 48`"
     )]
-    Short(usize),
+    Missing,
+    /// The secret is too short.
+    #[error(
+        "the token secret has {bytes} bytes: {variable} needs at least {MIN_SECRET_BYTES} random bytes, for example \
+         from `openssl rand -base64 48`"
+    )]
+    Short {
+        /// The environment variable of the secret.
+        variable: &'static str,
+        /// The length of the secret.
+        bytes: usize,
+    },
+    /// The secret is long enough, but not random.
+    #[error(
+        "the token secret is not random, because it repeats itself: set {variable} to at least {MIN_SECRET_BYTES} \
+         random bytes, for example from `openssl rand -base64 48`"
+    )]
+    Repetitive {
+        /// The environment variable of the secret.
+        variable: &'static str,
+    },
+}
+
+/// Checks that a secret is long and not obviously easy to guess.
+fn check_secret(variable: &'static str, secret: &[u8]) -> Result<(), SecretError> {
+    let bytes = secret.len();
+    if bytes < MIN_SECRET_BYTES {
+        return Err(SecretError::Short { variable, bytes });
+    }
+    let distinct: BTreeSet<u8> = secret.iter().copied().collect();
+    let repeats = |length: usize| {
+        let pattern = &secret[..length];
+        secret.iter().eq(pattern.iter().cycle().take(bytes))
+    };
+    if distinct.len() < MIN_DISTINCT_BYTES || (1..=bytes / 2).any(repeats) {
+        return Err(SecretError::Repetitive { variable });
+    }
+    Ok(())
 }
 
 /// The claims of a token. A token with a claim that is missing, repeated or of another type is rejected.
@@ -121,11 +178,31 @@ impl VerifiedToken {
     }
 }
 
+/// A secret that verifies tokens.
+#[derive(Debug)]
+struct VerifyingKey {
+    id: String,
+    key: DecodingKey,
+}
+
+impl VerifyingKey {
+    fn new(secret: &[u8]) -> Self {
+        let hash = digest::digest(&SHA256, &[KEY_ID_LABEL, secret].concat());
+        Self {
+            id: base16ct::lower::encode_string(&hash.as_ref()[..KEY_ID_BYTES]),
+            key: DecodingKey::from_secret(secret),
+        }
+    }
+}
+
 /// Issues and verifies tokens.
 #[derive(Debug)]
 pub struct Tokens {
     signing: EncodingKey,
-    verifying: DecodingKey,
+    /// The header of each issued token, with the id of the current key.
+    header: Header,
+    /// The key that signs, and the other one that is accepted.
+    verifying: Vec<VerifyingKey>,
     validation: Validation,
     issuer: String,
     audience: String,
@@ -135,14 +212,19 @@ pub struct Tokens {
 impl Tokens {
     /// Creates the issuer and verifier for these settings.
     pub fn new(settings: &TokenSettings) -> Result<Self, SecretError> {
-        let secret = settings
-            .jwt_secret
-            .as_ref()
-            .ok_or(SecretError::Missing)?
-            .expose_secret()
-            .as_bytes();
-        if secret.len() < MIN_SECRET_BYTES {
-            return Err(SecretError::Short(secret.len()));
+        let secret = settings.jwt_secret.as_ref().ok_or(SecretError::Missing)?;
+        let secret = secret.expose_secret().as_bytes();
+        check_secret("PALISADE_JWT_SECRET", secret)?;
+        let current = VerifyingKey::new(secret);
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some(current.id.clone());
+        let mut verifying = vec![current];
+        let previous = settings.jwt_previous_secret.as_ref();
+        let previous = previous.map_or("", ExposeSecret::expose_secret).as_bytes();
+        // An environment can set the variable to an empty string instead of not setting it.
+        if !previous.is_empty() {
+            check_secret("PALISADE_JWT_PREVIOUS_SECRET", previous)?;
+            verifying.push(VerifyingKey::new(previous));
         }
         let mut validation = Validation::new(Algorithm::HS256);
         // The library accepts a token without these claims unless they are required here.
@@ -153,7 +235,8 @@ impl Tokens {
         validation.leeway = CLOCK_LEEWAY_SECONDS.into();
         Ok(Self {
             signing: EncodingKey::from_secret(secret),
-            verifying: DecodingKey::from_secret(secret),
+            header,
+            verifying,
             validation,
             issuer: settings.jwt_issuer.clone(),
             audience: settings.jwt_audience.clone(),
@@ -176,7 +259,7 @@ impl Tokens {
             iat: now.timestamp(),
             nbf: None,
         };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
+        jsonwebtoken::encode(&self.header, &claims, &self.signing)
             .map_err(|error| Error::Internal(format!("cannot sign a token: {error}").into()))
     }
 
@@ -197,13 +280,21 @@ impl Tokens {
         verified.is_valid_at(now).then_some(verified.identity)
     }
 
+    /// The claims of a token whose signature is valid: by the key that it names, or by any key if it names none.
+    fn claims(&self, token: &str, key_id: Option<&str>) -> Option<Claims> {
+        self.verifying
+            .iter()
+            .filter(|key| key_id.is_none_or(|id| id == key.id))
+            .find_map(|key| jsonwebtoken::decode(token, &key.key, &self.validation).ok())
+            .map(|token| token.claims)
+    }
+
     fn check(&self, token: &str) -> Option<VerifiedToken> {
-        let token =
-            jsonwebtoken::decode::<Claims>(token, &self.verifying, &self.validation).ok()?;
-        if !token.header.typ?.eq_ignore_ascii_case("JWT") {
+        let header = jsonwebtoken::decode_header(token).ok()?;
+        if !header.typ?.eq_ignore_ascii_case("JWT") || has_critical_extensions(token)? {
             return None;
         }
-        let claims = token.claims;
+        let claims = self.claims(token, header.kid.as_deref())?;
         let issued = DateTime::from_timestamp(claims.iat, 0)?;
         let expires_at = DateTime::from_timestamp(claims.exp, 0)?;
         let leeway = TimeDelta::seconds(CLOCK_LEEWAY_SECONDS.into());
@@ -223,6 +314,16 @@ impl Tokens {
     }
 }
 
+/// Whether the header of a token has `crit`, which lists extensions that the recipient must understand (RFC 7515,
+/// 4.1.11). The service understands none. `crit` is found whatever its value is.
+fn has_critical_extensions(token: &str) -> Option<bool> {
+    let (header, _) = token.split_once('.')?;
+    let header = URL_SAFE_NO_PAD.decode(header).ok()?;
+    let header: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&header).ok()?;
+    Some(header.contains_key("crit"))
+}
+
 fn hash(token: &str) -> Option<TokenHash> {
     let hash = digest::digest(&SHA256, token.as_bytes());
     hash.as_ref().try_into().ok()
@@ -238,15 +339,135 @@ fn now() -> DateTime<Utc> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    fn tokens() -> Tokens {
-        let settings = TokenSettings {
-            jwt_secret: Some("a secret of exactly 32 characters".into()),
+    const SECRET: &str = "a secret of exactly 32 characters";
+    const NEXT_SECRET: &str = "the next secret, which replaces it";
+
+    fn with_secrets(current: &str, previous: Option<&str>) -> Result<Tokens, SecretError> {
+        Tokens::new(&TokenSettings {
+            jwt_secret: Some(current.into()),
+            jwt_previous_secret: previous.map(SecretString::from),
             jwt_issuer: "palisade".to_owned(),
             jwt_audience: "palisade".to_owned(),
-        };
-        Tokens::new(&settings).unwrap()
+        })
+    }
+
+    fn tokens() -> Tokens {
+        with_secrets(SECRET, None).unwrap()
+    }
+
+    /// A token with the claims of `token` and another header, signed with the secret.
+    fn with_header(token: &str, header: &serde_json::Value, secret: &str) -> String {
+        let claims = token.split('.').nth(1).unwrap();
+        let message = format!("{}.{claims}", URL_SAFE_NO_PAD.encode(header.to_string()));
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        let signature =
+            jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+        format!("{message}.{signature}")
+    }
+
+    #[test]
+    fn a_replaced_secret_verifies_tokens_and_signs_none() {
+        let before = tokens();
+        let rotating = with_secrets(NEXT_SECRET, Some(SECRET)).unwrap();
+        let after = with_secrets(NEXT_SECRET, None).unwrap();
+        let (old, new) = (
+            issue(&before, TimeDelta::hours(1)),
+            issue(&rotating, TimeDelta::hours(1)),
+        );
+        let accepted = |tokens: &Tokens| [&old, &new].map(|token| tokens.verify(token).is_ok());
+        assert_eq!(accepted(&before), [true, false]);
+        assert_eq!(accepted(&rotating), [true, true]);
+        assert_eq!(accepted(&after), [false, true]);
+        // Other issuers may sign with the secret and give no key id.
+        let header = json!({ "alg": "HS256", "typ": "JWT" });
+        for secret in [SECRET, NEXT_SECRET] {
+            let without_id = with_header(&old, &header, secret);
+            assert!(rotating.verify(&without_id).is_ok(), "{secret}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_checked_only_with_the_key_that_it_names() {
+        let rotating = with_secrets(NEXT_SECRET, Some(SECRET)).unwrap();
+        let token = issue(&rotating, TimeDelta::hours(1));
+        let (current, previous) = (&rotating.verifying[0].id, &rotating.verifying[1].id);
+        assert_ne!(current, previous);
+        assert_eq!(current.len(), 16);
+        for (id, secret, expected) in [
+            (json!(current), NEXT_SECRET, true),
+            (json!(previous), SECRET, true),
+            (json!(current), SECRET, false),
+            (json!(previous), NEXT_SECRET, false),
+            (json!("0000000000000000"), SECRET, false),
+            (json!(""), SECRET, false),
+            (json!(current.to_uppercase()), NEXT_SECRET, false),
+            (json!(1), NEXT_SECRET, false),
+        ] {
+            let header = json!({ "alg": "HS256", "typ": "JWT", "kid": id });
+            let named = with_header(&token, &header, secret);
+            assert_eq!(rotating.verify(&named).is_ok(), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_token_with_critical_extensions_is_rejected() {
+        let tokens = tokens();
+        let token = issue(&tokens, TimeDelta::hours(1));
+        let header = json!({ "alg": "HS256", "typ": "JWT" });
+        assert!(tokens.verify(&with_header(&token, &header, SECRET)).is_ok());
+        for critical in [
+            json!(["x"]),
+            json!(["exp"]),
+            json!([]),
+            json!(null),
+            json!("x"),
+            json!(1),
+        ] {
+            let header = json!({ "alg": "HS256", "typ": "JWT", "crit": critical, "x": 1 });
+            let token = with_header(&token, &header, SECRET);
+            assert!(tokens.verify(&token).is_err(), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_can_be_guessed_is_rejected() {
+        for secret in [
+            "a".repeat(64),
+            "password".repeat(8),
+            "0123456789abcdef".repeat(2),
+            "0123456789abcdef0123456789abcdef0123456".to_owned(),
+            "abababababbbabababababababbaabababababababab".to_owned(),
+            "changeit".repeat(5) + "change",
+        ] {
+            let error = with_secrets(&secret, None).unwrap_err().to_string();
+            assert!(
+                error.contains("set PALISADE_JWT_SECRET"),
+                "{secret}: {error}"
+            );
+            assert!(error.contains("`openssl rand -base64 48`"), "{error}");
+            assert!(!error.contains(&secret), "{error}");
+            let error = with_secrets(SECRET, Some(&secret)).unwrap_err().to_string();
+            assert!(
+                error.contains("set PALISADE_JWT_PREVIOUS_SECRET"),
+                "{error}"
+            );
+        }
+        assert!(with_secrets(SECRET, Some("")).is_ok());
+        let short = with_secrets(SECRET, Some("short")).unwrap_err().to_string();
+        assert!(
+            short.contains("PALISADE_JWT_PREVIOUS_SECRET needs at least 32"),
+            "{short}"
+        );
+        for secret in [
+            "9f86d081884c7d659a2feaa0c55ad015",
+            "q3Zk0YB1sYxT8m2eWgVbN7uLpRfKcJ4hXdA5zO6iEtQ=",
+        ] {
+            assert!(with_secrets(secret, Some(SECRET)).is_ok(), "{secret}");
+        }
     }
 
     fn issue(tokens: &Tokens, lifetime: TimeDelta) -> String {

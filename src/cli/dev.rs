@@ -23,7 +23,7 @@ use crate::{
     },
     demo::{self, Amounts},
     embedded::{self, Embedded},
-    http::{self, Features, Service},
+    http::{self, Features, Listeners, Service},
     ids::EntityId as _,
 };
 
@@ -155,9 +155,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         println!("DATABASE_URL is set, but `palisade dev` does not use it. `palisade serve` does.");
     }
     // The fastest check first: if the port is taken, no database is started.
-    let listener = http::listen(options.service.listen)
-        .await
-        .map_err(Failure::failed)?;
+    let listeners = listen(&options.service).await?;
     let stop = http::shutdown_signal();
     tokio::pin!(stop);
     let home = tokio::select! {
@@ -166,11 +164,11 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     };
     let settings = options.service.clone();
     let prepared = tokio::select! {
-        prepared = prepare(&home, options.service, &listener) => prepared.map(Some),
+        prepared = prepare(&home, options.service, &listeners) => prepared.map(Some),
         () = &mut stop => Ok(None),
     };
     let served = match prepared {
-        Ok(Some(service)) => http::serve(listener, service, &settings, stop)
+        Ok(Some(service)) => http::serve(listeners, service, &settings, stop)
             .await
             .map_err(Failure::failed),
         Ok(None) => Ok(()),
@@ -180,17 +178,35 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     served
 }
 
+async fn listen(settings: &ServiceSettings) -> Result<Listeners, Failure> {
+    let api = http::listen(settings.listen)
+        .await
+        .map_err(Failure::failed)?;
+    let health_checks = match settings.connections.health_listen {
+        Some(address) => {
+            let listener = http::listen_for_health_checks(address).await;
+            Some(listener.map_err(Failure::failed)?)
+        }
+        None => None,
+    };
+    Ok(Listeners { api, health_checks })
+}
+
 /// Creates the demo tenants, writes `dev.env` and prints the URLs and tokens.
 async fn prepare(
     home: &DevHome,
     mut settings: ServiceSettings,
-    listener: &tokio::net::TcpListener,
+    listeners: &Listeners,
 ) -> Result<Service, Failure> {
     if settings.tokens.jwt_secret.is_none() {
         settings.tokens.jwt_secret = Some(home.secret()?.into());
     }
     let tokens = Tokens::new(&settings.tokens).map_err(Failure::usage)?;
-    let address = listener.local_addr().map_err(Failure::failed)?;
+    let address = listeners.api.local_addr().map_err(Failure::failed)?;
+    let health_address = match &listeners.health_checks {
+        Some(listener) => Some(listener.local_addr().map_err(Failure::failed)?),
+        None => None,
+    };
 
     let db = TenantDb::connect(&home.url("palisade_app"), settings.pool)
         .await
@@ -221,7 +237,7 @@ async fn prepare(
     let secret = secret.map(SecretString::expose_secret).unwrap_or_default();
     let env_file = home.dir.join("dev.env");
     write_env(&env_file, home, address, secret, &logins)?;
-    print_summary(home, address, &env_file, &logins);
+    print_summary(home, address, health_address, &env_file, &logins);
 
     let features = Features {
         introspection: true,
@@ -240,7 +256,13 @@ struct Login {
     token: String,
 }
 
-fn print_summary(home: &DevHome, address: SocketAddr, env_file: &Path, logins: &[Login]) {
+fn print_summary(
+    home: &DevHome,
+    address: SocketAddr,
+    health_address: Option<SocketAddr>,
+    env_file: &Path,
+    logins: &[Login],
+) {
     let server = &home.server;
     let started = if server.is_attached() {
         "attached to the server of another process"
@@ -275,6 +297,9 @@ fn print_summary(home: &DevHome, address: SocketAddr, env_file: &Path, logins: &
         println!("explorer    http://{address}/graphiql#token={token}");
     }
     println!();
+    if let Some(address) = health_address {
+        println!("health      http://{address}/health/ready");
+    }
     println!("explorer    http://{address}/graphiql");
     println!("API         http://{address}/graphql");
     std::io::stdout().flush().ok();

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod databases;
 pub mod demo;
 pub mod dev;
+mod exposed_secrets;
 pub mod migrate;
 pub mod schema;
 pub mod serve;
@@ -16,7 +17,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::Error;
@@ -86,10 +87,16 @@ impl Failure {
 /// Runs the command of the process's command line.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut command = Cli::command();
+    let matches = command.get_matches_mut();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.format(&mut command).exit(),
+    };
     if let Err(failure) = start_log() {
         return report(&failure);
     }
+    exposed_secrets::warn(&command, &matches);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -7,7 +7,7 @@ use crate::{
     auth::jwt::Tokens,
     config::ServiceSettings,
     db::{ConnectError, TenantDb, sign_in::SignInDb},
-    http::{self, Features, Service},
+    http::{self, Features, Listeners, Service},
 };
 
 /// The options of `palisade serve`.
@@ -51,7 +51,13 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         })?;
     let settings = options.service;
     let tokens = Tokens::new(&settings.tokens).map_err(Failure::usage)?;
+    let health_address = settings.health_address().ok_or_else(|| {
+        Failure::usage("there is no port after the one of --listen: set --health-listen or PALISADE_HEALTH_LISTEN")
+    })?;
     let listener = http::listen(settings.listen)
+        .await
+        .map_err(Failure::failed)?;
+    let health_listener = http::listen_for_health_checks(health_address)
         .await
         .map_err(Failure::failed)?;
     let db = TenantDb::connect(url.expose_secret(), settings.pool)
@@ -72,10 +78,17 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let service =
         Service::new(db, directory, tokens, &settings, features).map_err(Failure::usage)?;
     let stop = http::shutdown_signal();
+    if let Ok(address) = health_listener.local_addr() {
+        tracing::info!("health checks at http://{address}/health/ready");
+    }
     if let Ok(address) = listener.local_addr() {
         tracing::info!("listening on http://{address}/graphql");
     }
-    http::serve(listener, service, &settings, stop)
+    let listeners = Listeners {
+        api: listener,
+        health_checks: Some(health_listener),
+    };
+    http::serve(listeners, service, &settings, stop)
         .await
         .map_err(Failure::failed)
 }

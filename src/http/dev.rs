@@ -7,7 +7,7 @@
 use axum::{
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use chrono::{SecondsFormat, TimeDelta};
@@ -36,17 +36,22 @@ impl From<Error> for DevError {
 }
 
 /// `GET /dev/people`: the active tenants with their users, at most 100 tenants and 100 users of each.
-pub async fn people(State(service): State<Service>, headers: HeaderMap) -> Response {
-    respond(list(&service, &headers).await)
+pub async fn people(State(service): State<Service>, target: Uri, headers: HeaderMap) -> Response {
+    respond(list(&service, &target, &headers).await)
 }
 
 /// `POST /dev/token`: a token for an active user of an active tenant.
-pub async fn token(State(service): State<Service>, headers: HeaderMap, body: Bytes) -> Response {
-    respond(issue(&service, &headers, &body).await)
+pub async fn token(
+    State(service): State<Service>,
+    target: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    respond(issue(&service, &target, &headers, &body).await)
 }
 
-async fn list(service: &Service, headers: &HeaderMap) -> Result<Value, DevError> {
-    let directory = authorize(service, headers)?;
+async fn list(service: &Service, target: &Uri, headers: &HeaderMap) -> Result<Value, DevError> {
+    let directory = authorize(service, target, headers)?;
     let mut tenants: Vec<TenantEntry> = Vec::new();
     for member in directory.people().await? {
         let person = json!({
@@ -83,8 +88,13 @@ struct TokenRequest {
     user: String,
 }
 
-async fn issue(service: &Service, headers: &HeaderMap, body: &[u8]) -> Result<Value, DevError> {
-    let directory = authorize(service, headers)?;
+async fn issue(
+    service: &Service,
+    target: &Uri,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Value, DevError> {
+    let directory = authorize(service, target, headers)?;
     let is_json = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -113,8 +123,12 @@ async fn issue(service: &Service, headers: &HeaderMap, body: &[u8]) -> Result<Va
     }))
 }
 
-fn authorize<'a>(service: &'a Service, headers: &HeaderMap) -> Result<&'a SignInDb, DevError> {
-    if !is_from_this_machine(headers) {
+fn authorize<'a>(
+    service: &'a Service,
+    target: &Uri,
+    headers: &HeaderMap,
+) -> Result<&'a SignInDb, DevError> {
+    if !is_from_this_machine(target, headers) {
         return Err(DevError(
             StatusCode::FORBIDDEN,
             "only for the explorer of this service, opened at localhost or a loopback address",
@@ -127,7 +141,7 @@ fn authorize<'a>(service: &'a Service, headers: &HeaderMap) -> Result<&'a SignIn
 }
 
 /// Whether the request was sent to a loopback host, and no page of another site sent it.
-fn is_from_this_machine(headers: &HeaderMap) -> bool {
+fn is_from_this_machine(target: &Uri, headers: &HeaderMap) -> bool {
     let single = |name| -> Option<Option<&str>> {
         let mut given = headers.get_all(name).iter();
         match (given.next(), given.next()) {
@@ -143,7 +157,13 @@ fn is_from_this_machine(headers: &HeaderMap) -> bool {
     ) else {
         return false;
     };
+    // A target with a host, as clients send it to a proxy, takes precedence over `Host` (RFC 9112, 3.2.2).
+    let is_target_of_host = match target.authority() {
+        Some(authority) => target.scheme_str() == Some("http") && authority.as_str() == host,
+        None => true,
+    };
     is_loopback(host)
+        && is_target_of_host
         && origin.is_none_or(|origin| origin == format!("http://{host}"))
         && site.is_none_or(|site| matches!(site, "same-origin" | "none"))
 }

@@ -1,8 +1,8 @@
 //! `/graphql`: reads a request, runs its operations and writes the response.
 //!
-//! The invariants: **an unauthenticated request costs at most one signature check**, and **a request does no work
-//! before its tenant has paid for it and has a slot for it.** The order is: `Accept`, origin, token, requests per
-//! second, headers, body, charge for the body, slot, document, charge for the rows, execution. Work that can take more
+//! The invariants: **an unauthenticated request costs at most one signature check for each secret**, and **a request does no work
+//! before its tenant has paid for it and has a slot for it.** The order is: `Accept`, origin, token, connections of
+//! the tenant, requests per second, headers, body, charge for the body, slot, document, charge for the rows, execution. Work that can take more
 //! than a millisecond does not run on the threads that serve the connections.
 
 use std::{
@@ -26,6 +26,7 @@ use super::{
     REQUEST_ID, Service,
     budgets::{BudgetStatus, Charge},
     concurrency::Slot,
+    connections::ConnectionHandle,
     explorer,
     negotiate::ResponseFormat,
     persisted::QuerySource,
@@ -126,6 +127,11 @@ async fn run_operations(
     request_id: Uuid,
 ) -> Result<HttpReply, Rejection> {
     let tenant = principal.tenant;
+    if let Some(connection) = request.extensions().get::<ConnectionHandle>()
+        && connection.belongs_to(principal.tenant).is_err()
+    {
+        return Err(Rejection::too_many_connections());
+    }
     if !service.budgets.admit(tenant).await {
         return Err(too_many_requests());
     }

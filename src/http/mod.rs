@@ -1,7 +1,9 @@
 //! The service over HTTP: its routes, and the layers that every response passes through.
 
 mod budgets;
+mod client_stream;
 mod concurrency;
+mod connections;
 mod dev;
 mod explorer;
 mod graphql;
@@ -35,7 +37,7 @@ use tower_http::{
 pub use self::{
     loopback::is_loopback_address,
     persisted::ManifestError,
-    server::{ListenError, listen, serve, shutdown_signal},
+    server::{ListenError, Listeners, listen, listen_for_health_checks, serve, shutdown_signal},
     state::{Features, Service},
 };
 
@@ -79,6 +81,16 @@ impl Service {
         }
         router
             .fallback(not_found)
+            .layer(map_response(harden))
+            .with_state(self.clone())
+    }
+
+    /// The router of the listener for health checks.
+    pub fn health_router(&self) -> Router {
+        Router::new()
+            .route("/health/live", get(health::live))
+            .route("/health/ready", get(health::ready))
+            .fallback(no_health_check)
             .layer(map_response(harden))
             .with_state(self.clone())
     }
@@ -146,5 +158,10 @@ impl Predicate for HasMediumLength {
 
 async fn not_found() -> Response {
     let message = "not found: the API is at /graphql\n";
+    (StatusCode::NOT_FOUND, message).into_response()
+}
+
+async fn no_health_check() -> Response {
+    let message = "not found: the health checks are /health/live and /health/ready\n";
     (StatusCode::NOT_FOUND, message).into_response()
 }

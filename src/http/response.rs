@@ -45,6 +45,8 @@ pub struct Rejection {
     message: Cow<'static, str>,
     locations: Vec<Pos>,
     retry_after: Option<Duration>,
+    /// Whether the service closes the connection after the response.
+    closes_connection: bool,
     /// The line for the log if the service or its database caused the rejection.
     failure: Option<String>,
     /// Whether the request is well-formed and only its document is rejected. Older clients expect the
@@ -60,6 +62,7 @@ impl Rejection {
             message: message.into(),
             locations: Vec::new(),
             retry_after: None,
+            closes_connection: false,
             failure: None,
             is_document_error: false,
         }
@@ -86,6 +89,16 @@ impl Rejection {
         let message = "the response was dropped, because clients of the tenant have not yet received earlier responses";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message)
             .retry_after(BUSY_RETRY_AFTER)
+    }
+
+    /// Creates the rejection of a request on a connection beyond the share of its tenant.
+    pub fn too_many_connections() -> Self {
+        let message = "the tenant has too many open connections: try again later";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self {
+            closes_connection: true,
+            ..Self::new(status, Code::Unavailable, message).retry_after(BUSY_RETRY_AFTER)
+        }
     }
 
     /// Sets the time after which the client may try again.
@@ -281,6 +294,9 @@ fn single_response(reply: OperationResult, request_id: Uuid, format: ResponseFor
             }
             if let Some(wait) = rejection.retry_after {
                 set_retry_after(headers, wait);
+            }
+            if rejection.closes_connection {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
         }
     }

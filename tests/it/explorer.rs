@@ -13,6 +13,10 @@ use palisade::{
 };
 use reqwest::{Client, Method, Response, redirect::Policy};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::harness::{Caller, ServiceOptions, TestApp, attempt, palisade_test, settings, tokens};
 
@@ -462,6 +466,60 @@ async fn dev_accepts_only_its_own_page_and_programs_on_this_machine() {
         assert!(!people.text().await.unwrap().contains(&tenant.slug));
         let (status, rejected) = ask_for_token(&origin, wanted.clone(), &headers).await;
         assert_eq!(status, 403, "{headers:?}: {rejected}");
+    }
+}
+
+#[apply(palisade_test)]
+async fn the_target_of_a_request_for_a_token_must_name_the_same_host() {
+    let (app, origin) = dev().await;
+    let tenant = app.tenant().await;
+    let user = format!("owner@{}.example", tenant.slug);
+    let body = json!({ "tenant": tenant.slug, "user": user }).to_string();
+    let address = origin.strip_prefix("http://").unwrap();
+    for (target, host, expected) in [
+        ("/dev/token".to_owned(), "localhost", 200),
+        ("http://localhost/dev/token".to_owned(), "localhost", 200),
+        (format!("http://{address}/dev/token"), address, 200),
+        ("http://evil.example/dev/token".to_owned(), "localhost", 403),
+        (
+            "http://evil.example/dev/token".to_owned(),
+            "evil.example",
+            403,
+        ),
+        ("http://localhost/dev/token".to_owned(), "evil.example", 403),
+        ("http://localhost:1/dev/token".to_owned(), "localhost", 403),
+        (
+            "http://localhost@evil.example/dev/token".to_owned(),
+            "localhost",
+            403,
+        ),
+        ("https://localhost/dev/token".to_owned(), "localhost", 403),
+        (
+            "http://[::1].evil.example/dev/token".to_owned(),
+            "[::1]",
+            403,
+        ),
+        ("/dev/token".to_owned(), "[::1].evil.example", 403),
+    ] {
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        let status = format!("HTTP/1.1 {expected} ");
+        assert!(
+            response.starts_with(&status),
+            "{target} of {host}: {response}"
+        );
+        assert_eq!(
+            response.contains("\"token\""),
+            expected == 200,
+            "{target} of {host}"
+        );
     }
 }
 

@@ -210,6 +210,22 @@ fn forgeries(good: &Value, foreign_user: UserId) -> Vec<(&'static str, Vec<Strin
         "typ of another kind",
         forge(r#"{"alg":"HS256","typ":"at+jwt"}"#, &text, SECRET),
     );
+    token(
+        "critical extensions",
+        forge(
+            r#"{"alg":"HS256","typ":"JWT","crit":["x"],"x":1}"#,
+            &text,
+            SECRET,
+        ),
+    );
+    token(
+        "key id of no secret",
+        forge(
+            r#"{"alg":"HS256","typ":"JWT","kid":"0123456789abcdef"}"#,
+            &text,
+            SECRET,
+        ),
+    );
     token("claims are not an object", forge(HEADER, "[]", SECRET));
     token("claims are not JSON", forge(HEADER, "{", SECRET));
 

@@ -6,7 +6,10 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::{Database, Service, demo_command, graphql, palisade, run_to_exit, serve_command};
+use super::{
+    Database, Service, create_test_dir, demo_command, graphql, palisade, remove_dir, run_to_exit,
+    serve_command,
+};
 use crate::harness::{SECRET, eventually, palisade_test};
 
 #[apply(palisade_test)]
@@ -90,6 +93,43 @@ async fn serve_does_not_start_without_the_schema() {
     );
     database.drop().await;
     empty.drop().await;
+}
+
+#[apply(palisade_test)]
+async fn serve_has_a_listener_for_the_health_checks_and_dev_only_if_it_is_set() {
+    let database = Database::migrated().await;
+    let (service, api) = Service::serve(serve_command(&database.url("palisade_app"))).await;
+    let health = service
+        .startup
+        .split("health checks at ")
+        .nth(1)
+        .and_then(|rest| rest.lines().next())
+        .unwrap();
+    assert_ne!(health, api.replace("/graphql", "/health/ready"));
+    assert_eq!(status(health).await, 200);
+    assert_eq!(status(&health.replace("ready", "live")).await, 200);
+    assert_eq!(
+        status(&health.replace("/health/ready", "/graphql")).await,
+        404
+    );
+    service.terminate().await;
+    database.drop().await;
+
+    let dir = create_test_dir().await;
+    let dev = Service::dev(&dir).await;
+    assert_eq!(dev.labelled("health "), [""; 0]);
+    dev.terminate().await;
+    let dev = Service::dev_with(&dir, |command| {
+        command.args(["--health-listen", "127.0.0.1:0"]);
+    })
+    .await;
+    assert_eq!(status(dev.labelled("health ")[0]).await, 200);
+    dev.terminate().await;
+    remove_dir(&dir);
+}
+
+async fn status(url: &str) -> u16 {
+    reqwest::get(url).await.unwrap().status().as_u16()
 }
 
 const COUNT: &str = "{ projects { totalCount } }";

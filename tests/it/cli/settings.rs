@@ -15,7 +15,19 @@ const NO_DIR: &str = "/proc/nothing";
 /// Runs a command that must fail with this exit code and one line that contains `message`. The
 /// output must not contain a secret.
 async fn assert_fails(arguments: &[&str], secret: Option<&str>, code: i32, message: &str) {
+    assert_fails_with_url(arguments, None, secret, code, message).await;
+}
+
+/// Like [`assert_fails`], with a database URL in the environment.
+async fn assert_fails_with_url(
+    arguments: &[&str],
+    url: Option<&str>,
+    secret: Option<&str>,
+    code: i32,
+    message: &str,
+) {
     let mut command = palisade(arguments);
+    command.envs(url.map(|url| ("DATABASE_URL", url)));
     command.envs(secret.map(|secret| ("PALISADE_JWT_SECRET", secret)));
     let result = run_to_exit(command).await;
     let line = result.error_line(code);
@@ -25,19 +37,57 @@ async fn assert_fails(arguments: &[&str], secret: Option<&str>, code: i32, messa
     assert!(!output.contains(SECRET), "{arguments:?}: {output}");
 }
 
-fn serve(url: &str) -> [&str; 5] {
-    ["serve", "--listen", "127.0.0.1:0", "--database-url", url]
-}
+const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0"];
 
 #[apply(palisade_test)]
 async fn a_taken_port_is_reported_before_anything_else() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let taken = listener.local_addr().unwrap().to_string();
-    let serve = ["serve", "--listen", &taken, "--database-url", NO_SOCKET];
+    let serve = ["serve", "--listen", &taken];
     let dev = ["dev", "--listen", &taken, "--data-dir", NO_DIR];
     let message = "the port is in use; choose another with --listen";
-    assert_fails(&serve, Some(SECRET), 1, message).await;
+    assert_fails_with_url(&serve, Some(NO_SOCKET), Some(SECRET), 1, message).await;
     assert_fails(&dev, None, 1, "the port is in use").await;
+}
+
+#[apply(palisade_test)]
+async fn a_taken_port_of_the_health_checks_is_reported_with_its_option() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    let options = ["--listen", "127.0.0.1:0", "--health-listen", &taken];
+    let serve = [&["serve"], &options[..]].concat();
+    let dev = [&["dev", "--data-dir", NO_DIR], &options[..]].concat();
+    let message = format!(
+        "cannot listen on {taken}: the port of the health checks is in use; choose another with --health-listen"
+    );
+    assert_fails_with_url(&serve, Some(NO_SOCKET), Some(SECRET), 1, &message).await;
+    assert_fails(&dev, None, 1, &message).await;
+    let last = ["serve", "--listen", "127.0.0.1:65535"];
+    let message = "there is no port after the one of --listen: set --health-listen";
+    assert_fails_with_url(&last, Some(NO_SOCKET), Some(SECRET), 2, message).await;
+}
+
+#[apply(palisade_test)]
+async fn a_secret_on_the_command_line_is_reported_with_its_variable() {
+    let url = ["--database-url", NO_SOCKET];
+    let result = run_palisade(&[SERVE, &url, &["--jwt-secret", SECRET]].concat()).await;
+    assert_eq!(result.code, Some(1), "{result:?}");
+    let (warning, error) = result.stderr.split_once('\n').unwrap();
+    assert!(
+        warning.contains("WARN ")
+            && warning.ends_with(
+                "instead of --database-url, --jwt-secret, set PALISADE_APP_DATABASE_URL, PALISADE_JWT_SECRET"
+            ),
+        "{warning}"
+    );
+    assert!(
+        error.starts_with("palisade: cannot reach the database at /nonexistent"),
+        "{error}"
+    );
+    assert!(
+        !result.stderr.contains(PASSWORD) && !result.stderr.contains(SECRET),
+        "{result:?}"
+    );
 }
 
 #[apply(palisade_test)]
@@ -63,41 +113,52 @@ async fn a_database_that_cannot_be_used_is_named_without_its_password() {
             "not a PostgreSQL URL",
         ),
     ] {
-        assert_fails(&serve(url), Some(SECRET), code, message).await;
+        assert_fails_with_url(SERVE, Some(url), Some(SECRET), code, message).await;
     }
     for (url, message) in [
         (NO_SOCKET, "cannot reach the database"),
         ("x:hunter2secret", "not a PostgreSQL URL"),
     ] {
-        assert_fails(&["migrate", "--database-url", url], None, 1, message).await;
+        assert_fails_with_url(&["migrate"], Some(url), None, 1, message).await;
     }
 }
 
 #[apply(palisade_test)]
 async fn a_missing_or_short_setting_is_reported_with_its_variable() {
-    for (arguments, secret, message) in [
+    let repeated = PASSWORD.repeat(3);
+    for (arguments, url, secret, message) in [
         (
-            &serve(NO_SOCKET)[..],
+            SERVE,
+            Some(NO_SOCKET),
             None,
             "no token secret: set PALISADE_JWT_SECRET",
         ),
         (
-            &serve(NO_SOCKET),
+            SERVE,
+            Some(NO_SOCKET),
             Some(PASSWORD),
             "the token secret has 13 bytes",
         ),
         (
+            SERVE,
+            Some(NO_SOCKET),
+            Some(&*repeated),
+            "the token secret is not random, because it repeats itself: set PALISADE_JWT_SECRET",
+        ),
+        (
             &["serve"],
+            None,
             Some(SECRET),
             "no database: set PALISADE_APP_DATABASE_URL",
         ),
         (
             &["migrate"],
             None,
+            None,
             "no database: set PALISADE_OWNER_DATABASE_URL",
         ),
     ] {
-        assert_fails(arguments, secret, 2, message).await;
+        assert_fails_with_url(arguments, url, secret, 2, message).await;
     }
 }
 
@@ -201,6 +262,7 @@ async fn a_duration_without_unit_is_rejected_with_the_notation() {
         ("--operation-timeout", "PALISADE_OPERATION_TIMEOUT"),
         ("--receive-timeout", "PALISADE_RECEIVE_TIMEOUT"),
         ("--acquire-timeout", "PALISADE_ACQUIRE_TIMEOUT"),
+        ("--first-byte-timeout", "PALISADE_FIRST_BYTE_TIMEOUT"),
     ] {
         let by_flag = palisade(&["serve", flag, "10000"]);
         let mut by_variable = palisade(&["serve"]);

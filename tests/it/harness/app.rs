@@ -8,7 +8,7 @@ use std::{
 use palisade::{
     auth::jwt::{TokenSettings, Tokens},
     auth::role::UserRole,
-    config::{MemorySettings, ServiceSettings, TrafficSettings},
+    config::{ConnectionSettings, MemorySettings, ServiceSettings, TrafficSettings},
     db::{
         PoolSettings, TenantDb,
         admin_tx::{AdminDb, NewMember, NewTenant},
@@ -312,12 +312,19 @@ pub fn settings(options: ServiceOptions) -> ServiceSettings {
             tenant_slots: Some(2 * options.pool_size),
             ..TrafficSettings::default()
         },
+        connections: ConnectionSettings {
+            // The client opens some connections before it needs them. With the shorter default, it could send a request
+            // on a connection that the service is closing.
+            first_byte_timeout: options.receive_timeout,
+            ..ConnectionSettings::default()
+        },
     }
 }
 
 fn token_settings() -> TokenSettings {
     TokenSettings {
         jwt_secret: Some(SECRET.into()),
+        jwt_previous_secret: None,
         jwt_issuer: "palisade".to_owned(),
         jwt_audience: "palisade".to_owned(),
     }

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod bounds;
+mod connections;
 mod database_down;
 mod errors;
 mod limits;

@@ -1,0 +1,284 @@
+//! The stream of a client connection, with limits on how long a client may do nothing and how slowly it may receive.
+//!
+//! A limit on each single write would not stop a client that takes a few bytes from time to time: it would keep a long
+//! response in memory for hours. So the client must take a response at [`MIN_RESPONSE_RATE`] on average.
+
+use std::{
+    future::Future as _,
+    io,
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+
+use super::connections::OpenConnection;
+
+/// The lowest rate at which a client must take a response, in bytes per second.
+const MIN_RESPONSE_RATE: u32 = 64 * 1024;
+
+/// Connections that the service closed because the client sent nothing in time.
+static CLOSED_SILENT: AtomicU64 = AtomicU64::new(0);
+/// Connections that the service closed because the client took its response too slowly.
+static CLOSED_SLOW: AtomicU64 = AtomicU64::new(0);
+
+/// The time limits of a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamTimeouts {
+    /// The time until the first byte of the first request.
+    pub first_byte: Duration,
+    /// The time that a client has to take a response in addition to the time that the bytes take at
+    /// [`MIN_RESPONSE_RATE`].
+    pub receive: Duration,
+}
+
+/// The stream of a client connection.
+pub struct ClientStream<S> {
+    stream: S,
+    connection: OpenConnection,
+    receive_timeout: Duration,
+    /// The wait for the first byte; `None` after it has arrived.
+    first_byte: Option<Pin<Box<Sleep>>>,
+    /// The wait for the client to take bytes; `None` if no bytes wait.
+    backlog: Option<Backlog>,
+}
+
+/// Bytes of a response that the client has not taken yet.
+struct Backlog {
+    window: ReceiveWindow,
+    deadline: Pin<Box<Sleep>>,
+}
+
+/// The time from the first write that had to wait until everything is sent.
+#[derive(Clone, Copy, Debug)]
+struct ReceiveWindow {
+    started: Instant,
+    timeout: Duration,
+    taken_bytes: u64,
+}
+
+impl ReceiveWindow {
+    /// The time by which the client must take more bytes.
+    fn deadline(&self) -> Instant {
+        let earned = Duration::from_secs(self.taken_bytes) / MIN_RESPONSE_RATE;
+        self.started + self.timeout + earned
+    }
+}
+
+impl<S> ClientStream<S> {
+    /// Wraps the stream of a new connection.
+    pub fn new(stream: S, connection: OpenConnection, timeouts: StreamTimeouts) -> Self {
+        Self {
+            stream,
+            connection,
+            receive_timeout: timeouts.receive,
+            first_byte: Some(Box::pin(sleep(timeouts.first_byte))),
+            backlog: None,
+        }
+    }
+
+    /// Limits the time of a write: counts the bytes if the stream accepted some, and otherwise waits until the stream
+    /// accepts more or the deadline passes.
+    fn limit_write(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(result) = written {
+            if let (Ok(bytes), Some(backlog)) = (&result, &mut self.backlog) {
+                backlog.window.taken_bytes += *bytes as u64;
+            }
+            return Poll::Ready(result);
+        }
+        let backlog = self.backlog.get_or_insert_with(|| {
+            let window = ReceiveWindow {
+                started: Instant::now(),
+                timeout: self.receive_timeout,
+                taken_bytes: 0,
+            };
+            Backlog {
+                window,
+                deadline: Box::pin(sleep_until(window.deadline())),
+            }
+        });
+        let deadline = backlog.window.deadline();
+        if backlog.deadline.deadline() != deadline {
+            backlog.deadline.as_mut().reset(deadline);
+        }
+        ready!(backlog.deadline.as_mut().poll(context));
+        CLOSED_SLOW.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(Err(timed_out("the client takes the response too slowly")))
+    }
+}
+
+fn timed_out(reason: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, reason)
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let Some(first_byte) = &mut self.first_byte else {
+            return read;
+        };
+        if read.is_ready() {
+            self.first_byte = None;
+            return read;
+        }
+        ready!(first_byte.as_mut().poll(context));
+        CLOSED_SILENT.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(Err(timed_out("the client sent nothing")))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.limit_write(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.limit_write(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper flushes the stream only after it has written all bytes of its own buffer.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        self.backlog = None;
+        self.connection.handle().all_sent();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+    use crate::http::connections::{ConnectionLimits, Connections};
+
+    const LONG: Duration = Duration::from_hours(1);
+
+    fn stream(
+        capacity: usize,
+        timeouts: StreamTimeouts,
+    ) -> (ClientStream<DuplexStream>, DuplexStream) {
+        let (ours, client) = duplex(capacity);
+        let connections = Connections::new(ConnectionLimits::of_health_checks());
+        let (connection, _) = connections.open(Ipv4Addr::LOCALHOST.into()).unwrap();
+        (ClientStream::new(ours, connection, timeouts), client)
+    }
+
+    /// The second after which the service closes the connection of a client that takes `rate` bytes a second of an
+    /// endless response; `None` if the connection is still open after an hour.
+    fn closed_after(rate: u64) -> Option<u64> {
+        let started = Instant::now();
+        (1..3_600).find(|second| {
+            let window = ReceiveWindow {
+                started,
+                timeout: Duration::from_secs(10),
+                taken_bytes: rate * (second - 1),
+            };
+            window.deadline() <= started + Duration::from_secs(*second)
+        })
+    }
+
+    #[test]
+    fn a_client_below_the_lowest_rate_is_closed_after_seconds_and_one_above_it_never() {
+        assert_eq!(closed_after(0), Some(10));
+        assert_eq!(closed_after(8_000), Some(12));
+        assert_eq!(closed_after(32 * 1024), Some(19));
+        assert_eq!(closed_after(64 * 1024), None);
+        assert_eq!(closed_after(1 << 30), None);
+    }
+
+    #[tokio::test]
+    async fn the_deadline_moves_with_the_bytes_that_the_client_takes() {
+        let timeouts = StreamTimeouts {
+            first_byte: LONG,
+            receive: LONG,
+        };
+        let (mut stream, mut client) = stream(1_000, timeouts);
+        let response = vec![b'x'; 10_000];
+        let mut taken = vec![0; 9_000];
+        let mut write = Box::pin(stream.write_all(&response));
+        tokio::select! {
+            biased;
+            written = &mut write => panic!("nothing was read: {written:?}"),
+            read = client.read_exact(&mut taken) => read.unwrap(),
+        };
+        drop(write);
+        let backlog = stream.backlog.as_ref().expect("the last bytes wait");
+        let window = backlog.window;
+        // The first thousand bytes did not wait.
+        assert!((8_000..=9_000).contains(&window.taken_bytes), "{window:?}");
+        let earned = Duration::from_secs(window.taken_bytes) / MIN_RESPONSE_RATE;
+        assert_eq!(window.deadline(), window.started + LONG + earned);
+        stream.flush().await.unwrap();
+        assert!(stream.backlog.is_none(), "the next window starts anew");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_in_time_gets_an_error() {
+        let timeouts = StreamTimeouts {
+            first_byte: LONG,
+            receive: Duration::ZERO,
+        };
+        let (mut stream, mut client) = stream(1_000, timeouts);
+        // The buffer of the pipe takes this response, so the client does not need to.
+        stream.write_all(&[b'x'; 1_000]).await.unwrap();
+        stream.flush().await.unwrap();
+        client.read_exact(&mut [0; 1_000]).await.unwrap();
+        let error = stream.write_all(&[b'x'; 1_001]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn only_the_first_byte_has_the_short_limit() {
+        let timeouts = StreamTimeouts {
+            first_byte: Duration::from_millis(1),
+            receive: LONG,
+        };
+        let (mut silent, _client) = stream(1_000, timeouts);
+        let error = silent.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+
+        let timeouts = StreamTimeouts {
+            first_byte: LONG,
+            receive: LONG,
+        };
+        let (mut stream, mut client) = stream(1_000, timeouts);
+        assert!(stream.first_byte.is_some());
+        client.write_u8(b'G').await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'G');
+        assert!(stream.first_byte.is_none());
+    }
+}
