@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
+    time::interval_at,
 };
 use uuid::Uuid;
 
@@ -38,7 +38,9 @@ const LAST_ROUND_TIMEOUT: Duration = Duration::from_secs(1);
 /// The maximum number of pending tenants. The rows of a further tenant are sealed after that tenant's next write.
 const MAX_PENDING_TENANTS: usize = 100_000;
 
-/// The maximum number of tenants whose heads are kept until the end of the day.
+/// The period in which the first and the last head of each tenant are logged.
+const HEAD_PERIOD: Duration = Duration::from_hours(24);
+/// The maximum number of tenants whose heads are kept until the end of the period. A further tenant ends the period.
 const MAX_HEADS: usize = 100_000;
 
 /// The last seal of a tenant's chain.
@@ -179,25 +181,17 @@ impl PendingTenants {
     }
 }
 
-/// Decides which heads are logged: for each tenant the first one of a day, in UTC, and the last one of the day.
+/// Decides which heads are logged: for each tenant the first one of a period, and the last one of the period.
 ///
-/// The last one is logged after midnight, or when the service stops. So every seal is covered by a logged head within
-/// a day, and a tenant has at most two lines per day, whatever it writes.
-#[derive(Debug)]
+/// The last one is logged at the end of the period, or when the service stops. So every seal is covered by a logged
+/// head within a period, and a tenant has at most two lines per period, whatever it writes.
+#[derive(Debug, Default)]
 struct HeadLog {
-    day: NaiveDate,
     /// The tenants with a logged head, and the head that followed it.
     heads: HashMap<TenantId, Option<Head>>,
 }
 
 impl HeadLog {
-    fn new(now: DateTime<Utc>) -> Self {
-        Self {
-            day: now.date_naive(),
-            heads: HashMap::new(),
-        }
-    }
-
     /// Logs the first head of a tenant and keeps the later ones.
     async fn sealed(&mut self, tenant: TenantId, head: Head) {
         if let Some(later) = self.heads.get_mut(&tenant) {
@@ -205,22 +199,14 @@ impl HeadLog {
             return;
         }
         if self.heads.len() >= MAX_HEADS {
-            self.flush().await;
+            self.end_period().await;
         }
         log_head(tenant, &head);
         self.heads.insert(tenant, None);
     }
 
-    /// Logs the last heads of the previous day.
-    async fn begin_day(&mut self, now: DateTime<Utc>) {
-        if self.day != now.date_naive() {
-            self.day = now.date_naive();
-            self.flush().await;
-        }
-    }
-
     /// Logs the heads that were kept.
-    async fn flush(&mut self) {
+    async fn end_period(&mut self) {
         for (at, (tenant, head)) in self.heads.drain().enumerate() {
             if let Some(head) = head {
                 log_head(tenant, &head);
@@ -230,13 +216,6 @@ impl HeadLog {
                 tokio::task::yield_now().await;
             }
         }
-    }
-
-    /// Waits until the day ends.
-    async fn midnight(&self) {
-        let midnight = self.day + Days::new(1);
-        let rest = midnight.and_time(NaiveTime::MIN).and_utc() - Utc::now();
-        tokio::time::sleep(rest.to_std().unwrap_or_default()).await;
     }
 }
 
@@ -252,17 +231,17 @@ fn log_head(tenant: TenantId, head: &Head) {
 
 async fn work(db: TenantDb, pending: Arc<PendingTenants>, mut stop: watch::Receiver<()>) {
     let mut failing = HashMap::new();
-    let mut heads = HeadLog::new(Utc::now());
+    let mut heads = HeadLog::default();
+    let mut period = interval_at(tokio::time::Instant::now() + HEAD_PERIOD, HEAD_PERIOD);
     loop {
         tokio::select! {
             () = pending.any() => {}
-            () = heads.midnight() => {
-                heads.begin_day(Utc::now()).await;
+            _ = period.tick() => {
+                heads.end_period().await;
                 continue;
             }
             _ = stop.changed() => break,
         }
-        heads.begin_day(Utc::now()).await;
         let pause = round(&db, &pending, &mut failing, &mut heads).await;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -271,7 +250,7 @@ async fn work(db: TenantDb, pending: Arc<PendingTenants>, mut stop: watch::Recei
     }
     failing.clear();
     round(&db, &pending, &mut failing, &mut heads).await;
-    heads.flush().await;
+    heads.end_period().await;
 }
 
 /// Seals the rows of every pending tenant. A tenant whose rows could not be sealed stays pending. Of several
@@ -348,11 +327,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_day_keeps_the_last_head_of_each_tenant_until_the_next_day() {
-        let [today, tomorrow] = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]
-            .map(|time| time.parse::<DateTime<Utc>>().unwrap());
+    async fn a_period_keeps_the_last_head_of_each_tenant_until_its_end() {
         let (acme, globex) = (TenantId::generate(), TenantId::generate());
-        let mut heads = HeadLog::new(today);
+        let mut heads = HeadLog::default();
         heads.sealed(acme, head(1)).await;
         assert_eq!(
             kept(&heads),
@@ -362,9 +339,8 @@ mod tests {
         heads.sealed(acme, head(2)).await;
         heads.sealed(acme, head(3)).await;
         heads.sealed(globex, head(1)).await;
-        heads.begin_day(today).await;
         assert_eq!(kept(&heads), [None, Some(3)]);
-        heads.begin_day(tomorrow).await;
+        heads.end_period().await;
         assert_eq!(kept(&heads), []);
         heads.sealed(acme, head(4)).await;
         assert_eq!(kept(&heads), [None]);

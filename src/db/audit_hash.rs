@@ -99,7 +99,7 @@ impl JsonArray {
         self
     }
 
-    /// Both PostgreSQL and serde_json escape only quotes, backslashes and the characters below U+0020, and in
+    /// Both PostgreSQL and `serde_json` escape only quotes, backslashes and the characters below U+0020, and in
     /// the same way.
     fn string(self, value: Option<&str>) -> Self {
         let Some(value) = value else {

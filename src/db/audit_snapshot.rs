@@ -120,11 +120,10 @@ impl StoredRow {
             Some(_) if !is_right => Some(Fault::Content),
             Some(_) if self.sealed_hash != self.hash => Some(Fault::Hash),
             Some(_) if is_late => Some(Fault::SealedLate),
-            Some(_) => None,
             None if !is_right => Some(Fault::Forged),
             None if !self.is_announced => Some(Fault::Unannounced),
             None if is_late => Some(Fault::Late),
-            None => None,
+            _ => None,
         };
         AuditRow {
             id: AuditLogId::from(self.id),
@@ -198,38 +197,24 @@ const TABLES: [(&str, &[&str]); 4] = [
     ("audit_unsealed", &["tenant_id uuid", "id uuid"]),
 ];
 
-/// The properties of a table that [`AuditSnapshot::untrusted_tables`] checks.
+/// What the catalogue says about a table.
 struct TableProperties {
     name: String,
-    is_table: bool,
-    is_owned: bool,
-    has_rules: bool,
-    has_triggers: bool,
-    has_children: bool,
-    is_shadowed: bool,
+    /// The first reason not to trust the table, whatever its columns are.
+    reason: Option<String>,
+    /// The name and the type of each column that is stored.
     columns: Vec<String>,
 }
 
 impl TableProperties {
-    /// The reason why the table cannot be trusted, if there is one.
+    /// The reason not to trust the table, if there is one.
     fn reason(&self) -> Option<String> {
         let (_, expected) = TABLES.iter().find(|(name, _)| *name == self.name)?;
         let missing = expected
             .iter()
             .find(|column| !self.columns.iter().any(|found| found == *column));
-        Some(match missing {
-            _ if !self.is_table => "it is not a table".to_owned(),
-            _ if !self.is_owned => format!("its owner is not {OWNER}"),
-            _ if self.has_rules => "it has rules".to_owned(),
-            _ if self.has_triggers => "it has triggers".to_owned(),
-            _ if self.has_children => "other tables inherit from it".to_owned(),
-            _ if self.is_shadowed => {
-                "the schema palisade_app contains the same name, so the service reads that"
-                    .to_owned()
-            }
-            Some(column) => format!("it lacks the column {column}, or generates it"),
-            None => return None,
-        })
+        let missing = || Some(format!("it lacks the column {}, or generates it", missing?));
+        self.reason.clone().or_else(missing)
     }
 }
 
@@ -255,18 +240,20 @@ impl<'c> AuditSnapshot<'c> {
             TableProperties,
             r#"
             select expected.name as "name!",
-                   coalesce(c.relkind = 'r', false) as "is_table!",
-                   coalesce(r.rolname = $2, false) as "is_owned!",
-                   exists (select from pg_rewrite w where w.ev_class = c.oid) as "has_rules!",
-                   exists (
-                       select from pg_trigger t where t.tgrelid = c.oid and not t.tgisinternal
-                   ) as "has_triggers!",
-                   exists (select from pg_inherits i where i.inhparent = c.oid) as "has_children!",
-                   -- The search_path of the service is "$user", public.
-                   exists (
-                       select from pg_class s join pg_namespace n on n.oid = s.relnamespace
-                       where n.nspname = 'palisade_app' and s.relname = expected.name
-                   ) as "is_shadowed!",
+                   case
+                       when c.relkind is distinct from 'r' then 'it is not a table'
+                       when r.rolname::text is distinct from $2::text then 'its owner is not ' || $2::text
+                       when exists (select from pg_rewrite w where w.ev_class = c.oid) then 'it has rules'
+                       when exists (select from pg_trigger t where t.tgrelid = c.oid and not t.tgisinternal)
+                           then 'it has triggers'
+                       when exists (select from pg_inherits i where i.inhparent = c.oid)
+                           then 'other tables inherit from it'
+                       -- The search_path of the service is "$user", public.
+                       when exists (
+                           select from pg_class s join pg_namespace n on n.oid = s.relnamespace
+                           where n.nspname = 'palisade_app' and s.relname = expected.name
+                       ) then 'the schema palisade_app contains the same name, so the service reads that'
+                   end as reason,
                    array(
                        select a.attname::text || ' ' || format_type(a.atttypid, null)
                        from pg_attribute a

@@ -20,7 +20,7 @@ async fn seals(tenant: &Tenant) -> i64 {
 }
 
 #[apply(palisade_test)]
-async fn the_service_logs_the_first_and_the_last_head_of_a_day() {
+async fn the_service_logs_the_first_head_of_a_tenant_and_at_its_end_the_last_one() {
     let app = TestApp::shared().await;
     let (acme, quiet) = (app.tenant().await, app.tenant().await);
     let (service, url) = serve_in_json(&app.database_url("palisade_app")).await;

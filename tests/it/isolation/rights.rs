@@ -348,13 +348,13 @@ async fn the_log_of_the_database_has_no_value_of_a_row(app: &'static TestApp) {
     let mut service = tenant.begin().await.0;
     let mut admin = tenant.connect_as("palisade_admin", UserRole::Owner).await.0;
     let canary = format!("canary-{}", Uuid::now_v7().simple());
-    let long = format!("{canary}{}", "x".repeat(200));
+    let overlong_name = format!("{canary}{}", "x".repeat(200));
     let asin = canary[canary.len() - 10..].to_uppercase();
     // The parameters are bound, as the service binds all values.
     for (statement, value, code) in [
         (
             "insert into organizations (id, slug, name) values (app.uuid_v7(), 'too-long', $1)",
-            long.as_str(),
+            overlong_name.as_str(),
             "23514",
         ),
         (
