@@ -83,14 +83,24 @@ create function app.on_citus() returns boolean
     language sql stable
     return exists (select from pg_catalog.pg_extension where extname = 'citus');
 
--- Increments version and sets updated_at at every update. Clients can set neither of them.
+-- Increments version, sets updated_at and keeps created_at at every update. Clients can set none of them.
 create function app.touch() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
     new.version := old.version + 1;
+    new.created_at := old.created_at;
     new.updated_at := now();
     return new;
+end $$;
+
+-- Rejects the change of a row's id or tenant. Audit entries name a row by both, and do not record a change of them.
+create function app.reject_key_change() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise insufficient_privilege using message =
+        format('the id and the tenant of a row of %s cannot change', tg_table_name);
 end $$;
 
 -- Attaches app.touch() to a table that has a version. Tables that Citus replicates to every node get no trigger,
@@ -130,7 +140,8 @@ create function app.is_own(user_column name) returns text
 
 -- Attaches the trigger that writes the audit entries of a table. app.protect calls this function, and its comment
 -- describes the arguments. After a migration adds a column, call this function again with the same arguments: the
--- trigger has a list of the table's columns and rejects each change of a row that has other columns.
+-- trigger has a list of the table's columns and rejects each change of a row that has other columns. A call that
+-- leaves out a column of `unrecorded` fails.
 create function app.record_changes(
     target          regclass,
     subject         text,
@@ -143,9 +154,23 @@ create function app.record_changes(
     returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-    about  jsonb;
-    fields text[];
+    about   jsonb;
+    fields  text[];
+    omitted name;
 begin
+    -- A column that was not recorded until now may hold what the readers of the audit log must not see. The first
+    -- argument of the trigger, which ends with a zero byte, has the columns that it does not record.
+    select a.attname into omitted
+      from pg_trigger t
+      join pg_attribute a on a.attrelid = t.tgrelid and not a.attisdropped and a.attgenerated = ''
+     where t.tgrelid = target and t.tgname = 'record_change'
+       and a.attname <> all (unrecorded)
+       and convert_from(substring(t.tgargs from 1 for position('\x00'::bytea in t.tgargs) - 1), 'UTF8')::jsonb
+           -> 'unrecorded' ? a.attname::text;
+    if found then
+        raise 'app.record_changes(%): the column % was not recorded until now: name it in unrecorded, or drop the '
+              'trigger record_change first', target, omitted;
+    end if;
     -- The values of a generated column are not recorded: it only repeats other columns.
     select coalesce(array_agg(attname::text order by attname::text collate "default"), '{}'),
            unrecorded || coalesce(array_agg(attname) filter (where attgenerated <> ''), '{}')
@@ -164,6 +189,9 @@ begin
            else format('%s(%L, %L, %L)', app.create_record_change_through(project_through), about, fields,
                        through_column)
            end;
+    execute format('create or replace trigger keep_key before update on %1$s for each row
+                        when (old.id is distinct from new.id or old.%2$I is distinct from new.%2$I)
+                        execute function app.reject_key_change()', target, tenant_column);
 end $$;
 
 -- Makes a table tenant-owned. Call it once, after CREATE TABLE and before the foreign keys.

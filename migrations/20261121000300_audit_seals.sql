@@ -22,7 +22,8 @@ create table audit_seals (
     constraint audit_seals_rows_positive check (rows >= 1),
     constraint audit_seals_chained check ((previous_hash is null) = (number = 1))
 );
-comment on column audit_seals.latest is 'The latest occurred_at of an entry in this seal or an earlier one.';
+comment on column audit_seals.latest is
+    'The latest occurred_at of an entry in this seal or an earlier one, but not later than sealed_at.';
 comment on column audit_seals.rows is 'The number of entries in this seal.';
 
 select app.protect('audit_seals', audited => false);
@@ -59,17 +60,18 @@ create function app.audit_seal_hash(seal audit_seals, entries bytea) returns byt
         extract(epoch from seal.latest)::text, seal.rows, encode(seal.previous_hash, 'hex'))::text, 'UTF8')
         || entries);
 
--- Seals up to 5,000 entries of the context's tenant and returns their number. Returns null if another
--- transaction is sealing the same tenant.
+-- Seals up to 5,000 entries of the context's tenant. Returns their number, and the number and the hash of the seal;
+-- 0 and nulls if there was nothing to seal; only nulls if another transaction is sealing the same tenant.
 --
 -- It runs as its owner, the only role that may write seals. It has no parameters, so a caller cannot choose what
 -- it seals. It skips entries that `palisade audit verify` must report: an entry that does not match its own hash,
 -- and an entry that is a day or more older than the newest sealed entry, because no transaction lasts that long.
+-- If the clock of the database was ahead when that entry was sealed, the present time counts instead.
 --
 -- The planner's statistics of audit_unsealed are usually wrong, because the table is nearly always empty. With
 -- sorting disabled, the planner chooses to read 5,000 rows in key order and not to read and sort all rows.
 -- `offset 0` prevents a plan that scans other tables completely.
-create function app.seal_audit_log() returns integer
+create function app.seal_audit_log(out sealed_rows integer, out seal_number integer, out seal_hash bytea)
     language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_sort = off
 as $$
 declare
@@ -81,10 +83,11 @@ declare
     entries  bytea;
 begin
     if tenant is null then
-        return 0;
+        sealed_rows := 0;
+        return;
     end if;
     if not pg_try_advisory_xact_lock(hashtextextended('palisade audit seals ' || tenant, 0)) then
-        return null;
+        return;
     end if;
     select s.* into previous
       from public.audit_seals s
@@ -109,7 +112,7 @@ begin
            where u.tenant_id = tenant
              and (found.entry).hash = app.audit_row_hash(found.entry)
              and (previous.latest is null
-                  or (found.entry).occurred_at > previous.latest - interval '1 day')
+                  or (found.entry).occurred_at > least(previous.latest, now()) - interval '1 day')
              and not exists (
                  select from public.audit_seal_entries e
                   where e.tenant_id = u.tenant_id and e.id = u.id
@@ -117,8 +120,9 @@ begin
            order by u.id
            limit 5000
       ) sealable;
+    sealed_rows := seal.rows;
     if seal.rows = 0 then
-        return 0;
+        return;
     end if;
 
     seal.tenant_id := tenant;
@@ -126,7 +130,7 @@ begin
     seal.number := coalesce(previous.number, 0) + 1;
     seal.sealed_at := now();
     -- Not later than now: an entry with a timestamp in the future must not make later entries look old.
-    seal.latest := greatest(previous.latest, least(seal.latest, now()));
+    seal.latest := least(greatest(previous.latest, seal.latest), now());
     seal.previous_hash := previous.hash;
     seal.hash := app.audit_seal_hash(seal, entries);
     insert into public.audit_seals (tenant_id, id, number, sealed_at, latest, rows, previous_hash, hash)
@@ -138,7 +142,8 @@ begin
     delete from public.audit_unsealed u
      -- BETWEEN limits the scan to a range of the index, which contains few other rows.
      where u.tenant_id = tenant and u.id between ids[1] and ids[seal.rows] and u.id = any (ids);
-    return seal.rows;
+    seal_number := seal.number;
+    seal_hash := seal.hash;
 end $$;
 
 select app.revoke_functions_from_public();

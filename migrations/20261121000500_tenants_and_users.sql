@@ -20,8 +20,9 @@ select app.unique_across_tenants('tenants', 'slug');
 
 -- A tenant owns its own row: in this table, `id` has the role that `tenant_id` has in all others.
 select app.protect('tenants', subject => 'tenant', tenant_column => 'id');
--- Only the admin plane creates and deletes tenants.
-revoke insert, delete on tenants from palisade_app;
+-- Only the admin plane creates, changes and deletes tenants. A mutation that renames a tenant would need
+-- `grant update (name)`, but never the status, the plan or the slug.
+revoke insert, update, delete on tenants from palisade_app;
 select app.restrict('tenants', 'update_by_role', 'update', app.has_role('OWNER', 'ADMIN'));
 -- Sign-in finds a tenant by its slug. Of this table, it may read only these columns.
 create policy directory on tenants for select to palisade_auth using (true);
@@ -41,8 +42,8 @@ create table identities (
 select app.replicate('identities');
 alter table identities enable row level security;
 alter table identities force row level security;
-create policy sign_in on identities for all to palisade_auth using (true) with check (true);
-grant select, insert, update on identities to palisade_auth;
+create policy sign_in on identities for select to palisade_auth using (true);
+grant select on identities to palisade_auth;
 grant select, insert, update, delete on identities to palisade_admin;
 select app.count_versions('identities');
 

@@ -201,6 +201,34 @@ begin
     end if;
     return new;
 end $$;
-select app.revoke_functions_from_public();
 create trigger guard_invoice before insert or update on invoices
     for each row execute function app.guard_invoice();
+
+-- Locks the invoice of a line item until the transaction ends. So no other transaction issues the invoice at the
+-- same time, without this line item in its total. The invoice is then read again, because a transaction that issued
+-- it may have committed during the wait. The policies of invoice_line_items only see the state before the wait.
+create function app.lock_invoice_of_line() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found_status text;
+begin
+    for found_status in
+        select i.status
+          from public.invoices i
+         where i.tenant_id = coalesce(new.tenant_id, old.tenant_id)
+           and i.id in (old.invoice_id, new.invoice_id)
+         order by i.id
+           for no key update
+    loop
+        if found_status <> 'DRAFT' then
+            raise insufficient_privilege using message =
+                'the line items of an issued invoice cannot change';
+        end if;
+    end loop;
+    return coalesce(new, old);
+end $$;
+create trigger lock_invoice before insert or update or delete on invoice_line_items
+    for each row execute function app.lock_invoice_of_line();
+
+select app.revoke_functions_from_public();

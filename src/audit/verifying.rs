@@ -5,7 +5,7 @@ use std::{fmt, pin::pin, str::FromStr};
 use futures_util::TryStreamExt as _;
 
 use crate::{
-    db::audit_snapshot::{AuditRow, AuditSeal, AuditSnapshot, Fault, MissingRow},
+    db::audit_snapshot::{AuditRow, AuditSeal, AuditSnapshot, Fault, MissingRow, UntrustedTable},
     error::Result,
     ids::AuditLogId,
 };
@@ -13,6 +13,14 @@ use crate::{
 /// The SHA-256 of a seal, as 64 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealHash(Vec<u8>);
+
+impl SealHash {
+    /// The hash with these bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
 
 impl fmt::Display for SealHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,6 +52,10 @@ pub enum Finding {
     SealBroken(i32, String),
     /// No seal has the hash that the operator expects.
     HeadMissing(SealHash),
+    /// No row records the creation of the tenant.
+    CreationMissing,
+    /// A table of the log may show other rows than those that were written.
+    Untrusted(UntrustedTable),
 }
 
 impl fmt::Display for Finding {
@@ -57,6 +69,12 @@ impl fmt::Display for Finding {
                 f,
                 "missing head {head}: no seal has this hash, so the history was rewritten"
             ),
+            Self::CreationMissing => f.write_str(
+                "missing tenant.created: the first row of every log records the creation of its tenant",
+            ),
+            Self::Untrusted(UntrustedTable { table, reason }) => {
+                write!(f, "untrusted {table}: {reason}")
+            }
         }
     }
 }
@@ -100,6 +118,8 @@ impl fmt::Display for Summary {
 /// immediately, so that the use of memory does not grow with the log.
 ///
 /// `expected_head` is the hash of the last seal at an earlier verification. One of the seals must have this hash.
+///
+/// If a table of the log cannot be trusted, the rows are not read.
 pub async fn verify(
     log: &mut AuditSnapshot<'_>,
     expected_head: Option<SealHash>,
@@ -110,6 +130,13 @@ pub async fn verify(
         finding.iter().for_each(&mut report);
         u64::from(finding.is_some())
     };
+
+    for table in log.untrusted_tables().await? {
+        summary.findings += found(Some(Finding::Untrusted(table)));
+    }
+    if summary.findings > 0 {
+        return Ok(summary);
+    }
 
     let mut missing_head = expected_head;
     let mut last: Option<AuditSeal> = None;
@@ -125,10 +152,13 @@ pub async fn verify(
     summary.findings += found(missing_head.map(Finding::HeadMissing));
     summary.head = last.map(|seal| SealHash(seal.hash));
 
+    let findings_before_rows = summary.findings;
+    let mut has_creation = false;
     {
         let mut rows = pin!(log.rows());
         while let Some(row) = rows.try_next().await? {
             summary.rows += 1;
+            has_creation |= row.is_creation;
             summary.sealed += u64::from(row.seal.is_some());
             summary.findings += found(faulty(row));
         }
@@ -137,6 +167,10 @@ pub async fn verify(
     let mut gone = pin!(log.missing_rows());
     while let Some(row) = gone.try_next().await? {
         summary.findings += found(Some(removed(row)));
+    }
+    // If the row of the creation was changed or removed, that is reported already.
+    if !has_creation && summary.findings == findings_before_rows {
+        summary.findings += found(Some(Finding::CreationMissing));
     }
     Ok(summary)
 }
@@ -150,7 +184,7 @@ fn broken(seal: &AuditSeal, last: Option<&AuditSeal>) -> Option<Finding> {
         )
     } else if seal.previous_hash.as_ref() != last.map(|last| &last.hash) {
         "its previous_hash is not the hash of the previous seal".to_owned()
-    } else if i64::from(seal.rows) != seal.entries {
+    } else if usize::try_from(seal.rows) != Ok(seal.entries) {
         format!(
             "the seal records {} rows, but contains {}",
             seal.rows, seal.entries

@@ -1,9 +1,10 @@
 //! The admin plane: the role that bypasses row level security and sees every tenant.
 //!
-//! The invariant: **no code that serves requests uses [`AdminDb`].** Only the commands of an operator
-//! create it.
+//! The invariants: **no code that serves requests uses [`AdminDb`].** Only the commands of an operator
+//! create it. And **no name resolves to an object that the owner of the schema has created**, unless the statement
+//! names the schema: the `search_path` of the connection is `pg_catalog`.
 
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
 
 use super::{ConnectError, audit_snapshot::AuditSnapshot, connect_options, unreachable};
@@ -48,17 +49,22 @@ impl AdminDb {
     /// Connects as the role that bypasses row level security.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let options = connect_options(url)?;
-        options
-            .connect()
-            .await
-            .map(Self)
-            .map_err(|error| unreachable(&options, &error))
+        let connect = async {
+            let mut connection = options.connect().await?;
+            // A statement and not a startup parameter, which poolers such as PgBouncer reject. PostgreSQL never
+            // searches pg_temp for functions and operators.
+            connection
+                .execute("set search_path = pg_catalog, pg_temp")
+                .await?;
+            Ok(Self(connection))
+        };
+        connect.await.map_err(|error| unreachable(&options, &error))
     }
 
     /// Returns the tenant with this slug, if it exists.
     pub async fn tenant(&mut self, slug: &str) -> Result<Option<TenantId>> {
         let id = sqlx::query_scalar!(
-            r#"select id as "id: TenantId" from tenants where slug = $1"#,
+            r#"select id as "id: TenantId" from public.tenants where slug = $1"#,
             slug,
         );
         Ok(id.fetch_optional(&mut self.0).await?)
@@ -66,7 +72,8 @@ impl AdminDb {
 
     /// Returns every tenant, by slug.
     pub async fn tenants(&mut self) -> Result<Vec<TenantId>> {
-        let ids = sqlx::query_scalar!(r#"select id as "id: TenantId" from tenants order by slug"#);
+        let ids =
+            sqlx::query_scalar!(r#"select id as "id: TenantId" from public.tenants order by slug"#);
         Ok(ids.fetch_all(&mut self.0).await?)
     }
 
@@ -74,7 +81,7 @@ impl AdminDb {
     pub async fn audit_snapshot(&mut self, tenant: TenantId) -> Result<AuditSnapshot<'_>> {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         let tx = self.0.begin_with(begin).await?;
-        Ok(AuditSnapshot { tx, tenant })
+        AuditSnapshot::begin(tx, tenant).await
     }
 
     /// Creates a tenant with its first members. Returns `false`, and changes nothing, if the slug is
@@ -94,7 +101,7 @@ impl AdminDb {
         .await?;
         let inserted = sqlx::query!(
             r#"
-            insert into tenants (id, slug, name, plan) values ($1, $2, $3, $4)
+            insert into public.tenants (id, slug, name, plan) values ($1, $2, $3, $4)
             on conflict (slug) do nothing
             "#,
             tenant.id.uuid(),
@@ -111,7 +118,7 @@ impl AdminDb {
         for member in members {
             let identity = sqlx::query_scalar!(
                 r#"
-                insert into identities (id, email) values ($1, $2)
+                insert into public.identities (id, email) values ($1, $2)
                 on conflict (email) do update set email = excluded.email
                 returning id
                 "#,
@@ -122,7 +129,7 @@ impl AdminDb {
             .await?;
             sqlx::query!(
                 r#"
-                insert into users (id, tenant_id, identity_id, email, display_name, role, status)
+                insert into public.users (id, tenant_id, identity_id, email, display_name, role, status)
                 values ($1, $2, $3, $4, $5, $6, 'ACTIVE')
                 "#,
                 member.user.uuid(),

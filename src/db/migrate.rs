@@ -16,8 +16,11 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 /// The role that owns the schema.
 pub const OWNER: &str = "palisade_owner";
 
-/// Each role with its attributes and settings. The settings of the service's role limit one request: a
-/// statement to 5 s, a wait for a lock to 2 s, an idle transaction to 10 s.
+/// Each role with its attributes and settings.
+///
+/// The settings of the service's role limit one request: a statement to 5 s, a wait for a lock to 2 s, an idle
+/// transaction to 10 s. Those of the admin plane limit a forgotten session; `palisade audit verify` needs no limit of
+/// its statements and sets none.
 const ROLES: [(&str, &str, &[&str]); 4] = [
     (OWNER, "nobypassrls", &[]),
     (
@@ -32,9 +35,30 @@ const ROLES: [(&str, &str, &[&str]); 4] = [
     (
         "palisade_auth",
         "nobypassrls",
-        &["statement_timeout = '5s'", "lock_timeout = '2s'"],
+        &[
+            "statement_timeout = '5s'",
+            "lock_timeout = '2s'",
+            "idle_in_transaction_session_timeout = '10s'",
+        ],
     ),
-    ("palisade_admin", "bypassrls", &["lock_timeout = '2s'"]),
+    (
+        "palisade_admin",
+        "bypassrls",
+        &[
+            "statement_timeout = '5min'",
+            "lock_timeout = '2s'",
+            "idle_in_transaction_session_timeout = '10min'",
+        ],
+    ),
+];
+
+/// The settings of every role that writes rows of tenants. With them, no line of PostgreSQL's log quotes a value of a
+/// row: the detail of an error can contain the row or its key, and the parameters of a statement are values. The client
+/// still receives the detail. Only a superuser may set the first two.
+const LOG_SETTINGS: [&str; 3] = [
+    "log_error_verbosity = terse",
+    "log_parameter_max_length = 0",
+    "log_parameter_max_length_on_error = 0",
 ];
 
 /// Passwords to set for the roles. A role for which no password is given keeps its password.
@@ -361,6 +385,7 @@ async fn make_roles(
         statements.extend(
             settings
                 .iter()
+                .chain(LOG_SETTINGS.iter().filter(|_| role != OWNER))
                 .map(|setting| format!("alter role {role} set {setting}")),
         );
         if let Some(password) = passwords.of(role) {

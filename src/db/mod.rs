@@ -6,6 +6,7 @@
 
 pub mod admin_tx;
 pub mod archive;
+mod audit_hash;
 pub mod audit_seal;
 pub mod audit_snapshot;
 pub mod bulk;

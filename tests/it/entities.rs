@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use macro_rules_attribute::apply;
-use palisade::entities::ENTITIES;
+use palisade::{auth::role::UserRole, entities::ENTITIES};
 
 use crate::{
     harness::{Tenant, camel_case, model, palisade_test, snake_case, tenant_tables},
@@ -89,8 +89,14 @@ async fn every_audited_entity_has_its_name_in_its_actions_and_a_row_among_the_sa
         let row = world.rows.any_of(entity.type_name);
         let row = row.unwrap_or_else(|| panic!("no slice inserts a row of {name}"));
         if entity.type_name == "Tenant" {
+            // Only the admin role may change a tenant.
+            let mut admin = world
+                .tenant
+                .connect_as("palisade_admin", UserRole::Owner)
+                .await
+                .0;
             let update = "update tenants set name = name || '.' where id = app.tenant_id()";
-            sqlx::raw_sql(update).execute(&mut sql).await.unwrap();
+            sqlx::raw_sql(update).execute(&mut admin).await.unwrap();
         }
         let actions = "select array_agg(distinct action) from audit_logs where subject_type = $1 and subject_id = $2";
         let actions: Option<Vec<String>> = sqlx::query_scalar(actions)

@@ -380,6 +380,125 @@ async fn an_invoice_that_is_issued_while_its_lines_change_has_the_total_of_its_l
     assert_eq!(in_time + too_late, 60);
 }
 
+/// Two connections of the service's role, and a superuser who sees which backend waits.
+struct Concurrent {
+    first: PgConnection,
+    second: Option<PgConnection>,
+    superuser: PgConnection,
+    invoice: Uuid,
+}
+
+impl Concurrent {
+    /// Creates a draft with a line of 1.00. The connections have no lock timeout.
+    async fn new(acme: &Tenant) -> Self {
+        let billing = acme.caller(UserRole::Billing);
+        let organization = create::organization(billing).await;
+        let id = create::draft(billing, &organization, &["1.00"]).await;
+        let connect = async || {
+            let mut sql = acme.begin_as(UserRole::Billing).await.0;
+            let settings = "set lock_timeout = 0; set statement_timeout = 0".to_owned();
+            attempt(&mut sql, settings).await.unwrap();
+            sql
+        };
+        Self {
+            first: connect().await,
+            second: Some(connect().await),
+            superuser: acme.app.connect("postgres").await,
+            invoice: id.strip_prefix("inv_").unwrap().parse().unwrap(),
+        }
+    }
+
+    fn insert_line(&self) -> String {
+        format!(
+            "insert into invoice_line_items
+                 (id, invoice_id, position, description, quantity, unit_price_minor, amount_minor, currency)
+             values (app.uuid_v7(), '{}', 1000, 'late', 1, 99900, 99900, 'EUR')",
+            self.invoice
+        )
+    }
+
+    fn issue(&self) -> String {
+        format!(
+            "update invoices set status = 'OPEN' where id = '{}'",
+            self.invoice
+        )
+    }
+
+    /// Runs `held` in a transaction of the first connection, and `waiting` on the second one. When the second one waits
+    /// for a lock, commits the first one. Returns both results.
+    async fn race(&mut self, held: String, waiting: String) -> [Result<u64, String>; 2] {
+        let mut second = self.second.take().unwrap();
+        let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
+            .fetch_one(&mut second)
+            .await
+            .unwrap();
+        attempt(&mut self.first, "begin".to_owned()).await.unwrap();
+        let first_done = attempt(&mut self.first, held).await;
+        let running = tokio::spawn(async move {
+            let done = attempt(&mut second, waiting).await;
+            (second, done)
+        });
+        eventually("the second statement waits for a lock", async || {
+            running.is_finished()
+                || sqlx::query_scalar("select cardinality(pg_blocking_pids($1)) > 0")
+                    .bind(pid)
+                    .fetch_one(&mut self.superuser)
+                    .await
+                    .unwrap()
+        })
+        .await;
+        assert!(!running.is_finished(), "the second statement did not wait");
+        attempt(&mut self.first, "commit".to_owned()).await.unwrap();
+        let (second, second_done) = running.await.unwrap();
+        self.second = Some(second);
+        [first_done, second_done]
+    }
+
+    /// The status of the invoice, its total and the sum of its lines.
+    async fn state(&mut self) -> (String, i64, i64) {
+        sqlx::query_as(
+            "select i.status, i.total_minor, (
+                 select sum(l.amount_minor)::bigint from invoice_line_items l where l.invoice_id = i.id)
+             from invoices i where i.id = $1",
+        )
+        .bind(self.invoice)
+        .fetch_one(&mut self.first)
+        .await
+        .unwrap()
+    }
+}
+
+#[apply(palisade_test)]
+async fn a_line_that_is_inserted_by_sql_while_the_invoice_is_issued_is_in_the_total(acme: Tenant) {
+    let mut both = Concurrent::new(&acme).await;
+    let (insert, issue) = (both.insert_line(), both.issue());
+    assert_eq!(both.race(insert, issue).await, [Ok(1), Ok(1)]);
+    assert_eq!(both.state().await, ("OPEN".to_owned(), 100_000, 100_000));
+}
+
+#[apply(palisade_test)]
+async fn no_line_of_an_invoice_changes_by_sql_while_the_invoice_is_issued(acme: Tenant) {
+    for change in [
+        None,
+        Some("update invoice_line_items set quantity = 2, amount_minor = 200 where invoice_id = "),
+        Some("delete from invoice_line_items where invoice_id = "),
+    ] {
+        let mut both = Concurrent::new(&acme).await;
+        let change = match change {
+            None => both.insert_line(),
+            Some(change) => format!("{change}'{}'", both.invoice),
+        };
+        let issue = both.issue();
+        let done = both.race(issue, change.clone()).await;
+        assert_eq!(done, [Ok(1), Err("42501".to_owned())], "{change}");
+        assert_eq!(
+            both.state().await,
+            ("OPEN".to_owned(), 100, 100),
+            "{change}"
+        );
+    }
+}
+
 #[apply(palisade_test)]
 async fn lines_that_are_added_concurrently_have_consecutive_positions_and_add_up(acme: Tenant) {
     let billing = acme.caller(UserRole::Billing);

@@ -144,6 +144,37 @@ async fn a_table_with_a_new_column_rejects_changes_until_its_trigger_knows_the_c
 }
 
 #[apply(palisade_test)]
+async fn a_column_that_is_not_recorded_is_not_recorded_by_mistake_later() {
+    let tenant = tenant().await;
+    let mut owner = tenant.app.connect("palisade_owner").await;
+    for again in [
+        "select app.record_changes('shifts', subject => 'shift', project => 'project_id')",
+        "select app.record_changes('shifts', subject => 'shift', unrecorded => '{minutes}')",
+        "select app.record_changes('users', subject => 'user')",
+    ] {
+        let done = attempt(&mut owner, again.to_owned()).await;
+        assert_eq!(done, Err("P0001".to_owned()), "{again}");
+    }
+    let mut sql = tenant.begin().await.0;
+    let statement = "insert into shifts (minutes, rate) values (5, 90)".to_owned();
+    let row = insert(&mut sql, statement).await;
+    let entries = entries(&mut sql, row).await;
+    assert!(!entries[0].to_string().contains("rate"), "{entries:?}");
+
+    // A call with the same or more columns succeeds, and so does one for a column that no longer exists.
+    for again in [
+        "select app.record_changes('shifts', subject => 'shift', unrecorded => '{rate,minutes}')",
+        "alter table shifts drop column rate;
+         select app.record_changes('shifts', subject => 'shift', unrecorded => '{minutes}')",
+        "select app.record_changes('users', subject => 'user', unrecorded => '{identity_id}')",
+        "drop trigger record_change on shifts; select app.record_changes('shifts', subject => 'shift')",
+    ] {
+        attempt(&mut owner, again.to_owned()).await.unwrap();
+    }
+    tenant.app.drop_database().await;
+}
+
+#[apply(palisade_test)]
 async fn own_rows_lets_a_role_write_its_own_rows_and_those_of_others_only_if_named() {
     let tenant = tenant().await;
     let project = Uuid::now_v7();
@@ -258,7 +289,24 @@ async fn the_changes_of_a_user_never_show_the_identity() {
         "update users set identity_id = null where id = '{}'",
         user.uuid()
     );
+    let identity: Uuid = sqlx::query_scalar("select identity_id from users where id = $1")
+        .bind(user)
+        .fetch_one(&mut admin)
+        .await
+        .unwrap();
     assert_eq!(attempt(&mut admin, unlink).await, Ok(1));
+    let with_identity: i64 = sqlx::query_scalar(
+        "select count(*) from audit_logs where tenant_id = $1 and to_jsonb(audit_logs)::text like '%' || $2 || '%'",
+    )
+    .bind(tenant.id.uuid())
+    .bind(identity.to_string())
+    .fetch_one(&mut admin)
+    .await
+    .unwrap();
+    assert_eq!(
+        with_identity, 0,
+        "a column of an entry contains the identity"
+    );
     let document = r"{ auditLogs(first: 100, filter: { subjectType: { eq: USER } }) {
         nodes { action changes { field } } } }";
     let response = tenant.owner().query(document).await;

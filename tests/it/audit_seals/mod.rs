@@ -1,6 +1,8 @@
 //! The seals of the audit log: how they are created, and that `palisade audit verify` detects changes that were made
 //! outside the service.
 
+mod blinding;
+mod heads;
 mod sealing;
 mod verify;
 
@@ -24,7 +26,7 @@ where
 }
 
 async fn seal(connection: &mut PgConnection) -> Option<i32> {
-    one(connection, "select app.seal_audit_log()").await
+    one(connection, "select sealed_rows from app.seal_audit_log()").await
 }
 
 /// Makes another change that the audit log records.

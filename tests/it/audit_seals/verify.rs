@@ -24,7 +24,10 @@ struct Tampered {
 
 impl Tampered {
     async fn new() -> Self {
-        let tenant = TestApp::shared().await.tenant().await;
+        Self::of(TestApp::shared().await.tenant().await).await
+    }
+
+    async fn of(tenant: Tenant) -> Self {
         tenant.seed(1, 1).await;
         let mut sql = tenant.begin().await.0;
         assert!(seal(&mut sql).await > Some(0));
@@ -95,6 +98,17 @@ impl Tampered {
         ))
         .await;
         id
+    }
+
+    /// Computes the hash of a seal again.
+    async fn rehash_seal(&mut self, number: i32) {
+        self.tamper(&format!(
+            "update audit_seals s set hash = app.audit_seal_hash(s,
+                 (select string_agg(uuid_send(e.id) || e.hash, '' order by e.id) from audit_seal_entries e
+                  where e.tenant_id = $own and e.seal_number = {number}))
+             where s.tenant_id = $own and s.number = {number}"
+        ))
+        .await;
     }
 
     /// The current findings, with names such as `$sealed` instead of the ids of the rows.
@@ -295,6 +309,92 @@ async fn an_inserted_row_is_detected_unless_it_claims_to_be_new_and_was_announce
 }
 
 #[apply(palisade_test)]
+async fn a_clock_that_was_ahead_for_days_does_not_prevent_later_seals() {
+    let mut log = Tampered::new().await;
+    // The clock of the database was nine days ahead when it wrote the second seal.
+    log.tamper(
+        "update audit_seals set sealed_at = sealed_at + interval '9 days', latest = latest + interval '9 days'
+         where tenant_id = $own and number = 2",
+    )
+    .await;
+    log.rehash_seal(2).await;
+    let mut service = log.tenant.begin().await.0;
+    assert_eq!(seal(&mut service).await, Some(1));
+    write(&mut service).await;
+    assert_eq!(seal(&mut service).await, Some(1));
+    write(&mut service).await;
+    assert_eq!(log.found().await, [""; 0]);
+
+    // Rows with an old timestamp are still detected.
+    let row = log.insert("3 days").await;
+    log.announce(row).await;
+    assert_eq!(seal(&mut service).await, Some(1), "the row of the service");
+    let late = format!(
+        "inserted {}: not sealed, and more than a day older than the newest sealed row",
+        id("aud", row)
+    );
+    assert_eq!(log.found().await, [late]);
+}
+
+#[apply(palisade_test)]
+async fn a_deleted_log_is_detected_by_its_missing_creation() {
+    let missing =
+        "missing tenant.created: the first row of every log records the creation of its tenant";
+    let mut log = Tampered::new().await;
+    log.tamper(
+        "delete from audit_seal_entries where tenant_id = $own;
+         delete from audit_seals where tenant_id = $own;
+         delete from audit_unsealed where tenant_id = $own;
+         delete from audit_logs where tenant_id = $own",
+    )
+    .await;
+    assert_eq!(log.found().await, [missing]);
+    // Later rows do not replace the row of the creation.
+    let mut service = log.tenant.begin().await.0;
+    write(&mut service).await;
+    assert_eq!(seal(&mut service).await, Some(1));
+    assert_eq!(log.found().await, [missing]);
+}
+
+#[apply(palisade_test)]
+async fn verify_computes_the_hash_of_every_value_as_the_database_does(tenant: Tenant) {
+    let mut superuser = tenant.app.connect("postgres").await;
+    let own = tenant.id.uuid();
+    for (column, value) in [
+        ("operation_name", r#"E'\x01\b\t\n\x0b\f\r\x1f\x7f"\\/'"#),
+        ("operation_name", "U&'\\0080\\2028\\FEFF\\+01F980é'"),
+        ("operation_name", "''"),
+        ("operation_name", "'null'"),
+        ("operation_name", "null"),
+        ("actor_id", "null"),
+        ("project_id", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"),
+        (
+            "changes",
+            r#"'{"b": [1.10, -0.0, 1e400, 1E-7], "a": {"ä\u0007": null}, "": [[], {}, true]}'"#,
+        ),
+        ("changes", "'\"a\\u2028\"'"),
+        ("changes", "'null'"),
+        ("occurred_at", "'1970-01-01 00:00:00Z'"),
+        ("occurred_at", "'1969-12-31 23:59:59.999999Z'"),
+        (
+            "occurred_at",
+            "'1883-11-18 12:03:58.000001 America/New_York'",
+        ),
+        ("occurred_at", "'4713-01-01 00:00:00Z BC'"),
+        ("occurred_at", "'294246-01-01 00:00:00.000001Z'"),
+        ("occurred_at", "'-infinity'"),
+        ("occurred_at", "'infinity'"),
+    ] {
+        let tamper = format!(
+            "update audit_logs set {column} = {value} where tenant_id = '{own}';
+             update audit_logs a set hash = app.audit_row_hash(a) where tenant_id = '{own}'"
+        );
+        attempt(&mut superuser, tamper).await.unwrap();
+        assert_eq!(findings(&tenant, &[]).await, [""; 0], "{column} = {value}");
+    }
+}
+
+#[apply(palisade_test)]
 async fn a_row_without_a_hash_cannot_be_inserted() {
     let mut log = Tampered::new().await;
     let with = json!({ "id": Uuid::now_v7(), "hash": null });
@@ -335,13 +435,10 @@ async fn a_rewritten_history_is_detected_with_a_recorded_head() {
         log.tamper(&format!(
             "update audit_seals s set previous_hash =
                  (select hash from audit_seals p where p.tenant_id = $own and p.number = {number} - 1)
-             where s.tenant_id = $own and s.number = {number};
-             update audit_seals s set hash = app.audit_seal_hash(s,
-                 (select string_agg(uuid_send(e.id) || e.hash, '' order by e.id) from audit_seal_entries e
-                  where e.tenant_id = $own and e.seal_number = {number}))
              where s.tenant_id = $own and s.number = {number}"
         ))
         .await;
+        log.rehash_seal(number).await;
     }
     assert_eq!(log.found().await, [""; 0], "it is sound in itself");
     let found = findings(&log.tenant, &["--expect-head", &noted]).await;

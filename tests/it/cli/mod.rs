@@ -104,7 +104,7 @@ async fn run_palisade(arguments: &[&str]) -> CommandResult {
 }
 
 /// A running `dev` or `serve`.
-struct Service {
+pub struct Service {
     child: Child,
     stdout: JoinHandle<String>,
     stderr: JoinHandle<String>,
@@ -220,7 +220,7 @@ impl Service {
     }
 
     /// Stops the service with SIGTERM, and returns the whole output.
-    async fn terminate(self) -> String {
+    pub async fn terminate(self) -> String {
         self.signal("-TERM");
         let (code, printed) = self.wait().await;
         assert_eq!(code, Some(0), "{printed}");
@@ -350,6 +350,15 @@ impl Database {
             .await
             .unwrap();
     }
+}
+
+/// Starts `serve` with a log in JSON, and waits until it listens. Also returns the URL of its API.
+pub async fn serve_in_json(database_url: &str) -> (Service, String) {
+    let mut command = serve_command(database_url);
+    command.env("PALISADE_LOG_FORMAT", "json");
+    let (service, url) = Service::serve(command).await;
+    let url = url.split('"').next().unwrap().to_owned();
+    (service, url)
 }
 
 fn serve_command(url: &str) -> Command {

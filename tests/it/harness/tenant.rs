@@ -100,12 +100,12 @@ impl Tenant {
 
     /// Creates an identity that is a user of this tenant and of another. Returns the user of this tenant as a caller.
     pub async fn share_member_with(&self, other: &Self, role: UserRole) -> Caller {
-        let mut auth = self.app.connect("palisade_auth").await;
+        let mut admin = self.app.connect("palisade_admin").await;
         let identity: Uuid =
             sqlx::query_scalar("insert into identities (id, email) values ($1, $2) returning id")
                 .bind(Uuid::now_v7())
                 .bind(format!("shared@{}.example", self.slug))
-                .fetch_one(&mut auth)
+                .fetch_one(&mut admin)
                 .await
                 .unwrap();
         let mut users = Vec::new();

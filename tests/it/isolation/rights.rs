@@ -3,9 +3,11 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use macro_rules_attribute::apply;
+use palisade::auth::role::UserRole;
 use sqlx::{PgConnection, Row as _};
+use uuid::Uuid;
 
-use crate::harness::{TestApp, attempt, palisade_test};
+use crate::harness::{TestApp, attempt, palisade_test, scratch};
 
 /// Tables whose rows belong to no tenant, with the reason. The test fails if one is protected or does not exist.
 const SHARED: [(&str, &str); 3] = [
@@ -285,6 +287,128 @@ async fn the_sign_in_role_reads_the_directory_and_nothing_that_a_tenant_owns() {
         let read = attempt(&mut auth, format!("select from {table}")).await;
         assert_eq!(read, Err("42501".to_owned()), "{table}");
     }
+}
+
+#[apply(palisade_test)]
+async fn the_service_writes_neither_tenants_nor_identities(app: &'static TestApp) {
+    let tenant = app.tenant().await;
+    let mut service = tenant.begin().await.0;
+    let mut auth = app.connect("palisade_auth").await;
+    for write in [
+        "insert into tenants (id, slug, name) values (gen_random_uuid(), 'planted', 'n')",
+        "update tenants set plan = 'ENTERPRISE'",
+        "update tenants set status = 'DELETING'",
+        "update tenants set slug = 'another'",
+        "update tenants set name = 'n'",
+        "update tenants set version = 7",
+        "delete from tenants",
+        "insert into identities (id, email) values (gen_random_uuid(), 'planted@example.com')",
+        "update identities set email = 'planted@example.com'",
+        "delete from identities",
+    ] {
+        for connection in [&mut service, &mut auth] {
+            let done = attempt(connection, write.to_owned()).await;
+            assert_eq!(done, Err("42501".to_owned()), "{write}");
+        }
+    }
+}
+
+#[apply(palisade_test)]
+async fn every_login_role_has_time_limits_and_logs_no_values() {
+    let mut connection = catalogue().await;
+    let settings = names(
+        &mut connection,
+        "select format('%s %s', s.setrole::regrole, setting)
+         from pg_db_role_setting s, unnest(s.setconfig) as setting
+         where s.setdatabase = 0 and s.setrole::regrole::text like 'palisade\\_%' order by 1",
+    )
+    .await;
+    let mut expected = Vec::new();
+    for (role, idle, lock, statement) in [
+        ("palisade_admin", "10min", "2s", "5min"),
+        ("palisade_app", "10s", "2s", "5s"),
+        ("palisade_auth", "10s", "2s", "5s"),
+    ] {
+        expected.extend([
+            format!("{role} idle_in_transaction_session_timeout={idle}"),
+            format!("{role} lock_timeout={lock}"),
+            format!("{role} log_error_verbosity=terse"),
+            format!("{role} log_parameter_max_length=0"),
+            format!("{role} log_parameter_max_length_on_error=0"),
+            format!("{role} statement_timeout={statement}"),
+        ]);
+    }
+    assert_eq!(settings, expected);
+}
+
+#[apply(palisade_test)]
+async fn the_log_of_the_database_has_no_value_of_a_row(app: &'static TestApp) {
+    let tenant = app.tenant().await;
+    tenant.seed(1, 1).await;
+    let mut service = tenant.begin().await.0;
+    let mut admin = tenant.connect_as("palisade_admin", UserRole::Owner).await.0;
+    let canary = format!("canary-{}", Uuid::now_v7().simple());
+    let overlong_name = format!("{canary}{}", "x".repeat(200));
+    let asin = canary[canary.len() - 10..].to_uppercase();
+    // The parameters are bound, as the service binds all values.
+    for (statement, value, code) in [
+        (
+            "insert into organizations (id, slug, name) values (app.uuid_v7(), 'too-long', $1)",
+            overlong_name.as_str(),
+            "23514",
+        ),
+        (
+            "insert into products (id, asin) select app.uuid_v7(), $1 from generate_series(1, 2)",
+            &asin,
+            "23505",
+        ),
+        (
+            "insert into products (id, asin, price_minor, currency)
+             values (app.uuid_v7(), '0000000000', 1, $1)",
+            &canary,
+            "23503",
+        ),
+        (
+            "insert into products (id, asin, title) values (app.uuid_v7(), null, $1)",
+            &canary,
+            "23502",
+        ),
+        ("select $1, 1 / (length($1) * 0)", &canary, "22012"),
+        (
+            "select pg_cancel_backend(pg_backend_pid()), pg_sleep(60) where $1 <> ''",
+            &canary,
+            "57014",
+        ),
+    ] {
+        for (sql, role) in [
+            (&mut service, "palisade_app"),
+            (&mut admin, "palisade_admin"),
+        ] {
+            let done = sqlx::query(statement).bind(value).execute(sql).await;
+            let Err(sqlx::Error::Database(error)) = done else {
+                panic!("{role}: {statement}: {done:?}");
+            };
+            assert_eq!(error.code().as_deref(), Some(code), "{role}: {statement}");
+            // The client still receives the detail, unless row level security hides it.
+            let error = error.downcast_ref::<sqlx::postgres::PgDatabaseError>();
+            if (role, code) == ("palisade_admin", "23505") {
+                assert!(error.detail().unwrap().contains(&asin), "{error:?}");
+            }
+        }
+    }
+    let log = scratch("postgres").await.join("postgres.log");
+    let log = std::fs::read_to_string(log).unwrap();
+    for written in [
+        "violates check constraint \"organizations_name_length\"",
+        "canceling statement due to user request",
+    ] {
+        assert!(log.contains(written), "{written}");
+    }
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains(&canary) || line.contains(&asin))
+        .collect();
+    assert_eq!(lines, [""; 0]);
 }
 
 #[apply(palisade_test)]

@@ -1,7 +1,7 @@
 //! Attacks on every table of the catalogue from another tenant, with the database role that the service uses.
 
 use macro_rules_attribute::apply;
-use palisade::ids::EntityId as _;
+use palisade::{auth::role::UserRole, ids::EntityId as _};
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -247,6 +247,66 @@ async fn only_the_trigger_writes_the_audit_log(app: &'static TestApp) {
                 Err("42501".to_owned()),
                 "{write}"
             );
+        }
+    }
+}
+
+#[apply(palisade_test)]
+async fn no_row_changes_its_id_its_tenant_or_its_creation_time(app: &'static TestApp) {
+    let tenant = app.tenant().await;
+    tenant.fill(12).await;
+    // The service's role has no right to update the table `tenants`.
+    let mut service = tenant.begin().await.0;
+    let mut admin = tenant.connect_as("palisade_admin", UserRole::Owner).await.0;
+    let audited: Vec<String> = sqlx::query_scalar(
+        "select c.relname::text from pg_trigger t join pg_class c on c.oid = t.tgrelid
+         where t.tgname = 'record_change' and c.relnamespace = 'public'::regnamespace order by 1",
+    )
+    .fetch_all(&mut admin)
+    .await
+    .unwrap();
+    assert!(audited.len() > 7, "{audited:?}");
+    for table in tenant_tables(&mut admin).await {
+        let TenantTable {
+            name,
+            tenant_column,
+        } = &table;
+        if !audited.contains(name) {
+            continue;
+        }
+        // The first row does not belong to an issued invoice.
+        let first = Table::read(&mut service, name).await.first();
+        let target: Uuid = sqlx::query_scalar(sqlx::AssertSqlSafe(first))
+            .fetch_one(&mut service)
+            .await
+            .unwrap();
+        for role in ["palisade_app", "palisade_admin"] {
+            let sql = match role {
+                "palisade_app" if name == "tenants" => continue,
+                "palisade_app" => &mut service,
+                _ => &mut admin,
+            };
+            let target = format!(
+                "{tenant_column} = '{}' and id = '{target}'",
+                tenant.id.uuid()
+            );
+            let created = format!("{target} and created_at > '2001-01-02'");
+            assert_eq!(count(sql, name, &created).await, 1, "{name}");
+            // The first update also computes the totals of an invoice, which leaves an entry.
+            let touch = format!("update {name} set created_at = created_at where {target}");
+            assert_eq!(attempt(sql, touch).await, Ok(1), "{role}: {name}");
+            let own = format!("tenant_id = '{}'", tenant.id.uuid());
+            let entries = count(sql, "audit_logs", &own).await;
+            for column in ["id", tenant_column] {
+                let set = format!("update {name} set {column} = gen_random_uuid() where {target}");
+                let done = attempt(sql, set.clone()).await;
+                assert_eq!(done, Err("42501".to_owned()), "{role}: {set}");
+            }
+            let set = format!("update {name} set created_at = '2001-01-01' where {target}");
+            assert_eq!(attempt(sql, set).await, Ok(1), "{role}: {name}");
+            assert_eq!(count(sql, name, &created).await, 1, "{role}: {name}");
+            let after = count(sql, "audit_logs", &own).await;
+            assert_eq!(after, entries, "{role}: {name}");
         }
     }
 }
