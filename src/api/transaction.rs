@@ -19,7 +19,7 @@ use crate::{
         entity::NeededColumns, idempotency::Claim, load::Loaders,
     },
     error::Result,
-    graphql::{errors, idempotency},
+    graphql::{arguments::FieldArguments, errors, idempotency},
 };
 
 /// The properties of an operation that its transaction depends on.
@@ -124,6 +124,7 @@ impl Extension for TenantTransaction {
         let run = async || {
             let mut data = Data::default();
             data.insert(Arc::new(Loaders::new(tx.clone(), info.columns.clone())));
+            data.insert(FieldArguments::default());
             next.run_with_data(ctx, operation_name, data).await
         };
         let mut response = match info.purpose {

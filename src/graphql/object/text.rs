@@ -92,6 +92,7 @@ impl<'a> Text<'a> {
                     }
                 }
             }
+            FieldKind::List(resolve) => Slot::Pending(resolve(object, ctx.clone(), selected.field)),
             FieldKind::Resolved => resolve_field(ctx, object, selected.field),
         };
         match slot {
