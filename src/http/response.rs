@@ -196,7 +196,12 @@ fn single_response(reply: OperationResult, request_id: Uuid, format: ResponseFor
     let mut response = with_body(status(&reply, format), body, format);
     let headers = response.headers_mut();
     match reply {
-        Ok(executed) => report_ending(headers, executed.ending),
+        Ok(executed) => {
+            if let Some(wait) = wait_for_keys(&executed.response) {
+                set_retry_after(headers, wait);
+            }
+            report_ending(headers, executed.ending);
+        }
         Err(rejection) => {
             if rejection.status == StatusCode::UNAUTHORIZED {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -248,6 +253,15 @@ fn set_rate_limit(headers: &mut HeaderMap, status: BudgetStatus) {
     }
 }
 
+/// The time after which the user has an unused idempotency key again; `None` unless this is why the operation failed.
+fn wait_for_keys(response: &GraphqlResponse) -> Option<Duration> {
+    let mut errors = response.errors.iter();
+    errors.find_map(|error| match error.source::<Error>() {
+        Some(Error::TooManyKeys(wait)) => Some(*wait),
+        _ => None,
+    })
+}
+
 fn has_code(response: &GraphqlResponse, wanted: Code) -> bool {
     response.errors.iter().any(|error| {
         let code = error
@@ -267,6 +281,9 @@ fn status(reply: &OperationResult, format: ResponseFormat) -> StatusCode {
     match reply {
         Ok(executed) if has_code(&executed.response, Code::Unavailable) => {
             StatusCode::SERVICE_UNAVAILABLE
+        }
+        Ok(executed) if has_code(&executed.response, Code::RateLimited) => {
+            StatusCode::TOO_MANY_REQUESTS
         }
         Ok(executed)
             if format == ResponseFormat::GraphQl && is_not_executed(&executed.response) =>
