@@ -28,6 +28,7 @@ pub mod node;
 pub mod organizations;
 pub mod products;
 pub mod projects;
+mod tenant_cache;
 pub mod tenants;
 pub mod user_error;
 pub mod users;

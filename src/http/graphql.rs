@@ -185,7 +185,7 @@ impl OperationContext<'_> {
                 .and_then(|persisted| persisted.sha256_hash),
         };
         let documents = &self.service.documents;
-        let query = documents
+        let (query, unknown) = documents
             .resolve(self.principal.tenant, source)?
             .ok_or_else(|| {
                 Rejection::bad_request(
@@ -202,6 +202,9 @@ impl OperationContext<'_> {
             .service
             .api
             .admit(request, self.principal, operation, options)?;
+        if let Some(unknown) = unknown {
+            documents.learn(self.principal.tenant, unknown);
+        }
         if self.is_get && !admitted.is_query() {
             return Err(Rejection::new(
                 StatusCode::METHOD_NOT_ALLOWED,

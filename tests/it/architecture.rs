@@ -27,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "entities",
             "error",
             "ids",
+            "tenant_cache",
             "user_error",
         ],
     ),
