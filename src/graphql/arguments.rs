@@ -27,6 +27,10 @@ type FieldKey = (usize, &'static str, TypeId);
 impl FieldArguments {
     /// Returns the arguments of the field of the context. Calls `read` for the first parent only, even if it fails.
     /// The path of an error is that of the context.
+    ///
+    /// # Panics
+    ///
+    /// Never, because the type of the arguments is a part of their key.
     pub fn read_once<T>(
         &self,
         ctx: &Context<'_>,
@@ -86,6 +90,7 @@ mod tests {
 
     #[ComplexObject]
     impl Branch {
+        #[expect(clippy::unused_async, reason = "resolvers are async")]
         async fn engine(
             &self,
             ctx: &Context<'_>,

@@ -428,6 +428,7 @@ impl<E: Listable> Connection<E> {
 
 /// Resolves a list of an object: the rows whose column holds the ID of the object. Reads the arguments of the list once
 /// for all objects.
+#[must_use]
 pub fn resolve_list<'a, T: ContainerType, E: Listable>(
     (column, parent): (&'static str, Uuid),
     ctx: ContextSelectionSet<'a>,

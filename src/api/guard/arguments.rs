@@ -51,6 +51,7 @@ impl ArgumentUses {
     }
 
     /// The bytes that it takes on the heap.
+    #[must_use]
     pub fn heap_bytes(&self) -> usize {
         self.variables.capacity() * size_of::<VariableUse>()
     }
@@ -157,11 +158,15 @@ impl<'a> ArgumentCounter<'a> {
                 return;
             }
             InputValue::List(items) => {
-                items.iter().for_each(|item| self.value(item));
+                for item in items {
+                    self.value(item);
+                }
                 0
             }
             InputValue::Object(fields) => {
-                fields.values().for_each(|field| self.value(field));
+                for field in fields.values() {
+                    self.value(field);
+                }
                 fields.keys().map(|name| name.len()).sum()
             }
             InputValue::String(text) => text.len(),

@@ -316,7 +316,7 @@ async fn a_response_never_appears_in_the_log_or_the_activity_of_the_database(
     let acme = app.tenant().await;
     let owner = acme.owner();
     let canary = format!("Canary{}", uuid::Uuid::new_v4().simple());
-    let hex: String = canary.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = base16ct::lower::encode_string(canary.as_bytes());
     let input = json!({ "name": canary });
     let sending = with_key(owner, "createOrganization", &input, "key");
     let mut superuser = app.connect("postgres").await;
