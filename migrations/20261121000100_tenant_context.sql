@@ -308,12 +308,13 @@ begin
                          else format(either, own, app.has_role(variadic delete_all)) end);
 end $$;
 
--- Hides each row from every user except the user to whom the row belongs.
+-- Hides each row from every user of the service except the user to whom the row belongs. A function that runs as its
+-- owner sees all rows of the tenant.
 create function app.private_to(target regclass, user_column name)
     returns void language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform app.restrict(target, 'own', 'all', app.is_own(user_column));
+    perform app.restrict(target, 'own', 'all', app.is_own(user_column), 'palisade_app');
 end $$;
 
 -- On Citus, copies a table that no tenant owns to every node. Does nothing without Citus.

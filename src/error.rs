@@ -1,6 +1,6 @@
 //! The errors of a request: the part that the client may read, and the part that only the log may contain.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 /// The result of a function that a resolver calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -44,7 +44,7 @@ codes! {
     PersistedQueryNotFound = "PERSISTED_QUERY_NOT_FOUND",
     /// The document is not in the file of trusted documents.
     DocumentNotTrusted = "DOCUMENT_NOT_TRUSTED",
-    /// The tenant's budget is used up.
+    /// The tenant's budget is used up, or the user has used too many idempotency keys.
     RateLimited = "RATE_LIMITED",
     /// Pages of this origin may not call the API.
     CsrfBlocked = "CSRF_BLOCKED",
@@ -52,6 +52,8 @@ codes! {
     Forbidden = "FORBIDDEN",
     /// The idempotency key was used for another request.
     IdempotencyMismatch = "IDEMPOTENCY_MISMATCH",
+    /// The request was executed before with this idempotency key, and its response is not kept.
+    ResponseNotKept = "RESPONSE_NOT_KEPT",
     /// The operation or one of its statements exceeded a time limit.
     Timeout = "TIMEOUT",
     /// The database is busy or unreachable.
@@ -105,9 +107,19 @@ pub enum Error {
     /// transaction wrote nothing. The client gets this error only after the last run: see `Api::execute`.
     #[error("the service is busy, try again")]
     Contended(#[source] sqlx::Error),
-    /// The idempotency key was used for another request.
-    #[error("the idempotency key was used for another request: choose a new key")]
+    /// The idempotency key was used for another request, or when the user had another role.
+    #[error(
+        "the idempotency key was used for another request or with another role: choose a new key"
+    )]
     IdempotencyMismatch,
+    /// The request was executed before with this idempotency key, and its response is not kept.
+    #[error(
+        "the request with this idempotency key was executed and its changes were saved, but its response was not kept: query the changed objects"
+    )]
+    ResponseNotKept,
+    /// The user has used too many idempotency keys. The oldest one expires after this time.
+    #[error("you have used too many idempotency keys in the last 24 hours: try again later")]
+    TooManyKeys(Duration),
     /// A database error that only a defect of the service can cause.
     #[error("internal error")]
     Database(#[source] sqlx::Error),
@@ -144,6 +156,8 @@ impl Error {
             Self::Timeout => Code::Timeout,
             Self::Unavailable(_) | Self::Contended(_) => Code::Unavailable,
             Self::IdempotencyMismatch => Code::IdempotencyMismatch,
+            Self::ResponseNotKept => Code::ResponseNotKept,
+            Self::TooManyKeys(_) => Code::RateLimited,
             Self::Database(_) | Self::TransactionClosed | Self::Internal(_) => Code::Internal,
             Self::Shared(error) => error.code(),
         }

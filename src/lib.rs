@@ -29,6 +29,7 @@ pub mod node;
 pub mod organizations;
 pub mod products;
 pub mod projects;
+mod tenant_cache;
 pub mod tenants;
 pub mod usage;
 pub mod user_error;

@@ -198,7 +198,7 @@ impl Api {
                 } = request.key();
                 let name = operation_name.as_deref().unwrap_or_default();
                 let parts = [text.as_bytes(), name.as_bytes(), &variables];
-                Claim::new(principal.user, None, &key, &parts)
+                Claim::new(principal.user, principal.role, None, &key, &parts)
             });
         set_defaults(request.checked(), &mut variables);
         let selected = request.selected(&self.selection_types, &variables);

@@ -136,7 +136,11 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::api::guard::{CONNECTION_FIELDS, INTROSPECTION_LISTS};
+    use crate::{
+        api::guard::{CONNECTION_FIELDS, INTROSPECTION_LISTS},
+        entities::entities,
+        graphql::json::PlainFields as _,
+    };
 
     /// The fields whose cost the guard would compute wrongly, because the guard identifies fields by name only.
     fn misread_fields(registry: &Registry) -> Vec<String> {
@@ -201,5 +205,48 @@ mod tests {
                 "Row.deleteProjects"
             ]
         );
+    }
+
+    macro_rules! list_fields {
+        (audited { $($audited:tt)+ } unaudited { $($unaudited:tt)+ }) => {
+            list_fields! { @each $($audited)+ $($unaudited)+ }
+        };
+        (@each $($(#[$doc:meta])* $row:ident: $id:ident = $prefix:literal in $table:literal of $slice:ident;)+) => {
+            /// Whether a type of the schema is an entity, and if so, whether the field is resolved as a list.
+            fn is_list_field(type_name: &str, field: &str) -> Option<bool> {
+                match type_name {
+                    $(stringify!($row) => Some(crate::$slice::$row::list_resolver(field).is_some()),)+
+                    _ => None,
+                }
+            }
+        };
+    }
+    entities!(list_fields);
+
+    #[test]
+    fn every_field_with_arguments_below_a_parent_reads_them_once() {
+        let registry = registry();
+        let all_fields = registry.types.values().filter_map(MetaType::fields);
+        // The root types, and those that are merged into them, are not the type of a field.
+        let below_parents: HashSet<&str> = all_fields
+            .flat_map(|fields| fields.values().map(|field| named_type(&field.ty)))
+            .collect();
+        let mut lists = 0;
+        for (name, declared) in &registry.types {
+            let MetaType::Object { fields, .. } = declared else {
+                continue;
+            };
+            if !below_parents.contains(name.as_str()) || name.starts_with("__") {
+                continue;
+            }
+            for field in fields.values() {
+                let is_list = is_list_field(name, &field.name).unwrap_or_default();
+                assert_eq!(is_list, !field.args.is_empty(), "{name}.{}", field.name);
+                let is_connection = named_type(&field.ty).ends_with("Connection");
+                assert_eq!(is_list, is_connection, "{name}.{}", field.name);
+                lists += usize::from(is_list);
+            }
+        }
+        assert!(lists > 10, "{lists}");
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         entity::NeededColumns, idempotency::Claim, load::Loaders,
     },
     error::Result,
-    graphql::{errors, idempotency},
+    graphql::{arguments::FieldArguments, errors, idempotency},
 };
 
 /// The properties of an operation that its transaction depends on.
@@ -124,6 +124,7 @@ impl Extension for TenantTransaction {
         let run = async || {
             let mut data = Data::default();
             data.insert(Arc::new(Loaders::new(tx.clone(), info.columns.clone())));
+            data.insert(FieldArguments::default());
             next.run_with_data(ctx, operation_name, data).await
         };
         let mut response = match info.purpose {
@@ -216,14 +217,26 @@ async fn write(
 }
 
 /// Commits the changes together with the response. If another request with the same key has been
-/// executed in the meantime, commits nothing and returns the data of its response.
+/// executed in the meantime, commits nothing and returns the data of its response. Errors: that response is not kept.
+///
+/// If every root field was rejected, the mutation has written nothing. So nothing is committed, and the key stays unused.
 async fn commit_with_response(
     claim: &Claim,
     tx: &TenantTx,
     claimed_generation: u32,
     response: &Response,
 ) -> Result<Option<Value>> {
-    let stored = idempotency::encode(&response.data)?;
-    let first = claim.commit(tx, claimed_generation, &stored).await?;
-    first.map(|first| idempotency::decode(&first)).transpose()
+    let is_rejected = tx.is_undone().await;
+    if is_rejected {
+        tx.check_field().await?;
+    }
+    let outcome = claim.renew(tx, claimed_generation).await?;
+    let first = idempotency::read_outcome(outcome)?;
+    if first.is_none() && !is_rejected {
+        let response = idempotency::encode(&response.data)?;
+        claim.store_response(tx, &response).await?;
+        tx.commit().await?;
+    }
+    // In all other cases, the caller rolls back.
+    Ok(first)
 }

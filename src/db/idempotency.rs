@@ -1,20 +1,33 @@
 //! Idempotency keys: a repeated request returns the first response and makes its changes once.
 //!
-//! The invariant: **a key is claimed in the transaction of its changes.** A second request with the key
-//! waits for the first to end. The response to a whole request is stored in the message that commits, so
-//! the claim is its only extra round trip.
+//! The invariants: **a key is claimed in the transaction of its changes**, and **what a user and a tenant keep is
+//! bounded.** A second request with the key waits for the first to end. A long response is not kept, and the oldest
+//! responses of a user or a tenant that keeps too much are removed. Their keys stay, so no request is executed twice.
+
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::{TenantTx, statement::Statement};
+use super::TenantTx;
 use crate::{
+    auth::role::UserRole,
     error::{Error, Result},
     ids::{EntityId as _, UserId},
 };
 
 /// How long a response is kept, in hours.
 pub const KEY_RETENTION_HOURS: u32 = 24;
+/// The maximum number of bytes of a response that is kept.
+pub const MAX_KEPT_BYTES: usize = 64 * 1024;
+/// The number of bytes that a short response counts, because each row takes space.
+const MIN_COUNTED_BYTES: usize = 1024;
+/// The limits of users and tenants are enforced once per this number of kept bytes, on average.
+const LIMIT_INTERVAL_BYTES: i32 = 1024 * 1024;
+/// The maximum number of keys that a user may use within [`KEY_RETENTION_HOURS`].
+const MAX_USER_KEYS: i64 = 10_000;
+/// The number of keys of a user is checked for one claim in this number, on average, because counting takes time.
+const COUNT_INTERVAL: u32 = 16;
 
 /// A client's key for one request.
 #[derive(Clone, Debug)]
@@ -30,13 +43,22 @@ pub enum ClaimOutcome {
     New,
     /// The request was executed before; this is its response.
     Repeated(Vec<u8>),
+    /// The request was executed before, and its response is not kept.
+    NotKept,
 }
 
 impl Claim {
     /// The key of a user for a whole request or, with a field, for one of its root fields. `parts` are
-    /// the contents of the request: the same key with other contents is rejected.
+    /// the contents of the request: the same key with other contents is rejected. It is also rejected if the user has
+    /// another role since, because the stored response may contain what the new role may not read.
     #[must_use]
-    pub fn new(user: UserId, field: Option<&str>, key: &str, parts: &[&[u8]]) -> Self {
+    pub fn new(
+        user: UserId,
+        role: UserRole,
+        field: Option<&str>,
+        key: &str,
+        parts: &[&[u8]],
+    ) -> Self {
         // The length precedes each part, so that different lists of parts give different bytes.
         let mut name = Vec::new();
         for part in [field.unwrap_or_default(), key] {
@@ -44,7 +66,7 @@ impl Claim {
             name.extend(part.as_bytes());
         }
         let mut request = Sha256::new();
-        for part in parts {
+        for part in [role.as_str().as_bytes()].iter().chain(parts) {
             request.update((part.len() as u64).to_be_bytes());
             request.update(part);
         }
@@ -54,11 +76,12 @@ impl Claim {
         }
     }
 
-    /// Claims the key. Waits while another open transaction has claimed it.
+    /// Claims the key. Waits while another open transaction has claimed it. Errors: the user has used too many keys.
     ///
     /// Also deletes up to ten of the user's expired keys.
     pub async fn claim(&self, tx: &TenantTx) -> Result<ClaimOutcome> {
         let hours = i32::try_from(KEY_RETENTION_HOURS).unwrap_or(i32::MAX);
+        let counts_keys = fastrand::u32(..COUNT_INTERVAL) == 0;
         // `expired` is materialized, because a subquery that locks rows may run again for each row, and its
         // limit would have no effect. The age of a key is a difference of timestamps, because Citus accepts
         // only immutable functions in DO UPDATE, and now() is not immutable.
@@ -80,18 +103,31 @@ impl Claim {
                     request = case
                         when excluded.created_at - known.created_at > make_interval(hours => $4)
                         then excluded.request else known.request end,
-                    answer = case
+                    is_executed = known.is_executed
+                        and excluded.created_at - known.created_at <= make_interval(hours => $4),
+                    response = case
                         when excluded.created_at - known.created_at > make_interval(hours => $4)
-                        then null else known.answer end,
+                        then null else known.response end,
+                    kept_bytes = case
+                        when excluded.created_at - known.created_at > make_interval(hours => $4)
+                        then 0 else known.kept_bytes end,
                     created_at = case
                         when excluded.created_at - known.created_at > make_interval(hours => $4)
                         then excluded.created_at else known.created_at end
-                returning request = $3 as "is_same_request!", answer as response
+                returning request = $3 as "is_same_request!", is_executed, response,
+                    case when $5 then (
+                        select extract(epoch from min(created_at) + make_interval(hours => $4) - now())::double precision
+                        from idempotency_keys
+                        where tenant_id = $1 and user_id = app.user_id()
+                          and created_at >= now() - make_interval(hours => $4)
+                        having count(*) >= $6) end as seconds_to_wait
                 "#,
                 tx.tenant_uuid(),
                 self.id,
                 &self.request[..],
                 hours,
+                counts_keys,
+                MAX_USER_KEYS,
             )
         };
         let claim = tx.fetch_optional_checked(claim).await?;
@@ -99,54 +135,53 @@ impl Claim {
         if !claim.is_same_request {
             return Err(Error::IdempotencyMismatch);
         }
-        Ok(match claim.response {
-            Some(response) => ClaimOutcome::Repeated(response),
-            None => ClaimOutcome::New,
-        })
-    }
-
-    /// Stores the response in a separate statement. Used for a key of one root field.
-    pub async fn store_response(&self, tx: &TenantTx, response: &[u8]) -> Result<()> {
-        let store = sqlx::query!(
-            "update idempotency_keys set answer = $3 where tenant_id = $1 and id = $2",
-            tx.tenant_uuid(),
-            self.id,
-            response,
-        );
-        match tx.execute(Statement::checked(store)?).await? {
-            1 => Ok(()),
-            rows => Err(Error::Internal(
-                format!("{rows} claims for one response").into(),
+        match (claim.is_executed, claim.response, claim.seconds_to_wait) {
+            (true, Some(response), _) => Ok(ClaimOutcome::Repeated(response)),
+            (true, None, _) => Ok(ClaimOutcome::NotKept),
+            (false, _, Some(seconds)) => Err(Error::TooManyKeys(
+                Duration::try_from_secs_f64(seconds).unwrap_or_default(),
             )),
+            (false, _, None) => Ok(ClaimOutcome::New),
         }
     }
 
-    /// Commits the changes of the whole request together with its response.
-    ///
-    /// `claimed_generation` is the [`TenantTx::generation`] in which the key was claimed. If a root field
-    /// was rejected since, the transaction of the claim may have ended. In that case the key is claimed again.
-    /// If another request has used the key meanwhile, nothing is committed, and the response of that request
-    /// is returned.
-    pub(crate) async fn commit(
+    /// Stores the response, unless it is longer than [`MAX_KEPT_BYTES`]. From now on, the request is not executed
+    /// again.
+    pub async fn store_response(&self, tx: &TenantTx, response: &[u8]) -> Result<()> {
+        let response = Some(response).filter(|response| response.len() <= MAX_KEPT_BYTES);
+        let counted_bytes = response.map_or(0, |response| response.len().max(MIN_COUNTED_BYTES));
+        let counted_bytes = i32::try_from(counted_bytes).unwrap_or(i32::MAX);
+        let enforces_limits = fastrand::i32(0..LIMIT_INTERVAL_BYTES) < counted_bytes;
+        let store = || {
+            sqlx::query!(
+                r#"
+                update idempotency_keys set is_executed = true, response = $3, kept_bytes = $4
+                where tenant_id = $1 and id = $2
+                returning case when $5 then app.limit_kept_responses() else 0 end as "removed!"
+                "#,
+                tx.tenant_uuid(),
+                self.id,
+                response,
+                counted_bytes,
+                enforces_limits,
+            )
+        };
+        match tx.fetch_optional_checked(store).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::Internal("a response without a claim".into())),
+        }
+    }
+
+    /// Claims the key again if its transaction has ended, because a root field was rejected. Another request may have
+    /// used the key meanwhile. `claimed_generation` is the [`TenantTx::generation`] in which the key was claimed.
+    pub(crate) async fn renew(
         &self,
         tx: &TenantTx,
         claimed_generation: u32,
-        response: &[u8],
-    ) -> Result<Option<Vec<u8>>> {
-        if tx.generation().await != claimed_generation
-            && let ClaimOutcome::Repeated(first) = self.claim(tx).await?
-        {
-            tx.rollback().await;
-            return Ok(Some(first));
+    ) -> Result<ClaimOutcome> {
+        if tx.generation().await == claimed_generation {
+            return Ok(ClaimOutcome::New);
         }
-        // Safe to format: the values consist only of hexadecimal digits and hyphens.
-        let store = format!(
-            "UPDATE idempotency_keys SET answer = '\\x{}' WHERE tenant_id = '{}' AND id = '{}'",
-            base16ct::lower::encode_string(response),
-            tx.tenant_uuid(),
-            self.id
-        );
-        tx.commit_with(Some(store)).await?;
-        Ok(None)
+        self.claim(tx).await
     }
 }

@@ -7,7 +7,7 @@
 
 use std::{
     any::{Any, TypeId},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Debug,
     hash::Hash,
     marker::PhantomData,
@@ -149,7 +149,7 @@ pub struct Loaders {
     tx: TenantTx,
     needed: NeededColumns,
     /// The different lists of the operation.
-    lists: parking_lot::Mutex<Vec<Arc<List>>>,
+    lists: parking_lot::Mutex<HashSet<Arc<List>, foldhash::fast::RandomState>>,
     by_key: parking_lot::Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
 }
 
@@ -176,15 +176,15 @@ impl Loaders {
         self.by_key.lock().clear();
     }
 
-    /// Returns the list of the operation that is equal to this one. The parents of a level share it, so its filter
-    /// is in memory once, and comparing it with itself costs nothing.
+    /// Returns the list of the operation that is equal to this one. So two lists of an operation are equal only if they
+    /// have the same address, and comparing two keys never reads their filters.
     pub fn share(&self, list: List) -> Arc<List> {
         let mut lists = self.lists.lock();
-        if let Some(known) = lists.iter().find(|known| ***known == list) {
+        if let Some(known) = lists.get(&list) {
             return Arc::clone(known);
         }
         let list = Arc::new(list);
-        lists.push(Arc::clone(&list));
+        lists.insert(Arc::clone(&list));
         list
     }
 

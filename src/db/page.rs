@@ -235,7 +235,8 @@ pub struct Page<E> {
     pub has_previous: bool,
 }
 
-/// The key of a page: a list, and the parent whose rows it contains.
+/// The key of a page: a list, and the parent whose rows it contains. Two keys are equal only if they share the list:
+/// see [`Loaders::share`](super::load::Loaders::share).
 pub struct PageOf<E> {
     /// The parent's id; `None` for a list without parents.
     pub parent: Option<Uuid>,
@@ -276,17 +277,17 @@ impl<E> Debug for PageOf<E> {
 
 impl<E> PartialEq for PageOf<E> {
     fn eq(&self, other: &Self) -> bool {
-        self.parent == other.parent && self.list == other.list
+        self.parent == other.parent && Arc::ptr_eq(&self.list, &other.list)
     }
 }
 
 impl<E> Eq for PageOf<E> {}
 
 impl<E> Hash for PageOf<E> {
-    /// Hashes only the parent. Most keys of a level have the same list. To hash the list's filter for each
-    /// parent would cost more than the few collisions between aliased lists.
+    /// Hashes the address of the list, because hashing its filter for each parent would take time.
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.parent.hash(state);
+        Arc::as_ptr(&self.list).hash(state);
     }
 }
 
@@ -394,7 +395,10 @@ impl<E: Sortable> LoadKey for CountOf<E> {
 fn by_list<E>(keys: &[PageOf<E>]) -> Vec<(Arc<List>, Vec<Option<Uuid>>)> {
     let mut groups: Vec<(Arc<List>, Vec<Option<Uuid>>)> = Vec::with_capacity(1);
     for key in keys {
-        match groups.iter_mut().find(|(list, _)| *list == key.list) {
+        match groups
+            .iter_mut()
+            .find(|(list, _)| Arc::ptr_eq(list, &key.list))
+        {
             Some((_, parents)) => parents.push(key.parent),
             None => groups.push((Arc::clone(&key.list), vec![key.parent])),
         }

@@ -8,11 +8,8 @@ use std::time::Duration;
 use sea_query::PostgresQueryBuilder;
 use sea_query_sqlx::SqlxBinder;
 use sqlx::{
-    AssertSqlSafe, Execute as _, IntoArguments as _, Postgres, SqlSafeStr, postgres::PgArguments,
-    query::Query,
+    AssertSqlSafe, IntoArguments as _, Postgres, SqlSafeStr, postgres::PgArguments, query::Query,
 };
-
-use crate::error::Result;
 
 /// A statement with its arguments. Only `db/` creates statements.
 pub(super) struct Statement {
@@ -33,15 +30,6 @@ impl Statement {
             text: AssertSqlSafe(text).into_sql_str(),
             arguments,
         }
-    }
-
-    /// A statement that `sqlx::query!` checked at compile time, for [`super::TenantTx::execute`].
-    pub(super) fn checked(mut query: Query<'_, Postgres, PgArguments>) -> Result<Self> {
-        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
-        Ok(Self {
-            text: query.sql(),
-            arguments: arguments.unwrap_or_default(),
-        })
     }
 
     pub(super) fn text(&self) -> &str {

@@ -83,6 +83,8 @@ struct Session {
     savepoint: Savepoint,
     /// The number of root fields of the mutation that have begun.
     fields: u32,
+    /// The number of these fields that were undone.
+    undone_fields: u32,
     /// The number of transactions that were opened. If the first root field is undone, its transaction ends,
     /// and the next statement opens a new transaction.
     generation: u32,
@@ -157,6 +159,7 @@ impl TenantTx {
                 connection: Connection::Unopened,
                 savepoint: Savepoint::NotNeeded,
                 fields: 0,
+                undone_fields: 0,
                 generation: 0,
             }),
             round_trips: AtomicU32::new(0),
@@ -278,6 +281,7 @@ impl TenantTx {
     /// statement failed.
     pub(crate) async fn undo_field(&self) -> Result<()> {
         let mut session = self.0.session.lock().await;
+        session.undone_fields += 1;
         let savepoint = session.savepoint;
         let connection = std::mem::replace(&mut session.connection, Connection::Ended);
         session.connection = match (connection, savepoint) {
@@ -304,6 +308,12 @@ impl TenantTx {
         }
     }
 
+    /// Whether every root field of the mutation was undone, so that the mutation has written nothing.
+    pub(crate) async fn is_undone(&self) -> bool {
+        let session = self.0.session.lock().await;
+        session.fields > 0 && session.undone_fields == session.fields
+    }
+
     /// The number of the open transaction, from 1; 0 if no transaction is open. The writes of all earlier
     /// transactions were undone.
     pub(crate) async fn generation(&self) -> u32 {
@@ -319,11 +329,6 @@ impl TenantTx {
     /// If the connection breaks during the commit, it is unknown whether the server committed: the error
     /// is then `Unavailable`.
     pub async fn commit(&self) -> Result<()> {
-        self.commit_with(None).await
-    }
-
-    /// Sends a last statement and the commit in one message, so the statement costs no extra round trip.
-    pub(super) async fn commit_with(&self, last: Option<String>) -> Result<()> {
         let mut session = self.0.session.lock().await;
         match std::mem::replace(&mut session.connection, Connection::Ended) {
             Connection::Unopened => Ok(()),
@@ -332,21 +337,10 @@ impl TenantTx {
                 lease.release_rolled_back();
                 Err(Error::Timeout)
             }
-            Connection::Open(lease) => match last {
-                None => {
-                    self.0.round_trips.fetch_add(1, Ordering::Relaxed);
-                    Ok(lease.commit().await?)
-                }
-                // COMMIT AND CHAIN opens a new transaction. It is empty, so it is rolled back.
-                Some(last) => {
-                    let begun = Instant::now();
-                    let message = AssertSqlSafe(format!("{last}; COMMIT AND CHAIN"));
-                    let lease = self.send_simple(lease, message.into_sql_str()).await?;
-                    self.record(&last, begun, 1);
-                    lease.release_rolled_back();
-                    Ok(())
-                }
-            },
+            Connection::Open(lease) => {
+                self.0.round_trips.fetch_add(1, Ordering::Relaxed);
+                Ok(lease.commit().await?)
+            }
             Connection::Failed(lease) => {
                 lease.release_rolled_back();
                 Err(ignored_failure())

@@ -19,6 +19,7 @@ use super::{
     object::Objects,
 };
 use crate::{
+    auth::Principal,
     db::{
         idempotency::{Claim, KEY_RETENTION_HOURS},
         write_error::WriteError,
@@ -143,7 +144,8 @@ pub fn run<'a, R: BulkRowResult>(
             Some(key) => {
                 check_key(key)?;
                 let input = fingerprint(options.atomic, rows);
-                let claim = Claim::new(ctx.principal().user, Some(R::MUTATION), key, &[&input]);
+                let Principal { user, role, .. } = *ctx.principal();
+                let claim = Claim::new(user, role, Some(R::MUTATION), key, &[&input]);
                 match idempotency::claim(&claim, tx).await {
                     Ok(None) => Some(claim),
                     Ok(Some(stored)) => return Ok(stored),
@@ -200,7 +202,7 @@ fn check_key(key: &str) -> Result<(), WriteError<BulkResult>> {
 
 fn key_mismatch() -> WriteError<BulkResult> {
     let message = format!(
-        "was used with another input in the last {KEY_RETENTION_HOURS} hours: use a new key for a new input"
+        "was used with another input or role in the last {KEY_RETENTION_HOURS} hours: use a new key for a new input"
     );
     WriteError::rejected(
         UserErrorCode::IdempotencyMismatch,

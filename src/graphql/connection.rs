@@ -3,8 +3,10 @@
 use std::{borrow::Cow, sync::Arc};
 
 use async_graphql::{
-    ComplexObject, Context, Enum, InputType, InputValueResult, Object as GraphqlObject, OutputType,
-    SimpleObject, TypeName,
+    ComplexObject, Context, ContextSelectionSet, Enum, InputType, InputValueResult,
+    Object as GraphqlObject, OutputType, Positioned, ServerResult, SimpleObject, TypeName,
+    Value as GraphqlValue,
+    parser::types::Field,
     registry::{MetaInputValue, Registry},
     resolver_utils::ContainerType,
 };
@@ -14,11 +16,12 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::{
-    context::ContextExt as _,
+    arguments::FieldArguments,
+    context::{ContextExt as _, require_readable},
     filter::FilterInput,
     generic_input::{self, Fields},
     json::{PlainFields, plain_fields},
-    object::{Object, Objects},
+    object::{FieldFuture, Object, Objects, null_on_error},
     scalars::{Date, Timestamp},
 };
 use crate::{
@@ -160,12 +163,35 @@ pub struct ListArguments<E: Listable> {
 const MAX_ORDER_TERMS: usize = 5;
 
 impl<E: Listable> ListArguments<E> {
-    /// Checks the arguments and converts them into a `Lister`.
-    pub(super) fn list(
+    /// Reads the arguments of a field, as the resolvers that the engine generates do.
+    fn read(ctx: &Context<'_>) -> ServerResult<Self> {
+        Ok(Self {
+            first: ctx.param_value("first", None)?.1,
+            after: ctx.param_value("after", None)?.1,
+            last: ctx.param_value("last", None)?.1,
+            before: ctx.param_value("before", None)?.1,
+            filter: ctx.param_value("filter", None)?.1,
+            order_by: ctx.param_value("orderBy", None)?.1,
+        })
+    }
+
+    /// Checks the arguments, and that the caller's role may read the rows.
+    pub(super) fn check(
+        self,
+        ctx: &Context<'_>,
+        parent_column: Option<&'static str>,
+    ) -> Result<CheckedList<E>> {
+        require_readable::<E>(ctx.principal().role)?;
+        let (list, stamp) = self.list(ctx.principal().tenant, parent_column)?;
+        let list = ctx.loaders().share(list);
+        Ok(CheckedList { stamp, list })
+    }
+
+    fn list(
         self,
         tenant: TenantId,
         parent_column: Option<&'static str>,
-    ) -> Result<Lister<E>> {
+    ) -> Result<(List, Stamp<E>)> {
         let (argument, size) = match (self.first, self.last) {
             (Some(_), Some(_)) => {
                 return Err(Error::invalid("last", "must not be combined with `first`"));
@@ -206,7 +232,7 @@ impl<E: Listable> ListArguments<E> {
             size,
             from_end: self.last.is_some(),
         };
-        Ok(Lister { list, stamp })
+        Ok((list, stamp))
     }
 }
 
@@ -339,28 +365,22 @@ fn decode(cursor: &str, stamp: Uuid, order: &[Term]) -> Option<Position> {
         .collect()
 }
 
-/// A list with checked arguments, and the stamp of its cursors.
-pub(super) struct Lister<E> {
-    list: List,
-    stamp: Stamp<E>,
-}
-
 /// A page of a list.
 pub struct Connection<E> {
     of: PageOf<E>,
-    cursors: Cursors<E>,
+    list: CheckedList<E>,
     page: Arc<Page<E>>,
 }
 
 impl<E> PlainFields for Connection<E> {}
 
-/// Writes the cursors of a list.
-struct Cursors<E> {
+/// A list with checked arguments, and the stamp of its cursors.
+pub(super) struct CheckedList<E> {
     stamp: Stamp<E>,
     list: Arc<List>,
 }
 
-impl<E> Clone for Cursors<E> {
+impl<E> Clone for CheckedList<E> {
     fn clone(&self) -> Self {
         Self {
             stamp: self.stamp,
@@ -369,7 +389,7 @@ impl<E> Clone for Cursors<E> {
     }
 }
 
-impl<E: Listable> Cursors<E> {
+impl<E: Listable> CheckedList<E> {
     /// The cursor of a row.
     fn cursor(&self, row: &E) -> Result<String> {
         let order = &self.list.order;
@@ -389,18 +409,13 @@ impl<E: Listable> Connection<E> {
     pub(super) async fn load(
         loaders: &Loaders,
         parent: Option<Uuid>,
-        lister: Lister<E>,
+        list: CheckedList<E>,
     ) -> Result<Object<Self>> {
-        let list = loaders.share(lister.list);
-        let cursors = Cursors {
-            stamp: lister.stamp,
-            list: Arc::clone(&list),
-        };
-        let of = PageOf::new(parent, list);
+        let of = PageOf::new(parent, Arc::clone(&list.list));
         let page = loaders.load(of.clone()).await?;
         let page = page.ok_or_else(|| Error::Internal("the loader returned no page".into()))?;
         loaders.keep(&page.rows).await;
-        Ok(Self { of, cursors, page }.into())
+        Ok(Self { of, list, page }.into())
     }
 
     /// The number of rows of the list on all pages; [`MAX_COUNT`] + 1 means "more than the cap".
@@ -409,6 +424,41 @@ impl<E: Listable> Connection<E> {
         // The loader also returns a count for parents without rows.
         count.ok_or_else(|| Error::Internal("the loader returned no count".into()))
     }
+}
+
+/// Resolves a list of an object: the rows whose column holds the ID of the object. Reads the arguments of the list once
+/// for all objects.
+#[must_use]
+pub fn resolve_list<'a, T: ContainerType, E: Listable>(
+    (column, parent): (&'static str, Uuid),
+    ctx: ContextSelectionSet<'a>,
+    field: &'a Positioned<Field>,
+) -> FieldFuture<'a> {
+    Box::pin(async move {
+        let ctx = ctx.with_field(field);
+        let value = resolve_connection::<E>(column, parent, &ctx).await;
+        null_on_error::<T>(&ctx, value.map(Some))
+    })
+}
+
+async fn resolve_connection<E: Listable>(
+    column: &'static str,
+    parent: Uuid,
+    ctx: &Context<'_>,
+) -> ServerResult<GraphqlValue> {
+    let to_server_error =
+        |error: Error| async_graphql::Error::from(error).into_server_error(ctx.item.pos);
+    let list = ctx
+        .data_unchecked::<FieldArguments>()
+        .read_once(ctx, column, || {
+            let arguments = ListArguments::<E>::read(ctx)?;
+            arguments.check(ctx, Some(column)).map_err(to_server_error)
+        })?;
+    let connection = Connection::load(ctx.loaders(), Some(parent), list).await;
+    let connection = connection.map_err(|error| ctx.set_error_path(to_server_error(error)))?;
+    let selection = ctx.with_selection_set(&ctx.item.node.selection_set);
+    let list = E::List::from(connection);
+    list.resolve(&selection, ctx.item).await
 }
 
 impl<E: OutputType> TypeName for Connection<E> {
@@ -423,7 +473,7 @@ impl<E: Listable> Connection<E> {
     /// The rows of the page, each with its cursor.
     async fn edges(&self) -> Objects<Edge<E>> {
         let edge = |row: &Arc<E>| Edge {
-            cursors: self.cursors.clone(),
+            list: self.list.clone(),
             row: Arc::clone(row),
         };
         self.page.rows.iter().map(edge).collect()
@@ -437,8 +487,8 @@ impl<E: Listable> Connection<E> {
     /// The position of the page in the list.
     async fn page_info(&self) -> Object<PageInfo> {
         let cursor = |row: Option<&Arc<E>>| {
-            let (cursors, row) = (self.cursors.clone(), Arc::clone(row?));
-            Some(LazyCursor(Box::new(move || cursors.cursor(&row))))
+            let (list, row) = (self.list.clone(), Arc::clone(row?));
+            Some(LazyCursor(Box::new(move || list.cursor(&row))))
         };
         PageInfo {
             has_next_page: self.page.has_next,
@@ -463,7 +513,7 @@ impl<E: Listable> Connection<E> {
 
 /// A row of a page, together with its cursor.
 pub struct Edge<E> {
-    cursors: Cursors<E>,
+    list: CheckedList<E>,
     row: Arc<E>,
 }
 
@@ -481,7 +531,7 @@ impl<E: Listable> Edge<E> {
     /// The cursor of the row, for the arguments `after` and `before`. Valid for this list and sort order only.
     #[expect(clippy::unused_async, reason = "resolvers are async")]
     async fn cursor(&self) -> Result<String> {
-        self.cursors.cursor(&self.row)
+        self.list.cursor(&self.row)
     }
 
     /// The row itself.

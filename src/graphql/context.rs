@@ -77,9 +77,8 @@ impl ContextExt for Context<'_> {
         parent: Option<(&'static str, Uuid)>,
         arguments: ListArguments<E>,
     ) -> Result<E::List> {
-        require_readable::<E>(self.principal().role)?;
         let (column, parent) = parent.unzip();
-        let list = arguments.list(self.principal().tenant, column)?;
+        let list = arguments.check(self, column)?;
         let list = Connection::load(self.loaders(), parent, list).await?;
         Ok(list.into())
     }
@@ -87,7 +86,7 @@ impl ContextExt for Context<'_> {
 
 /// Rejects a role that may not read rows of a type. The policies would hide the rows, and the response would look as
 /// if the tenant had none.
-fn require_readable<E: Sortable>(role: UserRole) -> Result<()> {
+pub(super) fn require_readable<E: Sortable>(role: UserRole) -> Result<()> {
     match E::READABLE_BY {
         Some(roles) if !roles.contains(&role) => Err(Error::Forbidden),
         _ => Ok(()),

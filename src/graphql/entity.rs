@@ -5,7 +5,10 @@ use async_graphql::{
     registry::Registry,
 };
 
-use super::json::{JsonWriter, WriteJson};
+use super::{
+    json::{JsonWriter, WriteJson},
+    object::ListResolver,
+};
 use crate::{
     db::entity::{Column, ColumnSet, Entity},
     error::Result,
@@ -90,9 +93,12 @@ impl ShownColumn {
 }
 
 /// The fields of a row type that methods resolve.
-pub trait Relations {
+pub trait Relations: Sized {
     /// The name of each field in snake case, with the columns that its method reads.
     const RELATIONS: &'static [(&'static str, &'static [&'static str])];
+
+    /// The function that resolves a list; `None` if the type does not have a list with this name.
+    fn list_resolver(field: &str) -> Option<ListResolver<Self>>;
 }
 
 /// Whether a name in snake case is the name of the field: `due_on` is the name of `dueOn`.
@@ -172,7 +178,9 @@ macro_rules! entity {
             ];
         }
 
-        $crate::graphql::json::plain_fields!($type { id, $($column $(as $field)?),+ });
+        $crate::graphql::json::plain_fields!(
+            $type { id, $($column $(as $field)?),+ } lists in $crate::graphql::entity::Relations
+        );
     };
 }
 pub(crate) use entity;

@@ -23,11 +23,17 @@ pub fn is_valid_key(key: &str) -> bool {
 }
 
 /// Claims a key in the transaction. Returns the stored result if the work has already been done with
-/// this key, and `None` if the caller must do it.
+/// this key, and `None` if the caller must do it. Errors: the work has been done, and its result is not kept.
 pub async fn claim<T: DeserializeOwned>(claim: &Claim, tx: &TenantTx) -> Result<Option<T>> {
-    match claim.claim(tx).await? {
+    read_outcome(claim.claim(tx).await?)
+}
+
+/// Returns the stored result of a claim; `None` if the key was new. Errors: as for [`claim`].
+pub fn read_outcome<T: DeserializeOwned>(outcome: ClaimOutcome) -> Result<Option<T>> {
+    match outcome {
         ClaimOutcome::New => Ok(None),
         ClaimOutcome::Repeated(stored) => decode(&stored).map(Some),
+        ClaimOutcome::NotKept => Err(Error::ResponseNotKept),
     }
 }
 
@@ -38,7 +44,7 @@ pub fn encode<T: Serialize>(result: &T) -> Result<Vec<u8>> {
 }
 
 /// Reads a stored result.
-pub fn decode<T: DeserializeOwned>(stored: &[u8]) -> Result<T> {
+fn decode<T: DeserializeOwned>(stored: &[u8]) -> Result<T> {
     serde_json::from_slice(stored)
         .map_err(|error| Error::Internal(format!("cannot read a stored result: {error}").into()))
 }

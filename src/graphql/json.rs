@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     enums::StoredEnum,
+    object::ListResolver,
     scalars::{CurrencyCode, Date, Decimal},
 };
 use crate::{
@@ -277,11 +278,19 @@ pub trait PlainFields: Sized {
         let _ = field;
         None
     }
+
+    /// The function that resolves a list; `None` if the type does not have a list with this name.
+    #[must_use]
+    fn list_resolver(field: &str) -> Option<ListResolver<Self>> {
+        let _ = field;
+        None
+    }
 }
 
 /// Declares the plain fields of an object type: `plain_fields!(Money { amount, currency_code })`.
+/// With `lists in Trait`, the lists of the type are those that this trait declares.
 macro_rules! plain_fields {
-    ($type:ident { $($column:ident $(as $field:literal)?),* $(,)? }) => {
+    ($type:ident { $($column:ident $(as $field:literal)?),* $(,)? } $(lists in $lists:path)?) => {
         impl $crate::graphql::json::PlainFields for $type {
             fn writer(field: &str) -> Option<$crate::graphql::json::FieldWriter<Self>> {
                 $(
@@ -293,6 +302,12 @@ macro_rules! plain_fields {
                 )*
                 None
             }
+
+            $(
+                fn list_resolver(field: &str) -> Option<$crate::graphql::object::ListResolver<Self>> {
+                    <Self as $lists>::list_resolver(field)
+                }
+            )?
         }
     };
 }

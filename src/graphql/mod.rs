@@ -2,6 +2,7 @@
 //! async-graphql.
 
 pub mod abstract_type;
+pub mod arguments;
 pub mod bulk;
 pub mod checks;
 pub mod connection;

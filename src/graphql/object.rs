@@ -160,6 +160,8 @@ enum FieldKind<T> {
     Typename,
     /// A plain field, which can be written directly.
     Plain(FieldWriter<T>),
+    /// A list, whose arguments are read once for all objects.
+    List(ListResolver<T>),
     Resolved,
 }
 
@@ -184,7 +186,10 @@ impl<'a, T: ContainerType + PlainFields> Selection<'a, T> {
                     let kind = match T::writer(name) {
                         _ if name == "__typename" => FieldKind::Typename,
                         Some(writer) => FieldKind::Plain(writer),
-                        None => FieldKind::Resolved,
+                        None => match T::list_resolver(name) {
+                            Some(resolver) => FieldKind::List(resolver),
+                            None => FieldKind::Resolved,
+                        },
                     };
                     self.fields.push(SelectedField { field, kind });
                 }
@@ -226,7 +231,12 @@ impl<T> SelectedField<'_, T> {
     }
 }
 
-type FieldFuture<'a> = Pin<Box<dyn Future<Output = ServerResult<Value>> + Send + 'a>>;
+/// The value of a field that waits.
+pub type FieldFuture<'a> = Pin<Box<dyn Future<Output = ServerResult<Value>> + Send + 'a>>;
+
+/// Resolves a list of an object. The engine's resolver would read the arguments of the list again for each object.
+pub type ListResolver<T> =
+    for<'a> fn(&'a T, ContextSelectionSet<'a>, &'a Positioned<Field>) -> FieldFuture<'a>;
 
 /// The value of a field, or the future that waits for it.
 enum Slot<'a> {
@@ -335,7 +345,7 @@ fn field_error(ctx: &Context<'_>, error: Error) -> ServerError {
 
 /// The value of a field. A nullable field that failed is null, and the error is reported
 /// (specification, 6.4.4). The engine does this only for errors below the field.
-fn null_on_error<T: ContainerType>(
+pub(super) fn null_on_error<T: ContainerType>(
     ctx: &Context<'_>,
     value: ServerResult<Option<Value>>,
 ) -> ServerResult<Value> {

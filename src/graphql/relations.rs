@@ -71,10 +71,18 @@ macro_rules! parent {
         None
     };
     ($row:ident, $column:ident) => {
-        Some((stringify!($column), $crate::ids::EntityId::uuid($row.id)))
+        Some($crate::graphql::relations::parent_of!($row, $column))
     };
 }
 pub(crate) use parent;
+
+/// The column that refers to a parent, and the parent's id.
+macro_rules! parent_of {
+    ($row:ident, $column:ident) => {
+        (stringify!($column), $crate::ids::EntityId::uuid($row.id))
+    };
+}
+pub(crate) use parent_of;
 
 /// The relations of a row type, and its computed fields.
 ///
@@ -156,6 +164,19 @@ macro_rules! relations {
                 $($((stringify!($loaded), &[$(stringify!($load_column)),*]),)*)?
                 $($((stringify!($computed), &[$(stringify!($compute_column)),*]),)*)?
             ];
+
+            fn list_resolver(field: &str) -> Option<$crate::graphql::object::ListResolver<Self>> {
+                $($(
+                    if $crate::graphql::entity::is_field(stringify!($many), field) {
+                        return Some(|row, ctx, field| {
+                            let parent = $crate::graphql::relations::parent_of!(row, $column);
+                            $crate::graphql::connection::resolve_list::<Self, $many_type>(parent, ctx, field)
+                        });
+                    }
+                )*)?
+                let _ = field;
+                None
+            }
         }
     };
 }

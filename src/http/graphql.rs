@@ -297,7 +297,7 @@ impl RequestContext {
                 .and_then(|persisted| persisted.sha256_hash),
         };
         let documents = &self.service.documents;
-        let query = documents
+        let (query, unknown) = documents
             .resolve(self.principal.tenant, source)?
             .ok_or_else(|| {
                 Rejection::bad_request(
@@ -324,6 +324,9 @@ impl RequestContext {
             service.api.admit(request, principal, operation, options)
         });
         let admitted = admitted.await?;
+        if let Some(unknown) = unknown {
+            documents.learn(self.principal.tenant, unknown);
+        }
         if self.is_get && !admitted.is_query() {
             return Err(Rejection::new(
                 StatusCode::METHOD_NOT_ALLOWED,

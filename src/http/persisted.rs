@@ -3,16 +3,16 @@
 //! Trusted documents come from a file when the service starts; a setting makes the service run only these. Automatic
 //! documents are stored when a client sends them with their hash (Apollo's APQ).
 //!
-//! The invariant: **a tenant cannot find out which documents the clients of another tenant send.** The
-//! automatic documents are stored per tenant, and their total size is bounded.
+//! The invariants: **a tenant cannot find out which documents the clients of another tenant send**, and **a tenant
+//! displaces only its own documents when its share of the memory is full.** The automatic documents are stored per
+//! tenant, and only after the guard has admitted them.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
-use moka::sync::Cache;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::{error::Code, ids::TenantId};
+use crate::{error::Code, ids::TenantId, tenant_cache::TenantCache};
 
 /// Why a persisted document is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +59,14 @@ pub struct PersistedDocuments {
     trusted: HashMap<String, Arc<str>>,
     only_trusted: bool,
     /// The automatic documents by tenant and hash; `None` if they are turned off.
-    automatic: Option<Cache<(TenantId, String), Arc<str>>>,
+    automatic: Option<TenantCache<String, Arc<str>>>,
+}
+
+/// A document that a client sent with its hash, and that the service does not know yet.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnknownDocument {
+    hash: String,
+    query: Arc<str>,
 }
 
 /// The members of a request that identify its document. Every member is optional.
@@ -74,23 +81,14 @@ pub struct QuerySource {
 }
 
 impl PersistedDocuments {
-    /// Creates the store without trusted documents. The automatic ones take at most `automatic_bytes`; with
-    /// 0 they are turned off.
+    /// Creates the store without trusted documents. The automatic ones take at most `automatic_bytes`, and those of
+    /// one tenant at most its share; with 0 they are turned off.
     #[must_use]
     pub fn new(automatic_bytes: u64) -> Self {
-        let cache = || {
-            Cache::builder()
-                .max_capacity(automatic_bytes)
-                .weigher(|(_, hash): &(TenantId, String), query: &Arc<str>| {
-                    let bytes = hash.len() + query.len() + ENTRY_OVERHEAD_BYTES;
-                    u32::try_from(bytes).unwrap_or(u32::MAX)
-                })
-                .build()
-        };
         Self {
             trusted: HashMap::new(),
             only_trusted: false,
-            automatic: (automatic_bytes > 0).then(cache),
+            automatic: (automatic_bytes > 0).then(|| TenantCache::new(automatic_bytes)),
         }
     }
 
@@ -128,13 +126,13 @@ impl PersistedDocuments {
         Ok(self)
     }
 
-    /// Finds the document of a request; `None` if the request does not identify one. Stores a document that the client
-    /// sent with its hash.
+    /// Finds the document of a request; `None` if the request does not identify one. If the client sent the document
+    /// with its hash, also returns what [`Self::learn`] stores after the guard has admitted the document.
     pub fn resolve(
         &self,
         tenant: TenantId,
         source: QuerySource,
-    ) -> Result<Option<String>, PersistedError> {
+    ) -> Result<Option<(String, Option<UnknownDocument>)>, PersistedError> {
         let QuerySource {
             query,
             id,
@@ -142,15 +140,15 @@ impl PersistedDocuments {
         } = source;
         let key = id.as_deref().or(given_hash.as_deref());
         if let Some(document) = key.and_then(|key| self.trusted.get(without_algorithm(key))) {
-            return Ok(Some(document.to_string()));
+            return Ok(Some((document.to_string(), None)));
         }
         let Some(query) = query else {
             return match (&id, given_hash, &self.automatic) {
                 (None, None, _) => Ok(None),
                 (None, Some(hash), Some(automatic)) if !self.only_trusted => {
-                    let found = automatic.get(&(tenant, hash));
+                    let found = automatic.get(tenant, &hash.to_ascii_lowercase());
                     let found = found.ok_or(PersistedError::NotFound)?;
-                    Ok(Some(found.to_string()))
+                    Ok(Some((found.to_string(), None)))
                 }
                 (None, Some(_), None) if !self.only_trusted => Err(PersistedError::NotFound),
                 _ => Err(PersistedError::NotTrusted),
@@ -158,20 +156,35 @@ impl PersistedDocuments {
         };
         if self.only_trusted {
             return if self.trusted.contains_key(&hash(&query)) {
-                Ok(Some(query))
+                Ok(Some((query, None)))
             } else {
                 Err(PersistedError::NotTrusted)
             };
         }
-        if let Some(given_hash) = given_hash {
-            if !hash(&query).eq_ignore_ascii_case(&given_hash) {
-                return Err(PersistedError::WrongHash);
-            }
-            if let Some(automatic) = &self.automatic {
-                automatic.insert((tenant, given_hash), query.as_str().into());
-            }
+        let Some(given_hash) = given_hash else {
+            return Ok(Some((query, None)));
+        };
+        let hash = hash(&query);
+        if !hash.eq_ignore_ascii_case(&given_hash) {
+            return Err(PersistedError::WrongHash);
         }
-        Ok(Some(query))
+        let is_unknown = |automatic: &TenantCache<_, _>| automatic.get(tenant, &hash).is_none();
+        let unknown = self.automatic.as_ref().is_some_and(is_unknown);
+        let unknown = unknown.then(|| UnknownDocument {
+            hash,
+            query: query.as_str().into(),
+        });
+        Ok(Some((query, unknown)))
+    }
+
+    /// Stores a document that the guard has admitted, so that the clients of the tenant can refer to it by its hash.
+    pub fn learn(&self, tenant: TenantId, document: UnknownDocument) {
+        let UnknownDocument { hash, query } = document;
+        if let Some(automatic) = &self.automatic {
+            let bytes = hash.len() + query.len() + ENTRY_OVERHEAD_BYTES;
+            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+            automatic.insert(tenant, hash, query, bytes);
+        }
     }
 }
 
@@ -218,22 +231,59 @@ mod tests {
         }
     }
 
+    /// Resolves the document of a request, and learns it as if the guard had admitted it.
+    fn find(
+        documents: &PersistedDocuments,
+        tenant: TenantId,
+        source: QuerySource,
+    ) -> Result<Option<String>, PersistedError> {
+        let found = documents.resolve(tenant, source)?;
+        Ok(found.map(|(query, unknown)| {
+            if let Some(unknown) = unknown {
+                documents.learn(tenant, unknown);
+            }
+            query
+        }))
+    }
+
     #[test]
     fn an_automatic_document_is_known_to_one_tenant_only() {
         let documents = PersistedDocuments::new(1_000_000);
         let (acme, globex) = (TenantId::generate(), TenantId::generate());
         assert_eq!(
-            documents.resolve(acme, by_hash(DOCUMENT)),
+            find(&documents, acme, by_hash(DOCUMENT)),
             Err(PersistedError::NotFound)
         );
-        let sent = documents.resolve(acme, with_document(DOCUMENT)).unwrap();
+        let sent = find(&documents, acme, with_document(DOCUMENT)).unwrap();
         assert_eq!(sent.as_deref(), Some(DOCUMENT));
-        let named = documents.resolve(acme, by_hash(DOCUMENT)).unwrap();
+        let named = find(&documents, acme, by_hash(DOCUMENT)).unwrap();
         assert_eq!(named.as_deref(), Some(DOCUMENT));
         assert_eq!(
-            documents.resolve(globex, by_hash(DOCUMENT)),
+            find(&documents, globex, by_hash(DOCUMENT)),
             Err(PersistedError::NotFound)
         );
+    }
+
+    #[test]
+    fn a_document_that_was_not_admitted_is_not_stored() {
+        let documents = PersistedDocuments::new(1_000_000);
+        let tenant = TenantId::generate();
+        for _ in 0..2 {
+            let (query, unknown) = documents
+                .resolve(tenant, with_document(DOCUMENT))
+                .unwrap()
+                .unwrap();
+            assert_eq!(query, DOCUMENT);
+            assert!(unknown.is_some());
+            assert_eq!(
+                documents.resolve(tenant, by_hash(DOCUMENT)),
+                Err(PersistedError::NotFound)
+            );
+        }
+        // A document that is known is not learned again.
+        find(&documents, tenant, with_document(DOCUMENT)).unwrap();
+        let known = documents.resolve(tenant, with_document(DOCUMENT));
+        assert_eq!(known, Ok(Some((DOCUMENT.to_owned(), None))));
     }
 
     #[test]
@@ -245,31 +295,53 @@ mod tests {
             ..by_hash(DOCUMENT)
         };
         assert_eq!(
-            documents.resolve(tenant, forged),
+            find(&documents, tenant, forged),
             Err(PersistedError::WrongHash)
         );
         assert_eq!(
-            documents.resolve(tenant, by_hash(DOCUMENT)),
+            find(&documents, tenant, by_hash(DOCUMENT)),
             Err(PersistedError::NotFound)
         );
     }
 
     #[test]
-    fn the_size_of_the_automatic_documents_is_bounded() {
-        let documents = PersistedDocuments::new(100_000);
+    fn a_hash_in_upper_and_lower_case_is_one_document() {
+        let documents = PersistedDocuments::new(1_000_000);
         let tenant = TenantId::generate();
-        for number in 0..1_000 {
-            let text = format!("{{ viewer {{ role }} }} # {number:01000}");
-            documents.resolve(tenant, with_document(&text)).unwrap();
+        let upper = |source: QuerySource| QuerySource {
+            hash: source.hash.map(|hash| hash.to_ascii_uppercase()),
+            ..source
+        };
+        find(&documents, tenant, upper(with_document(DOCUMENT))).unwrap();
+        find(&documents, tenant, with_document(DOCUMENT)).unwrap();
+        for source in [by_hash(DOCUMENT), upper(by_hash(DOCUMENT))] {
+            let found = find(&documents, tenant, source).unwrap();
+            assert_eq!(found.as_deref(), Some(DOCUMENT));
         }
-        let automatic = documents.automatic.unwrap();
-        automatic.run_pending_tasks();
-        assert!(
-            automatic.weighted_size() <= 100_000,
-            "{}",
-            automatic.weighted_size()
-        );
-        assert!(automatic.entry_count() > 50);
+        assert_eq!(documents.automatic.unwrap().count(tenant), 1);
+    }
+
+    #[test]
+    fn the_documents_of_a_tenant_do_not_displace_those_of_another() {
+        let documents = PersistedDocuments::new(1_000_000);
+        let (quiet, noisy) = (TenantId::generate(), TenantId::generate());
+        let quiet_documents: Vec<String> = (0..200)
+            .map(|n| format!("query Q{n} {{ viewer {{ role }} }}"))
+            .collect();
+        for text in &quiet_documents {
+            find(&documents, quiet, with_document(text)).unwrap();
+        }
+        for number in 0..100 {
+            let text = format!("{{ viewer {{ role }} }} # {number:060000}");
+            find(&documents, noisy, with_document(&text)).unwrap();
+        }
+        let automatic = documents.automatic.as_ref().unwrap();
+        assert_eq!(automatic.count(noisy), 2, "an eighth of the bytes");
+        assert!(automatic.bytes() <= 1_000_000);
+        for text in &quiet_documents {
+            let found = find(&documents, quiet, by_hash(text)).unwrap();
+            assert_eq!(found.as_deref(), Some(text.as_str()));
+        }
     }
 
     #[test]
@@ -291,7 +363,7 @@ mod tests {
                 id: Some(id.to_owned()),
                 ..QuerySource::default()
             };
-            let found = |source| documents.resolve(tenant, source);
+            let found = |source| find(&documents, tenant, source);
             assert_eq!(found(by_id("role")).unwrap().as_deref(), Some(DOCUMENT));
             assert_eq!(found(by_hash(DOCUMENT)).unwrap().as_deref(), Some(DOCUMENT));
             let prefixed = by_id(&format!("sha256:{}", hash(DOCUMENT)));

@@ -158,6 +158,10 @@ pub struct ExecutedOperation {
     ending: Ending,
     /// Whether the database was not available for a part of the operation.
     is_unavailable: bool,
+    /// Whether the user has used too many idempotency keys.
+    is_rate_limited: bool,
+    /// The time after which the client may try again.
+    retry_after: Option<Duration>,
     /// Whether the engine rejected the document.
     is_not_executed: bool,
     /// The memory of a long body.
@@ -187,6 +191,8 @@ impl ExecutedOperation {
             body,
             ending: *ending,
             is_unavailable: has_code(response, Code::Unavailable),
+            is_rate_limited: has_code(response, Code::RateLimited),
+            retry_after: wait_for_keys(response),
             is_not_executed,
             held: None,
         }
@@ -274,7 +280,10 @@ fn batch_response(
 fn single_response(reply: OperationResult, request_id: Uuid, format: ResponseFormat) -> Response {
     let status = status(&reply, format);
     let (body, held, reply) = match reply {
-        Ok(executed) => (executed.body, executed.held, Ok(executed.ending)),
+        Ok(executed) => {
+            let ending = (executed.ending, executed.retry_after);
+            (executed.body, executed.held, Ok(ending))
+        }
         Err(rejection) => {
             let body = rejection_body(&rejection, request_id);
             (body, None, Err(rejection))
@@ -284,7 +293,12 @@ fn single_response(reply: OperationResult, request_id: Uuid, format: ResponseFor
     let mut response = with_body(status, body, held, format);
     let headers = response.headers_mut();
     match reply {
-        Ok(ending) => report_ending(headers, ending),
+        Ok((ending, retry_after)) => {
+            if let Some(wait) = retry_after {
+                set_retry_after(headers, wait);
+            }
+            report_ending(headers, ending);
+        }
         Err(rejection) => {
             if rejection.status == StatusCode::UNAUTHORIZED {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -339,6 +353,15 @@ fn set_rate_limit(headers: &mut HeaderMap, status: BudgetStatus) {
     }
 }
 
+/// The time after which the user has an unused idempotency key again; `None` unless this is why the operation failed.
+fn wait_for_keys(response: &GraphqlResponse) -> Option<Duration> {
+    let mut errors = response.errors.iter();
+    errors.find_map(|error| match error.source::<Error>() {
+        Some(Error::TooManyKeys(wait)) => Some(*wait),
+        _ => None,
+    })
+}
+
 fn has_code(response: &GraphqlResponse, wanted: Code) -> bool {
     response.errors.iter().any(|error| {
         let code = error
@@ -357,6 +380,7 @@ fn is_not_executed(response: &GraphqlResponse) -> bool {
 fn status(reply: &OperationResult, format: ResponseFormat) -> StatusCode {
     match reply {
         Ok(executed) if executed.is_unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Ok(executed) if executed.is_rate_limited => StatusCode::TOO_MANY_REQUESTS,
         Ok(executed) if executed.is_not_executed && format == ResponseFormat::GraphQl => {
             StatusCode::BAD_REQUEST
         }

@@ -28,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "error",
             "ids",
             "metrics",
+            "tenant_cache",
             "usage",
             "user_error",
         ],

@@ -173,7 +173,15 @@ async fn a_resolver_that_ignores_a_failure_stores_nothing_and_does_not_succeed(
             .collect();
         let document = format!("mutation {{ {} }}", fields.join(" "));
         for (dry_run, with_key) in [(false, false), (true, false), (false, true)] {
-            let claim = with_key.then(|| Claim::new(acme.owner().user, None, "key", &[b"request"]));
+            let claim = with_key.then(|| {
+                Claim::new(
+                    acme.owner().user,
+                    UserRole::Owner,
+                    None,
+                    "key",
+                    &[b"request"],
+                )
+            });
             let response = execute(&schema, &acme, &document, dry_run, claim).await;
             let body = json!(response);
             assert_eq!(body["data"], json!(null), "{document} {body}");

@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod architecture;
+mod arguments;
 mod audit_log;
 mod audit_seals;
 mod bad_resolvers;

@@ -321,6 +321,21 @@ async fn a_document_is_stored_by_its_hash_for_its_tenant_only(app: &'static Test
         "PERSISTED_QUERY_NOT_FOUND"
     );
 
+    // A document that the guard rejects is not stored.
+    let wide = format!("{{ {} }}", "a ".repeat(6_000));
+    for rejected in ["{ viewer {", wide.as_str()] {
+        let named = json!({ "extensions": { "persistedQuery": { "version": 1, "sha256Hash": hash(rejected) } } });
+        let mut with_document = named.clone();
+        with_document["query"] = json!(rejected);
+        let (_, body) = sent(post(&acme, &with_document)).await;
+        assert!(
+            ["GRAPHQL_PARSE_FAILED", "QUERY_TOO_COMPLEX"].contains(&code(&body)),
+            "{body}"
+        );
+        let (_, body) = sent(post(&acme, &named)).await;
+        assert_eq!(code(&body), "PERSISTED_QUERY_NOT_FOUND", "{body}");
+    }
+
     let mut lie = named.clone();
     lie["query"] = json!("{ tenant { name } }");
     assert_eq!(code(&sent(post(&globex, &lie)).await.1), "BAD_USER_INPUT");

@@ -259,7 +259,7 @@ async fn a_mutation_costs_its_opening_its_statements_and_its_commit(acme: Tenant
             project.clone(),
             whole,
             true,
-            4,
+            5,
             "with insert update",
         ),
         (

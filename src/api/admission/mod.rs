@@ -18,7 +18,6 @@
 //! A document is stored only after it has passed validation, so a rejected document is never cached.
 
 mod arguments;
-mod cache;
 mod size;
 
 use std::sync::{Arc, OnceLock};
@@ -28,13 +27,13 @@ use async_graphql::{
 };
 use parking_lot::Mutex;
 
-use self::{arguments::VariableArgument, cache::DocumentCache};
+use self::arguments::VariableArgument;
 use super::{
     guard::{CheckedDocument, Guard, GuardError},
     selection::{SelectedData, SelectionTypes},
     variables::{self, OmittedVariables},
 };
-use crate::ids::TenantId;
+use crate::{ids::TenantId, tenant_cache::TenantCache};
 
 /// The maximum number of sets of omitted variables for which a document stores the result of its validation.
 const MAX_VALIDATIONS: usize = 8;
@@ -43,7 +42,8 @@ const MAX_VALIDATIONS: usize = 8;
 #[derive(Debug)]
 pub struct Admission {
     guard: Guard,
-    documents: DocumentCache,
+    /// The documents that have passed validation, by tenant.
+    documents: TenantCache<Arc<DocumentKey>, Arc<AdmittedDocument>>,
 }
 
 /// The key of a document among the documents of a tenant.
@@ -86,7 +86,7 @@ impl Admission {
     pub fn new(guard: Guard, cache_bytes: u64) -> Self {
         Self {
             guard,
-            documents: DocumentCache::new(cache_bytes),
+            documents: TenantCache::new(cache_bytes),
         }
     }
 
@@ -239,8 +239,11 @@ impl AdmittedRequest {
         let result = validation.await?;
         let document = &self.document;
         document.add_validation(registry, &self.omitted, result);
-        let documents = &self.admission.documents;
-        documents.insert(self.tenant, &self.key, document);
+        let bytes = size::entry_bytes(&self.key, document);
+        let (key, document) = (Arc::clone(&self.key), Arc::clone(document));
+        self.admission
+            .documents
+            .insert(self.tenant, key, document, bytes);
         Ok(result)
     }
 }

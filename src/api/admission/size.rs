@@ -32,6 +32,7 @@ pub fn entry_bytes(key: &DocumentKey, document: &AdmittedDocument) -> u64 {
         + size_of::<AdmittedDocument>()
         + of_document(&checked.document)
         + checked.root_fields.capacity() * size_of::<RootField>()
+        + checked.arguments.heap_bytes()
         + MAX_VALIDATIONS * validation
         + document.arguments.get().map_or(0, |arguments| {
             arguments.iter().map(of_variable_argument).sum()

@@ -11,7 +11,9 @@ use async_graphql::{
 };
 
 use super::{
-    Guard, Limits, Reason, RootField, check_limit,
+    ArgumentUses, Guard, Limits, Reason, RootField,
+    arguments::ArgumentCounter,
+    check_limit,
     cost::{Estimator, INTROSPECTION_LISTS},
     to_u64,
 };
@@ -89,6 +91,8 @@ pub(super) struct Counter<'a> {
     document: &'a ExecutableDocument,
     /// The counts of the fragments that have been visited.
     fragments: HashMap<&'a str, Counts>,
+    /// The names of these fragments, each after those that it spreads.
+    fragment_order: Vec<&'a str>,
     /// The number of visited nodes of the syntax tree.
     pub(super) work: u64,
 }
@@ -99,6 +103,7 @@ impl<'a> Counter<'a> {
             guard,
             document,
             fragments: HashMap::new(),
+            fragment_order: Vec::new(),
             work: 0,
         }
     }
@@ -209,6 +214,7 @@ impl<'a> Counter<'a> {
                 counts.check(&self.guard.limits)?;
                 names_on_path.remove(name);
                 self.fragments.insert(name, counts);
+                self.fragment_order.push(name);
             }
         }
     }
@@ -285,6 +291,14 @@ impl<'a> Counter<'a> {
             counts.levels = 0;
         }
         counts
+    }
+
+    /// Counts the arguments of the selected operation. Must be called after [`Self::check`].
+    pub(super) fn arguments(&mut self, operation: &'a OperationDefinition) -> ArgumentUses {
+        let mut counter = ArgumentCounter::new();
+        let uses = counter.count(self.document, operation, &self.fragment_order);
+        self.work += counter.work;
+        uses
     }
 
     /// The fields of a root selection set. Each fragment is visited once, as in the executor.

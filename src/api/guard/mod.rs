@@ -8,10 +8,12 @@
 //!
 //! The counts, with fragments expanded: nodes (fields, spreads and inline fragments, because spreads
 //! alone can form a bomb without any field), depth in fields, levels of selection sets, aliases,
-//! directives in every location, root fields, values in the response, and the cost (`cost.rs`). The
-//! limits apply to every operation and every fragment of the document, because the engine validates all
-//! operations. Root fields, values and cost are those of the selected operation.
+//! directives in every location, root fields, values in the response, the cost (`cost.rs`), and the bytes
+//! of the arguments (`arguments.rs`). The limits apply to every operation and every fragment of the document,
+//! because the engine validates all operations. Root fields, values, cost and arguments are those of the
+//! selected operation.
 
+mod arguments;
 mod cost;
 mod count;
 mod lexer;
@@ -26,10 +28,10 @@ use async_graphql::{
 };
 
 pub(super) use self::cost::IDS_ARGUMENT;
-pub use self::cost::Shape;
 #[cfg(test)]
 pub(super) use self::cost::{CONNECTION_FIELDS, INTROSPECTION_LISTS};
 use self::count::Counter;
+pub use self::{arguments::ArgumentUses, cost::Shape};
 use crate::error::Code;
 
 /// Messages of the parser are cut to this length, because they may quote the document.
@@ -68,6 +70,9 @@ pub struct Limits {
     pub values: u64,
     /// Levels of nested lists in an introspection query.
     pub introspection_depth: u64,
+    /// Bytes of the literals and the variables in the arguments of the selected operation, with fragments expanded.
+    /// A variable counts each time it is used.
+    pub argument_bytes: u64,
     /// Levels of nested lists and objects in the variables.
     pub variable_depth: u64,
     /// Values in the variables, including lists and objects.
@@ -105,6 +110,8 @@ impl Default for Limits {
             values: 250_000,
             // The standard introspection query needs three: the types, their fields, and the fields' arguments.
             introspection_depth: 3,
+            // The longest body that the service accepts, used twice, with the overhead of its values.
+            argument_bytes: 4 * 1024 * 1024,
             // A filter needs up to two levels for each nested `and`, `or` or `not`.
             variable_depth: 32,
             // A bulk mutation has at most 1,000 rows of up to six values each.
@@ -126,6 +133,8 @@ pub struct CheckedDocument {
     pub cost: u64,
     /// Whether the cost or the number of values depends on the variables of the request.
     pub depends_on_variables: bool,
+    /// The literals and the variables in the arguments.
+    pub arguments: ArgumentUses,
     /// The fields of the root selection set in the order of the response, one per response key.
     /// Directives are not evaluated, so `@skip` may remove some of them from the response.
     pub root_fields: Vec<RootField>,
@@ -243,8 +252,8 @@ pub struct Guard {
 impl Guard {
     /// Parses a document, checks it against the limits, and selects the operation to execute.
     ///
-    /// The variables are read for page sizes and lengths of lists only; [`Self::check_variables`]
-    /// checks their size.
+    /// The variables are read for page sizes, lengths of lists and the bytes of arguments only;
+    /// [`Self::check_variables`], which must be called first, checks their nesting.
     pub fn check(
         &self,
         text: &str,
@@ -265,11 +274,17 @@ impl Guard {
             }
         };
         let root_fields = counter.root_fields(&selected.definition.selection_set.node);
+        let arguments = counter.arguments(selected.definition);
+        if let Err(reason) = arguments.check(variables, &self.limits) {
+            let work = counter.work;
+            return Err(GuardError { reason, work });
+        }
         Ok(CheckedDocument {
             operation_name: selected.name.cloned(),
             operation_type: selected.definition.ty,
             cost: selected.cost,
             depends_on_variables: selected.depends_on_variables,
+            arguments,
             root_fields,
             work: counter.work,
             document,
@@ -277,21 +292,26 @@ impl Guard {
     }
 
     /// Returns the cost of a document that passed [`Self::check`], for the variables of another request. Also checks
-    /// the number of values in the response again. The other counts do not depend on the variables.
+    /// the number of values in the response and the bytes of the arguments again. The other counts do not depend on the
+    /// variables.
     pub fn cost(
         &self,
         checked: &CheckedDocument,
         variables: &Variables,
     ) -> Result<u64, GuardError> {
-        if !checked.depends_on_variables {
-            return Ok(checked.cost);
-        }
-        let mut counter = Counter::new(self, &checked.document);
-        let selected = counter.check(checked.operation_name.as_deref(), variables);
-        let work = counter.work;
-        selected
-            .map(|selected| selected.cost)
-            .map_err(|reason| GuardError { reason, work })
+        let mut work = 0;
+        let mut cost = || {
+            let mut cost = checked.cost;
+            if checked.depends_on_variables {
+                let mut counter = Counter::new(self, &checked.document);
+                let selected = counter.check(checked.operation_name.as_deref(), variables);
+                work = counter.work;
+                cost = selected?.cost;
+            }
+            checked.arguments.check(variables, &self.limits)?;
+            Ok(cost)
+        };
+        cost().map_err(|reason| GuardError { reason, work })
     }
 
     /// Checks the nesting of the variables and the number of their values.

@@ -217,6 +217,7 @@ fn unlimited() -> Guard {
         introspection_depth: u64::MAX,
         variable_depth: u64::MAX,
         variable_values: u64::MAX,
+        argument_bytes: u64::MAX,
     };
     guard
 }
@@ -241,8 +242,8 @@ fn a_bomb_is_counted_in_full_without_limits() {
     let guard = unlimited();
     let checked = guard.check(&text, None, &Variables::default()).unwrap();
     assert_eq!(keys(&checked), ["__typename"]);
-    // Two passes over the fragments, one over the operation, one for the root fields.
-    assert!(checked.work <= 3 * bomb_nodes(25, 2), "{}", checked.work);
+    // Three passes over the fragments, two over the operation, one for the root fields.
+    assert!(checked.work <= 4 * bomb_nodes(25, 2), "{}", checked.work);
 
     let saturated = bomb(100, 2, "projects { nodes { id } }");
     let checked = guard
@@ -842,4 +843,104 @@ fn the_depth_and_the_number_of_variables_are_limited() {
     guard()
         .check_variables(&Variables::from_value(value!({ "a": "\0" })))
         .unwrap();
+}
+
+// Arguments
+
+const ARGUMENTS: &str = "bytes of arguments, where a variable counts each time it is used";
+
+/// A variable `f` that counts this number of bytes.
+fn variable_of(bytes: usize) -> Variables {
+    let text = "x".repeat(bytes - 64);
+    Variables::from_value(value!({ "f": text }))
+}
+
+fn check_arguments(text: &str, variables: &Variables, limit: u64) -> Result<(), GuardError> {
+    let mut guard = guard();
+    guard.limits.argument_bytes = limit;
+    guard.check(text, None, variables).map(drop)
+}
+
+#[test]
+fn the_bytes_of_arguments_count_once_per_use() {
+    // The document, and how often it uses `$f`, which counts 1,000 bytes.
+    let in_list = "query($f: F) { projects { nodes { invoices(filter: $f) { nodes { id } } } } }";
+    for (text, bytes) in [
+        (in_list.to_owned(), 1_000),
+        (in_list.replace("$f)", "{ or: [$f, $f] })"), 2_000 + 64 + 2 + 64),
+        (in_list.replace("$f)", "{ number: { eq: \"12345\" } })"), 64 + 6 + 64 + 2 + 64 + 5),
+        (in_list.replace("nodes { id }", "nodes { id @include(if: $f) }"), 2_000),
+        // Ten aliases.
+        (
+            format!(
+                "query($f: F) {{ {} }}",
+                repeat(10, |n| format!("a{n}: projects(filter: $f) {{ nodes {{ id }} }} "))
+            ),
+            10_000,
+        ),
+        // A fragment that is spread twice by one that is spread three times.
+        (
+            "query($f: F) { ...a ...a ...a } fragment a on Q { ...b ... { ...b } }
+             fragment b on Q { projects(filter: $f) { nodes { id } } }"
+                .to_owned(),
+            6_000,
+        ),
+        // The engine also validates the arguments of a fragment that is not spread.
+        (
+            "query($f: F) { a } fragment b on Q { ...c } fragment c on Q { projects(filter: $f) { nodes { id } } }"
+                .to_owned(),
+            1_000,
+        ),
+    ] {
+        let variables = variable_of(1_000);
+        check_arguments(&text, &variables, bytes).unwrap();
+        let error = check_arguments(&text, &variables, bytes - 1).unwrap_err();
+        assert_eq!(exceeded(&error), ARGUMENTS, "{text}");
+        assert_eq!(error.reason.code(), Code::QueryTooComplex);
+    }
+}
+
+#[test]
+fn a_variable_counts_its_value_or_its_default() {
+    let text = "query($f: [Int] = [1, 2, 3]) { projects(ids: $f) { nodes { id } } }";
+    let given = |value| Variables::from_value(value!({ "f": value }));
+    for (variables, bytes) in [
+        (Variables::default(), 4 * 64),
+        (given(value!(null)), 64),
+        (given(value!([1])), 2 * 64),
+        (
+            given(value!({ "abc": ["de", true] })),
+            64 + 3 + 64 + 64 + 2 + 64,
+        ),
+    ] {
+        check_arguments(text, &variables, bytes).unwrap();
+        check_arguments(text, &variables, bytes - 1).unwrap_err();
+    }
+    // Without a value or a default, there is nothing to copy.
+    let text = "query($f: [Int]) { projects(ids: $f) { nodes { id } } }";
+    check_arguments(text, &Variables::default(), 0).unwrap();
+    // The arguments of another operation are not read.
+    let text = "query A { a } query B($f: F) { projects(filter: $f) { nodes { id } } }";
+    let mut guard = guard();
+    guard.limits.argument_bytes = 0;
+    let variables = variable_of(1_000);
+    guard.check(text, Some("A"), &variables).unwrap();
+    guard.check(text, Some("B"), &variables).unwrap_err();
+}
+
+#[test]
+fn the_variables_of_a_known_document_are_counted_again() {
+    let text = "query($f: F) { a: projects(filter: $f) { nodes { id } } b: projects(filter: $f) { nodes { id } } }";
+    let guard = guard();
+    let limit = usize::try_from(guard.limits.argument_bytes).unwrap();
+    let checked = guard.check(text, None, &variable_of(100)).unwrap();
+    assert!(!checked.depends_on_variables);
+    assert_eq!(
+        guard.cost(&checked, &variable_of(limit / 2)),
+        Ok(checked.cost)
+    );
+    let error = guard
+        .cost(&checked, &variable_of(limit / 2 + 1))
+        .unwrap_err();
+    assert_eq!(exceeded(&error), ARGUMENTS);
 }

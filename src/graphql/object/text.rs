@@ -113,6 +113,7 @@ impl<'a> Text<'a> {
                 let error = field_error(&ctx, error);
                 Slot::Ready(null_on_error::<T>(&ctx, Err(error)))
             }
+            FieldKind::List(resolve) => Slot::Pending(resolve(object, ctx.clone(), selected.field)),
             FieldKind::Resolved => resolve_field(ctx, object, selected.field),
         };
         match slot {

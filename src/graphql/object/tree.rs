@@ -26,6 +26,9 @@ impl<'a> Fields<'a> {
                     let name = object.introspection_type_name().into_owned();
                     Slot::Ready(Ok(Value::String(name)))
                 }
+                FieldKind::List(resolve) => {
+                    Slot::Pending(resolve(object, ctx.clone(), selected.field))
+                }
                 FieldKind::Plain(_) | FieldKind::Resolved => {
                     resolve_field(ctx, object, selected.field)
                 }

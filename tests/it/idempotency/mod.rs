@@ -2,6 +2,7 @@
 
 mod bulk;
 mod dry_runs;
+mod kept;
 mod keys;
 
 use serde_json::{Value, json};

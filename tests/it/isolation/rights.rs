@@ -38,7 +38,11 @@ const ACROSS_TENANTS: [(&str, &str); 2] = [
 const SHARED_TARGETS: [&str; 3] = ["currencies", "identities", "tenants"];
 
 /// Functions with `security definer` that a role may call, with the reason.
-const DEFINERS: [(&str, &str); 2] = [
+const DEFINERS: [(&str, &str); 3] = [
+    (
+        "app.limit_kept_responses() for palisade_app",
+        "removes old responses of the tenant of the context; takes no argument, returns a number",
+    ),
     (
         "app.schema_versions() for palisade_app",
         "returns the versions of the migrations; takes no argument",
