@@ -68,6 +68,20 @@ counters! {
     RESPONSE_BYTES_EXCEEDED = "palisade_response_bytes_exceeded_total";
     /// Responses that were replaced by an error because clients had not yet received earlier responses.
     RESPONSE_BYTES_BUSY = "palisade_response_bytes_busy_total";
+    /// Connections that the service closed in favor of new ones.
+    CONNECTIONS_DISPLACED = "palisade_connections_displaced_total";
+    /// Connections that the service rejected because all connections of a share were busy.
+    CONNECTIONS_REJECTED = "palisade_connections_rejected_total";
+    /// Requests that the service rejected because all connections of the tenant were busy.
+    TENANT_CONNECTIONS_EXCEEDED = "palisade_tenant_connections_exceeded_total";
+    /// Connections that the service closed because the client sent nothing in time.
+    CONNECTIONS_SILENT = "palisade_connections_silent_total";
+    /// Connections that the service closed because the client took its response too slowly.
+    CONNECTIONS_SLOW = "palisade_connections_slow_total";
+    /// Responses to requests with an idempotency key that were too long to be kept.
+    RESPONSES_NOT_KEPT = "palisade_responses_not_kept_total";
+    /// Requests that were rejected because their user has used too many idempotency keys.
+    IDEMPOTENCY_KEYS_EXCEEDED = "palisade_idempotency_keys_exceeded_total";
     /// Operations that exceeded their time limit.
     OPERATION_TIMEOUT = "palisade_operation_timeout_total";
 }

@@ -1,5 +1,7 @@
 //! The root types and the schema.
 
+use std::collections::HashSet;
+
 use async_graphql::{
     EmptySubscription, MergedObject, OutputType as _, Schema, SchemaBuilder,
     registry::{MetaField, MetaType, Registry},
@@ -128,13 +130,51 @@ pub fn shape() -> Shape {
             }
         }
     }
+    shape.values = value_fields(&registry);
     shape
+}
+
+/// The names of the fields that return an object that is not a row in every type, such as `total: Money`.
+fn value_fields(registry: &Registry) -> HashSet<String> {
+    let (mut values, mut others) = (HashSet::new(), HashSet::new());
+    for (type_name, named) in &registry.types {
+        for field in named.fields().into_iter().flatten().map(|(_, field)| field) {
+            let returned = registry.types.get(named_type(&field.ty));
+            let is_value = match returned {
+                Some(of @ MetaType::Object { .. }) => {
+                    // The fields of the root types read rows, even if what they return is not a row.
+                    let is_root = *type_name == registry.query_type
+                        || Some(type_name) == registry.mutation_type.as_ref();
+                    let has_rows = of.fields().into_iter().flatten().any(|(name, field)| {
+                        name == "id" || is_composite(registry, named_type(&field.ty))
+                    });
+                    // A list may be read from the database, like `memberships`.
+                    !is_root && !has_rows && field.args.is_empty() && !field.ty.starts_with('[')
+                }
+                Some(MetaType::Interface { .. } | MetaType::Union { .. }) => false,
+                _ => continue,
+            };
+            let names = if is_value { &mut values } else { &mut others };
+            names.insert(field.name.clone());
+        }
+    }
+    values.retain(|name| !others.contains(name));
+    values
+}
+
+/// Whether a type has fields.
+fn is_composite(registry: &Registry, name: &str) -> bool {
+    let named = registry.types.get(name);
+    named.is_some_and(|named| {
+        matches!(
+            named,
+            MetaType::Object { .. } | MetaType::Interface { .. } | MetaType::Union { .. }
+        )
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
     use crate::{
         api::guard::{CONNECTION_FIELDS, INTROSPECTION_LISTS},
@@ -173,6 +213,24 @@ mod tests {
         misread
             .map(|(of, field)| format!("{of}.{}", field.name))
             .collect()
+    }
+
+    #[test]
+    fn an_object_that_is_not_a_row_costs_nothing() {
+        let mut values: Vec<String> = shape().values.into_iter().collect();
+        values.sort();
+        assert_eq!(
+            values,
+            [
+                "amount",
+                "pageInfo",
+                "price",
+                "subtotal",
+                "tax",
+                "total",
+                "unitPrice"
+            ]
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
     auth::role::UserRole,
     error::{Error, Result},
     ids::{EntityId as _, UserId},
+    metrics,
 };
 
 /// How long a response is kept, in hours.
@@ -138,9 +139,11 @@ impl Claim {
         match (claim.is_executed, claim.response, claim.seconds_to_wait) {
             (true, Some(response), _) => Ok(ClaimOutcome::Repeated(response)),
             (true, None, _) => Ok(ClaimOutcome::NotKept),
-            (false, _, Some(seconds)) => Err(Error::TooManyKeys(
-                Duration::try_from_secs_f64(seconds).unwrap_or_default(),
-            )),
+            (false, _, Some(seconds)) => {
+                metrics::IDEMPOTENCY_KEYS_EXCEEDED.increment();
+                let wait = Duration::try_from_secs_f64(seconds);
+                Err(Error::TooManyKeys(wait.unwrap_or_default()))
+            }
             (false, _, None) => Ok(ClaimOutcome::New),
         }
     }
@@ -149,8 +152,13 @@ impl Claim {
     /// again.
     pub async fn store_response(&self, tx: &TenantTx, response: &[u8]) -> Result<()> {
         let response = Some(response).filter(|response| response.len() <= MAX_KEPT_BYTES);
+        if response.is_none() {
+            metrics::RESPONSES_NOT_KEPT.increment();
+        }
         let counted_bytes = response.map_or(0, |response| response.len().max(MIN_COUNTED_BYTES));
         let counted_bytes = i32::try_from(counted_bytes).unwrap_or(i32::MAX);
+        let usage = tx.operation().usage();
+        usage.add_stored_bytes(u64::try_from(counted_bytes).unwrap_or_default());
         let enforces_limits = fastrand::i32(0..LIMIT_INTERVAL_BYTES) < counted_bytes;
         let store = || {
             sqlx::query!(

@@ -168,6 +168,11 @@ impl TenantTx {
         }))
     }
 
+    /// The operation to which the transaction belongs.
+    pub(super) fn operation(&self) -> &Operation {
+        &self.0.operation
+    }
+
     /// The tenant, for the predicate that [`super`] adds to every statement.
     pub(super) fn tenant_uuid(&self) -> Uuid {
         self.0.context.tenant.uuid()

@@ -6,6 +6,7 @@ use async_graphql::{
     ID, InputObject, InputType, InputValueError, InputValueResult, registry::Registry,
 };
 
+use super::string_filter::SEARCH_WEIGHT;
 pub use super::string_filter::{LowerCase, MixedCase, StringFilter, TextFilter, UpperCase};
 use super::{
     enums::StoredEnum,
@@ -38,6 +39,9 @@ pub trait FilterInput: InputType + std::fmt::Debug {
 
 /// The comparisons of one column, combined with AND.
 pub trait ColumnFilter {
+    /// How many comparisons each of its comparisons counts as.
+    const WEIGHT: usize = 1;
+
     /// Converts the comparisons into conditions on a column.
     fn on(self, column: &'static str) -> Result<Vec<Filter>>;
 }
@@ -47,7 +51,10 @@ pub fn take(left: &mut usize, comparisons: usize) -> Result<()> {
     *left = left.checked_sub(comparisons).ok_or_else(|| {
         Error::invalid(
             "filter",
-            format!("must have at most {MAX_COMPARISONS} comparisons"),
+            format!(
+                "must have at most {MAX_COMPARISONS} comparisons; a search in a long string counts as \
+                 {SEARCH_WEIGHT}"
+            ),
         )
     })?;
     Ok(())
@@ -426,16 +433,19 @@ macro_rules! listed {
 
         impl $crate::graphql::filter::FilterInput for $filter {
             fn parts(self, left: &mut usize) -> $crate::error::Result<$crate::db::filter::Filter> {
-                use $crate::{db::filter::Filter, graphql::filter::{ColumnFilter as _, take}};
+                use $crate::{db::filter::Filter, graphql::filter::{ColumnFilter, take}};
 
                 let mut parts = Vec::new();
+                let mut comparisons = 0;
                 $(
                     if let Some(by) = self.$column {
-                        parts.extend(by.on(stringify!($column))?);
+                        let of_column = by.on(stringify!($column))?;
+                        comparisons += of_column.len() * <$by as ColumnFilter>::WEIGHT;
+                        parts.extend(of_column);
                     }
                 )+
                 // An empty nested filter counts as one comparison.
-                take(left, parts.len().max(1))?;
+                take(left, comparisons.max(1))?;
                 let mut nested = |filters: Vec<Self>| {
                     filters.into_iter().map(|filter| filter.parts(left)).collect::<$crate::error::Result<Vec<_>>>()
                 };

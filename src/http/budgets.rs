@@ -264,8 +264,10 @@ mod tests {
         let tenant = TenantId::generate();
         let long = Arc::new(Usage::default());
         long.add_request_bytes(900 * 1024);
-        let charge = budgets.try_charge(tenant, long).unwrap();
+        let _long = budgets.try_charge(tenant, long).unwrap();
+        let charge = budgets.try_charge(tenant, Arc::default()).unwrap();
         assert!(charge.reserve(200).is_err());
+        assert_eq!(charge.rows(), 1);
         let another = Arc::new(Usage::default());
         another.add_request_bytes(200 * 1024);
         let wait = budgets.try_charge(tenant, another).unwrap_err();

@@ -7,7 +7,6 @@ use std::{
     future::Future as _,
     io,
     pin::Pin,
-    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -18,14 +17,10 @@ use tokio::{
 };
 
 use super::connections::OpenConnection;
+use crate::metrics;
 
 /// The lowest rate at which a client must take a response, in bytes per second.
 const MIN_RESPONSE_RATE: u32 = 64 * 1024;
-
-/// Connections that the service closed because the client sent nothing in time.
-static CLOSED_SILENT: AtomicU64 = AtomicU64::new(0);
-/// Connections that the service closed because the client took its response too slowly.
-static CLOSED_SLOW: AtomicU64 = AtomicU64::new(0);
 
 /// The time limits of a stream.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +106,7 @@ impl<S> ClientStream<S> {
             backlog.deadline.as_mut().reset(deadline);
         }
         ready!(backlog.deadline.as_mut().poll(context));
-        CLOSED_SLOW.fetch_add(1, Ordering::Relaxed);
+        metrics::CONNECTIONS_SLOW.increment();
         Poll::Ready(Err(timed_out("the client takes the response too slowly")))
     }
 }
@@ -135,7 +130,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
             return read;
         }
         ready!(first_byte.as_mut().poll(context));
-        CLOSED_SILENT.fetch_add(1, Ordering::Relaxed);
+        metrics::CONNECTIONS_SILENT.increment();
         Poll::Ready(Err(timed_out("the client sent nothing")))
     }
 }

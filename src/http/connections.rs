@@ -14,7 +14,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::loopback::is_loopback_address;
-use crate::{config::ServiceSettings, ids::TenantId};
+use crate::{config::ServiceSettings, ids::TenantId, metrics};
 
 /// The divisor for the default share of an address or a tenant: a quarter of the connections.
 const SHARE_PART: u32 = 4;
@@ -34,13 +34,6 @@ const SHARE_PART: u32 = 4;
 const MAX_HEALTH_CONNECTIONS: usize = 64;
 /// The prefix that an IPv6 client owns: it can connect from each of the addresses in it.
 const CLIENT_PREFIX: u128 = !(u64::MAX as u128);
-
-/// Connections that the service closed in favor of new ones.
-static DISPLACED: AtomicU64 = AtomicU64::new(0);
-/// Connections that the service rejected because all connections of a share were busy.
-static REJECTED: AtomicU64 = AtomicU64::new(0);
-/// Requests that the service rejected because all connections of the tenant were busy.
-static REJECTED_OF_TENANT: AtomicU64 = AtomicU64::new(0);
 
 /// The maximum numbers of open connections.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +130,7 @@ impl Connections {
         let is_admitted = state.free_one_of_address(address, self.limits.of_address(address))
             && state.free_one(self.limits.all);
         if !is_admitted {
-            REJECTED.fetch_add(1, Ordering::Relaxed);
+            metrics::CONNECTIONS_REJECTED.increment();
             return Err(AllBusy);
         }
         let (close, closed) = oneshot::channel();
@@ -278,7 +271,7 @@ impl State {
                     return false;
                 };
                 self.remove(id);
-                DISPLACED.fetch_add(1, Ordering::Relaxed);
+                metrics::CONNECTIONS_DISPLACED.increment();
                 true
             }
             _ => true,
@@ -344,7 +337,7 @@ impl ConnectionHandle {
         let limit = connections.limits.tenant;
         let assigned = connections.state.lock().assign(*id, tenant, limit);
         if assigned.is_err() {
-            REJECTED_OF_TENANT.fetch_add(1, Ordering::Relaxed);
+            metrics::TENANT_CONNECTIONS_EXCEEDED.increment();
         }
         assigned
     }

@@ -11,6 +11,7 @@
 //! | a connection with page size `n` | 1 + `n` × (1 + the cost below); the first 1 is the row after the page |
 //! | a list of `n` ids, a bulk mutation of `n` rows | `n` × (1 + the cost below) |
 //! | `edges`, `nodes`, `node`, `pageInfo` without arguments | the cost below |
+//! | an object that is not a row, such as `Money` | the cost below |
 //! | any other | 1 + the cost below |
 //!
 //! For a connection, `n` is `first` or `last`, or the larger if both are given: a literal, the value of the variable,
@@ -67,6 +68,8 @@ pub struct Shape {
     pub connections: HashSet<String>,
     /// The names of fields that return one row for each item of their argument `ids`.
     pub id_lists: HashSet<String>,
+    /// The names of fields that return an object that is not a row: the fields of the object come from its parent.
+    pub values: HashSet<String>,
     /// The names of bulk mutations, with the name of the field of their `input` that lists the rows.
     pub bulk_mutations: HashMap<String, String>,
     /// The page size of a connection without `first` and `last`.
@@ -80,6 +83,7 @@ impl Default for Shape {
         Self {
             connections: HashSet::new(),
             id_lists: HashSet::new(),
+            values: HashSet::new(),
             bulk_mutations: HashMap::new(),
             default_page: 20,
             max_page: 100,
@@ -140,7 +144,8 @@ impl<'a> Estimator<'a> {
         if let Some(list) = self.shape.bulk_mutations.get(name) {
             return self.bulk_rows(field, list).saturating_mul(row);
         }
-        if CONNECTION_FIELDS.contains(&name) && field.arguments.is_empty() {
+        let is_part = CONNECTION_FIELDS.contains(&name) && field.arguments.is_empty();
+        if is_part || self.shape.values.contains(name) {
             return below;
         }
         row
