@@ -207,3 +207,52 @@ impl fmt::Display for OperationName {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ids::TenantId, usage::tenant_bytes::TenantBytes};
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn operation(memory: &TenantBytes, tenant: TenantId) -> Arc<Operation> {
+        let held = memory.hold_none(tenant);
+        Operation::bounded(Uuid::now_v7(), Arc::default(), 4 * MIB, held)
+    }
+
+    #[test]
+    fn an_operation_fetches_at_most_its_limit_and_releases_it_at_its_end() {
+        let memory = TenantBytes::new(4 * MIB, 8 * MIB);
+        let tenant = TenantId::generate();
+        let first = operation(&memory, tenant);
+        assert!(first.add_fetched_bytes(4 * MIB).is_ok());
+        assert!(matches!(
+            first.add_fetched_bytes(1),
+            Err(Error::TooComplex(_))
+        ));
+        // The tenant has as much memory as one operation may use. Another tenant has its own.
+        let second = operation(&memory, tenant);
+        assert!(matches!(
+            second.add_fetched_bytes(1),
+            Err(Error::Unavailable(None))
+        ));
+        let other = operation(&memory, TenantId::generate());
+        assert!(other.add_fetched_bytes(4 * MIB).is_ok());
+        drop(first);
+        assert!(second.add_fetched_bytes(MIB).is_ok());
+        drop((second, other));
+        assert_eq!(memory.held(), 0);
+    }
+
+    #[test]
+    fn small_values_take_memory_in_steps() {
+        let memory = TenantBytes::new(4 * MIB, 4 * MIB);
+        let operation = operation(&memory, TenantId::generate());
+        for _ in 0..1_000 {
+            operation.add_fetched_bytes(100).unwrap();
+        }
+        assert_eq!(memory.held(), HELD_STEP_BYTES);
+        operation.add_fetched_bytes(HELD_STEP_BYTES).unwrap();
+        assert_eq!(memory.held(), 2 * HELD_STEP_BYTES);
+    }
+}

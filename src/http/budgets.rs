@@ -6,11 +6,11 @@
 //! budget fills up steadily. Each process has its own budgets: with several processes, a tenant can use the sum.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use foldhash::HashMap;
 use parking_lot::Mutex;
 
 use crate::{ids::TenantId, metrics, usage::Usage};

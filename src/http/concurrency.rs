@@ -7,12 +7,9 @@
 //!
 //! The queues are bounded too: a request that finds a full queue is rejected at once.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, hash::Hash, sync::Arc, time::Duration};
 
+use foldhash::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -39,18 +36,12 @@ struct Inner {
 #[derive(Debug)]
 struct Queue {
     free: u32,
-    tenants: HashMap<TenantId, TenantQueue>,
+    /// The number of running requests of each tenant and of each user, without zeros.
+    running: HashMap<TenantId, u32>,
+    running_by_user: HashMap<(TenantId, UserId), u32>,
+    waiting: HashMap<TenantId, VecDeque<Waiter>>,
     /// The tenants that wait; the first one gets the next slot.
     turns: VecDeque<TenantId>,
-}
-
-/// The requests of one tenant.
-#[derive(Debug, Default)]
-struct TenantQueue {
-    running: u32,
-    /// The number of running requests of each user, without zeros.
-    running_by_user: HashMap<UserId, u32>,
-    waiting: VecDeque<Waiter>,
 }
 
 #[derive(Debug)]
@@ -75,7 +66,9 @@ impl ConcurrencyLimiter {
     pub fn new(slots: u32, slots_per_tenant: u32, max_waiting: u32) -> Self {
         let queue = Queue {
             free: slots.max(1),
-            tenants: HashMap::new(),
+            running: HashMap::default(),
+            running_by_user: HashMap::default(),
+            waiting: HashMap::default(),
             turns: VecDeque::new(),
         };
         let slots_per_tenant = slots_per_tenant.max(1);
@@ -105,19 +98,21 @@ impl ConcurrencyLimiter {
     ) -> Option<Slot> {
         let slot = {
             let mut queue = self.inner.queue.lock();
-            let (sender, slot) = oneshot::channel();
-            let of_tenant = queue.tenants.entry(tenant).or_default();
-            of_tenant
-                .waiting
-                .retain(|waiter| !waiter.sender.is_closed());
-            let of_user = of_tenant.waiting.iter().filter(|one| one.user == user);
-            if of_tenant.waiting.len() >= self.inner.max_waiting_per_tenant
+            if !queue.waiting.contains_key(&tenant) && queue.may_run(tenant, user, &self.inner) {
+                queue.start(tenant, user);
+                return Some(self.slot(tenant, user));
+            }
+            let of_tenant = queue.waiting.entry(tenant).or_default();
+            of_tenant.retain(|waiter| !waiter.sender.is_closed());
+            let of_user = of_tenant.iter().filter(|one| one.user == user);
+            if of_tenant.len() >= self.inner.max_waiting_per_tenant
                 || of_user.count() >= self.inner.max_waiting_per_user
             {
                 metrics::SLOT_QUEUE_FULL.increment();
                 return None;
             }
-            of_tenant.waiting.push_back(Waiter { user, sender });
+            let (sender, slot) = oneshot::channel();
+            of_tenant.push_back(Waiter { user, sender });
             if !queue.turns.contains(&tenant) {
                 queue.turns.push_back(tenant);
             }
@@ -132,6 +127,14 @@ impl ConcurrencyLimiter {
         slot.ok()?.ok()
     }
 
+    fn slot(&self, tenant: TenantId, user: UserId) -> Slot {
+        Slot {
+            tenant,
+            user,
+            limiter: Some(self.clone()),
+        }
+    }
+
     /// Hands free slots to the waiting tenants, one to each in turn.
     fn hand_out(&self, queue: &mut Queue) {
         let mut skipped = 0;
@@ -139,15 +142,8 @@ impl ConcurrencyLimiter {
             let Some(tenant) = queue.turns.pop_front() else {
                 return;
             };
-            let Some(of_tenant) = queue.tenants.get_mut(&tenant) else {
-                continue;
-            };
-            let next = of_tenant.next_waiter(&self.inner);
-            if of_tenant.waiting.is_empty() {
-                if next.is_none() && of_tenant.running == 0 {
-                    queue.tenants.remove(&tenant);
-                }
-            } else {
+            let next = queue.next_waiter(tenant, &self.inner);
+            if queue.waiting.contains_key(&tenant) {
                 queue.turns.push_back(tenant);
             }
             let Some(Waiter { user, sender }) = next else {
@@ -155,14 +151,8 @@ impl ConcurrencyLimiter {
                 continue;
             };
             skipped = 0;
-            queue.free -= 1;
-            queue.tenants.entry(tenant).or_default().start(user);
-            let slot = Slot {
-                tenant,
-                user,
-                limiter: Some(self.clone()),
-            };
-            if let Err(mut slot) = sender.send(slot) {
+            queue.start(tenant, user);
+            if let Err(mut slot) = sender.send(self.slot(tenant, user)) {
                 // The waiter timed out just now. The queue is locked here, and dropping the slot would lock it
                 // again.
                 slot.limiter = None;
@@ -172,42 +162,53 @@ impl ConcurrencyLimiter {
     }
 }
 
-impl TenantQueue {
-    /// Removes the first waiter that may run now: it has not timed out, and its user has a slot left.
-    fn next_waiter(&mut self, limits: &Inner) -> Option<Waiter> {
-        self.waiting.retain(|waiter| !waiter.sender.is_closed());
-        if self.running >= limits.slots_per_tenant {
-            return None;
-        }
-        let may_run = |user: &UserId| {
-            let running = self.running_by_user.get(user).copied();
-            running.unwrap_or_default() < limits.slots_per_user
-        };
-        let next = self.waiting.iter().position(|one| may_run(&one.user))?;
-        self.waiting.remove(next)
+impl Queue {
+    /// Whether a slot is free, and the tenant and the user have not used up their shares.
+    fn may_run(&self, tenant: TenantId, user: UserId, limits: &Inner) -> bool {
+        let of_tenant = self.running.get(&tenant).copied().unwrap_or_default();
+        let of_user = self.running_by_user.get(&(tenant, user)).copied();
+        self.free > 0
+            && of_tenant < limits.slots_per_tenant
+            && of_user.unwrap_or_default() < limits.slots_per_user
     }
 
-    fn start(&mut self, user: UserId) {
-        self.running += 1;
-        *self.running_by_user.entry(user).or_default() += 1;
+    /// Removes the tenant's first waiter that may run now and has not timed out.
+    fn next_waiter(&mut self, tenant: TenantId, limits: &Inner) -> Option<Waiter> {
+        let mut waiting = self.waiting.remove(&tenant)?;
+        waiting.retain(|waiter| !waiter.sender.is_closed());
+        let may_run = |waiter: &Waiter| self.may_run(tenant, waiter.user, limits);
+        let next = waiting.iter().position(may_run);
+        let next = next.and_then(|next| waiting.remove(next));
+        if !waiting.is_empty() {
+            self.waiting.insert(tenant, waiting);
+        }
+        next
+    }
+
+    fn start(&mut self, tenant: TenantId, user: UserId) {
+        self.free -= 1;
+        *self.running.entry(tenant).or_default() += 1;
+        *self.running_by_user.entry((tenant, user)).or_default() += 1;
+    }
+
+    fn take_back(&mut self, tenant: TenantId, user: UserId) {
+        self.free += 1;
+        release(&mut self.running, &tenant);
+        release(&mut self.running_by_user, &(tenant, user));
+    }
+
+    #[cfg(test)]
+    fn is_unused(&self) -> bool {
+        self.running.is_empty() && self.running_by_user.is_empty() && self.waiting.is_empty()
     }
 }
 
-impl Queue {
-    fn take_back(&mut self, tenant: TenantId, user: UserId) {
-        self.free += 1;
-        let Some(of_tenant) = self.tenants.get_mut(&tenant) else {
-            return;
-        };
-        of_tenant.running -= 1;
-        if let Some(running) = of_tenant.running_by_user.get_mut(&user) {
-            *running -= 1;
-            if *running == 0 {
-                of_tenant.running_by_user.remove(&user);
-            }
-        }
-        if of_tenant.running == 0 && of_tenant.waiting.is_empty() {
-            self.tenants.remove(&tenant);
+/// Subtracts one, and removes a zero.
+fn release<K: Eq + Hash>(running: &mut HashMap<K, u32>, key: &K) {
+    if let Some(count) = running.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            running.remove(key);
         }
     }
 }
@@ -252,7 +253,7 @@ mod tests {
             let user = UserId::generate();
             assert!(limiter.try_acquire(tenant, user, NOW).await.is_some());
         }
-        assert!(limiter.inner.queue.lock().tenants.is_empty());
+        assert!(limiter.inner.queue.lock().is_unused());
     }
 
     #[tokio::test(start_paused = true)]
@@ -279,6 +280,6 @@ mod tests {
         for one in waiting {
             assert!(one.await.unwrap().is_some());
         }
-        assert!(limiter.inner.queue.lock().tenants.is_empty());
+        assert!(limiter.inner.queue.lock().is_unused());
     }
 }

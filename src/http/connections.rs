@@ -8,7 +8,6 @@
 //! free connection.
 
 use std::{
-    collections::HashMap,
     hash::Hash,
     net::{IpAddr, Ipv6Addr},
     pin::Pin,
@@ -20,6 +19,7 @@ use std::{
 };
 
 use axum::body::{Body, Bytes};
+use foldhash::HashMap;
 use hashlink::LinkedHashSet;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;

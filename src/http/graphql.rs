@@ -7,7 +7,7 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -198,20 +198,20 @@ async fn measured<T: Send + 'static>(
     is_heavy: bool,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
-    let usage = Arc::clone(usage);
-    let work = move || {
+    let measure = || {
         let begun = Instant::now();
-        let result = work();
-        usage.add_time(begun.elapsed());
-        result
+        (work(), begun.elapsed())
     };
-    if !is_heavy {
-        return work();
-    }
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
+    let (result, time) = if is_heavy {
+        match tokio::task::spawn_blocking(measure).await {
+            Ok(measured) => measured,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    } else {
+        measure()
+    };
+    usage.add_time(time);
+    result
 }
 
 /// Runs a future in a task of its own. If it is heavy, the task has a thread of its own.
@@ -228,11 +228,10 @@ fn spawn<T: Send + 'static>(
 }
 
 /// Adds the time of each poll of a future to the usage.
-async fn timed<T>(usage: &Usage, future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
+async fn timed<T>(usage: &Usage, mut future: impl Future<Output = T> + Unpin) -> T {
     poll_fn(|poller| {
         let begun = Instant::now();
-        let result = future.as_mut().poll(poller);
+        let result = Pin::new(&mut future).poll(poller);
         usage.add_time(begun.elapsed());
         result
     })
@@ -356,12 +355,13 @@ impl RequestContext {
         let is_query = admitted.is_query();
         let max_bytes = service.max_response_bytes;
         let (api, request_id) = (service.api.clone(), self.request_id);
+        // Boxed, because the future is large, and it is moved several times before it starts.
+        let execution = Box::pin(async move {
+            let reply = api.execute(admitted).await;
+            ExecutedOperation::new(&reply, request_id, is_query.then_some(max_bytes))
+        });
         let mut task = spawn(is_heavy, async move {
-            let executed = timed(&usage, async {
-                let reply = api.execute(admitted).await;
-                ExecutedOperation::new(&reply, request_id, is_query.then_some(max_bytes))
-            });
-            let executed = executed.await;
+            let executed = timed(&usage, execution).await;
             usage.add_response_bytes(executed.body.len() as u64);
             drop(owned);
             executed
@@ -465,5 +465,31 @@ impl Drop for CancelOnDrop {
                 tokio::time::sleep(CANCEL_INTERVAL).await;
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn heavy_work_runs_on_a_thread_of_its_own_and_its_time_is_counted() {
+        let usage = Arc::new(Usage::default());
+        let here = thread::current().id();
+        let now = || thread::current().id();
+        assert_eq!(measured(&usage, false, now).await, here);
+        assert_ne!(measured(&usage, true, now).await, here);
+        assert_eq!(spawn(false, async move { now() }).await.unwrap(), here);
+        assert_ne!(spawn(true, async move { now() }).await.unwrap(), here);
+
+        let begun = Instant::now();
+        let work = move || while begun.elapsed() < Duration::from_millis(30) {};
+        measured(&usage, true, work).await;
+        assert!(
+            usage.price() > 1,
+            "the time beyond the first 20 ms is charged"
+        );
     }
 }

@@ -4,8 +4,9 @@
 //! the total.** A share is larger than what one ordinary request needs, and smaller than the total, so one tenant
 //! cannot take the memory of the others.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use foldhash::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 

@@ -488,3 +488,23 @@ async fn the_largest_legitimate_requests_still_work(tenant: Tenant) {
         .await;
     assert_eq!(payload["comment"]["body"], json!(body));
 }
+
+#[apply(palisade_test)]
+async fn searches_in_long_strings_are_bounded(tenant: Tenant) {
+    let search = async |amount: usize, length: usize| {
+        let one = json!({ "body": { "contains": "x".repeat(length) } });
+        let filter = json!({ "or": vec![one; amount] });
+        let document =
+            "query($filter: CommentFilter) { comments(filter: $filter) { nodes { id } } }";
+        let response = tenant
+            .owner()
+            .graphql(document, json!({ "filter": filter }));
+        response.await
+    };
+    // Each search counts as 20 comparisons of the 100. The empty filter around them counts as one.
+    search(4, 100).await.data();
+    for (amount, length) in [(5, 100), (1, 101)] {
+        let response = search(amount, length).await;
+        assert_eq!(response.code(), "BAD_USER_INPUT", "{}", response.body);
+    }
+}
