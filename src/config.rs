@@ -32,8 +32,8 @@ pub struct ServiceSettings {
     #[arg(long, env = "PALISADE_OPERATION_TIMEOUT", default_value = "10s", value_name = "DURATION",
           value_parser = duration::between("1ms", "10m"))]
     pub operation_timeout: Duration,
-    /// The time limit for receiving the headers of a request and for receiving the body. Also the time that a client
-    /// has to take a response that waits, in addition to one second per 64 KiB that it takes.
+    /// The time limit for the headers of a request, and then for its body. Also the time that a client has to receive a
+    /// response, in addition to one second for each 64 KiB that it has received.
     #[arg(long, env = "PALISADE_RECEIVE_TIMEOUT", default_value = "10s", value_name = "DURATION",
           value_parser = duration::between("1ms", "10m"))]
     pub receive_timeout: Duration,
@@ -82,13 +82,14 @@ pub struct ServiceSettings {
 /// The settings that limit the memory of operations.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct MemorySettings {
-    /// The maximum number of bytes that one operation may fetch in long strings: comments, descriptions and changes of
-    /// the audit log. All operations of a tenant together may hold as many, and all tenants twice as many.
+    /// The maximum number of bytes that one operation may fetch in long strings: comments, descriptions of projects and
+    /// changes of the audit log. The running operations of a tenant together may fetch as many, and those of all tenants
+    /// twice as many.
     #[arg(long, env = "PALISADE_MAX_FETCHED_BYTES", default_value_t = Self::default().max_fetched_bytes, value_name = "BYTES",
           value_parser = clap::value_parser!(u64).range(1024..))]
     pub max_fetched_bytes: u64,
-    /// The maximum length of a response, in bytes. A tenant may leave twice as many bytes unread, and all tenants eight
-    /// times as many.
+    /// The maximum length of a response, in bytes. Twice as many bytes may wait for the clients of a tenant, and eight
+    /// times as many for all clients.
     #[arg(long, env = "PALISADE_MAX_RESPONSE_BYTES", default_value_t = Self::default().max_response_bytes, value_name = "BYTES",
           value_parser = clap::value_parser!(u64).range(1024..))]
     pub max_response_bytes: u64,
@@ -111,8 +112,8 @@ pub struct TrafficSettings {
     #[arg(long = "cors-origin", env = "PALISADE_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',',
           value_parser = origin)]
     pub cors_origins: Vec<String>,
-    /// The number of rows that a tenant may fetch per minute; 0 for no limit. A tenant can save at most the rows of one
-    /// minute. Work out of proportion to the rows counts as rows too.
+    /// The number of rows that a tenant may use per minute; 0 for no limit. A tenant can save at most the rows of one
+    /// minute. Other work, such as a long document, has a price in rows.
     #[arg(
         long,
         env = "PALISADE_TENANT_BUDGET",
@@ -120,8 +121,8 @@ pub struct TrafficSettings {
         value_name = "ROWS"
     )]
     pub tenant_budget: u64,
-    /// The number of requests that a tenant may send per second; 0 for no limit. Further requests wait for their turn,
-    /// and are rejected if more than a second's requests wait.
+    /// The number of requests that a tenant may send per second; 0 for no limit. Further requests wait. They are
+    /// rejected if as many requests as the tenant may send per second wait already.
     #[arg(
         long,
         env = "PALISADE_TENANT_REQUESTS",

@@ -44,19 +44,20 @@ codes! {
     PersistedQueryNotFound = "PERSISTED_QUERY_NOT_FOUND",
     /// The document is not in the file of trusted documents.
     DocumentNotTrusted = "DOCUMENT_NOT_TRUSTED",
-    /// The tenant's budget is used up, or the user has used too many idempotency keys.
+    /// The tenant's budget is used up, the tenant sends too many requests per second, or the user has used too many
+    /// idempotency keys.
     RateLimited = "RATE_LIMITED",
     /// Pages of this origin may not call the API.
     CsrfBlocked = "CSRF_BLOCKED",
     /// The caller's role does not allow the operation.
     Forbidden = "FORBIDDEN",
-    /// The idempotency key was used for another request.
+    /// The idempotency key was used for another request or with another role.
     IdempotencyMismatch = "IDEMPOTENCY_MISMATCH",
     /// The request was executed before with this idempotency key, and its response is not kept.
     ResponseNotKept = "RESPONSE_NOT_KEPT",
     /// The operation or one of its statements exceeded a time limit.
     Timeout = "TIMEOUT",
-    /// The database is busy or unreachable.
+    /// The database is busy or unreachable, or the tenant uses its share of slots, memory or connections.
     Unavailable = "UNAVAILABLE",
     /// A defect of the service.
     Internal = "INTERNAL",
@@ -100,7 +101,8 @@ pub enum Error {
     /// closed the connection.
     #[error("the operation took too long")]
     Timeout,
-    /// The database cannot be reached, or every connection is in use. The client may try again.
+    /// The database cannot be reached, every connection is in use, or the tenant's slots or memory are used up. The
+    /// client may try again.
     #[error("the service is busy, try again")]
     Unavailable(#[source] Option<sqlx::Error>),
     /// The database aborted the transaction because of a conflict with another one (SQLSTATE 40001 or 40P01). The
@@ -118,7 +120,7 @@ pub enum Error {
     )]
     ResponseNotKept,
     /// The user has used too many idempotency keys. The oldest one expires after this time.
-    #[error("you have used too many idempotency keys in the last 24 hours: try again later")]
+    #[error("the user has used too many idempotency keys in the last 24 hours: try again later")]
     TooManyKeys(Duration),
     /// A database error that only a defect of the service can cause.
     #[error("internal error")]

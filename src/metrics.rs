@@ -1,4 +1,4 @@
-//! Counters of the process: how often each bound was reached.
+//! The counters of the process: how often each bound was reached.
 //!
 //! A counter is a static, so that the code that enforces a bound counts where it rejects. `docs/operations.md` lists
 //! the bounds with their counters.
@@ -68,7 +68,7 @@ counters! {
     RESPONSE_BYTES_EXCEEDED = "palisade_response_bytes_exceeded_total";
     /// Responses that were replaced by an error because clients had not yet received earlier responses.
     RESPONSE_BYTES_BUSY = "palisade_response_bytes_busy_total";
-    /// Connections that the service closed in favor of new ones.
+    /// Connections that the service closed because a new one displaced them.
     CONNECTIONS_DISPLACED = "palisade_connections_displaced_total";
     /// Connections that the service rejected because all connections of a share were busy.
     CONNECTIONS_REJECTED = "palisade_connections_rejected_total";
@@ -76,11 +76,11 @@ counters! {
     TENANT_CONNECTIONS_EXCEEDED = "palisade_tenant_connections_exceeded_total";
     /// Connections that the service closed because the client sent nothing in time.
     CONNECTIONS_SILENT = "palisade_connections_silent_total";
-    /// Connections that the service closed because the client took its response too slowly.
+    /// Connections that the service closed because the client received its response too slowly.
     CONNECTIONS_SLOW = "palisade_connections_slow_total";
     /// Responses to requests with an idempotency key that were too long to be kept.
     RESPONSES_NOT_KEPT = "palisade_responses_not_kept_total";
-    /// Requests that were rejected because their user has used too many idempotency keys.
+    /// Requests that were rejected because their user had used too many idempotency keys.
     IDEMPOTENCY_KEYS_EXCEEDED = "palisade_idempotency_keys_exceeded_total";
     /// Operations that exceeded their time limit.
     OPERATION_TIMEOUT = "palisade_operation_timeout_total";

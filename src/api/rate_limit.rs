@@ -1,4 +1,4 @@
-//! The query `rateLimit`: the tenant's budget of rows.
+//! The query `rateLimit`: the tenant's budget, in rows.
 
 use std::time::Duration;
 
@@ -6,18 +6,19 @@ use async_graphql::{Context, SimpleObject};
 
 use crate::graphql::{json::plain_fields, object::Object};
 
-/// The tenant's budget: the number of rows that its operations may fetch. The fields have the values from the start of
-/// the operation. The `RateLimit` headers of the response have the values from its end.
+/// The tenant's budget, in rows. Besides the rows that an operation fetches, other work has a price in rows, such as a
+/// long response. The fields have the values from the start of the operation. The `RateLimit` headers of the response have
+/// the values from its end.
 #[derive(Clone, Copy, Debug, SimpleObject)]
 pub struct RateLimit {
     /// The number of rows per minute, and the maximum number of rows in the budget.
     pub limit: i32,
     /// The number of rows that are left. The `cost` of this operation is already deducted.
     pub remaining: i32,
-    /// The estimated number of rows of this operation. The service charges this number when the operation starts, and
-    /// settles the difference to the actual number when the operation ends.
+    /// The number of rows that the tenant was charged for the request so far: mostly an estimate of what the operation
+    /// fetches. When the request ends, the service settles the difference to what the request used.
     pub cost: i32,
-    /// The number of seconds until the budget is full again, if the tenant fetches nothing until then.
+    /// The number of seconds until the budget is full again, if the tenant sends no request until then.
     pub resets_in_seconds: i32,
 }
 

@@ -219,7 +219,8 @@ async fn write(
 /// Commits the changes together with the response. If another request with the same key has been
 /// executed in the meantime, commits nothing and returns the data of its response. Errors: that response is not kept.
 ///
-/// If every root field was rejected, the mutation has written nothing. So nothing is committed, and the key stays unused.
+/// If every root field was rejected, the mutation has written nothing. So nothing is committed, and the key can be used
+/// again.
 async fn commit_with_response(
     claim: &Claim,
     tx: &TenantTx,

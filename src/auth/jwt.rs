@@ -2,8 +2,8 @@
 //!
 //! The invariant: **a token that is wrong in any way proves nothing**, and the error does not say why.
 //!
-//! Two secrets can be in use while an operator replaces one by the other. A token names its secret by the key id (`kid`)
-//! and is checked with that secret only. The key id is a hash of the secret. It does not help to guess the secret: an
+//! Two secrets can be in use while an operator replaces one by the other. A token names its secret by the key id
+//! (`kid`) and is checked with that secret only. The key id is a hash of the secret. It does not help to guess the secret: an
 //! attacker with a token can already compare each guess with the token's signature, and there are too many secrets of 32
 //! random bytes to try.
 //!
@@ -106,8 +106,8 @@ pub enum SecretError {
     },
     /// The secret is long enough, but not random.
     #[error(
-        "the token secret is not random, because it repeats itself: set {variable} to at least {MIN_SECRET_BYTES} \
-         random bytes, for example from `openssl rand -base64 48`"
+        "the token secret can be guessed, because it repeats itself or has few different bytes: set {variable} to at \
+         least {MIN_SECRET_BYTES} random bytes, for example from `openssl rand -base64 48`"
     )]
     Repetitive {
         /// The environment variable of the secret.
@@ -115,7 +115,7 @@ pub enum SecretError {
     },
 }
 
-/// Checks that a secret is long and not obviously easy to guess.
+/// Checks that a secret is long, has enough different bytes and does not repeat itself.
 fn check_secret(variable: &'static str, secret: &[u8]) -> Result<(), SecretError> {
     let bytes = secret.len();
     if bytes < MIN_SECRET_BYTES {

@@ -108,8 +108,9 @@ impl StoredRow {
             request_id: self.request_id,
         };
         let is_right = self.hash.as_ref() == Some(&content.hash());
-        // A row that is older than this was not written when it was sealed, or now. The time of the seal, or the
-        // present, limits it: if the clock of the database was ahead once, `latest` is too late.
+        // A row that is older than this was not written when it was sealed, or now if it is not sealed. If the clock of
+        // the database was ahead once, `latest` is too late. So the time of the seal, or the present, counts if it is
+        // earlier.
         let limit = self.latest_before.map(|latest| {
             latest
                 .min(self.sealed_at.unwrap_or(self.now))
@@ -232,8 +233,8 @@ impl<'c> AuditSnapshot<'c> {
         Ok(Self { tx, tenant })
     }
 
-    /// Returns the tables of the log that may show other rows than those that were written: a view, for example, can
-    /// show each role other rows.
+    /// Returns the tables of the log that may show other rows than those that were written. A view, for example, can
+    /// show different rows to each role.
     pub async fn untrusted_tables(&mut self) -> Result<Vec<UntrustedTable>> {
         let names: Vec<String> = TABLES.iter().map(|(name, _)| (*name).to_owned()).collect();
         let found = sqlx::query_as!(

@@ -1,8 +1,8 @@
 //! Idempotency keys: a repeated request returns the first response and makes its changes once.
 //!
 //! The invariants: **a key is claimed in the transaction of its changes**, and **what a user and a tenant keep is
-//! bounded.** A second request with the key waits for the first to end. A long response is not kept, and the oldest
-//! responses of a user or a tenant that keeps too much are removed. Their keys stay, so no request is executed twice.
+//! bounded.** A second request with the key waits until the first one has ended. A long response is not kept. If a user
+//! or a tenant keeps too much, the oldest responses are removed. Their keys stay, so no request is executed twice.
 
 use std::time::Duration;
 
@@ -21,13 +21,14 @@ use crate::{
 pub const KEY_RETENTION_HOURS: u32 = 24;
 /// The maximum number of bytes of a response that is kept.
 pub const MAX_KEPT_BYTES: usize = 64 * 1024;
-/// The number of bytes that a short response counts, because each row takes space.
+/// The number of bytes that a shorter response counts as, because each row takes space.
 const MIN_COUNTED_BYTES: usize = 1024;
 /// The limits of users and tenants are enforced once per this number of kept bytes, on average.
 const LIMIT_INTERVAL_BYTES: i32 = 1024 * 1024;
 /// The maximum number of keys that a user may use within [`KEY_RETENTION_HOURS`].
 const MAX_USER_KEYS: i64 = 10_000;
-/// The number of keys of a user is checked for one claim in this number, on average, because counting takes time.
+/// The number of a user's keys is checked for one claim in this number, on average, because counting takes time. A claim
+/// that is not checked is not rejected.
 const COUNT_INTERVAL: u32 = 16;
 
 /// A client's key for one request.
@@ -50,8 +51,8 @@ pub enum ClaimOutcome {
 
 impl Claim {
     /// The key of a user for a whole request or, with a field, for one of its root fields. `parts` are
-    /// the contents of the request: the same key with other contents is rejected. It is also rejected if the user has
-    /// another role since, because the stored response may contain what the new role may not read.
+    /// the contents of the request: the same key with other contents is rejected. The key is also rejected if the role
+    /// of the user has changed since, because the stored response may contain what the new role may not read.
     #[must_use]
     pub fn new(
         user: UserId,

@@ -52,9 +52,9 @@ const ROLES: [(&str, &str, &[&str]); 4] = [
     ),
 ];
 
-/// The settings of every role that writes rows of tenants. With them, no line of PostgreSQL's log quotes a value of a
-/// row: the detail of an error can contain the row or its key, and the parameters of a statement are values. The client
-/// still receives the detail. Only a superuser may set the first two.
+/// The log settings of every role except the owner. With them, no line of PostgreSQL's log quotes a value of a row: the
+/// detail of an error can contain the row or its key, and the parameters of a statement are values. The client still
+/// receives the detail. Only a superuser may set the first two.
 const LOG_SETTINGS: [&str; 3] = [
     "log_error_verbosity = terse",
     "log_parameter_max_length = 0",

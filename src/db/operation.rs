@@ -49,7 +49,7 @@ struct FetchedState {
     held_bytes: u64,
 }
 
-/// The step in which an operation takes memory for the bytes that it fetches.
+/// The number of bytes by which an operation increases the memory that it holds for fetched bytes.
 const HELD_STEP_BYTES: u64 = 256 * 1024;
 
 impl Operation {
@@ -93,7 +93,7 @@ impl Operation {
         }
     }
 
-    /// The meter of the request.
+    /// What the request has used so far.
     #[must_use]
     pub fn usage(&self) -> &Arc<Usage> {
         &self.usage

@@ -202,7 +202,7 @@ fn check_key(key: &str) -> Result<(), WriteError<BulkResult>> {
 
 fn key_mismatch() -> WriteError<BulkResult> {
     let message = format!(
-        "was used with another input or role in the last {KEY_RETENTION_HOURS} hours: use a new key for a new input"
+        "was used with another input or with another role in the last {KEY_RETENTION_HOURS} hours: use a new key"
     );
     WriteError::rejected(
         UserErrorCode::IdempotencyMismatch,

@@ -39,7 +39,7 @@ pub trait FilterInput: InputType + std::fmt::Debug {
 
 /// The comparisons of one column, combined with AND.
 pub trait ColumnFilter {
-    /// How many comparisons each of its comparisons counts as.
+    /// The number of comparisons that each of its comparisons counts as.
     const WEIGHT: usize = 1;
 
     /// Converts the comparisons into conditions on a column.

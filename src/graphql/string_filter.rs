@@ -14,10 +14,10 @@ use crate::{
 
 /// The maximum number of characters of a string in a filter.
 const MAX_STRING_LENGTH: usize = 1_000;
-/// The maximum number of characters to search in a long string. The time of a search is that of comparing this many
-/// characters at each position of each row, because no index serves it.
+/// The maximum number of characters of a string to find in a long string. No index serves such a search, so PostgreSQL
+/// may compare this number of characters at each position of each row.
 const MAX_SEARCH_LENGTH: usize = 100;
-/// How many comparisons a search in a long string counts as.
+/// The number of comparisons that a search in a long string counts as.
 pub(super) const SEARCH_WEIGHT: usize = 20;
 
 fn check_string(text: &str, max_length: usize) -> Result<()> {
@@ -30,7 +30,7 @@ fn check_string(text: &str, max_length: usize) -> Result<()> {
     if text.chars().count() > max_length {
         return Err(Error::invalid(
             "filter",
-            format!("a string must have at most {max_length} characters here"),
+            format!("a string must have at most {max_length} characters for this operator"),
         ));
     }
     Ok(())

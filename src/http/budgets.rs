@@ -2,7 +2,7 @@
 //!
 //! The invariant: **a request is charged before it uses anything, and pays what it used however it ends.** A request
 //! is charged the price of its body before its document is parsed, and its estimated rows before it runs. When it ends,
-//! the service settles the difference to what the request used, also if it was rejected, cancelled or abandoned. A
+//! the service settles the difference to what the request used, even if it was rejected, cancelled or abandoned. A
 //! budget fills up steadily. Each process has its own budgets: with several processes, a tenant can use the sum.
 
 use std::{
@@ -17,7 +17,8 @@ use crate::{ids::TenantId, metrics, usage::Usage};
 
 /// The number of tracked budgets above which the full ones are forgotten.
 const MAX_TRACKED_BUDGETS: usize = 10_000;
-/// The longest time for which a request over the limit of requests waits.
+/// The time after which a request is rejected if the tenant sends too many requests. Without this pause, a client that
+/// ignores rejections could send requests without a limit.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// The budgets of all tenants.
@@ -45,7 +46,7 @@ struct Level {
     at: Instant,
 }
 
-/// What a request was charged. When it is dropped, it is settled.
+/// What a tenant was charged for a request. When it is dropped, it is settled.
 #[derive(Debug)]
 pub struct Charge {
     budgets: TenantBudgets,
@@ -79,8 +80,8 @@ impl TenantBudgets {
         }
     }
 
-    /// Counts a request. If the tenant has sent too many, waits until the request has its turn, so that a client that
-    /// ignores rejections costs almost nothing. Returns false, after a second, if more than a second's requests wait.
+    /// Counts a request. If the tenant has sent too many requests, waits until the rate allows this one. If a second's
+    /// requests wait already, returns false after [`MAX_PAUSE`].
     pub async fn admit(&self, tenant: TenantId) -> bool {
         let Some(limit) = self.inner.requests else {
             return true;
@@ -106,8 +107,8 @@ impl TenantBudgets {
         }
     }
 
-    /// Charges a request the price of what it has used so far. If too few rows are left, returns the time until enough
-    /// rows are left.
+    /// Charges the tenant the price of what a request has used so far. Errors: too few rows are left; the error is the
+    /// time until enough rows are left.
     pub fn try_charge(&self, tenant: TenantId, usage: Arc<Usage>) -> Result<Charge, Duration> {
         let charge = Charge {
             budgets: self.clone(),
@@ -166,8 +167,8 @@ impl TenantBudgets {
 }
 
 impl Charge {
-    /// Charges the request `rows` that it could fetch, in addition to what it has used so far. If too few rows are
-    /// left, returns the time until enough rows are left. An estimate above the limit needs a full budget.
+    /// Charges the `rows` that the request could fetch, in addition to what it has used so far. Errors: too few rows
+    /// are left; the error is the time until enough rows are left. An estimate above the limit needs a full budget.
     pub fn reserve(&self, rows: u64) -> Result<(), Duration> {
         let Some(limit) = self.budgets.inner.rows else {
             return Ok(());

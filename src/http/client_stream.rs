@@ -1,7 +1,7 @@
-//! The stream of a client connection, with limits on how long a client may do nothing and how slowly it may receive.
+//! The stream of a client connection. It limits how long a client may send nothing and how slowly it may receive.
 //!
-//! A limit on each single write would not stop a client that takes a few bytes from time to time: it would keep a long
-//! response in memory for hours. So the client must take a response at [`MIN_RESPONSE_RATE`] on average.
+//! A time limit for each write would not stop a client that receives a few bytes from time to time: the service would
+//! keep a long response in memory for hours. So the client must receive a response at [`MIN_RESPONSE_RATE`] on average.
 
 use std::{
     future::Future as _,
@@ -19,7 +19,7 @@ use tokio::{
 use super::connections::OpenConnection;
 use crate::metrics;
 
-/// The lowest rate at which a client must take a response, in bytes per second.
+/// The lowest average rate at which a client may receive a response, in bytes per second.
 const MIN_RESPONSE_RATE: u32 = 64 * 1024;
 
 /// The time limits of a stream.
@@ -27,7 +27,7 @@ const MIN_RESPONSE_RATE: u32 = 64 * 1024;
 pub struct StreamTimeouts {
     /// The time until the first byte of the first request.
     pub first_byte: Duration,
-    /// The time that a client has to take a response in addition to the time that the bytes take at
+    /// The time that a client has to receive a response, in addition to the time that the received bytes take at
     /// [`MIN_RESPONSE_RATE`].
     pub receive: Duration,
 }
@@ -39,11 +39,11 @@ pub struct ClientStream<S> {
     receive_timeout: Duration,
     /// The wait for the first byte; `None` after it has arrived.
     first_byte: Option<Pin<Box<Sleep>>>,
-    /// The wait for the client to take bytes; `None` if no bytes wait.
+    /// The bytes that wait for the client; `None` if no bytes wait.
     backlog: Option<Backlog>,
 }
 
-/// Bytes of a response that the client has not taken yet.
+/// Bytes of a response that wait until the client receives them.
 struct Backlog {
     window: ReceiveWindow,
     deadline: Pin<Box<Sleep>>,
@@ -58,7 +58,7 @@ struct ReceiveWindow {
 }
 
 impl ReceiveWindow {
-    /// The time by which the client must take more bytes.
+    /// The time until which the client must receive more bytes.
     fn deadline(&self) -> Instant {
         let earned = Duration::from_secs(self.taken_bytes) / MIN_RESPONSE_RATE;
         self.started + self.timeout + earned
@@ -107,7 +107,7 @@ impl<S> ClientStream<S> {
         }
         ready!(backlog.deadline.as_mut().poll(context));
         metrics::CONNECTIONS_SLOW.increment();
-        Poll::Ready(Err(timed_out("the client takes the response too slowly")))
+        Poll::Ready(Err(timed_out("the client receives too slowly")))
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
         (ClientStream::new(ours, connection, timeouts), client)
     }
 
-    /// The second after which the service closes the connection of a client that takes `rate` bytes a second of an
+    /// The second after which the service closes the connection of a client that receives `rate` bytes a second of an
     /// endless response; `None` if the connection is still open after an hour.
     fn closed_after(rate: u64) -> Option<u64> {
         let started = Instant::now();
@@ -248,7 +248,7 @@ mod tests {
             receive: Duration::ZERO,
         };
         let (mut stream, mut client) = stream(1_000, timeouts);
-        // The buffer of the pipe takes this response, so the client does not need to.
+        // This response fits into the buffer of the pipe, so the client does not need to receive it.
         stream.write_all(&[b'x'; 1_000]).await.unwrap();
         stream.flush().await.unwrap();
         client.read_exact(&mut [0; 1_000]).await.unwrap();

@@ -1,8 +1,8 @@
-//! The limit on operations that run at once.
+//! The limit on requests that run at the same time.
 //!
 //! The invariant: **waiting tenants get free slots in turn, a tenant never has more than its share, and a user never has
-//! more than half of that.** A tenant that sends many operations therefore delays its own operations and not those of
-//! others, and a user does not lock out the other users of the tenant. Each process has its own limit: with several
+//! more than half of that, rounded up.** So a tenant that sends many requests delays its own requests and not those of
+//! other tenants, and a user does not lock out the other users of the tenant. Each process has its own limit: with several
 //! processes, a tenant can use the sum.
 //!
 //! The queues are bounded too: a request that finds a full queue is rejected at once.
@@ -88,8 +88,8 @@ impl ConcurrencyLimiter {
         }
     }
 
-    /// Waits for a slot, at most for `timeout`. Returns `None` if no slot became free in time, or if too many requests
-    /// of the tenant or the user wait already.
+    /// Waits for a slot, at most for `timeout`. Returns `None` if no slot became free in time, or at once if too many
+    /// requests of the tenant or the user wait already.
     pub async fn try_acquire(
         &self,
         tenant: TenantId,

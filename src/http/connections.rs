@@ -1,11 +1,11 @@
 //! The open connections of a listener, and the shares of client addresses and tenants.
 //!
 //! The invariant: **only busy connections of authenticated clients keep a client out.** A connection is idle if it waits
-//! for a request: it has sent no complete request yet, or it has received the whole response to its last one. If a share
-//! is used up, the service closes the connection of that share that has been idle for the longest time. If none is idle,
-//! it closes the oldest connection of an unauthenticated client, which could otherwise stay busy by not receiving its
-//! responses. If there is none either, the service rejects the new connection or request at once. Nothing waits for a
-//! free connection.
+//! for a request: the headers of the next request are not complete, and the client has received the last response. Each
+//! address, each tenant and all clients together have a share of the connections. If a share is used up, the service
+//! closes the connection of that share that has been idle for the longest time. If none is idle, it closes the oldest
+//! connection of an unauthenticated client, which could otherwise stay busy by not receiving its responses. If there is
+//! none either, the service rejects the new connection or request at once. No connection waits for another.
 
 use std::{
     hash::Hash,
@@ -32,7 +32,7 @@ use crate::{config::ServiceSettings, ids::TenantId, metrics};
 const SHARE_PART: u32 = 4;
 /// The maximum number of connections to the listener of the health checks.
 const MAX_HEALTH_CONNECTIONS: usize = 64;
-/// The prefix that an IPv6 client owns: it can connect from each of the addresses in it.
+/// The mask of the prefix that an IPv6 client owns, 64 bits: it can connect from each address with this prefix.
 const CLIENT_PREFIX: u128 = !(u64::MAX as u128);
 
 /// The maximum numbers of open connections.
@@ -328,8 +328,8 @@ impl Connection {
 pub struct ConnectionHandle(Arc<Connection>);
 
 impl ConnectionHandle {
-    /// Counts the connection as one of a tenant. If the tenant has too many connections, the service closes the
-    /// tenant's longest idle one. The error is that none is idle.
+    /// Counts the connection as one of a tenant. If the tenant has too many connections, closes the one that has been
+    /// idle for the longest time. Errors: none is idle.
     pub fn belongs_to(&self, tenant: TenantId) -> Result<(), AllBusy> {
         let Connection {
             id, connections, ..
@@ -349,7 +349,7 @@ impl ConnectionHandle {
         RequestInProgress(Arc::clone(&self.0))
     }
 
-    /// Marks the connection as idle if it has no request. The stream calls this when it has sent all that it has.
+    /// Marks the connection as idle if no request is in progress. The stream calls this when it has sent all its bytes.
     pub fn all_sent(&self) {
         if self.0.requests.load(Ordering::Relaxed) == 0 {
             self.0.set_idle(true);

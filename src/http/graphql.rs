@@ -1,9 +1,9 @@
 //! `/graphql`: reads a request, runs its operations and writes the response.
 //!
-//! The invariants: **an unauthenticated request costs at most one signature check for each secret**, and **a request does no work
-//! before its tenant has paid for it and has a slot for it.** The order is: `Accept`, origin, token, connections of
-//! the tenant, requests per second, headers, body, charge for the body, slot, document, charge for the rows, execution. Work that can take more
-//! than a millisecond does not run on the threads that serve the connections.
+//! The invariants: **an unauthenticated request costs at most one signature check for each secret**, and **the service
+//! does no work for a request before the tenant has paid for it and has a slot for it.** The order is: `Accept`, origin,
+//! token, connections of the tenant, requests per second, headers, body, charge for the body, slot, document, charge for
+//! the rows, execution. Work that can take more than a millisecond does not run on the threads that serve connections.
 
 use std::{
     future::poll_fn,
@@ -149,7 +149,8 @@ async fn run_operations(
         .budgets
         .try_charge(tenant, Arc::clone(&usage))
         .map_err(budget_exceeded)?;
-    // From here on, the request does work. A request holds its slot until its response is in the memory for responses.
+    // From here on, the service works for the request. The request keeps its slot until the memory for its response is
+    // held.
     let slot = service
         .limiter
         .try_acquire(tenant, principal.user, service.slot_timeout)
@@ -191,8 +192,8 @@ async fn run_operations(
     })
 }
 
-/// Runs work that does not wait. If it is heavy, it runs on a thread of its own, because it would hold up the requests
-/// of others. Adds its time to the usage.
+/// Runs work that does not wait. Heavy work runs on a thread of its own, because it would delay the requests of other
+/// clients. Adds its time to the usage.
 async fn measured<T: Send + 'static>(
     usage: &Arc<Usage>,
     is_heavy: bool,
@@ -245,7 +246,7 @@ struct RequestContext {
     options: RequestOptions,
     request_id: Uuid,
     is_get: bool,
-    /// Whether the body is long, so that its variables may be too.
+    /// Whether the body is long, so that its variables may be long too.
     is_long: bool,
     usage: Arc<Usage>,
     charge: Arc<Charge>,
@@ -386,8 +387,8 @@ impl RequestContext {
         ExecutedOperation::new(&response.into(), request_id, None)
     }
 
-    /// Holds memory for a long response until the client has received it. Waits for clients of the tenant that have not
-    /// received earlier responses; the request keeps its slot meanwhile.
+    /// Holds memory for a long response until the client has received it. If the memory is used up, waits until clients
+    /// have received earlier responses; the request keeps its slot meanwhile.
     async fn hold_response(&self, executed: &mut ExecutedOperation) -> Result<(), Rejection> {
         let bytes = executed.body.len();
         if bytes <= MAX_SHORT_RESPONSE_BYTES {

@@ -49,8 +49,8 @@ use self::{
 /// The header with the id of a request. The request's log lines and audit entries have the same id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The shortest and the longest body that is compressed, in bytes. Compressing a longer one would cost more than
-/// producing it, and happens after the operation has given its slot back.
+/// The lengths of the bodies that are compressed, in bytes. Compressing a longer body would cost more than producing it,
+/// and it would happen after the request has returned its slot.
 const COMPRESSED_BYTES: RangeInclusive<u64> = 1_024..=1_048_576;
 
 impl Service {
@@ -138,7 +138,7 @@ fn cors(origins: Origins) -> CorsLayer {
         .max_age(Duration::from_hours(1))
 }
 
-/// Compresses responses of a medium length with the method that the client prefers, at the level that costs the least.
+/// Compresses responses of a medium length, with the method that the client prefers and at the fastest level.
 fn compression() -> CompressionLayer<HasMediumLength> {
     CompressionLayer::new()
         .quality(CompressionLevel::Fastest)

@@ -167,19 +167,19 @@ pub enum ReceivedRequest {
     QueryString(String),
     Body {
         bytes: Bytes,
-        /// The memory of the body.
+        /// The memory that is held for the body.
         held: HeldBytes,
     },
 }
 
 impl ReceivedRequest {
-    /// The query string of a GET. The server limits its length with the headers.
+    /// The query string of a GET. The limit on the length of the headers also limits its length.
     pub fn query_string(uri: &Uri) -> Self {
         Self::QueryString(uri.query().unwrap_or_default().to_owned())
     }
 
-    /// Receives a body of at most [`MAX_BODY_BYTES`] within the time limit. Its memory is taken first: the declared
-    /// length, or the longest if none is declared.
+    /// Receives a body of at most [`MAX_BODY_BYTES`] within the time limit. First holds memory for the declared length,
+    /// or for the longest body if no length is declared.
     pub async fn body(
         service: &Service,
         tenant: TenantId,

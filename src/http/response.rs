@@ -29,7 +29,7 @@ use crate::{
     usage::tenant_bytes::HeldBytes,
 };
 
-/// The longest response that does not need memory of its own, in bytes.
+/// The longest response for which no memory of the tenant is held, in bytes.
 pub const MAX_SHORT_RESPONSE_BYTES: usize = 16 * 1024;
 /// The header of a response that was stored with its idempotency key.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -73,7 +73,7 @@ impl Rejection {
         Self::new(StatusCode::BAD_REQUEST, Code::BadUserInput, message)
     }
 
-    /// Creates the rejection of an operation that got no slot in time.
+    /// Creates the rejection of a request that got no slot, or for whose body there is no memory.
     pub fn busy() -> Self {
         let error = Error::Unavailable(None);
         Self::new(
@@ -84,16 +84,16 @@ impl Rejection {
         .retry_after(BUSY_RETRY_AFTER)
     }
 
-    /// Creates the rejection of a response that does not fit into the memory for responses.
+    /// Creates the rejection that replaces a response for which there is no memory. The operation was executed.
     pub fn responses_not_received() -> Self {
-        let message = "the response was dropped, because clients of the tenant have not yet received earlier responses";
+        let message = "the operation was executed, but its response was dropped: the clients of the tenant must receive earlier responses first";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message)
             .retry_after(BUSY_RETRY_AFTER)
     }
 
     /// Creates the rejection of a request on a connection beyond the share of its tenant.
     pub fn too_many_connections() -> Self {
-        let message = "the tenant has too many open connections: try again later";
+        let message = "the tenant has too many open connections: close some or try again later";
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self {
             closes_connection: true,
@@ -164,7 +164,7 @@ pub struct ExecutedOperation {
     retry_after: Option<Duration>,
     /// Whether the engine rejected the document.
     is_not_executed: bool,
-    /// The memory of a long body.
+    /// The memory that is held for a long body.
     pub held: Option<HeldBytes>,
 }
 

@@ -1,7 +1,7 @@
 //! The server: its listeners, its accept loop and its shutdown.
 //!
-//! The invariant: **a client cannot hold a connection without making progress.** The first byte, the headers and the
-//! body of a request each have a time limit, the client must take the response at a lowest rate, and the number of
+//! The invariant: **a client cannot keep a connection open without making progress.** The first byte, the headers and
+//! the body of a request each have a time limit. The client must receive a response at a minimum rate. The number of
 //! connections is bounded. `axum::serve` sets no time limits, so this module has its own accept loop.
 
 use std::{
@@ -243,7 +243,7 @@ impl<'g> Server<'g> {
         }
     }
 
-    /// Serves a connection in a task of its own, unless the connections of a share are all busy.
+    /// Serves a connection in a task of its own. Rejects it if a share is used up and all its connections are busy.
     fn admit(&self, stream: TcpStream, address: IpAddr) {
         match self.connections.open(address) {
             Ok((connection, closed)) => self.serve(stream, connection, closed),
@@ -261,7 +261,7 @@ impl<'g> Server<'g> {
         tokio::spawn(async move {
             tokio::select! {
                 biased;
-                // The connection is idle, and the service needs it for another client.
+                // The connection was displaced by a new one.
                 _ = closed => {}
                 result = connection => {
                     // The client or its network caused the error.

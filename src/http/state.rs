@@ -18,15 +18,15 @@ use crate::{
     usage::tenant_bytes::TenantBytes,
 };
 
-/// The memory for the bodies that one tenant sends at the same time, in bytes: eight of the longest bodies.
+/// The memory for the bodies of one tenant that are not parsed yet, in bytes: eight of the longest bodies.
 const REQUEST_BYTES_PER_TENANT: u64 = 8 * 1024 * 1024;
 /// The memory for the bodies of all tenants, in bytes.
 const REQUEST_BYTES: u64 = 8 * REQUEST_BYTES_PER_TENANT;
-/// How many operations may fetch the largest amount at the same time. One tenant has at most the memory for one.
+/// The number of operations that may fetch the largest amount at the same time. One tenant has the memory for one.
 const FETCHES_AT_ONCE: u64 = 2;
-/// How many of the longest responses one tenant may leave unread.
+/// The number of the longest responses that may wait for the clients of one tenant.
 const RESPONSES_PER_TENANT: u64 = 2;
-/// How many of the longest responses all tenants may leave unread.
+/// The number of the longest responses that may wait for the clients of all tenants.
 const RESPONSES_AT_ONCE: u64 = 8;
 
 /// The optional parts of the service.
@@ -66,7 +66,7 @@ pub struct ServiceState {
     pub(super) documents: PersistedDocuments,
     pub(super) budgets: TenantBudgets,
     pub(super) limiter: ConcurrencyLimiter,
-    /// The memory for bodies that are being received.
+    /// The memory for bodies that are not parsed yet.
     pub(super) request_bytes: TenantBytes,
     /// The memory for the long columns that running operations have fetched.
     pub(super) fetched_bytes: TenantBytes,

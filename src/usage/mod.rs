@@ -1,9 +1,9 @@
 //! What a request uses, and what its tenant pays for it.
 //!
-//! A budget is a number of rows, because rows are what most operations use. A row pays for the ordinary work around it.
-//! Work that is out of proportion to the rows is converted into rows, so that one number bounds everything that a
-//! tenant can use: a document that is parsed for the first time, a long body, long columns, a long response, a stored
-//! response, and time of the service and of the database.
+//! A budget is a number of rows, because rows are what most operations use. The price of a row includes the usual work
+//! for a row. Other work is converted into rows, so that one number bounds everything that a tenant can use: a document
+//! that is parsed for the first time, a long body, long columns, a long response, a stored response, and much time of
+//! the service or of the database. `docs/operations.md` lists the prices.
 
 pub mod tenant_bytes;
 
@@ -13,26 +13,26 @@ use std::{
 };
 
 const KIB: u64 = 1024;
-/// Rows for each KiB of a document that is parsed: parsing and validating it takes up to 0.36 ms on a core of the
-/// machine on which `docs/performance.md` was measured, as long as some hundred rows.
+/// Rows for each KiB of a document that is parsed. Parsing and validating it takes up to 0.36 ms on a core of the
+/// machine on which `docs/performance.md` was measured; at [`MICROS_PER_ROW`], that is 18 rows.
 const ROWS_PER_KIB_PARSED: u64 = 16;
 /// Rows for each started KiB that is stored with an idempotency key. With the default budget, a tenant can store 10 MB
 /// a minute.
 const ROWS_PER_KIB_STORED: u64 = 100;
 /// The bytes of long columns, or of the response, that cost one row.
 const BYTES_PER_ROW: u64 = 4 * KIB;
-/// The microseconds of the service that each operation has for free, and those for each of its rows: about five times
-/// as many as ordinary operations need.
+/// The microseconds of the service that each request has for free, and those for each of its rows: about five times as
+/// many as usual requests need.
 const FREE_MICROS: u64 = 20_000;
 const FREE_MICROS_PER_ROW: u64 = 20;
-/// The microseconds of the service beyond these that cost one row.
+/// The microseconds of the service that cost one row, after the free ones.
 const MICROS_PER_ROW: u64 = 20;
-/// The same for the time in which the database works for the operation. The time includes waiting for locks.
+/// The same for the time in which the database works for the request. The time includes waiting for locks.
 const FREE_DATABASE_MICROS: u64 = 50_000;
 const FREE_DATABASE_MICROS_PER_ROW: u64 = 20;
 const DATABASE_MICROS_PER_ROW: u64 = 50;
 
-/// The meter of one request. Everything that works for the request adds to it, also if the request is rejected,
+/// Counts what one request uses. All code that works for the request adds to it, even if the request is rejected,
 /// cancelled or abandoned.
 #[derive(Debug, Default)]
 pub struct Usage {

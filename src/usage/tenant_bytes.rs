@@ -1,4 +1,4 @@
-//! Memory that requests hold: bounded for each tenant and for the process.
+//! The memory that requests hold: bounded for each tenant and for the process.
 //!
 //! The invariant: **the sum of what a tenant holds never exceeds its share, and the sum of all tenants never exceeds
 //! the total.** A share is larger than what one ordinary request needs, and smaller than the total, so one tenant

@@ -24,7 +24,7 @@ pub(super) struct Text<'a> {
     failure: Option<ServerError>,
 }
 
-/// A list counts its bytes whenever this many are not counted.
+/// The number of uncounted bytes at which a list counts them as a part of the response.
 const COUNT_STEP_BYTES: usize = 16 * 1024;
 
 /// The number of bytes to reserve for a field and its key.

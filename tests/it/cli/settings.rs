@@ -143,7 +143,7 @@ async fn a_missing_or_short_setting_is_reported_with_its_variable() {
             SERVE,
             Some(NO_SOCKET),
             Some(&*repeated),
-            "the token secret is not random, because it repeats itself: set PALISADE_JWT_SECRET",
+            "because it repeats itself or has few different bytes: set PALISADE_JWT_SECRET",
         ),
         (
             &["serve"],
