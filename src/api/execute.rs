@@ -81,6 +81,12 @@ impl AdmittedOperation {
         Self { rate_limit, ..self }
     }
 
+    /// The number of values that the response could have.
+    #[must_use]
+    pub fn values(&self) -> u64 {
+        self.request.values()
+    }
+
     /// The length of the document, in bytes, if its execution begins with its validation; otherwise 0.
     #[must_use]
     pub fn unvalidated_bytes(&self) -> usize {

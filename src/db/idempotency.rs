@@ -27,9 +27,6 @@ const MIN_COUNTED_BYTES: usize = 1024;
 const LIMIT_INTERVAL_BYTES: i32 = 1024 * 1024;
 /// The maximum number of keys that a user may use within [`KEY_RETENTION_HOURS`].
 const MAX_USER_KEYS: i64 = 10_000;
-/// The number of a user's keys is checked for one claim in this number, on average, because counting takes time. A claim
-/// that is not checked is not rejected.
-const COUNT_INTERVAL: u32 = 16;
 
 /// A client's key for one request.
 #[derive(Clone, Debug)]
@@ -83,7 +80,6 @@ impl Claim {
     /// Also deletes up to ten of the user's expired keys.
     pub async fn claim(&self, tx: &TenantTx) -> Result<ClaimOutcome> {
         let hours = i32::try_from(KEY_RETENTION_HOURS).unwrap_or(i32::MAX);
-        let counts_keys = fastrand::u32(..COUNT_INTERVAL) == 0;
         // `expired` is materialized, because a subquery that locks rows may run again for each row, and its
         // limit would have no effect. The age of a key is a difference of timestamps, because Citus accepts
         // only immutable functions in DO UPDATE, and now() is not immutable.
@@ -117,18 +113,16 @@ impl Claim {
                         when excluded.created_at - known.created_at > make_interval(hours => $4)
                         then excluded.created_at else known.created_at end
                 returning request = $3 as "is_same_request!", is_executed, response,
-                    case when $5 then (
-                        select extract(epoch from min(created_at) + make_interval(hours => $4) - now())::double precision
-                        from idempotency_keys
-                        where tenant_id = $1 and user_id = app.user_id()
-                          and created_at >= now() - make_interval(hours => $4)
-                        having count(*) >= $6) end as seconds_to_wait
+                    (select extract(epoch from min(created_at) + make_interval(hours => $4) - now())::double precision
+                     from idempotency_keys
+                     where tenant_id = $1 and user_id = app.user_id()
+                       and created_at >= now() - make_interval(hours => $4)
+                     having count(*) >= $5) as seconds_to_wait
                 "#,
                 tx.tenant_uuid(),
                 self.id,
                 &self.request[..],
                 hours,
-                counts_keys,
                 MAX_USER_KEYS,
             )
         };

@@ -211,18 +211,29 @@ impl fmt::Display for OperationName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ids::TenantId, usage::tenant_bytes::TenantBytes};
+    use crate::{
+        ids::{TenantId, UserId},
+        usage::tenant_bytes::{Shares, TenantBytes},
+    };
 
     const MIB: u64 = 1024 * 1024;
 
+    fn memory() -> TenantBytes {
+        TenantBytes::new(Shares {
+            user: 4 * MIB,
+            tenant: 4 * MIB,
+            total: 16 * MIB,
+        })
+    }
+
     fn operation(memory: &TenantBytes, tenant: TenantId) -> Arc<Operation> {
-        let held = memory.hold_none(tenant);
+        let held = memory.hold_none(tenant, UserId::generate());
         Operation::bounded(Uuid::now_v7(), Arc::default(), 4 * MIB, held)
     }
 
     #[test]
     fn an_operation_fetches_at_most_its_limit_and_releases_it_at_its_end() {
-        let memory = TenantBytes::new(4 * MIB, 8 * MIB);
+        let memory = memory();
         let tenant = TenantId::generate();
         let first = operation(&memory, tenant);
         assert!(first.add_fetched_bytes(4 * MIB).is_ok());
@@ -246,7 +257,7 @@ mod tests {
 
     #[test]
     fn small_values_take_memory_in_steps() {
-        let memory = TenantBytes::new(4 * MIB, 4 * MIB);
+        let memory = memory();
         let operation = operation(&memory, TenantId::generate());
         for _ in 0..1_000 {
             operation.add_fetched_bytes(100).unwrap();

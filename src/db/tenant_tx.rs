@@ -219,7 +219,7 @@ impl TenantTx {
         };
         drop(rows);
         match exceeded {
-            None => guard.finish(result, |()| count),
+            None => guard.finish_after(result, count),
             Some(error) => {
                 let error = Arc::new(error);
                 guard.stop(count, Arc::clone(&error));

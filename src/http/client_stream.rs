@@ -49,19 +49,26 @@ struct Backlog {
     deadline: Pin<Box<Sleep>>,
 }
 
-/// The time from the first write that had to wait until everything is sent.
+/// The time that a client has to receive more bytes, from the first write that had to wait until everything is sent.
 #[derive(Clone, Copy, Debug)]
 struct ReceiveWindow {
-    started: Instant,
     timeout: Duration,
-    taken_bytes: u64,
+    deadline: Instant,
 }
 
 impl ReceiveWindow {
-    /// The time until which the client must receive more bytes.
-    fn deadline(&self) -> Instant {
-        let earned = Duration::from_secs(self.taken_bytes) / MIN_RESPONSE_RATE;
-        self.started + self.timeout + earned
+    fn new(now: Instant, timeout: Duration) -> Self {
+        Self {
+            timeout,
+            deadline: now + timeout,
+        }
+    }
+
+    /// Moves the deadline by the time that the received bytes take at the lowest rate. The deadline is never further
+    /// away than twice the timeout. Otherwise a client that receives much in a short time could then stop for minutes.
+    fn receive(&mut self, now: Instant, bytes: u64) {
+        let earned = Duration::from_secs(bytes) / MIN_RESPONSE_RATE;
+        self.deadline = (self.deadline + earned).min(now + 2 * self.timeout);
     }
 }
 
@@ -86,22 +93,18 @@ impl<S> ClientStream<S> {
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(result) = written {
             if let (Ok(bytes), Some(backlog)) = (&result, &mut self.backlog) {
-                backlog.window.taken_bytes += *bytes as u64;
+                backlog.window.receive(Instant::now(), *bytes as u64);
             }
             return Poll::Ready(result);
         }
         let backlog = self.backlog.get_or_insert_with(|| {
-            let window = ReceiveWindow {
-                started: Instant::now(),
-                timeout: self.receive_timeout,
-                taken_bytes: 0,
-            };
+            let window = ReceiveWindow::new(Instant::now(), self.receive_timeout);
             Backlog {
                 window,
-                deadline: Box::pin(sleep_until(window.deadline())),
+                deadline: Box::pin(sleep_until(window.deadline)),
             }
         });
-        let deadline = backlog.window.deadline();
+        let deadline = backlog.window.deadline;
         if backlog.deadline.deadline() != deadline {
             backlog.deadline.as_mut().reset(deadline);
         }
@@ -196,14 +199,21 @@ mod tests {
     /// endless response; `None` if the connection is still open after an hour.
     fn closed_after(rate: u64) -> Option<u64> {
         let started = Instant::now();
+        let mut window = ReceiveWindow::new(started, Duration::from_secs(10));
         (1..3_600).find(|second| {
-            let window = ReceiveWindow {
-                started,
-                timeout: Duration::from_secs(10),
-                taken_bytes: rate * (second - 1),
-            };
-            window.deadline() <= started + Duration::from_secs(*second)
+            let now = started + Duration::from_secs(*second);
+            let is_closed = window.deadline <= now;
+            window.receive(now, rate);
+            is_closed
         })
+    }
+
+    #[test]
+    fn a_client_that_receives_much_cannot_stop_for_long() {
+        let started = Instant::now();
+        let mut window = ReceiveWindow::new(started, Duration::from_secs(10));
+        window.receive(started, 100 * 1024 * 1024);
+        assert_eq!(window.deadline, started + Duration::from_secs(20));
     }
 
     #[test]
@@ -224,6 +234,7 @@ mod tests {
         let (mut stream, mut client) = stream(1_000, timeouts);
         let response = vec![b'x'; 10_000];
         let mut taken = vec![0; 9_000];
+        let started = Instant::now();
         let mut write = Box::pin(stream.write_all(&response));
         tokio::select! {
             biased;
@@ -233,10 +244,9 @@ mod tests {
         drop(write);
         let backlog = stream.backlog.as_ref().expect("the last bytes wait");
         let window = backlog.window;
-        // The first thousand bytes did not wait.
-        assert!((8_000..=9_000).contains(&window.taken_bytes), "{window:?}");
-        let earned = Duration::from_secs(window.taken_bytes) / MIN_RESPONSE_RATE;
-        assert_eq!(window.deadline(), window.started + LONG + earned);
+        // The first thousand bytes did not wait. The others move the deadline.
+        let least = Duration::from_secs(8_000) / MIN_RESPONSE_RATE;
+        assert!(window.deadline >= started + LONG + least, "{window:?}");
         stream.flush().await.unwrap();
         assert!(stream.backlog.is_none(), "the next window starts anew");
     }

@@ -1,11 +1,11 @@
 //! The open connections of a listener, and the shares of client addresses and tenants.
 //!
-//! The invariant: **only busy connections of authenticated clients keep a client out.** A connection is idle if it waits
-//! for a request: the headers of the next request are not complete, and the client has received the last response. Each
-//! address, each tenant and all clients together have a share of the connections. If a share is used up, the service
-//! closes the connection of that share that has been idle for the longest time. If none is idle, it closes the oldest
-//! connection of an unauthenticated client, which could otherwise stay busy by not receiving its responses. If there is
-//! none either, the service rejects the new connection or request at once. No connection waits for another.
+//! The invariant: **only connections of authenticated clients that are busy keep a client out.** A connection is idle if
+//! it waits for a request: its client has sent no complete headers yet, or has received the whole last response. If a
+//! share is used up, the service closes a connection of that share: the oldest idle one of an unauthenticated client, or
+//! else the one that has been idle for the longest time, or else the oldest one of an unauthenticated client, which
+//! could otherwise stay busy by not receiving its responses. If there is none, the service rejects the new connection or
+//! request at once. Nothing waits for a free connection.
 
 use std::{
     hash::Hash,
@@ -280,10 +280,14 @@ impl State {
 }
 
 impl Share {
-    /// The number of connections, and the one that a new connection displaces: the longest idle one, or else the oldest
-    /// one of an unauthenticated client.
+    /// The number of connections, and the one that a new connection displaces: the oldest idle one of an unauthenticated
+    /// client, or else the longest idle one, or else the oldest one of an unauthenticated client.
     fn usage(&self) -> (usize, Option<ConnectionId>) {
-        let displaceable = self.idle.front().or_else(|| self.unauthenticated.front());
+        let mut unauthenticated = self.unauthenticated.iter();
+        let displaceable = unauthenticated
+            .find(|id| self.idle.contains(*id))
+            .or_else(|| self.idle.front())
+            .or_else(|| self.unauthenticated.front());
         (self.count, displaceable.copied())
     }
 

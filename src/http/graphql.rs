@@ -47,10 +47,16 @@ use crate::{
     usage::Usage,
 };
 
+/// How long the rejection of a token is delayed, so that a client that ignores it costs almost nothing.
+const UNAUTHENTICATED_PAUSE: Duration = Duration::from_millis(100);
 /// The longest request whose parsing takes less than a millisecond, in bytes.
 const MAX_LIGHT_REQUEST_BYTES: usize = 16 * 1024;
 /// The longest document whose parsing and validation take about a millisecond, in bytes: up to 0.36 ms for each KiB.
 const MAX_LIGHT_DOCUMENT_BYTES: usize = 3 * 1024;
+/// The largest cost of a mutation with this property: its response is a tree of values.
+const MAX_LIGHT_MUTATION_COST: u64 = 50;
+/// The largest number of values whose response is built in less than about a millisecond at a time.
+const MAX_LIGHT_VALUES: u64 = 10_000;
 /// The largest cost of an operation whose response is built in less than about a millisecond at a time.
 const MAX_LIGHT_COST: u64 = 1_000;
 /// The pause between two attempts to cancel the statement of an operation.
@@ -110,7 +116,15 @@ async fn run_request(
             message,
         ));
     }
-    let principal = authenticate(service, request.headers()).await?;
+    let principal = match authenticate(service, request.headers()).await {
+        Ok(principal) => principal,
+        Err(error) => {
+            if matches!(error, Error::Unauthenticated) {
+                tokio::time::sleep(UNAUTHENTICATED_PAUSE).await;
+            }
+            return Err(error.into());
+        }
+    };
     let tenant = principal.tenant;
     let reply = run_operations(service, principal, request, request_id).await;
     Ok(HttpReply {
@@ -142,13 +156,14 @@ async fn run_operations(
         ReceivedRequest::query_string(request.uri())
     } else {
         require_json(request.headers())?;
-        ReceivedRequest::body(service, tenant, request).await?
+        ReceivedRequest::body(service, principal, request).await?
     };
     usage.add_request_bytes(received.len() as u64);
     let charge = service
         .budgets
         .try_charge(tenant, Arc::clone(&usage))
         .map_err(budget_exceeded)?;
+    let charge = Arc::new(charge);
     // From here on, the service works for the request. The request keeps its slot until the memory for its response is
     // held.
     let slot = service
@@ -156,10 +171,15 @@ async fn run_operations(
         .try_acquire(tenant, principal.user, service.slot_timeout)
         .await
         .ok_or_else(Rejection::busy)?;
+    let hold = RequestHold {
+        usage: Arc::clone(&usage),
+        _charge: Arc::clone(&charge),
+        _slot: Arc::new(slot),
+    };
     let max_batch = service.max_batch;
     let is_long = received.len() > MAX_LIGHT_REQUEST_BYTES;
-    let work = measured(&usage, is_long, move || received.parse(max_batch));
-    let (requests, is_batch) = match work.await? {
+    let parsed = hold.run(is_long, move || received.parse(max_batch));
+    let (requests, is_batch) = match parsed.await? {
         RequestBody::One(request) => (vec![*request], false),
         RequestBody::Batch(_) if options.idempotency_key.is_some() => {
             return Err(Rejection::bad_request(
@@ -176,8 +196,8 @@ async fn run_operations(
         is_get,
         is_long,
         usage,
-        charge: Arc::new(charge),
-        slot: Arc::new(slot),
+        charge,
+        hold,
     };
     let mut operations = Vec::with_capacity(requests.len());
     // In sequence: a batch uses no more of the database at a time than a single operation.
@@ -192,27 +212,41 @@ async fn run_operations(
     })
 }
 
-/// Runs work that does not wait. Heavy work runs on a thread of its own, because it would delay the requests of other
-/// clients. Adds its time to the usage.
-async fn measured<T: Send + 'static>(
-    usage: &Arc<Usage>,
-    is_heavy: bool,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> T {
-    let measure = || {
-        let begun = Instant::now();
-        (work(), begun.elapsed())
-    };
-    let (result, time) = if is_heavy {
-        match tokio::task::spawn_blocking(measure).await {
-            Ok(measured) => measured,
+/// What a request holds until its work has ended, also if the client disconnects before.
+#[derive(Clone)]
+struct RequestHold {
+    usage: Arc<Usage>,
+    _charge: Arc<Charge>,
+    _slot: Arc<Slot>,
+}
+
+impl RequestHold {
+    /// Runs work that does not wait. If it is heavy, it runs on a thread of its own, because it would hold up the
+    /// requests of others. Adds its time to the usage.
+    async fn run<T: Send + 'static>(
+        &self,
+        is_heavy: bool,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        if !is_heavy {
+            let begun = Instant::now();
+            let result = work();
+            self.usage.add_time(begun.elapsed());
+            return result;
+        }
+        let hold = self.clone();
+        let work = move || {
+            let begun = Instant::now();
+            let result = work();
+            hold.usage.add_time(begun.elapsed());
+            drop(hold);
+            result
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
-    } else {
-        measure()
-    };
-    usage.add_time(time);
-    result
+    }
 }
 
 /// Runs a future in a task of its own. If it is heavy, the task has a thread of its own.
@@ -250,7 +284,7 @@ struct RequestContext {
     is_long: bool,
     usage: Arc<Usage>,
     charge: Arc<Charge>,
-    slot: Arc<Slot>,
+    hold: RequestHold,
 }
 
 impl RequestContext {
@@ -262,7 +296,7 @@ impl RequestContext {
             self.request_id,
             Arc::clone(usage),
             service.max_fetched_bytes,
-            service.fetched_bytes.hold_none(tenant),
+            service.fetched_bytes.hold_none(tenant, self.principal.user),
         );
         let admitted = self.admit(request, Arc::clone(&operation)).await?;
         self.charge
@@ -316,7 +350,7 @@ impl RequestContext {
         let is_heavy = self.is_long || (is_new && key.text.len() > MAX_LIGHT_DOCUMENT_BYTES);
         let options = self.options.clone();
         let variables = request.variables.unwrap_or_default();
-        let admitted = measured(&self.usage, is_heavy, move || {
+        let admitted = self.hold.run(is_heavy, move || {
             let request = OperationRequest {
                 key,
                 variables: Variables::from_json(variables.into()),
@@ -347,11 +381,13 @@ impl RequestContext {
     ) -> ExecutedOperation {
         let service = self.service.clone();
         let usage = Arc::clone(&self.usage);
-        // The task owns the slot and the charge too: a cancelled operation keeps its slot until it ends, and pays for
-        // what it used.
-        let owned = (Arc::clone(&self.slot), Arc::clone(&self.charge));
+        // A cancelled operation keeps its slot until it ends, and pays for what it used.
+        let hold = self.hold.clone();
+        self.usage.add_values(admitted.values());
         let is_heavy = self.is_long
             || admitted.cost() > MAX_LIGHT_COST
+            || admitted.values() > MAX_LIGHT_VALUES
+            || (!admitted.is_query() && admitted.cost() > MAX_LIGHT_MUTATION_COST)
             || admitted.unvalidated_bytes() > MAX_LIGHT_DOCUMENT_BYTES;
         let is_query = admitted.is_query();
         let max_bytes = service.max_response_bytes;
@@ -364,7 +400,7 @@ impl RequestContext {
         let mut task = spawn(is_heavy, async move {
             let executed = timed(&usage, execution).await;
             usage.add_response_bytes(executed.body.len() as u64);
-            drop(owned);
+            drop(hold);
             executed
         });
         let cancel_on_drop = CancelOnDrop {
@@ -396,11 +432,8 @@ impl RequestContext {
         }
         let service = &self.service;
         let memory = &service.response_bytes;
-        let held = memory.hold(
-            self.principal.tenant,
-            bytes as u64,
-            service.operation_timeout,
-        );
+        let Principal { tenant, user, .. } = self.principal;
+        let held = memory.hold(tenant, user, bytes as u64, service.slot_timeout);
         executed.held = Some(held.await.ok_or_else(|| {
             metrics::RESPONSE_BYTES_BUSY.increment();
             Rejection::responses_not_received()
@@ -474,20 +507,39 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::{
+        http::{budgets::TenantBudgets, concurrency::ConcurrencyLimiter},
+        ids::{TenantId, UserId},
+    };
 
     #[tokio::test]
     async fn heavy_work_runs_on_a_thread_of_its_own_and_its_time_is_counted() {
+        let (tenant, user) = (TenantId::generate(), UserId::generate());
         let usage = Arc::new(Usage::default());
+        let charge = TenantBudgets::new(0, 0).try_charge(tenant, Arc::clone(&usage));
+        let limiter = ConcurrencyLimiter::new(1, 1, 0);
+        let slot = limiter.try_acquire(tenant, user, Duration::ZERO).await;
+        let hold = RequestHold {
+            usage: Arc::clone(&usage),
+            _charge: Arc::new(charge.unwrap()),
+            _slot: Arc::new(slot.unwrap()),
+        };
         let here = thread::current().id();
         let now = || thread::current().id();
-        assert_eq!(measured(&usage, false, now).await, here);
-        assert_ne!(measured(&usage, true, now).await, here);
+        assert_eq!(hold.run(false, now).await, here);
+        assert_ne!(hold.run(true, now).await, here);
         assert_eq!(spawn(false, async move { now() }).await.unwrap(), here);
         assert_ne!(spawn(true, async move { now() }).await.unwrap(), here);
 
         let begun = Instant::now();
         let work = move || while begun.elapsed() < Duration::from_millis(30) {};
-        measured(&usage, true, work).await;
+        // Also if the client disconnects: the work has begun, and nobody waits for it.
+        let abandoned = hold.run(true, work);
+        drop(tokio::time::timeout(Duration::ZERO, abandoned).await);
+        drop(hold);
+        while Arc::strong_count(&usage) > 1 {
+            tokio::task::yield_now().await;
+        }
         assert!(
             usage.price() > 1,
             "the time beyond the first 20 ms is charged"

@@ -10,16 +10,16 @@ use serde_json::json;
 
 use super::{Service, response::Rejection};
 use crate::{
-    api::RequestOptions,
+    api::{RequestOptions, guard::Limits},
+    auth::Principal,
     error::Code,
     graphql::idempotency::{MAX_KEY_LENGTH, is_valid_key},
-    ids::TenantId,
     metrics,
     usage::tenant_bytes::HeldBytes,
 };
 
 /// The maximum length of a body. A document has at most 64 KiB; the rest is for variables.
-const MAX_BODY_BYTES: u64 = 1024 * 1024;
+pub const MAX_BODY_BYTES: u64 = 1024 * 1024;
 
 /// The header with the client's preferences (RFC 7240).
 const PREFER: &str = "prefer";
@@ -182,7 +182,7 @@ impl ReceivedRequest {
     /// or for the longest body if no length is declared.
     pub async fn body(
         service: &Service,
-        tenant: TenantId,
+        principal: Principal,
         request: Request<Body>,
     ) -> Result<Self, Rejection> {
         let body = request.into_body();
@@ -198,7 +198,9 @@ impl ReceivedRequest {
             return Err(too_long());
         }
         let length = declared.unwrap_or(MAX_BODY_BYTES);
-        let held = service.request_bytes.try_hold(tenant, length);
+        let held = service
+            .request_bytes
+            .try_hold(principal.tenant, principal.user, length);
         let held = held.ok_or_else(|| {
             metrics::REQUEST_BYTES_EXCEEDED.increment();
             Rejection::busy()
@@ -245,6 +247,7 @@ impl ReceivedRequest {
 
 /// Parses a body: one request, or a list of at most `max_batch` requests.
 fn parse_body(body: &[u8], max_batch: u32) -> Result<RequestBody, Rejection> {
+    check_values(body, max_batch.max(1))?;
     let is_list = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     let invalid = |error: serde_json::Error| match error.classify() {
         serde_json::error::Category::Data => Rejection::bad_request(EXPECTED_MEMBERS),
@@ -272,6 +275,29 @@ fn parse_body(body: &[u8], max_batch: u32) -> Result<RequestBody, Rejection> {
         ))),
         _ => Ok(RequestBody::Batch(requests)),
     }
+}
+
+/// The maximum number of values in a body without its variables.
+const MAX_OTHER_VALUES: u64 = 1_000;
+
+/// Rejects a body with too many values before it is parsed: a value takes up to a hundred times the memory of its text.
+/// Each value follows a comma or an opening bracket, so these are counted, outside strings.
+fn check_values(body: &[u8], max_operations: u32) -> Result<(), Rejection> {
+    let most = Limits::default().variable_values + MAX_OTHER_VALUES;
+    let (mut values, mut is_string, mut is_escaped) = (0_u64, false, false);
+    for byte in body {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_string => is_escaped = true,
+            b'"' => is_string = !is_string,
+            b',' | b'[' | b'{' if !is_string => values += 1,
+            _ => {}
+        }
+    }
+    if values > most.saturating_mul(u64::from(max_operations)) {
+        return Err(Rejection::too_many_values(most));
+    }
+    Ok(())
 }
 
 /// Parses the query string of a GET: each member at most once, `variables` and `extensions` as JSON.

@@ -84,6 +84,12 @@ impl Rejection {
         .retry_after(BUSY_RETRY_AFTER)
     }
 
+    /// Creates the rejection of a body with more than `most` values for an operation.
+    pub fn too_many_values(most: u64) -> Self {
+        let message = format!("the request has more than {most} values");
+        Self::new(StatusCode::BAD_REQUEST, Code::QueryTooComplex, message).document_error()
+    }
+
     /// Creates the rejection that replaces a response for which there is no memory. The operation was executed.
     pub fn responses_not_received() -> Self {
         let message = "the operation was executed, but its response was dropped: the clients of the tenant must receive earlier responses first";

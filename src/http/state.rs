@@ -8,6 +8,7 @@ use super::{
     explorer::Explorer,
     origins::Origins,
     persisted::{ManifestError, PersistedDocuments},
+    request::MAX_BODY_BYTES,
 };
 use crate::{
     api::{Api, ApiSettings, guard::Limits},
@@ -15,19 +16,33 @@ use crate::{
     auth::{jwt::Tokens, membership::Memberships},
     config::{MemorySettings, ServiceSettings},
     db::{TenantDb, sign_in::SignInDb},
-    usage::tenant_bytes::TenantBytes,
+    usage::tenant_bytes::{Shares, TenantBytes},
 };
 
-/// The memory for the bodies of one tenant that are not parsed yet, in bytes: eight of the longest bodies.
-const REQUEST_BYTES_PER_TENANT: u64 = 8 * 1024 * 1024;
-/// The memory for the bodies of all tenants, in bytes.
-const REQUEST_BYTES: u64 = 8 * REQUEST_BYTES_PER_TENANT;
-/// The number of operations that may fetch the largest amount at the same time. One tenant has the memory for one.
-const FETCHES_AT_ONCE: u64 = 2;
-/// The number of the longest responses that may wait for the clients of one tenant.
-const RESPONSES_PER_TENANT: u64 = 2;
-/// The number of the longest responses that may wait for the clients of all tenants.
-const RESPONSES_AT_ONCE: u64 = 8;
+/// The memory for bodies that are not parsed yet: four of the longest bodies of a user, and eight of a tenant.
+const REQUEST_BYTES: Shares = Shares {
+    user: 4 * MAX_BODY_BYTES,
+    tenant: 8 * MAX_BODY_BYTES,
+    total: 64 * MAX_BODY_BYTES,
+};
+
+/// The memory for fetched long columns. One operation may use the share of its tenant, which is half of the total.
+fn fetched_bytes(max: u64) -> Shares {
+    Shares {
+        user: max,
+        tenant: max,
+        total: max.saturating_mul(2),
+    }
+}
+
+/// The memory for responses that clients have not received: one of the longest for a user, and two for a tenant.
+fn response_bytes(max: u64) -> Shares {
+    Shares {
+        user: max,
+        tenant: max.saturating_mul(2),
+        total: max.saturating_mul(8),
+    }
+}
 
 /// The optional parts of the service.
 #[derive(Clone, Copy, Debug, Default)]
@@ -152,15 +167,9 @@ impl Service {
             documents,
             budgets: TenantBudgets::new(traffic.tenant_budget, traffic.tenant_requests),
             limiter,
-            request_bytes: TenantBytes::new(REQUEST_BYTES_PER_TENANT, REQUEST_BYTES),
-            fetched_bytes: TenantBytes::new(
-                max_fetched_bytes,
-                max_fetched_bytes.saturating_mul(FETCHES_AT_ONCE),
-            ),
-            response_bytes: TenantBytes::new(
-                max_response_bytes.saturating_mul(RESPONSES_PER_TENANT),
-                max_response_bytes.saturating_mul(RESPONSES_AT_ONCE),
-            ),
+            request_bytes: TenantBytes::new(REQUEST_BYTES),
+            fetched_bytes: TenantBytes::new(fetched_bytes(max_fetched_bytes)),
+            response_bytes: TenantBytes::new(response_bytes(max_response_bytes)),
             max_fetched_bytes,
             max_response_bytes,
             slot_timeout: settings.pool.acquire_timeout,

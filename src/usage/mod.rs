@@ -16,9 +16,11 @@ const KIB: u64 = 1024;
 /// Rows for each KiB of a document that is parsed. Parsing and validating it takes up to 0.36 ms on a core of the
 /// machine on which `docs/performance.md` was measured; at [`MICROS_PER_ROW`], that is 18 rows.
 const ROWS_PER_KIB_PARSED: u64 = 16;
-/// Rows for each started KiB that is stored with an idempotency key. With the default budget, a tenant can store 10 MB
-/// a minute.
-const ROWS_PER_KIB_STORED: u64 = 100;
+/// Rows for each started KiB that is stored with an idempotency key. With the default budget, a tenant can store 5 MB a
+/// minute, and PostgreSQL writes as much again into its write-ahead log.
+const ROWS_PER_KIB_STORED: u64 = 200;
+/// The values that a response could have for one row.
+const VALUES_PER_ROW: u64 = 200;
 /// The bytes of long columns, or of the response, that cost one row.
 const BYTES_PER_ROW: u64 = 4 * KIB;
 /// The microseconds of the service that each request has for free, and those for each of its rows: about five times as
@@ -42,6 +44,7 @@ pub struct Usage {
     fetched_bytes: AtomicU64,
     response_bytes: AtomicU64,
     stored_bytes: AtomicU64,
+    values: AtomicU64,
     micros: AtomicU64,
     database_micros: AtomicU64,
 }
@@ -70,6 +73,11 @@ impl Usage {
     /// Adds bytes of the response.
     pub fn add_response_bytes(&self, bytes: u64) {
         self.response_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds values that the response could have.
+    pub fn add_values(&self, values: u64) {
+        self.values.fetch_add(values, Ordering::Relaxed);
     }
 
     /// Adds bytes that are stored with an idempotency key.
@@ -114,6 +122,7 @@ impl Usage {
             (of(&self.parsed_bytes) / KIB).saturating_mul(ROWS_PER_KIB_PARSED),
             of(&self.fetched_bytes) / BYTES_PER_ROW,
             of(&self.response_bytes) / BYTES_PER_ROW,
+            of(&self.values) / VALUES_PER_ROW,
             (of(&self.stored_bytes).div_ceil(KIB)).saturating_mul(ROWS_PER_KIB_STORED),
             beyond(of(&self.micros), FREE_MICROS, FREE_MICROS_PER_ROW) / MICROS_PER_ROW,
             beyond(
@@ -157,8 +166,9 @@ mod tests {
         assert_eq!(priced(&|usage| usage.add_parsed_bytes(48 * KIB)), 768);
         assert_eq!(priced(&|usage| usage.add_fetched_bytes(64 * mib)), 16_384);
         assert_eq!(priced(&|usage| usage.add_response_bytes(8 * mib)), 2_048);
-        assert_eq!(priced(&|usage| usage.add_stored_bytes(1)), 100);
-        assert_eq!(priced(&|usage| usage.add_stored_bytes(64 * KIB)), 6_400);
+        assert_eq!(priced(&|usage| usage.add_stored_bytes(1)), 200);
+        assert_eq!(priced(&|usage| usage.add_stored_bytes(64 * KIB)), 12_800);
+        assert_eq!(priced(&|usage| usage.add_values(240_000)), 1_200);
         let second = Duration::from_secs(1);
         assert_eq!(priced(&|usage| usage.add_time(second)), 49_000);
         assert_eq!(priced(&|usage| usage.add_database_time(second)), 19_000);

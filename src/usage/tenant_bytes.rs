@@ -1,16 +1,30 @@
-//! The memory that requests hold: bounded for each tenant and for the process.
+//! Memory that requests hold: bounded for each user, for each tenant and for the process.
 //!
-//! The invariant: **the sum of what a tenant holds never exceeds its share, and the sum of all tenants never exceeds
-//! the total.** A share is larger than what one ordinary request needs, and smaller than the total, so one tenant
-//! cannot take the memory of the others.
+//! The invariants: **the sum of what a user or a tenant holds never exceeds its share, and the sum of all tenants never
+//! exceeds the total**, and **a few tenants cannot take the memory of the others**: from the second half of the total, a
+//! tenant gets only a small part.
 
-use std::{sync::Arc, time::Duration};
+use std::{hash::Hash, sync::Arc, time::Duration};
 
 use foldhash::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::ids::TenantId;
+use crate::ids::{TenantId, UserId};
+
+/// The divisor for what a tenant may hold of the second half of the total.
+const SMALL_PART: u64 = 32;
+
+/// The amounts of memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Shares {
+    /// The maximum number of bytes of one user.
+    pub user: u64,
+    /// The maximum number of bytes of one tenant.
+    pub tenant: u64,
+    /// The maximum number of bytes of all tenants.
+    pub total: u64,
+}
 
 /// A bounded amount of memory, shared by all tenants. Its clones share one state.
 #[derive(Clone, Debug)]
@@ -20,8 +34,7 @@ pub struct TenantBytes {
 
 #[derive(Debug)]
 struct Inner {
-    share: u64,
-    total: u64,
+    shares: Shares,
     held: Mutex<Held>,
     released: Notify,
 }
@@ -30,6 +43,7 @@ struct Inner {
 struct Held {
     total: u64,
     by_tenant: HashMap<TenantId, u64>,
+    by_user: HashMap<(TenantId, UserId), u64>,
 }
 
 /// Bytes that a request holds. Dropping the value releases them.
@@ -37,48 +51,55 @@ struct Held {
 pub struct HeldBytes {
     of: TenantBytes,
     tenant: TenantId,
+    user: UserId,
     bytes: u64,
 }
 
 impl TenantBytes {
-    /// Creates the memory: at most `share` bytes for one tenant and `total` bytes for all tenants together.
+    /// Creates the memory.
     #[must_use]
-    pub fn new(share: u64, total: u64) -> Self {
+    pub fn new(shares: Shares) -> Self {
         Self {
             inner: Arc::new(Inner {
-                share,
-                total,
+                shares,
                 held: Mutex::default(),
                 released: Notify::new(),
             }),
         }
     }
 
-    /// Holds `bytes` for a tenant; `None` if they do not fit now.
+    /// Holds `bytes` for a user; `None` if they do not fit now.
     #[must_use]
-    pub fn try_hold(&self, tenant: TenantId, bytes: u64) -> Option<HeldBytes> {
-        let mut held = self.hold_none(tenant);
+    pub fn try_hold(&self, tenant: TenantId, user: UserId, bytes: u64) -> Option<HeldBytes> {
+        let mut held = self.hold_none(tenant, user);
         held.try_grow(bytes).then_some(held)
     }
 
     /// Holds nothing yet. The request takes what it needs with [`HeldBytes::try_grow`].
     #[must_use]
-    pub fn hold_none(&self, tenant: TenantId) -> HeldBytes {
+    pub fn hold_none(&self, tenant: TenantId, user: UserId) -> HeldBytes {
         HeldBytes {
             of: self.clone(),
             tenant,
+            user,
             bytes: 0,
         }
     }
 
-    /// Holds `bytes` for a tenant. Waits at most for `timeout` until they fit; then returns `None`.
-    pub async fn hold(&self, tenant: TenantId, bytes: u64, timeout: Duration) -> Option<HeldBytes> {
+    /// Holds `bytes` for a user. Waits at most for `timeout` until they fit; then returns `None`.
+    pub async fn hold(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        bytes: u64,
+        timeout: Duration,
+    ) -> Option<HeldBytes> {
         let wait = async {
             loop {
                 let mut released = std::pin::pin!(self.inner.released.notified());
                 // Registered before the attempt, so that a release between the attempt and the wait is not missed.
                 released.as_mut().enable();
-                if let Some(held) = self.try_hold(tenant, bytes) {
+                if let Some(held) = self.try_hold(tenant, user, bytes) {
                     return held;
                 }
                 released.await;
@@ -98,20 +119,28 @@ impl HeldBytes {
     /// Holds `more` bytes in addition. Returns false, and holds as many as before, if they do not fit now.
     #[must_use]
     pub fn try_grow(&mut self, more: u64) -> bool {
-        let inner = &self.of.inner;
-        let mut held = inner.held.lock();
+        if more == 0 {
+            return true;
+        }
+        let Inner { shares, held, .. } = &*self.of.inner;
+        let mut held = held.lock();
+        let user = (self.tenant, self.user);
+        let of_user = held.by_user.get(&user).copied().unwrap_or_default() + more;
         let of_tenant = held.by_tenant.get(&self.tenant).copied();
-        let of_tenant = of_tenant.unwrap_or_default().saturating_add(more);
-        let total = held.total.saturating_add(more);
-        if of_tenant > inner.share || total > inner.total {
-            return false;
-        }
-        if of_tenant > 0 {
+        let of_tenant = of_tenant.unwrap_or_default() + more;
+        let total = held.total + more;
+        let is_small = of_tenant <= shares.total / SMALL_PART;
+        let fits = of_user <= shares.user
+            && of_tenant <= shares.tenant
+            && total <= shares.total
+            && (is_small || total <= shares.total / 2);
+        if fits {
+            held.by_user.insert(user, of_user);
             held.by_tenant.insert(self.tenant, of_tenant);
+            held.total = total;
+            self.bytes += more;
         }
-        held.total = total;
-        self.bytes += more;
-        true
+        fits
     }
 }
 
@@ -123,14 +152,20 @@ impl Drop for HeldBytes {
         let inner = &self.of.inner;
         let mut held = inner.held.lock();
         held.total -= self.bytes;
-        if let Some(of_tenant) = held.by_tenant.get_mut(&self.tenant) {
-            *of_tenant -= self.bytes;
-            if *of_tenant == 0 {
-                held.by_tenant.remove(&self.tenant);
-            }
-        }
+        release(&mut held.by_tenant, &self.tenant, self.bytes);
+        release(&mut held.by_user, &(self.tenant, self.user), self.bytes);
         drop(held);
         inner.released.notify_waiters();
+    }
+}
+
+/// Subtracts bytes, and removes a zero.
+fn release<K: Eq + Hash>(held: &mut HashMap<K, u64>, key: &K, bytes: u64) {
+    if let Some(of_key) = held.get_mut(key) {
+        *of_key -= bytes;
+        if *of_key == 0 {
+            held.remove(key);
+        }
     }
 }
 
@@ -138,31 +173,62 @@ impl Drop for HeldBytes {
 mod tests {
     use super::*;
 
+    fn memory(user: u64, tenant: u64, total: u64) -> TenantBytes {
+        TenantBytes::new(Shares {
+            user,
+            tenant,
+            total,
+        })
+    }
+
     #[test]
-    fn a_tenant_holds_at_most_its_share_and_all_tenants_at_most_the_total() {
-        let memory = TenantBytes::new(60, 100);
+    fn users_and_tenants_hold_at_most_their_shares_and_all_tenants_at_most_the_total() {
+        let memory = memory(30, 60, 200);
         let (acme, globex) = (TenantId::generate(), TenantId::generate());
-        let first = memory.try_hold(acme, 60).unwrap();
-        assert!(memory.try_hold(acme, 1).is_none(), "the share is used up");
-        let mut second = memory.try_hold(globex, 30).unwrap();
-        assert!(!second.try_grow(11), "the total is used up");
-        assert!(second.try_grow(10));
-        assert_eq!(memory.held(), 100);
-        drop(first);
-        assert!(memory.try_hold(acme, 60).is_some());
-        drop(second);
-        assert_eq!(memory.held(), 0);
-        assert!(memory.inner.held.lock().by_tenant.is_empty());
+        let (viewer, owner) = (UserId::generate(), UserId::generate());
+        let of_viewer = memory.try_hold(acme, viewer, 30).unwrap();
+        assert!(
+            memory.try_hold(acme, viewer, 1).is_none(),
+            "share of the user"
+        );
+        let of_owner = memory.try_hold(acme, owner, 30).unwrap();
+        let another = UserId::generate();
+        assert!(
+            memory.try_hold(acme, another, 1).is_none(),
+            "share of the tenant"
+        );
+        let mut held = memory.try_hold(globex, viewer, 10).unwrap();
+        assert!(!held.try_grow(21));
+        assert!(held.try_grow(20));
+        assert_eq!(memory.held(), 90);
+        drop((of_viewer, of_owner));
+        assert!(memory.try_hold(acme, viewer, 30).is_some());
+        drop(held);
+        let state = memory.inner.held.lock();
+        assert_eq!(state.total, 0);
+        assert!(state.by_tenant.is_empty() && state.by_user.is_empty());
+    }
+
+    #[test]
+    fn tenants_that_use_their_shares_leave_memory_to_the_others() {
+        let memory = memory(160, 160, 640);
+        let hold = |bytes| memory.try_hold(TenantId::generate(), UserId::generate(), bytes);
+        let greedy = [hold(160), hold(160)];
+        assert!(greedy.iter().all(Option::is_some));
+        assert!(hold(21).is_none(), "the first half is used up");
+        let others: Vec<_> = (0..16).map(|_| hold(20)).collect();
+        assert!(others.iter().all(Option::is_some));
+        assert!(hold(1).is_none(), "the total is used up");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_waiter_gets_bytes_that_are_released_and_gives_up_after_its_timeout() {
-        let memory = TenantBytes::new(60, 100);
-        let acme = TenantId::generate();
-        let first = memory.try_hold(acme, 60).unwrap();
+        let memory = memory(60, 60, 120);
+        let (tenant, user) = (TenantId::generate(), UserId::generate());
+        let first = memory.try_hold(tenant, user, 60).unwrap();
         let timeout = Duration::from_secs(2);
-        assert!(memory.hold(acme, 1, timeout).await.is_none());
-        let (waited, ()) = tokio::join!(memory.hold(acme, 60, timeout), async {
+        assert!(memory.hold(tenant, user, 1, timeout).await.is_none());
+        let (waited, ()) = tokio::join!(memory.hold(tenant, user, 60, timeout), async {
             tokio::task::yield_now().await;
             drop(first);
         });

@@ -77,6 +77,7 @@ pub struct AdmittedRequest {
     document: Arc<AdmittedDocument>,
     omitted: OmittedVariables,
     cost: u64,
+    values: u64,
     /// The result of an earlier validation; set if the result also applies to the variables of this request.
     known: OnceLock<ValidationResult>,
 }
@@ -103,13 +104,13 @@ impl Admission {
         variables: &Variables,
     ) -> Result<AdmittedRequest, GuardError> {
         self.guard.check_variables(variables)?;
-        let (document, cost) = if let Some(document) = self.documents.get(tenant, &key) {
+        let (document, (cost, values)) = if let Some(document) = self.documents.get(tenant, &key) {
             let cost = self.guard.cost(&document.checked, variables)?;
             (document, cost)
         } else {
             let name = key.operation_name.as_deref();
             let checked = self.guard.check(&key.text, name, variables)?;
-            let cost = checked.cost;
+            let cost = (checked.cost, checked.values);
             (Arc::new(AdmittedDocument::new(checked)), cost)
         };
         let omitted =
@@ -124,6 +125,7 @@ impl Admission {
             document,
             omitted,
             cost,
+            values,
             known: OnceLock::new(),
         })
     }
@@ -184,6 +186,11 @@ impl AdmittedRequest {
     /// The text and the operation name of the request.
     pub fn key(&self) -> &DocumentKey {
         &self.key
+    }
+
+    /// The values that the response could have with the variables of the request.
+    pub fn values(&self) -> u64 {
+        self.values
     }
 
     /// The rows that the operation could fetch with the variables of the request.

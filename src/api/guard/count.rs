@@ -81,6 +81,7 @@ pub(super) struct SelectedOperation<'a> {
     pub(super) name: Option<&'a Name>,
     pub(super) definition: &'a OperationDefinition,
     pub(super) cost: u64,
+    pub(super) values: u64,
     /// Whether the cost or the number of values depends on the variables of the request.
     pub(super) depends_on_variables: bool,
 }
@@ -158,6 +159,7 @@ impl<'a> Counter<'a> {
             name,
             definition,
             cost,
+            values,
             depends_on_variables: estimator.has_read_variables(),
         })
     }

@@ -131,6 +131,8 @@ pub struct CheckedDocument {
     pub operation_type: OperationType,
     /// The rows that the selected operation could fetch.
     pub cost: u64,
+    /// The values that the response of the selected operation could have.
+    pub values: u64,
     /// Whether the cost or the number of values depends on the variables of the request.
     pub depends_on_variables: bool,
     /// The literals and the variables in the arguments.
@@ -283,6 +285,7 @@ impl Guard {
             operation_name: selected.name.cloned(),
             operation_type: selected.definition.ty,
             cost: selected.cost,
+            values: selected.values,
             depends_on_variables: selected.depends_on_variables,
             arguments,
             root_fields,
@@ -291,22 +294,22 @@ impl Guard {
         })
     }
 
-    /// Returns the cost of a document that passed [`Self::check`], for the variables of another request. Also checks
-    /// the number of values in the response and the bytes of the arguments again. The other counts do not depend on the
-    /// variables.
+    /// Returns the cost and the number of values of a document that passed [`Self::check`], for the variables of another
+    /// request. Also checks the bytes of the arguments again. The other counts do not depend on the variables.
     pub fn cost(
         &self,
         checked: &CheckedDocument,
         variables: &Variables,
-    ) -> Result<u64, GuardError> {
+    ) -> Result<(u64, u64), GuardError> {
         let mut work = 0;
         let mut cost = || {
-            let mut cost = checked.cost;
+            let mut cost = (checked.cost, checked.values);
             if checked.depends_on_variables {
                 let mut counter = Counter::new(self, &checked.document);
                 let selected = counter.check(checked.operation_name.as_deref(), variables);
                 work = counter.work;
-                cost = selected?.cost;
+                let selected = selected?;
+                cost = (selected.cost, selected.values);
             }
             checked.arguments.check(variables, &self.limits)?;
             Ok(cost)

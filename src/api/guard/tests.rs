@@ -937,7 +937,7 @@ fn the_variables_of_a_known_document_are_counted_again() {
     assert!(!checked.depends_on_variables);
     assert_eq!(
         guard.cost(&checked, &variable_of(limit / 2)),
-        Ok(checked.cost)
+        Ok((checked.cost, checked.values))
     );
     let error = guard
         .cost(&checked, &variable_of(limit / 2 + 1))

@@ -32,12 +32,14 @@ impl StatementGuard<'_> {
     }
 
     /// Returns the connection to the transaction and records whether the statement failed.
-    pub(super) fn finish<T>(
-        mut self,
-        reply: sqlx::Result<T>,
-        rows: impl Fn(&T) -> u64,
-    ) -> Result<T> {
-        self.count(reply.as_ref().map_or(0, rows));
+    pub(super) fn finish<T>(self, reply: sqlx::Result<T>, rows: impl Fn(&T) -> u64) -> Result<T> {
+        let rows = reply.as_ref().map_or(0, rows);
+        self.finish_after(reply, rows)
+    }
+
+    /// Like [`StatementGuard::finish`], for a statement that returned `rows`, even if it failed after them.
+    pub(super) fn finish_after<T>(mut self, reply: sqlx::Result<T>, rows: u64) -> Result<T> {
+        self.count(rows);
         let lease = self
             .lease
             .take()

@@ -262,24 +262,8 @@ async fn a_user_has_a_limited_number_of_keys(acme: Tenant) {
     let first = with_key(owner, "createOrganization", &input, "first").await;
     first.response().data();
     insert_keys(&acme, UserRole::Owner, 10_000, 1_024, "10 minutes").await;
-    // The number is checked for one claim of 16.
-    let mut accepted = 0;
-    let rejected = loop {
-        let input = json!({ "name": "n" });
-        let reply = with_key(
-            owner,
-            "createOrganization",
-            &input,
-            &format!("key {accepted}"),
-        )
-        .await;
-        if reply.status != 200 {
-            break reply;
-        }
-        reply.response().data();
-        accepted += 1;
-        assert!(accepted < 1_000, "the number is never checked");
-    };
+    let second = json!({ "name": "n" });
+    let rejected = with_key(owner, "createOrganization", &second, "second").await;
     assert_eq!(rejected.status, 429, "{}", rejected.text);
     assert_eq!(rejected.response().code(), "RATE_LIMITED");
     assert_eq!(rejected.response().body["data"], Value::Null);
@@ -287,15 +271,13 @@ async fn a_user_has_a_limited_number_of_keys(acme: Tenant) {
     let wait: i32 = rejected.header("retry-after").unwrap().parse().unwrap();
     let expected = 24 * 3_600 - 10_000 - 600;
     assert!((expected - 120..=expected).contains(&wait), "{wait}");
-    assert_eq!(count(&acme, "organizations").await, 1 + accepted);
+    assert_eq!(count(&acme, "organizations").await, 1);
     // A replay and another user need no new key of this user.
-    for _ in 0..40 {
-        let again = with_key(owner, "createOrganization", &input, "first").await;
-        assert!(is_replayed(&again));
-        let member = acme.caller(UserRole::Member);
-        let reply = with_key(member, "createOrganization", &input, "first").await;
-        reply.response().data();
-    }
+    let again = with_key(owner, "createOrganization", &input, "first").await;
+    assert!(is_replayed(&again));
+    let member = acme.caller(UserRole::Member);
+    let reply = with_key(member, "createOrganization", &input, "first").await;
+    reply.response().data();
 }
 
 #[apply(palisade_test)]
