@@ -238,6 +238,13 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, ConnectError> {
         .map_err(|error| ConnectError::Address(error.to_string()))
 }
 
+/// Opens one connection for the rules of [`crate::doctor`].
+pub async fn connect_for_inspection(url: &str) -> Result<PgConnection, ConnectError> {
+    let options = connect_options(url)?;
+    let connected = options.connect().await;
+    connected.map_err(|error| unreachable(&options, &error))
+}
+
 /// Host and port, or the socket; for messages.
 fn location(options: &PgConnectOptions) -> String {
     match options.get_socket() {
