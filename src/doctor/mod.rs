@@ -18,7 +18,7 @@ pub use rules::{RULES, Rule, RunAt, Severity};
 /// What the rules inspect.
 #[derive(Clone, Debug)]
 pub struct Scope {
-    /// The roles with which the service connects.
+    /// The roles with which the service connects. If the list is empty: the role that has logged in.
     pub roles: Vec<String>,
     /// The column with the tenant of a row.
     pub tenant_column: String,
@@ -29,11 +29,11 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The names of the Palisade schema, for one role.
+    /// The names of the Palisade schema, for the role that has logged in.
     #[must_use]
-    pub fn of_role(role: &str) -> Self {
+    pub fn of_login() -> Self {
         Self {
-            roles: vec![role.to_owned()],
+            roles: Vec::new(),
             tenant_column: "tenant_id".to_owned(),
             setting: "app.tenant_id".to_owned(),
             schemas: Vec::new(),
@@ -118,7 +118,7 @@ pub async fn run(
 ) -> Result<Report, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     transaction
-        .execute("set local search_path = pg_catalog, pg_temp")
+        .execute("set local search_path = pg_catalog, pg_temp; set local statement_timeout = '10s'")
         .await?;
     let mut report = Report::default();
     for rule in RULES.iter().filter(|rule| wants(rule)) {
@@ -127,15 +127,16 @@ pub async fn run(
             clippy::disallowed_methods,
             reason = "a rule is inserted between the files that all rules share"
         )]
-        let rows = sqlx::query_as::<_, (String, String, String, Option<String>)>(AssertSqlSafe(sql))
-            .bind(&scope.roles)
-            .bind(&scope.tenant_column)
-            .bind(&scope.setting)
-            .bind(&scope.schemas)
-            .bind(rule.code)
-            .persistent(false)
-            .fetch_all(&mut *transaction)
-            .await?;
+        let rows =
+            sqlx::query_as::<_, (String, String, String, Option<String>)>(AssertSqlSafe(sql))
+                .bind(&scope.roles)
+                .bind(&scope.tenant_column)
+                .bind(&scope.setting)
+                .bind(&scope.schemas)
+                .bind(rule.code)
+                .persistent(false)
+                .fetch_all(&mut *transaction)
+                .await?;
         for (object, problem, fix, allowed_by) in rows {
             let finding = Finding {
                 rule,

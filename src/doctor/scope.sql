@@ -3,9 +3,10 @@
 with parameter as (
     select $1::text[] as roles, $2::text as tenant_column, $3::text as setting, $4::text[] as schemas
 ),
--- The roles with which the service connects.
+-- The roles with which the service connects. By default the role that has logged in, to which RESET ROLE returns.
 service as (
-    select r.* from pg_roles r join parameter p on r.rolname = any (p.roles)
+    select r.* from pg_roles r join parameter p
+        on case when p.roles = '{}' then r.rolname = session_user else r.rolname = any (p.roles) end
 ),
 -- The inspected schemas.
 namespace as (

@@ -110,6 +110,9 @@ async fn run_request(
             message,
         ));
     }
+    if service.db.isolation_error().is_some() {
+        return Err(Rejection::busy());
+    }
     let principal = authenticate(service, request.headers()).await?;
     let tenant = principal.tenant;
     let reply = run_operations(service, principal, request, request_id).await;

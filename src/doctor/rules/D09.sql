@@ -12,7 +12,7 @@ judged as (
     select e.*, case
         when e.text = 'true' then 'is always true'
         -- Neither a helper with the name of the column, nor the name of its result in a sub-select.
-        when regexp_replace(e.text, '\( SELECT [^()]*\([^()]*\)[^()]* AS [^()]*\)', '', 'g')
+        when regexp_replace(e.text, '\( SELECT (?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*\)', '', 'g')
              !~ ('\m' || p.tenant_column || '\M(?!\()') then format('does not compare the column %I', p.tenant_column)
         when e.text ~ '\mOR\M' then 'contains OR, so a second condition opens rows of other tenants'
         when e.text ~ 'current_setting\(''' and replace(e.text, format('current_setting(''%s''', p.setting), '')

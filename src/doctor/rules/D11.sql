@@ -1,7 +1,7 @@
 -- PostgreSQL prints a sub-select as `( SELECT app.tenant_id() AS tenant_id)`. What is left after the removal of all
--- sub-selects runs once per row.
+-- sub-selects, with up to three levels of parentheses in them, runs once per row.
 with expression as (
-    select p.oid, p.name, regexp_replace(text, '\( SELECT [^()]*\([^()]*\)[^()]* AS [^()]*\)', '', 'g') as text
+    select p.oid, p.name, regexp_replace(text, '\( SELECT (?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*\)', '', 'g') as text
     from policy p
     cross join unnest(array[p.using_text, p.check_text]) as text
     where text is not null

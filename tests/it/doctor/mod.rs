@@ -2,7 +2,11 @@
 
 mod fixtures;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use macro_rules_attribute::apply;
 use palisade::doctor::{self, Report, Scope};
@@ -15,7 +19,7 @@ use fixtures::FIXTURES;
 fn scope() -> Scope {
     Scope {
         roles: vec!["palisade_app".to_owned(), "palisade_auth".to_owned()],
-        ..Scope::of_role("palisade_app")
+        ..Scope::of_login()
     }
 }
 
@@ -71,4 +75,27 @@ fn each_rule_has_a_fixture_that_violates_it_alone() {
         .filter(|code| !alone.contains(code) && *code != "D28")
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn each_rule_has_a_page_and_a_line_in_the_index() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let index = fs::read_to_string(root.join("docs/doctor/README.md")).unwrap();
+    let mut pages: BTreeSet<PathBuf> = BTreeSet::from([root.join("docs/doctor/README.md")]);
+    for rule in doctor::RULES {
+        let path = root.join(rule.page());
+        let page = fs::read_to_string(&path).unwrap_or_else(|_| panic!("{}", rule.page()));
+        let title = format!("# {} {}: {}\n", rule.code, rule.slug, rule.title);
+        assert!(page.starts_with(&title), "{}", rule.page());
+        let severity = rule.severity.as_str();
+        let file = path.file_name().unwrap().to_str().unwrap();
+        let line = format!("| [{}]({file}) | {severity} |", rule.code);
+        assert!(index.contains(&line), "{line}");
+        pages.insert(path);
+    }
+    let found: BTreeSet<PathBuf> = fs::read_dir(root.join("docs/doctor"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(found, pages);
 }

@@ -323,6 +323,8 @@ pub fn settings(options: ServiceOptions) -> ServiceSettings {
             first_byte_timeout: options.receive_timeout,
             ..ConnectionSettings::default()
         },
+        // Some tests switch off one layer of the isolation.
+        isolation_check_interval: None,
     }
 }
 
