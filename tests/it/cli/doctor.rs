@@ -60,109 +60,112 @@ impl OwnCluster {
     }
 }
 
+/// A rule that `serve` runs when it starts, SQL that violates the rule, and SQL that repairs it.
+const GAPS: &[(&str, &str, &str)] = &[
+    (
+        "D01",
+        "alter role palisade_app createrole",
+        "alter role palisade_app nocreaterole",
+    ),
+    (
+        "D01",
+        "alter role palisade_app replication",
+        "alter role palisade_app noreplication",
+    ),
+    (
+        "D02",
+        "grant pg_monitor to palisade_app",
+        "revoke pg_monitor from palisade_app",
+    ),
+    (
+        "D02",
+        "grant pg_signal_backend to palisade_app",
+        "revoke pg_signal_backend from palisade_app",
+    ),
+    (
+        "D02",
+        "grant pg_read_all_stats to palisade_app",
+        "revoke pg_read_all_stats from palisade_app",
+    ),
+    (
+        "D03",
+        "create function app.extra() returns integer language sql return 1;
+             alter function app.extra() owner to palisade_app",
+        "drop function app.extra()",
+    ),
+    (
+        "D03",
+        "create schema extra authorization palisade_app",
+        "drop schema extra",
+    ),
+    (
+        "D04",
+        "alter table projects disable row level security",
+        "alter table projects enable row level security",
+    ),
+    (
+        "D05",
+        "alter table projects no force row level security",
+        "alter table projects force row level security",
+    ),
+    (
+        "D06",
+        "create table bare (n integer); grant select on bare to palisade_app",
+        "drop table bare",
+    ),
+    (
+        "D08",
+        "create policy extra on projects using (true)",
+        "drop policy extra on projects",
+    ),
+    (
+        "D12",
+        "alter table projects add constraint extra foreign key (id, tenant_id)
+                 references organizations (tenant_id, id) not valid",
+        "alter table projects drop constraint extra",
+    ),
+    (
+        "D22",
+        "grant truncate on projects to palisade_app",
+        "revoke truncate on projects from palisade_app",
+    ),
+    (
+        "D23",
+        "grant create on schema public to palisade_app",
+        "revoke create on schema public from palisade_app",
+    ),
+    (
+        "D26",
+        "alter role palisade_app set app.tenant_id = 'x'",
+        "alter role palisade_app reset app.tenant_id",
+    ),
+    (
+        "D40",
+        "alter table projects disable trigger record_change",
+        "alter table projects enable trigger record_change",
+    ),
+    (
+        "D45",
+        "drop policy tenant on projects;
+             create policy tenant on projects using (tenant_id = (select app.tenant_id()))",
+        "alter policy tenant on projects with check (tenant_id = (select app.tenant_id()))",
+    ),
+    (
+        "D01",
+        "alter role palisade_auth replication",
+        "alter role palisade_auth noreplication",
+    ),
+    (
+        "D22",
+        "grant truncate on projects to palisade_auth",
+        "revoke truncate on projects from palisade_auth",
+    ),
+];
+
 #[apply(palisade_test)]
 async fn serve_does_not_start_on_a_database_with_a_gap_and_names_the_rule() {
     let mut cluster = OwnCluster::start().await;
-    for (rule, open, close) in [
-        (
-            "D01",
-            "alter role palisade_app createrole",
-            "alter role palisade_app nocreaterole",
-        ),
-        (
-            "D01",
-            "alter role palisade_app replication",
-            "alter role palisade_app noreplication",
-        ),
-        (
-            "D02",
-            "grant pg_monitor to palisade_app",
-            "revoke pg_monitor from palisade_app",
-        ),
-        (
-            "D02",
-            "grant pg_signal_backend to palisade_app",
-            "revoke pg_signal_backend from palisade_app",
-        ),
-        (
-            "D02",
-            "grant pg_read_all_stats to palisade_app",
-            "revoke pg_read_all_stats from palisade_app",
-        ),
-        (
-            "D03",
-            "create function app.extra() returns integer language sql return 1;
-             alter function app.extra() owner to palisade_app",
-            "drop function app.extra()",
-        ),
-        (
-            "D03",
-            "create schema extra authorization palisade_app",
-            "drop schema extra",
-        ),
-        (
-            "D04",
-            "alter table projects disable row level security",
-            "alter table projects enable row level security",
-        ),
-        (
-            "D05",
-            "alter table projects no force row level security",
-            "alter table projects force row level security",
-        ),
-        (
-            "D06",
-            "create table bare (n integer); grant select on bare to palisade_app",
-            "drop table bare",
-        ),
-        (
-            "D08",
-            "create policy extra on projects using (true)",
-            "drop policy extra on projects",
-        ),
-        (
-            "D12",
-            "alter table projects add constraint extra foreign key (id, tenant_id)
-                 references organizations (tenant_id, id) not valid",
-            "alter table projects drop constraint extra",
-        ),
-        (
-            "D22",
-            "grant truncate on projects to palisade_app",
-            "revoke truncate on projects from palisade_app",
-        ),
-        (
-            "D23",
-            "grant create on schema public to palisade_app",
-            "revoke create on schema public from palisade_app",
-        ),
-        (
-            "D26",
-            "alter role palisade_app set app.tenant_id = 'x'",
-            "alter role palisade_app reset app.tenant_id",
-        ),
-        (
-            "D40",
-            "alter table projects disable trigger record_change",
-            "alter table projects enable trigger record_change",
-        ),
-        (
-            "D45",
-            "drop policy tenant on projects;
-             create policy tenant on projects using (tenant_id = (select app.tenant_id()))",
-            "alter policy tenant on projects with check (tenant_id = (select app.tenant_id()))",
-        ),
-        (
-            "D01",
-            "alter role palisade_auth replication",
-            "alter role palisade_auth noreplication",
-        ),
-        (
-            "D22",
-            "grant truncate on projects to palisade_auth",
-            "revoke truncate on projects from palisade_auth",
-        ),
-    ] {
+    for (rule, open, close) in GAPS {
         cluster.execute(open).await;
         let mut serve = serve_command(&cluster.url("palisade_app"));
         serve.env("PALISADE_AUTH_DATABASE_URL", cluster.url("palisade_auth"));
