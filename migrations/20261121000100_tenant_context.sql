@@ -372,3 +372,5 @@ grant execute on function
     app.fold(text), app.plan_with(text)
     to palisade_app, palisade_auth, palisade_admin;
 grant execute on function app.schema_versions(), app.oldest_binary() to palisade_app;
+comment on function app.schema_versions() is
+    'doctor: allow D20, the function has no argument and returns the versions of the migrations';

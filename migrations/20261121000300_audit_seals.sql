@@ -148,3 +148,5 @@ end $$;
 
 select app.revoke_functions_from_public();
 grant execute on function app.seal_audit_log() to palisade_app;
+comment on function app.seal_audit_log() is
+    'doctor: allow D20, forced row level security limits the owner to the tenant of the context';

@@ -28,3 +28,4 @@ insert into currencies (code, name, minor_digits) values
     ('USD', 'United States dollar', 2), ('VND', 'Vietnamese đồng', 0), ('ZAR', 'South African rand', 2);
 
 select app.share('currencies');
+comment on table currencies is 'doctor: allow D06, every tenant reads the same currencies and no tenant writes them';

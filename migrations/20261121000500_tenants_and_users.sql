@@ -27,6 +27,8 @@ select app.restrict('tenants', 'update_by_role', 'update', app.has_role('OWNER',
 -- Sign-in finds a tenant by its slug. Of this table, it may read only these columns.
 create policy directory on tenants for select to palisade_auth using (true);
 grant select (id, slug, name, status) on tenants to palisade_auth;
+comment on table tenants is 'doctor: allow D06, the column id is the tenant';
+comment on policy directory on tenants is 'doctor: allow D08 D09, only sign-in uses it: it finds a tenant by its slug';
 
 -- A person who can sign in, independent of tenants. No role of a tenant may read it.
 create table identities (
@@ -46,6 +48,7 @@ create policy sign_in on identities for select to palisade_auth using (true);
 grant select on identities to palisade_auth;
 grant select, insert, update, delete on identities to palisade_admin;
 select app.count_versions('identities');
+comment on table identities is 'doctor: allow D06, only sign-in reads it: a person belongs to several tenants';
 
 -- A person in one tenant.
 create table users (
@@ -76,6 +79,8 @@ alter table users
     add constraint users_tenant_fkey foreign key (tenant_id) references tenants (id);
 alter table users
     add constraint users_identity_fkey foreign key (identity_id) references identities (id);
+comment on constraint users_identity_fkey on users is
+    'doctor: allow D15, users_identity_idx begins with the tenant; identities are rarely deleted';
 
 -- Only owners create and delete owners: otherwise an admin could create an owner.
 select app.restrict('users', command || '_by_role', command,
@@ -185,10 +190,13 @@ alter table memberships
     add constraint memberships_identity_fkey foreign key (identity_id) references identities (id);
 create policy directory on memberships for select to palisade_auth using (true);
 grant select on memberships to palisade_auth;
+comment on policy directory on memberships is
+    'doctor: allow D08 D09, only sign-in uses it: it finds the tenants of a person';
 
 -- Serves sign-in and Viewer.memberships. The only index that does not begin with the tenant: palisade_auth
 -- looks up one person across tenants. It is not unique, so it reveals nothing to a tenant.
 create index memberships_of_identity_idx on memberships (identity_id, tenant_id);
+comment on index memberships_of_identity_idx is 'doctor: allow D14, sign-in looks up a person across tenants';
 
 -- Copies the identity, role and status of a user to memberships. It runs as its owner because no role of the service
 -- may write memberships.

@@ -28,6 +28,7 @@ alter table products
     add constraint products_tenant_fkey foreign key (tenant_id) references tenants (id);
 alter table products
     add constraint products_currency_fkey foreign key (currency) references currencies (code);
+comment on constraint products_currency_fkey on products is 'doctor: allow D15, currencies are never deleted';
 
 -- Serve the orders of Query.products. products_asin_key serves ASIN.
 create index products_created_at_idx on products (tenant_id, created_at desc, id desc);

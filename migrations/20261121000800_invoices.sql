@@ -38,6 +38,7 @@ alter table invoices
         references projects (tenant_id, id);
 alter table invoices
     add constraint invoices_currency_fkey foreign key (currency) references currencies (code);
+comment on constraint invoices_currency_fkey on invoices is 'doctor: allow D15, currencies are never deleted';
 
 -- Serve the orders of Query.invoices. Drafts have no number, so the sort by number needs an index that ends with id.
 create index invoices_created_at_idx on invoices (tenant_id, created_at desc, id desc);
@@ -104,6 +105,7 @@ alter table invoice_line_items
         references products (tenant_id, id);
 alter table invoice_line_items
     add constraint invoice_line_items_currency_fkey foreign key (currency) references currencies (code);
+comment on constraint invoice_line_items_currency_fkey on invoice_line_items is 'doctor: allow D15, currencies are never deleted';
 
 -- Serve the orders of Query.invoiceLineItems. invoice_line_items_position_key serves Invoice.lineItems.
 create index invoice_line_items_position_idx on invoice_line_items (tenant_id, position, id);

@@ -80,3 +80,5 @@ end $$;
 
 select app.revoke_functions_from_public();
 grant execute on function app.limit_kept_responses() to palisade_app;
+comment on function app.limit_kept_responses() is
+    'doctor: allow D20, forced row level security limits the owner to the tenant of the context';

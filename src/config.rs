@@ -77,6 +77,11 @@ pub struct ServiceSettings {
         reason = "a doc comment would become the help of every flag in it"
     )]
     pub connections: ConnectionSettings,
+    /// How often the service checks that its role and the tables still isolate the tenants. If they do not, it rejects
+    /// every request until they do.
+    #[arg(long, env = "PALISADE_ISOLATION_CHECK_INTERVAL", default_value = "2s", value_name = "DURATION",
+          value_parser = duration::between("100ms", "1m"))]
+    pub isolation_check_interval: Option<Duration>,
 }
 
 /// The settings that limit the memory of operations.

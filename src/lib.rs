@@ -16,6 +16,7 @@ pub mod config;
 pub mod currencies;
 pub mod db;
 pub mod demo;
+pub mod doctor;
 mod duration;
 pub mod embedded;
 pub mod entities;

@@ -212,6 +212,7 @@ async fn prepare(
         .await
         .map_err(Failure::failed)?
         .recording_statements();
+    db.check_isolation().await.map_err(Failure::failed)?;
     let mut admin = AdminDb::connect(&home.url("palisade_admin"))
         .await
         .map_err(Failure::failed)?;
@@ -219,6 +220,7 @@ async fn prepare(
     let directory = SignInDb::connect(&home.url("palisade_auth"))
         .await
         .map_err(Failure::failed)?;
+    directory.check_isolation().await.map_err(Failure::failed)?;
 
     let mut logins = Vec::new();
     for (slug, email) in demo::owners(Amounts::default().tenants) {

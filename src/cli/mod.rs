@@ -5,6 +5,7 @@ pub mod audit;
 pub mod databases;
 pub mod demo;
 pub mod dev;
+pub mod doctor;
 mod exposed_secrets;
 pub mod migrate;
 pub mod schema;
@@ -48,6 +49,8 @@ enum Command {
     /// Verify or seal the audit log of a tenant.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Inspect a database for gaps in the isolation of its tenants.
+    Doctor(doctor::Options),
     /// Issue and print an access token for a user of a tenant.
     Token(token::Options),
     /// Print the GraphQL schema.
@@ -112,6 +115,7 @@ pub fn main() -> ExitCode {
             Some(Command::Migrate(options)) => migrate::run(options).await,
             Some(Command::Demo(options)) => demo::run(options).await,
             Some(Command::Audit(command)) => audit::run(command).await,
+            Some(Command::Doctor(options)) => doctor::run(options).await,
             Some(Command::Token(options)) => token::run(options).await,
             Some(Command::Schema) => schema::run(),
         }

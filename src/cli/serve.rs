@@ -63,10 +63,13 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let db = TenantDb::connect(url.expose_secret(), settings.pool)
         .await
         .map_err(connect_failure)?;
+    db.check_isolation().await.map_err(Failure::failed)?;
     let directory = match options.auth_database_url {
         Some(url) => {
             let connected = SignInDb::connect(url.expose_secret()).await;
-            Some(connected.map_err(connect_failure)?)
+            let directory = connected.map_err(connect_failure)?;
+            directory.check_isolation().await.map_err(Failure::failed)?;
+            Some(directory)
         }
         None => None,
     };

@@ -379,15 +379,21 @@ async fn make_roles(
                 return Err(error.into());
             }
         }
-        let mut statements = vec![format!(
-            "alter role {role} login nosuperuser nocreatedb nocreaterole noreplication inherit {attributes}"
-        )];
-        statements.extend(
+        let mut changes = vec![
+            format!(
+                "alter role {role} login nosuperuser nocreatedb nocreaterole noreplication inherit {attributes}"
+            ),
+            format!("alter role {role} reset all"),
+        ];
+        changes.extend(
             settings
                 .iter()
                 .chain(LOG_SETTINGS.iter().filter(|_| role != OWNER))
                 .map(|setting| format!("alter role {role} set {setting}")),
         );
+        // One message is one transaction, so no session starts without the settings.
+        let mut statements = vec![changes.join("; ")];
+        statements.extend(extra_rights(connection, role).await?);
         if let Some(password) = passwords.of(role) {
             // ALTER ROLE takes no parameters, so PostgreSQL quotes the literal.
             let quoted = sqlx::query_scalar!(
@@ -402,6 +408,31 @@ async fn make_roles(
         }
     }
     Ok(())
+}
+
+/// The statements that take the memberships from a role, and its settings in this database.
+async fn extra_rights(
+    connection: &mut PgConnection,
+    role: &str,
+) -> Result<Vec<String>, MigrateError> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a statement about the catalogue alone"
+    )]
+    let statements = sqlx::query_scalar(
+        "select format('revoke %I from %I', g.rolname, $1)
+           from pg_catalog.pg_auth_members m
+           join pg_catalog.pg_roles g on g.oid = m.roleid
+          where m.member = (select oid from pg_catalog.pg_roles where rolname = $1)
+         union all
+         select format('alter role %I in database %I reset all', $1, current_database())
+           from pg_catalog.pg_db_role_setting s
+           join pg_catalog.pg_roles r on r.oid = s.setrole
+           join pg_catalog.pg_database d on d.oid = s.setdatabase
+          where r.rolname = $1 and d.datname = current_database()",
+    )
+    .bind(role);
+    Ok(statements.fetch_all(connection).await?)
 }
 
 /// Runs a statement again if another run changed the same role at the same time.
@@ -429,14 +460,25 @@ const RIGHTS: &str = r"
 do $$
 declare
     routine regprocedure;
+    place   regnamespace;
 begin
     perform pg_advisory_xact_lock(7305825634912); -- one bootstrap of this database at a time
-    execute format('revoke all on database %I from public', current_database());
+    execute format('revoke all on database %I from public, palisade_app, palisade_auth, palisade_admin',
+                   current_database());
     execute format('grant connect on database %I to palisade_app, palisade_auth, palisade_admin', current_database());
     execute format('grant connect, create on database %I to palisade_owner', current_database());
-    revoke all on schema public from public;
+    revoke all on schema public from public, palisade_app, palisade_auth, palisade_admin;
     grant usage, create on schema public to palisade_owner;
     grant usage on schema public to palisade_app, palisade_auth, palisade_admin;
+    -- No migration grants these rights.
+    for place in
+        select oid from pg_namespace where nspname in ('public', 'app')
+    loop
+        execute format('revoke create on schema %s from public, palisade_app, palisade_auth, palisade_admin', place);
+        execute format('revoke truncate, references, trigger on all tables in schema %s
+                            from public, palisade_app, palisade_auth, palisade_admin', place);
+        execute format('revoke all on all tables in schema %s from public', place);
+    end loop;
     -- Row level security does not cover large objects.
     for routine in
         select oid::regprocedure from pg_proc

@@ -13,6 +13,7 @@ pub mod bulk;
 pub mod entity;
 pub mod filter;
 pub mod idempotency;
+mod inspect;
 mod lease;
 pub mod load;
 pub mod membership;
@@ -33,11 +34,13 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{duration, embedded::OLDEST_MAJOR_VERSION};
+use crate::{doctor::Finding, duration, embedded::OLDEST_MAJOR_VERSION};
 
 pub use operation::{Operation, OperationName};
 pub use statement::TracedStatement;
 pub use tenant_tx::{Purpose, TenantContext, TenantTx};
+
+use inspect::IsolationStatus;
 
 /// The reason why the database cannot be used. Each message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +94,9 @@ pub enum ConnectError {
         /// The reason why that role is dangerous.
         reason: String,
     },
+    /// A rule of the doctor found a gap in the isolation of the tenants.
+    #[error("the database does not isolate the tenants: {0} `palisade doctor` lists every finding")]
+    NotIsolated(Box<Finding>),
     /// The schema does not exist.
     #[error("the database has no palisade schema: run `palisade migrate` first")]
     NotMigrated,
@@ -157,6 +163,7 @@ pub struct TenantDb {
     /// A second, small pool. It can cancel statements and check the schema while every connection of the main
     /// pool is busy. Never runs the statements of a tenant.
     side: PgPool,
+    isolation: IsolationStatus,
     records_statements: bool,
 }
 
@@ -170,9 +177,11 @@ impl TenantDb {
         let db = Self {
             pool,
             side,
+            isolation: IsolationStatus::default(),
             records_statements: false,
         };
         db.check_schema().await?;
+        inspect::check_role(&db.side).await?;
         Ok(db)
     }
 
@@ -236,6 +245,13 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, ConnectError> {
                 .disable_statement_logging()
         })
         .map_err(|error| ConnectError::Address(error.to_string()))
+}
+
+/// Opens one connection for the rules of [`crate::doctor`].
+pub async fn connect_for_inspection(url: &str) -> Result<PgConnection, ConnectError> {
+    let options = connect_options(url)?;
+    let connected = options.connect().await;
+    connected.map_err(|error| unreachable(&options, &error))
 }
 
 /// Host and port, or the socket; for messages.

@@ -5,7 +5,7 @@
 
 use sqlx::PgPool;
 
-use super::{ConnectError, PoolSettings, connect_options, pool, unreachable};
+use super::{ConnectError, PoolSettings, connect_options, inspect::check_role, pool, unreachable};
 use crate::{
     auth::role::{UserRole, UserStatus},
     error::Result,
@@ -14,7 +14,7 @@ use crate::{
 
 /// The database as `palisade_auth` sees it.
 #[derive(Clone, Debug)]
-pub struct SignInDb(PgPool);
+pub struct SignInDb(pub(super) PgPool);
 
 /// A tenant that a person has access to, with the person's user in it.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub struct Member {
 }
 
 impl SignInDb {
-    /// Connects, and checks with one statement that the directory is readable.
+    /// Connects, and checks the role and that the directory is readable.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let options = connect_options(url)?;
         let settings = PoolSettings {
@@ -59,6 +59,7 @@ impl SignInDb {
             .fetch_one(&pool)
             .await
             .map_err(|error| unreachable(&options, &error))?;
+        check_role(&pool).await?;
         Ok(Self(pool))
     }
 

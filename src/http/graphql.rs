@@ -116,6 +116,9 @@ async fn run_request(
             message,
         ));
     }
+    if service.db.isolation_error().is_some() {
+        return Err(Rejection::busy());
+    }
     let principal = match authenticate(service, request.headers()).await {
         Ok(principal) => principal,
         Err(error) => {

@@ -16,8 +16,15 @@ pub async fn live() -> &'static str {
     "live\n"
 }
 
-/// `/health/ready`: the database responds and its schema fits this binary.
+/// `/health/ready`: the database responds, isolates the tenants, and its schema fits this binary.
 pub async fn ready(State(service): State<Service>) -> Response {
+    if let Some(finding) = service.db.isolation_error() {
+        // The response omits the finding, because it names objects of the database. The log has it.
+        let (code, slug) = (finding.rule.code, finding.rule.slug);
+        return unavailable(format!(
+            "the database does not isolate the tenants: {code} {slug}"
+        ));
+    }
     match service.db.check_schema().await {
         Ok(version) => format!("ready, schema version {version}\n").into_response(),
         // The response omits the reason, because the reason names the host.

@@ -167,11 +167,21 @@ pub async fn serve(
     tokio::select! {
         never = api.accept(&listeners.api) => match never {},
         never = health_checks.accept_if_any(listeners.health_checks.as_ref()) => match never {},
+        never = watch_isolation(&service, settings.isolation_check_interval) => match never {},
         () = stop => {}
     }
     drop(listeners);
     shut_down(&service, graceful).await;
     Ok(())
+}
+
+/// Checks the isolation of the tenants while the service runs. Without an interval, it only waits: a test of one layer of
+/// the isolation switches the other one off.
+async fn watch_isolation(service: &Service, interval: Option<Duration>) -> Infallible {
+    match interval {
+        Some(interval) => service.db.watch_isolation(interval).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Lets the process open as many files as the system allows: the usual limit of 1,024 is too low for 1,000 connections

@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("kit", &["graphql"]),
     ("authentication", &["auth"]),
     ("database", &["db"]),
+    ("inspection", &["doctor"]),
     ("private PostgreSQL", &["embedded"]),
     (
         "ground",
@@ -48,7 +49,7 @@ fn sources() -> BTreeMap<Module, String> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 collect(&path, found);
-            } else {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 found.push(path);
             }
         }

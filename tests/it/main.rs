@@ -19,6 +19,7 @@ mod constraints;
 mod create;
 mod cross_tenant;
 mod descriptions;
+mod doctor;
 mod embedded;
 mod entities;
 mod explorer;

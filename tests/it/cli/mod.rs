@@ -2,6 +2,7 @@
 
 mod demo;
 mod dev;
+mod doctor;
 mod log;
 mod migrate;
 mod schema;

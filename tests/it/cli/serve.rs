@@ -159,19 +159,25 @@ impl BlockedService {
         let mut blocker = PgConnection::connect(&database.url("postgres"))
             .await
             .unwrap();
-        for statement in [
+        sqlx::raw_sql(
             "do $$ begin
                 execute format('alter role palisade_app in database %I set lock_timeout = 0', current_database());
                 execute format('alter role palisade_app in database %I set statement_timeout = 0', current_database());
             end $$",
-            "begin",
-            "lock table projects in access exclusive mode",
-        ] {
-            sqlx::raw_sql(statement).execute(&mut blocker).await.unwrap();
-        }
+        )
+        .execute(&mut blocker)
+        .await
+        .unwrap();
         let mut command = serve_command(&database.url("palisade_app"));
         command.env("PALISADE_OPERATION_TIMEOUT", "10m");
         let (service, url) = Service::serve(command).await;
+        // The service reads the policies of the table when it starts, so the lock comes later.
+        for statement in ["begin", "lock table projects in access exclusive mode"] {
+            sqlx::raw_sql(statement)
+                .execute(&mut blocker)
+                .await
+                .unwrap();
+        }
         let operation = tokio::spawn({
             let (url, token) = (url.clone(), token.clone());
             async move { graphql(&url, &token, COUNT).await }

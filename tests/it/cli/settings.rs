@@ -263,6 +263,10 @@ async fn a_duration_without_unit_is_rejected_with_the_notation() {
         ("--receive-timeout", "PALISADE_RECEIVE_TIMEOUT"),
         ("--acquire-timeout", "PALISADE_ACQUIRE_TIMEOUT"),
         ("--first-byte-timeout", "PALISADE_FIRST_BYTE_TIMEOUT"),
+        (
+            "--isolation-check-interval",
+            "PALISADE_ISOLATION_CHECK_INTERVAL",
+        ),
     ] {
         let by_flag = palisade(&["serve", flag, "10000"]);
         let mut by_variable = palisade(&["serve"]);

@@ -105,9 +105,14 @@ impl TestApp {
 
     /// Drops the separate database of a test. This closes its connections, whose number is limited.
     pub async fn drop_database(&self) {
+        self.drop_own_database(&self.database).await;
+    }
+
+    /// Drops a database of [`TestApp::own_database`].
+    pub async fn drop_own_database(&self, database: &str) {
         let postgres = self.server.url("postgres", "postgres");
         let mut superuser = PgConnection::connect(&postgres).await.unwrap();
-        let drop = format!("drop database {} with (force)", self.database);
+        let drop = format!("drop database {database} with (force)");
         attempt(&mut superuser, drop).await.unwrap();
     }
 
@@ -318,6 +323,8 @@ pub fn settings(options: ServiceOptions) -> ServiceSettings {
             first_byte_timeout: options.receive_timeout,
             ..ConnectionSettings::default()
         },
+        // Some tests switch off one layer of the isolation.
+        isolation_check_interval: None,
     }
 }
 
