@@ -1,7 +1,7 @@
 //! One tenant's audit log with its seals, in one snapshot of `palisade_admin`.
 //!
 //! The invariant: **the owner of the schema cannot change what these statements mean.** They read plain columns; the
-//! service computes the hashes ([`super::audit_hash`]). Names of functions, operators and types resolve to
+//! service computes the hashes (`audit_hash.rs`). Names of functions, operators and types resolve to
 //! `pg_catalog` alone ([`super::admin_tx`]). [`AuditSnapshot::untrusted_tables`] checks that the tables are tables.
 
 use futures_util::{Stream, TryStreamExt as _};
