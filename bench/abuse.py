@@ -179,6 +179,8 @@ class Bench:
         os.truncate(self.postgres_log, 0)
         lab.query(postgres, f"drop database if exists {DATABASE} with (force)")
         lab.query(postgres, f"create database {DATABASE} owner palisade_owner template {TEMPLATE} strategy file_copy")
+        # The rights on a database are not copied, and `serve` does not start if everyone may create temporary tables.
+        lab.query(postgres, f"revoke temporary on database {DATABASE} from public")
         for tenant, names in data.items():
             self.add_rows(tenant, names)
         lab.query(self.url(DATABASE), "vacuum analyze")
