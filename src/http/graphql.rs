@@ -536,7 +536,7 @@ mod tests {
 
         let begun = Instant::now();
         let work = move || while begun.elapsed() < Duration::from_millis(30) {};
-        // Also if the client disconnects: the work has begun, and nobody waits for it.
+        // The time counts even if the client disconnects after the work has begun.
         let abandoned = hold.run(true, work);
         drop(tokio::time::timeout(Duration::ZERO, abandoned).await);
         drop(hold);

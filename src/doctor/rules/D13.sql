@@ -1,4 +1,4 @@
--- A key of uuids alone is left out: nobody can guess a value. D14 reports its order.
+-- A key of uuids alone is left out, because its values cannot be guessed. D14 reports its order.
 select 'pg_class'::regclass::oid as catalog, i.indexrelid as id, 'index ' || i.indexrelid::regclass::text as object,
        format('The values of %s are unique across all tenants, so a tenant can test which values other tenants have.',
               i.indexrelid::regclass) as problem,
