@@ -7,8 +7,8 @@ use async_graphql::{
 };
 
 use super::{
-    admission::{Admission, AdmittedRequest, DocumentKey},
-    guard::{self, CheckedDocument, Guard, GuardError},
+    admission::{Admission, AdmissionError, AdmittedRequest, DocumentKey},
+    guard::{self, CheckedDocument, Guard},
     rate_limit::RateLimit,
     root::{complete_root, nullable_root_fields},
     schema::{ApiSchema, builder, shape},
@@ -85,16 +85,6 @@ impl AdmittedOperation {
     #[must_use]
     pub fn values(&self) -> u64 {
         self.request.values()
-    }
-
-    /// The length of the document, in bytes, if its execution begins with its validation; otherwise 0.
-    #[must_use]
-    pub fn unvalidated_bytes(&self) -> usize {
-        if self.request.is_validated() {
-            0
-        } else {
-            self.request.key().text.len()
-        }
     }
 
     /// The bytes of the arguments of a mutation, which stores most of them; 0 for a query.
@@ -197,7 +187,7 @@ impl Api {
         principal: Principal,
         operation: Arc<Operation>,
         options: RequestOptions,
-    ) -> Result<AdmittedOperation, GuardError> {
+    ) -> Result<AdmittedOperation, AdmissionError> {
         let OperationRequest { key, mut variables } = request;
         let request = self.admission.admit(principal.tenant, key, &variables)?;
         let purpose = match request.checked().operation_type {

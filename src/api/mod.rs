@@ -9,12 +9,14 @@ mod root;
 mod schema;
 mod selection;
 pub mod transaction;
+mod validation;
 mod variables;
 
 pub use self::{
-    admission::DocumentKey,
+    admission::{AdmissionError, DocumentKey},
     execute::{
         AdmittedOperation, Api, ApiSettings, OperationReply, OperationRequest, RequestOptions,
     },
     schema::{ApiSchema, Mutation, Query, schema, sdl, shape},
+    validation::DocumentError,
 };

@@ -1,12 +1,18 @@
 //! The root types and the schema.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::{Arc, LazyLock, OnceLock},
+};
 
 use async_graphql::{
-    EmptySubscription, MergedObject, OutputType as _, Schema, SchemaBuilder,
+    EmptySubscription, MergedObject, OutputType as _, Request, Response, Schema, SchemaBuilder,
+    SchemaEnv,
+    extensions::{Extension, ExtensionContext, ExtensionFactory, NextRequest},
     registry::{MetaField, MetaType, Registry},
 };
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt as _;
 use uuid::Uuid;
 
 use super::{
@@ -93,6 +99,37 @@ pub(super) fn registry() -> Registry {
     registry.query_type = Query::type_name().into_owned();
     registry.mutation_type = Some(Mutation::type_name().into_owned());
     registry
+}
+
+/// The registry of the whole schema. [`registry`] lacks the introspection types and the directives of the specification.
+pub(super) fn complete_registry() -> &'static Registry {
+    /// Takes the registry from the context of a request, because only an extension gets it.
+    #[derive(Clone, Default)]
+    struct TakeSchema(Arc<OnceLock<SchemaEnv>>);
+
+    impl ExtensionFactory for TakeSchema {
+        fn create(&self) -> Arc<dyn Extension> {
+            Arc::new(self.clone())
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Extension for TakeSchema {
+        async fn request(&self, ctx: &ExtensionContext<'_>, _: NextRequest<'_>) -> Response {
+            self.0.get_or_init(|| ctx.schema_env.clone());
+            Response::default()
+        }
+    }
+
+    static SCHEMA: LazyLock<SchemaEnv> = LazyLock::new(|| {
+        let taken = TakeSchema::default();
+        let schema = Schema::build(Query::default(), Mutation::default(), EmptySubscription);
+        let schema = schema.extension(taken.clone()).finish();
+        let _ = schema.execute(Request::new("")).now_or_never();
+        let taken = taken.0.get().cloned();
+        taken.expect("BUG: the extension did not run")
+    });
+    &SCHEMA.registry
 }
 
 /// The name of the list in the `input` of a bulk mutation. `None` if the field is not a bulk mutation: its payload has

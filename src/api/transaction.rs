@@ -3,11 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use async_graphql::{
-    Data, Response, ServerError, ServerResult, ValidationResult, Value, Variables,
-    extensions::{
-        Extension, ExtensionContext, ExtensionFactory, NextExecute, NextParseQuery, NextValidation,
-    },
-    parser::types::ExecutableDocument,
+    CacheControl, Data, Response, ServerError, ValidationResult, Value,
+    extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute, NextValidation},
 };
 
 use super::admission::AdmittedRequest;
@@ -65,8 +62,8 @@ impl EndingSlot {
     }
 }
 
-/// The extension that executes each operation in a tenant transaction. It also skips the validation of a document that
-/// has passed validation before. One extension does both, because each extension costs every field a future.
+/// The extension that executes each operation in a tenant transaction. It also skips the validation of the engine,
+/// because the admission has validated the document. One extension does both, because each extension costs every field a future.
 #[derive(Clone, Copy, Debug)]
 pub struct TenantTransaction;
 
@@ -78,29 +75,20 @@ impl ExtensionFactory for TenantTransaction {
 
 #[async_trait::async_trait]
 impl Extension for TenantTransaction {
-    async fn parse_query(
-        &self,
-        ctx: &ExtensionContext<'_>,
-        query: &str,
-        variables: &Variables,
-        next: NextParseQuery<'_>,
-    ) -> ServerResult<ExecutableDocument> {
-        // Done here, because the hook `validation` does not get the variables.
-        if let Some(request) = ctx.data_opt::<Arc<AdmittedRequest>>() {
-            request.check_arguments(&ctx.schema_env.registry, variables);
-        }
-        next.run(ctx, query, variables).await
-    }
-
     async fn validation(
         &self,
         ctx: &ExtensionContext<'_>,
         next: NextValidation<'_>,
     ) -> Result<ValidationResult, Vec<ServerError>> {
         match ctx.data_opt::<Arc<AdmittedRequest>>() {
+            // The admission has validated the document.
             Some(request) => {
-                let registry = &ctx.schema_env.registry;
-                request.validate(registry, next.run(ctx)).await
+                request.store();
+                Ok(ValidationResult {
+                    cache_control: CacheControl::default(),
+                    complexity: 0,
+                    depth: 0,
+                })
             }
             None => next.run(ctx).await,
         }

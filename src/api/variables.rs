@@ -1,31 +1,36 @@
-//! The rules for variables without a value (specification, 5.8.5 and 6.1.2): a required variable must have a value, and
-//! an argument or a field whose value is an omitted variable is omitted too.
+//! The values of variables (specification, 5.8.5 and 6.1.2): a required variable must have a value, each value must have
+//! the type of its variable, and an argument or a field whose value is an omitted variable is omitted too.
 //!
 //! The engine treats a variable without a value as null, even inside an input object. There the
 //! difference matters: null clears a field, and an omitted field keeps its value.
 
-use std::collections::{HashMap, HashSet};
-
 use async_graphql::{
-    Name, Positioned, Variables,
+    Name, Pos, Positioned, Value, Variables,
     indexmap::IndexMap,
     parser::types::{
-        Directive, DocumentOperations, ExecutableDocument, FragmentDefinition, OperationDefinition,
-        Selection, SelectionSet,
+        Directive, DocumentOperations, ExecutableDocument, OperationDefinition, Selection,
+        SelectionSet,
     },
+    registry::Registry,
 };
 use async_graphql_value::Value as InputValue;
 
-use super::guard::{CheckedDocument, Reason};
+use super::{
+    guard::CheckedDocument,
+    validation::{DocumentError, MAX_ERRORS, values::check_variable},
+};
 
 /// The variables of an operation that have neither a value nor a default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OmittedVariables(Vec<Name>);
 
 impl OmittedVariables {
-    /// Whether the variable is omitted.
-    pub fn contains(&self, name: &Name) -> bool {
+    fn contains(&self, name: &Name) -> bool {
         self.0.contains(name)
+    }
+
+    fn matches(&self, value: &InputValue) -> bool {
+        matches!(value, InputValue::Variable(name) if self.contains(name))
     }
 
     /// Whether every variable has a value or a default.
@@ -34,89 +39,99 @@ impl OmittedVariables {
     }
 }
 
-/// Checks that every required variable of the selected operation has a value, and finds the omitted ones.
-pub fn check(checked: &CheckedDocument, variables: &Variables) -> Result<OmittedVariables, Reason> {
-    let mut omitted = OmittedVariables::default();
-    let name = checked.operation_name.as_ref();
-    let Some(operation) = selected_operation(&checked.document.operations, name) else {
-        return Ok(omitted);
-    };
-    for definition in &operation.node.variable_definitions {
-        let definition = &definition.node;
-        let name = &definition.name.node;
-        let (value, declared) = (variables.get(name), &definition.var_type.node);
-        let has_value = value.is_some_and(|value| *value != async_graphql::Value::Null);
-        let has_default = value.is_none() && definition.default_value.is_some();
-        if !declared.nullable && !has_value && !has_default {
-            return Err(Reason::MissingVariable {
-                variable: name.to_string(),
-                declared: declared.to_string(),
-            });
-        }
-        if value.is_none() && definition.default_value.is_none() {
-            omitted.0.push(name.clone());
-        }
-    }
-    Ok(omitted)
+/// A variable that the selected operation defines.
+#[derive(Clone, Debug)]
+pub struct DeclaredVariable {
+    name: Name,
+    /// The type, as the document writes it.
+    pub declared: String,
+    position: Pos,
+    is_nullable: bool,
+    has_default: bool,
 }
 
-/// Removes the omitted variables and their definitions from the document. Also removes the other operations, and the
-/// fragments that the selected operation does not spread: the engine does not execute them, and validation would find
-/// undefined variables in them.
-pub fn remove(
-    document: &mut ExecutableDocument,
-    selected: Option<&Name>,
-    omitted: &OmittedVariables,
-) {
+/// The variables that the selected operation of a document defines.
+pub fn declared(checked: &CheckedDocument) -> Box<[DeclaredVariable]> {
+    let name = checked.operation_name.as_ref();
+    let operation = selected_operation(&checked.document.operations, name);
+    let definitions = operation.map(|operation| &operation.node.variable_definitions);
+    let definitions = definitions.into_iter().flatten();
+    definitions
+        .map(|definition| {
+            let (position, definition) = (definition.pos, &definition.node);
+            DeclaredVariable {
+                name: definition.name.node.clone(),
+                declared: definition.var_type.node.to_string(),
+                position,
+                is_nullable: definition.var_type.node.nullable,
+                has_default: definition.default_value.is_some(),
+            }
+        })
+        .collect()
+}
+
+/// Checks that every required variable has a value, and that the values have the types of their variables. Finds the
+/// omitted variables.
+pub fn check(
+    registry: &Registry,
+    declared: &[DeclaredVariable],
+    variables: &Variables,
+) -> Result<OmittedVariables, Vec<DocumentError>> {
+    let mut omitted = OmittedVariables::default();
+    let mut errors = Vec::new();
+    for variable in declared {
+        let value = variables.get(&variable.name);
+        match value {
+            Some(Value::Null) | None => {
+                let has_default = value.is_none() && variable.has_default;
+                if !variable.is_nullable && !has_default {
+                    errors.push(variable.missing());
+                } else if value.is_none() && !has_default {
+                    omitted.0.push(variable.name.clone());
+                }
+            }
+            Some(value) => {
+                let DeclaredVariable {
+                    name,
+                    declared,
+                    position,
+                    ..
+                } = variable;
+                errors.extend(check_variable(registry, name, declared, *position, value));
+            }
+        }
+    }
+    errors.truncate(MAX_ERRORS);
+    if errors.is_empty() {
+        Ok(omitted)
+    } else {
+        Err(errors)
+    }
+}
+
+impl DeclaredVariable {
+    fn missing(&self) -> DocumentError {
+        let Self { name, declared, .. } = self;
+        DocumentError {
+            message: format!("the variable ${name} of type {declared} has no value"),
+            locations: vec![self.position],
+        }
+    }
+}
+
+/// Removes the omitted variables from the arguments of a valid document.
+pub fn remove(document: &mut ExecutableDocument, omitted: &OmittedVariables) {
     if omitted.is_empty() {
         return;
     }
-    if let DocumentOperations::Multiple(operations) = &mut document.operations
-        && operations.len() > 1
-    {
-        operations.retain(|name, _| Some(name) == selected);
-        let sets = operations.values().map(|one| &one.node.selection_set.node);
-        let spread = spread_fragments(sets.collect(), &document.fragments);
-        document.fragments.retain(|name, _| spread.contains(name));
-    }
-    let mut remover = Remover {
-        omitted,
-        used: HashSet::new(),
-    };
     for operation in operations_mut(&mut document.operations) {
         let operation = &mut operation.node;
-        remove_from_directives(&mut operation.directives, &mut remover);
-        remove_from_selections(&mut operation.selection_set.node, &mut remover);
+        remove_from_directives(&mut operation.directives, omitted);
+        remove_from_selections(&mut operation.selection_set.node, omitted);
     }
     for fragment in document.fragments.values_mut() {
-        remove_from_directives(&mut fragment.node.directives, &mut remover);
-        remove_from_selections(&mut fragment.node.selection_set.node, &mut remover);
-    }
-    // The definition of an unused variable stays, so that the engine reports the variable.
-    for operation in operations_mut(&mut document.operations) {
-        let definitions = &mut operation.node.variable_definitions;
-        definitions.retain(|definition| !remover.used.contains(&definition.node.name.node));
-    }
-}
-
-/// Finds the omitted variables in a document.
-struct Remover<'o> {
-    omitted: &'o OmittedVariables,
-    /// The omitted variables that the document uses.
-    used: HashSet<Name>,
-}
-
-impl Remover<'_> {
-    /// Whether a value is an omitted variable. If so, records that the document uses the variable.
-    fn matches(&mut self, value: &InputValue) -> bool {
-        let InputValue::Variable(name) = value else {
-            return false;
-        };
-        let is_omitted = self.omitted.contains(name);
-        if is_omitted {
-            self.used.insert(name.clone());
-        }
-        is_omitted
+        remove_from_directives(&mut fragment.node.directives, omitted);
+        remove_from_selections(&mut fragment.node.selection_set.node, omitted);
     }
 }
 
@@ -140,85 +155,60 @@ fn operations_mut(
     }
 }
 
-/// The fragments that these selection sets spread, directly or through other fragments.
-fn spread_fragments<'d>(
-    mut stack: Vec<&'d SelectionSet>,
-    fragments: &'d HashMap<Name, Positioned<FragmentDefinition>>,
-) -> HashSet<Name> {
-    let mut found = HashSet::new();
-    while let Some(set) = stack.pop() {
-        for selection in &set.items {
-            match &selection.node {
-                Selection::Field(field) => stack.push(&field.node.selection_set.node),
-                Selection::InlineFragment(inline) => stack.push(&inline.node.selection_set.node),
-                Selection::FragmentSpread(spread) => {
-                    let name = &spread.node.fragment_name.node;
-                    if found.insert(name.clone())
-                        && let Some(fragment) = fragments.get(name)
-                    {
-                        stack.push(&fragment.node.selection_set.node);
-                    }
-                }
-            }
-        }
-    }
-    found
-}
-
-fn remove_from_selections(set: &mut SelectionSet, remover: &mut Remover<'_>) {
+fn remove_from_selections(set: &mut SelectionSet, omitted: &OmittedVariables) {
     for selection in &mut set.items {
         match &mut selection.node {
             Selection::Field(field) => {
                 let field = &mut field.node;
-                remove_from_arguments(&mut field.arguments, remover);
-                remove_from_directives(&mut field.directives, remover);
-                remove_from_selections(&mut field.selection_set.node, remover);
+                remove_from_arguments(&mut field.arguments, omitted);
+                remove_from_directives(&mut field.directives, omitted);
+                remove_from_selections(&mut field.selection_set.node, omitted);
             }
             Selection::InlineFragment(inline) => {
-                remove_from_directives(&mut inline.node.directives, remover);
-                remove_from_selections(&mut inline.node.selection_set.node, remover);
+                remove_from_directives(&mut inline.node.directives, omitted);
+                remove_from_selections(&mut inline.node.selection_set.node, omitted);
             }
             Selection::FragmentSpread(spread) => {
-                remove_from_directives(&mut spread.node.directives, remover);
+                remove_from_directives(&mut spread.node.directives, omitted);
             }
         }
     }
 }
 
-fn remove_from_directives(directives: &mut [Positioned<Directive>], remover: &mut Remover<'_>) {
+fn remove_from_directives(directives: &mut [Positioned<Directive>], omitted: &OmittedVariables) {
     for directive in directives {
-        remove_from_arguments(&mut directive.node.arguments, remover);
+        remove_from_arguments(&mut directive.node.arguments, omitted);
     }
 }
 
 fn remove_from_arguments(
     arguments: &mut Vec<(Positioned<Name>, Positioned<InputValue>)>,
-    remover: &mut Remover<'_>,
+    omitted: &OmittedVariables,
 ) {
-    arguments.retain(|(_, value)| !remover.matches(&value.node));
+    arguments.retain(|(_, value)| !omitted.matches(&value.node));
     for (_, value) in arguments {
-        remove_from_value(&mut value.node, remover);
+        remove_from_value(&mut value.node, omitted);
     }
 }
 
-fn remove_from_value(value: &mut InputValue, remover: &mut Remover<'_>) {
+fn remove_from_value(value: &mut InputValue, omitted: &OmittedVariables) {
     match value {
         InputValue::Object(fields) => {
             let given = std::mem::take(fields).into_iter();
             *fields = given
-                .filter(|(_, value)| !remover.matches(value))
+                .filter(|(_, value)| !omitted.matches(value))
                 .collect::<IndexMap<_, _>>();
             fields
                 .values_mut()
-                .for_each(|value| remove_from_value(value, remover));
+                .for_each(|value| remove_from_value(value, omitted));
         }
         InputValue::List(items) => {
             for item in items {
                 // An item of a list cannot be omitted, so it becomes null.
-                if remover.matches(item) {
+                if omitted.matches(item) {
                     *item = InputValue::Null;
                 }
-                remove_from_value(item, remover);
+                remove_from_value(item, omitted);
             }
         }
         _ => {}

@@ -396,8 +396,7 @@ impl RequestContext {
         let is_heavy = self.is_long
             || admitted.cost() > MAX_LIGHT_COST
             || admitted.values() > MAX_LIGHT_VALUES
-            || (!admitted.is_query() && admitted.cost() > MAX_LIGHT_MUTATION_COST)
-            || admitted.unvalidated_bytes() > MAX_LIGHT_DOCUMENT_BYTES;
+            || (!admitted.is_query() && admitted.cost() > MAX_LIGHT_MUTATION_COST);
         let is_query = admitted.is_query();
         let max_bytes = service.max_response_bytes;
         let (api, request_id) = (service.api.clone(), self.request_id);

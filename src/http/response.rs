@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::{budgets::BudgetStatus, negotiate::ResponseFormat, persisted::PersistedError};
 use crate::{
-    api::{OperationReply, guard, transaction::Ending},
+    api::{AdmissionError, DocumentError, OperationReply, transaction::Ending},
     error::{Code, Error},
     graphql::{errors, json::write_response, object::too_long},
     metrics,
@@ -44,6 +44,8 @@ pub struct Rejection {
     code: Code,
     message: Cow<'static, str>,
     locations: Vec<Pos>,
+    /// The errors after the first one.
+    further: Vec<DocumentError>,
     retry_after: Option<Duration>,
     /// Whether the service closes the connection after the response.
     closes_connection: bool,
@@ -61,6 +63,7 @@ impl Rejection {
             code,
             message: message.into(),
             locations: Vec::new(),
+            further: Vec::new(),
             retry_after: None,
             closes_connection: false,
             failure: None,
@@ -138,15 +141,16 @@ impl From<Error> for Rejection {
     }
 }
 
-impl From<guard::GuardError> for Rejection {
-    fn from(refusal: guard::GuardError) -> Self {
-        let locations = match &refusal.reason {
-            guard::Reason::Parse { positions, .. } => positions.clone(),
-            _ => Vec::new(),
-        };
-        let (code, message) = (refusal.reason.code(), refusal.to_string());
+impl From<AdmissionError> for Rejection {
+    fn from(error: AdmissionError) -> Self {
+        let code = error.code;
+        let mut errors = error.errors.into_iter();
+        let first = errors.next();
+        let (message, locations) =
+            first.map_or_else(Default::default, |first| (first.message, first.locations));
         Self {
             locations,
+            further: errors.collect(),
             ..Self::new(StatusCode::BAD_REQUEST, code, message).document_error()
         }
     }
@@ -412,15 +416,20 @@ fn rejection_body(rejection: &Rejection, request_id: Uuid) -> Vec<u8> {
     if rejection.status != StatusCode::UNAUTHORIZED {
         extensions["requestId"] = json!(request_id.to_string());
     }
-    let mut error = json!({ "message": rejection.message, "extensions": extensions });
-    if !rejection.locations.is_empty() {
-        error["locations"] = rejection
-            .locations
-            .iter()
-            .map(|position| json!({ "line": position.line, "column": position.column }))
-            .collect();
-    }
-    let body = serde_json::to_vec(&json!({ "errors": [error] }));
+    let entry = |message: &str, locations: &[Pos]| {
+        let mut error = json!({ "message": message, "extensions": extensions });
+        if !locations.is_empty() {
+            let locations = locations.iter();
+            error["locations"] = locations
+                .map(|position| json!({ "line": position.line, "column": position.column }))
+                .collect();
+        }
+        error
+    };
+    let mut errors = vec![entry(&rejection.message, &rejection.locations)];
+    let further = rejection.further.iter();
+    errors.extend(further.map(|error| entry(&error.message, &error.locations)));
+    let body = serde_json::to_vec(&json!({ "errors": errors }));
     body.unwrap_or_else(|error| cannot_write(&error))
 }
 

@@ -6,42 +6,34 @@
 //!
 //! - The guard checks the size of the variables. It computes the cost again if a page size or a list
 //!   length is a variable.
-//! - Required variables must have a value, and omitted ones are removed from the document
-//!   (`variables.rs`).
-//! - Of the engine's validation rules (async-graphql 7.2.1), only `ArgumentsOfCorrectType` reads the variables.
-//!   `arguments.rs` repeats it for the arguments that contain variables. If a value is invalid, the engine validates
-//!   the document again and reports the error. The complexity of a field could read variables too, but no field of this
-//!   schema declares one.
+//! - Required variables must have a value, the values must have the types of their variables, and omitted variables are
+//!   removed from the document (`variables.rs`). The validation has checked that each variable is used only where its
+//!   type is allowed, so the arguments need no further check.
 //! - During the execution, the engine evaluates `@skip` and `@include` on a copy of the document, and rejects
 //!   introspection if it is turned off.
 //!
-//! A document is stored only after it has passed validation, so a rejected document is never cached.
+//! The document is validated before its variables are read (`validation`). A document is stored only after it has passed
+//! validation, so a rejected document is never cached.
 
-mod arguments;
 mod size;
 
 use std::sync::{Arc, OnceLock};
 
-use async_graphql::{
-    ServerError, ValidationResult, Variables, parser::types::ExecutableDocument, registry::Registry,
-};
-use parking_lot::Mutex;
+use async_graphql::{Variables, parser::types::ExecutableDocument, registry::Registry};
 
-use self::arguments::VariableArgument;
 use super::{
-    guard::{CheckedDocument, Guard, GuardError},
+    guard::{CheckedDocument, Guard, GuardError, Reason},
+    schema::complete_registry,
     selection::{SelectedData, SelectionTypes},
-    variables::{self, OmittedVariables},
+    validation::{self, DocumentError},
+    variables::{self, DeclaredVariable, OmittedVariables},
 };
-use crate::{ids::TenantId, tenant_cache::TenantCache};
-
-/// The maximum number of sets of omitted variables for which a document stores the result of its validation.
-const MAX_VALIDATIONS: usize = 8;
+use crate::{error::Code, ids::TenantId, tenant_cache::TenantCache};
 
 /// Admits the documents of requests.
-#[derive(Debug)]
 pub struct Admission {
     guard: Guard,
+    registry: &'static Registry,
     /// The documents that have passed validation, by tenant.
     documents: TenantCache<Arc<DocumentKey>, Arc<AdmittedDocument>>,
 }
@@ -55,31 +47,53 @@ pub struct DocumentKey {
     pub operation_name: Option<String>,
 }
 
-/// A document that passed the guard, and the results of the engine's validation.
+/// A document that passed the guard and the validation.
 #[derive(Debug)]
 pub struct AdmittedDocument {
     checked: CheckedDocument,
-    /// The results of the engine's validation. There is one result for each set of omitted variables, because the
-    /// document without these variables is a different one.
-    validations: Mutex<Vec<(OmittedVariables, ValidationResult)>>,
-    /// The arguments that contain variables; set after the first validation.
-    arguments: OnceLock<Vec<VariableArgument>>,
+    /// The variables of the selected operation.
+    variables: Box<[DeclaredVariable]>,
     /// What the operation selects; not set if that depends on the variables.
     selected: OnceLock<SelectedData>,
 }
 
 /// The document of one request. The engine's hooks find it in the data of the request.
-#[derive(Debug)]
 pub struct AdmittedRequest {
     admission: Arc<Admission>,
     tenant: TenantId,
     key: Arc<DocumentKey>,
     document: Arc<AdmittedDocument>,
+    /// Whether the document was in the cache.
+    is_cached: bool,
     omitted: OmittedVariables,
     cost: u64,
     values: u64,
-    /// The result of an earlier validation; set if the result also applies to the variables of this request.
-    known: OnceLock<ValidationResult>,
+}
+
+/// Why a document or its variables were not admitted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.errors.first().map_or("", |error| &error.message))]
+pub struct AdmissionError {
+    /// The stable `extensions.code` of all errors.
+    pub code: Code,
+    /// The errors; at least one.
+    pub errors: Vec<DocumentError>,
+}
+
+impl From<GuardError> for AdmissionError {
+    fn from(error: GuardError) -> Self {
+        let locations = match &error.reason {
+            Reason::Parse { positions, .. } => positions.clone(),
+            _ => Vec::new(),
+        };
+        Self {
+            code: error.reason.code(),
+            errors: vec![DocumentError {
+                message: error.to_string(),
+                locations,
+            }],
+        }
+    }
 }
 
 impl Admission {
@@ -87,6 +101,7 @@ impl Admission {
     pub fn new(guard: Guard, cache_bytes: u64) -> Self {
         Self {
             guard,
+            registry: complete_registry(),
             documents: TenantCache::new(cache_bytes),
         }
     }
@@ -102,31 +117,38 @@ impl Admission {
         tenant: TenantId,
         key: DocumentKey,
         variables: &Variables,
-    ) -> Result<AdmittedRequest, GuardError> {
+    ) -> Result<AdmittedRequest, AdmissionError> {
         self.guard.check_variables(variables)?;
-        let (document, (cost, values)) = if let Some(document) = self.documents.get(tenant, &key) {
+        let cached = self.documents.get(tenant, &key);
+        let is_cached = cached.is_some();
+        let (document, (cost, values)) = if let Some(document) = cached {
             let cost = self.guard.cost(&document.checked, variables)?;
             (document, cost)
         } else {
             let name = key.operation_name.as_deref();
             let checked = self.guard.check(&key.text, name, variables)?;
+            let errors = validation::validate(self.registry, &checked.document, &key.text);
+            if !errors.is_empty() {
+                let code = Code::GraphqlValidationFailed;
+                return Err(AdmissionError { code, errors });
+            }
             let cost = (checked.cost, checked.values);
             (Arc::new(AdmittedDocument::new(checked)), cost)
         };
-        let omitted =
-            variables::check(&document.checked, variables).map_err(|reason| GuardError {
-                reason,
-                work: document.checked.work,
-            })?;
+        let omitted = variables::check(self.registry, &document.variables, variables);
+        let omitted = omitted.map_err(|errors| AdmissionError {
+            code: Code::BadUserInput,
+            errors,
+        })?;
         Ok(AdmittedRequest {
             admission: Arc::clone(self),
             tenant,
             key: Arc::new(key),
             document,
+            is_cached,
             omitted,
             cost,
             values,
-            known: OnceLock::new(),
         })
     }
 }
@@ -134,40 +156,9 @@ impl Admission {
 impl AdmittedDocument {
     fn new(checked: CheckedDocument) -> Self {
         Self {
+            variables: variables::declared(&checked),
             checked,
-            validations: Mutex::default(),
-            arguments: OnceLock::new(),
             selected: OnceLock::new(),
-        }
-    }
-
-    /// The result of an earlier validation, if the result also applies to these variables.
-    fn find_validation(
-        &self,
-        registry: &Registry,
-        variables: &Variables,
-        omitted: &OmittedVariables,
-    ) -> Option<ValidationResult> {
-        let arguments = self.arguments.get()?;
-        let validations = self.validations.lock();
-        let found = validations.iter().find(|(of, _)| of == omitted);
-        let result = found.map(|(_, result)| *result);
-        drop(validations);
-        let mut arguments = arguments.iter();
-        result.filter(|_| arguments.all(|one| one.is_valid(registry, variables, omitted)))
-    }
-
-    fn add_validation(
-        &self,
-        registry: &Registry,
-        omitted: &OmittedVariables,
-        result: ValidationResult,
-    ) {
-        self.arguments
-            .get_or_init(|| arguments::collect(registry, &self.checked));
-        let mut validations = self.validations.lock();
-        if validations.len() < MAX_VALIDATIONS && validations.iter().all(|(of, _)| of != omitted) {
-            validations.push((omitted.clone(), result));
         }
     }
 }
@@ -176,11 +167,6 @@ impl AdmittedRequest {
     /// The document as the client sent it.
     pub fn checked(&self) -> &CheckedDocument {
         &self.document.checked
-    }
-
-    /// Whether the document has passed the engine's validation before.
-    pub fn is_validated(&self) -> bool {
-        self.document.arguments.get().is_some()
     }
 
     /// The text and the operation name of the request.
@@ -198,8 +184,7 @@ impl AdmittedRequest {
         self.cost
     }
 
-    /// Returns what the operation selects with the variables of the request. Ignores errors in the document, because
-    /// the validation, which runs later, reports them.
+    /// Returns what the operation selects with the variables of the request.
     pub fn selected(&self, types: &SelectionTypes, variables: &Variables) -> SelectedData {
         if let Some(selected) = self.document.selected.get() {
             return selected.clone();
@@ -217,41 +202,20 @@ impl AdmittedRequest {
     pub fn executable(&self) -> ExecutableDocument {
         let checked = self.checked();
         let mut document = checked.document.clone();
-        variables::remove(
-            &mut document,
-            checked.operation_name.as_ref(),
-            &self.omitted,
-        );
+        variables::remove(&mut document, &self.omitted);
         document
     }
 
-    /// Looks for the result of an earlier validation of the document that also applies to the variables of the request.
-    pub fn check_arguments(&self, registry: &Registry, variables: &Variables) {
-        let document = &self.document;
-        if let Some(result) = document.find_validation(registry, variables, &self.omitted) {
-            self.known.get_or_init(|| result);
+    /// Stores the document in the cache, unless it is there.
+    pub fn store(&self) {
+        if self.is_cached {
+            return;
         }
-    }
-
-    /// Returns the result of an earlier validation. If there is none, validates the document, and stores a valid
-    /// document in the cache.
-    pub async fn validate(
-        &self,
-        registry: &Registry,
-        validation: impl Future<Output = Result<ValidationResult, Vec<ServerError>>>,
-    ) -> Result<ValidationResult, Vec<ServerError>> {
-        if let Some(result) = self.known.get() {
-            return Ok(*result);
-        }
-        let result = validation.await?;
-        let document = &self.document;
-        document.add_validation(registry, &self.omitted, result);
-        let bytes = size::entry_bytes(&self.key, document);
-        let (key, document) = (Arc::clone(&self.key), Arc::clone(document));
+        let bytes = size::entry_bytes(&self.key, &self.document);
+        let (key, document) = (Arc::clone(&self.key), Arc::clone(&self.document));
         self.admission
             .documents
             .insert(self.tenant, key, document, bytes);
-        Ok(result)
     }
 }
 

@@ -4,15 +4,15 @@
 use std::{collections::HashMap, mem::size_of};
 
 use async_graphql::{
-    Name, Positioned, ValidationResult, Value,
+    Name, Positioned, Value,
     parser::types::{
         BaseType, Directive, ExecutableDocument, OperationDefinition, Selection, SelectionSet, Type,
     },
 };
 use async_graphql_value::Value as InputValue;
 
-use super::{AdmittedDocument, DocumentKey, MAX_VALIDATIONS, VariableArgument};
-use crate::api::{guard::RootField, variables::OmittedVariables};
+use super::{AdmittedDocument, DocumentKey};
+use crate::api::{guard::RootField, variables::DeclaredVariable};
 
 /// The bytes of the entries of the maps and lists that hold a document, and of its reference counts.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
@@ -22,10 +22,10 @@ const NAME_OVERHEAD_BYTES: usize = 24;
 /// An upper estimate of the memory that an entry of the cache takes.
 pub fn entry_bytes(key: &DocumentKey, document: &AdmittedDocument) -> u64 {
     let checked = &document.checked;
-    let variables = checked.document.operations.iter();
-    let variables = variables.map(|(_, operation)| operation.node.variable_definitions.len());
-    let validation = size_of::<(OmittedVariables, ValidationResult)>()
-        + variables.max().unwrap_or(0) * size_of::<Name>();
+    let variables = document.variables.iter();
+    let variables = variables.map(|variable| {
+        size_of::<DeclaredVariable>() + NAME_OVERHEAD_BYTES + variable.declared.len()
+    });
     let bytes = ENTRY_OVERHEAD_BYTES
         + key.text.len()
         + key.operation_name.as_ref().map_or(0, String::len)
@@ -33,20 +33,12 @@ pub fn entry_bytes(key: &DocumentKey, document: &AdmittedDocument) -> u64 {
         + of_document(&checked.document)
         + checked.root_fields.capacity() * size_of::<RootField>()
         + checked.arguments.heap_bytes()
-        + MAX_VALIDATIONS * validation
-        + document.arguments.get().map_or(0, |arguments| {
-            arguments.iter().map(of_variable_argument).sum()
-        })
+        + variables.sum::<usize>()
         + document
             .selected
             .get()
             .map_or(0, |selected| selected.columns.heap_bytes());
     u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
-fn of_variable_argument(argument: &VariableArgument) -> usize {
-    let (declared, value) = argument.parts();
-    size_of::<VariableArgument>() + declared.len() + of_value(value)
 }
 
 fn of_document(document: &ExecutableDocument) -> usize {

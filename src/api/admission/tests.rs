@@ -1,64 +1,12 @@
 use std::sync::Arc;
 
-use async_graphql::{
-    EmptySubscription, Request, Response, Schema, ServerResult, Value,
-    extensions::{
-        Extension, ExtensionContext, ExtensionFactory, NextExecute, NextParseQuery, NextValidation,
-    },
-    value,
-};
+use async_graphql::{Value, value};
 
 use super::*;
-use crate::api::{
-    guard::Limits,
-    schema::{ApiSchema, Mutation, Query, shape},
-    transaction::TenantTransaction,
-};
-
-/// The hooks of the API's extension, without the execution of the operation.
-struct ValidationOnly;
-
-impl ExtensionFactory for ValidationOnly {
-    fn create(&self) -> Arc<dyn Extension> {
-        Arc::new(Self)
-    }
-}
-
-#[async_trait::async_trait]
-impl Extension for ValidationOnly {
-    async fn parse_query(
-        &self,
-        ctx: &ExtensionContext<'_>,
-        query: &str,
-        variables: &Variables,
-        next: NextParseQuery<'_>,
-    ) -> ServerResult<ExecutableDocument> {
-        TenantTransaction
-            .parse_query(ctx, query, variables, next)
-            .await
-    }
-
-    async fn validation(
-        &self,
-        ctx: &ExtensionContext<'_>,
-        next: NextValidation<'_>,
-    ) -> Result<ValidationResult, Vec<ServerError>> {
-        TenantTransaction.validation(ctx, next).await
-    }
-
-    async fn execute(
-        &self,
-        _: &ExtensionContext<'_>,
-        _: Option<&str>,
-        _: NextExecute<'_>,
-    ) -> Response {
-        Response::default()
-    }
-}
+use crate::api::{guard::Limits, schema::shape};
 
 struct Service {
     admission: Arc<Admission>,
-    schema: ApiSchema,
 }
 
 impl Service {
@@ -71,18 +19,13 @@ impl Service {
             limits,
             shape: shape(),
         };
-        let schema = Schema::build(Query::default(), Mutation::default(), EmptySubscription);
         Self {
             admission: Arc::new(Admission::new(guard, cache_bytes)),
-            schema: schema
-                .extension(ValidationOnly)
-                .disable_suggestions()
-                .finish(),
         }
     }
 
-    /// Sends a request. Returns whether an earlier validation was reused, or the messages of the errors.
-    async fn send_named(
+    /// Sends a request. Returns whether the document was in the cache, or the messages of the errors.
+    fn send_named(
         &self,
         tenant: TenantId,
         text: &str,
@@ -94,30 +37,17 @@ impl Service {
             operation_name: name.map(str::to_owned),
         };
         let variables = Variables::from_value(variables.clone());
-        let request = self.admission.admit(tenant, key, &variables);
-        let request = Arc::new(request.map_err(|error| vec![error.to_string()])?);
-        let mut engine = Request::new("")
-            .variables(variables)
-            .data(Arc::clone(&request));
-        let operation_name = request.checked().operation_name.as_ref();
-        engine.operation_name = operation_name.map(ToString::to_string);
-        engine.set_parsed_query(request.executable());
-        let response = self.schema.execute(engine).await;
-        if response.errors.is_empty() {
-            return Ok(request.known.get().is_some());
+        match self.admission.admit(tenant, key, &variables) {
+            Ok(request) => {
+                request.store();
+                Ok(request.is_cached)
+            }
+            Err(error) => Err(error.errors.into_iter().map(|one| one.message).collect()),
         }
-        // The engine visits fragments in a random order.
-        let mut messages: Vec<_> = response
-            .errors
-            .into_iter()
-            .map(|error| error.message)
-            .collect();
-        messages.sort();
-        Err(messages)
     }
 
-    async fn send(&self, tenant: TenantId, text: &str) -> Result<bool, Vec<String>> {
-        self.send_named(tenant, text, None, &value!({})).await
+    fn send(&self, tenant: TenantId, text: &str) -> Result<bool, Vec<String>> {
+        self.send_named(tenant, text, None, &value!({}))
     }
 
     fn count(&self, tenant: TenantId) -> usize {
@@ -137,21 +67,21 @@ fn document(number: usize) -> String {
     format!("{{ viewer {{ user {{ id email displayName alias{number}: email }} }} }}")
 }
 
-#[tokio::test]
-async fn a_document_is_validated_once_by_each_tenant() {
+#[test]
+fn a_document_is_validated_once_by_each_tenant() {
     let service = Service::new(MIB);
     let (acme, globex) = (TenantId::generate(), TenantId::generate());
-    assert_eq!(service.send(acme, DOCUMENT).await, Ok(false));
-    assert_eq!(service.send(acme, DOCUMENT).await, Ok(true));
-    assert_eq!(service.send(globex, DOCUMENT).await, Ok(false));
-    assert_eq!(service.send(globex, DOCUMENT).await, Ok(true));
+    assert_eq!(service.send(acme, DOCUMENT), Ok(false));
+    assert_eq!(service.send(acme, DOCUMENT), Ok(true));
+    assert_eq!(service.send(globex, DOCUMENT), Ok(false));
+    assert_eq!(service.send(globex, DOCUMENT), Ok(true));
     assert_eq!((service.count(acme), service.count(globex)), (1, 1));
     let same_with_a_space = format!("{DOCUMENT} ");
-    assert_eq!(service.send(acme, &same_with_a_space).await, Ok(false));
+    assert_eq!(service.send(acme, &same_with_a_space), Ok(false));
 }
 
-#[tokio::test]
-async fn nothing_is_cached_of_a_rejected_document() {
+#[test]
+fn nothing_is_cached_of_a_rejected_document() {
     let service = Service::new(MIB);
     let tenant = TenantId::generate();
     let deep = format!("{{ a {} }}", "{ a ".repeat(20) + &"} ".repeat(20));
@@ -176,19 +106,19 @@ async fn nothing_is_cached_of_a_rejected_document() {
             &none,
         ),
     ] {
-        let sent = service.send_named(tenant, text, name, variables).await;
+        let sent = service.send_named(tenant, text, name, variables);
         assert!(sent.is_err(), "{text}: {sent:?}");
         assert_eq!((service.count(tenant), service.bytes()), (0, 0), "{text}");
     }
 }
 
-#[tokio::test]
-async fn the_bytes_of_all_documents_are_bounded() {
+#[test]
+fn the_bytes_of_all_documents_are_bounded() {
     let service = Service::new(MIB / 2);
     let tenants: Vec<_> = (0..30).map(|_| TenantId::generate()).collect();
     for tenant in &tenants {
         for number in 0..10 {
-            service.send(*tenant, &document(number)).await.unwrap();
+            service.send(*tenant, &document(number)).unwrap();
         }
     }
     let (bytes, max) = (service.bytes(), MIB / 2);
@@ -202,63 +132,63 @@ async fn the_bytes_of_all_documents_are_bounded() {
     assert_eq!(counts.first(), Some(&0), "{counts:?}");
 }
 
-#[tokio::test]
-async fn a_tenant_displaces_only_its_own_documents_beyond_its_share() {
+#[test]
+fn a_tenant_displaces_only_its_own_documents_beyond_its_share() {
     let service = Service::new(MIB);
     let (quiet, busy) = (TenantId::generate(), TenantId::generate());
-    service.send(quiet, DOCUMENT).await.unwrap();
+    service.send(quiet, DOCUMENT).unwrap();
     for number in 0..500 {
-        service.send(busy, &document(number)).await.unwrap();
+        service.send(busy, &document(number)).unwrap();
     }
-    assert_eq!(service.send(quiet, DOCUMENT).await, Ok(true));
+    assert_eq!(service.send(quiet, DOCUMENT), Ok(true));
     assert!(service.bytes() <= MIB / 8 + MIB / 32, "{}", service.bytes());
     let kept = service.count(busy);
     assert!((5..500).contains(&kept), "{kept}");
     // The newest documents remain.
-    assert_eq!(service.send(busy, &document(499)).await, Ok(true));
-    assert_eq!(service.send(busy, &document(0)).await, Ok(false));
+    assert_eq!(service.send(busy, &document(499)), Ok(true));
+    assert_eq!(service.send(busy, &document(0)), Ok(false));
 }
 
-#[tokio::test]
-async fn a_document_larger_than_the_share_is_not_cached() {
+#[test]
+fn a_document_larger_than_the_share_is_not_cached() {
     let service = Service::new(MIB / 4);
     let tenant = TenantId::generate();
-    service.send(tenant, DOCUMENT).await.unwrap();
+    service.send(tenant, DOCUMENT).unwrap();
     let fields = "email ".repeat(1_000);
     let large = format!("{{ viewer {{ user {{ {fields} }} }} }}");
-    assert_eq!(service.send(tenant, &large).await, Ok(false));
-    assert_eq!(service.send(tenant, &large).await, Ok(false));
+    assert_eq!(service.send(tenant, &large), Ok(false));
+    assert_eq!(service.send(tenant, &large), Ok(false));
     assert_eq!(service.count(tenant), 1);
 }
 
-#[tokio::test]
-async fn a_cache_without_bytes_stores_nothing() {
+#[test]
+fn a_cache_without_bytes_stores_nothing() {
     let service = Service::new(0);
     let tenant = TenantId::generate();
-    assert_eq!(service.send(tenant, DOCUMENT).await, Ok(false));
-    assert_eq!(service.send(tenant, DOCUMENT).await, Ok(false));
+    assert_eq!(service.send(tenant, DOCUMENT), Ok(false));
+    assert_eq!(service.send(tenant, DOCUMENT), Ok(false));
     assert_eq!(service.count(tenant), 0);
 }
 
-#[tokio::test]
-async fn a_service_with_other_limits_does_not_use_the_documents() {
+#[test]
+fn a_service_with_other_limits_does_not_use_the_documents() {
     let tenant = TenantId::generate();
     let before = Service::new(MIB);
-    before.send(tenant, DOCUMENT).await.unwrap();
+    before.send(tenant, DOCUMENT).unwrap();
     let limits = Limits {
         depth: 2,
         ..Limits::default()
     };
     let after = Service::with_limits(MIB, limits);
-    let errors = after.send(tenant, DOCUMENT).await.unwrap_err();
+    let errors = after.send(tenant, DOCUMENT).unwrap_err();
     assert_eq!(
         errors,
         ["the request has more than 2 levels of nested fields"]
     );
 }
 
-#[tokio::test]
-async fn the_cost_is_that_of_the_variables() {
+#[test]
+fn the_cost_is_that_of_the_variables() {
     let service = Service::new(MIB);
     let tenant = TenantId::generate();
     let text = "query($n: Int) { projects(first: $n) { nodes { invoices(first: 100) { nodes { id } } } } }";
@@ -273,9 +203,7 @@ async fn the_cost_is_that_of_the_variables() {
             .map(|request| request.cost())
             .map_err(|error| error.to_string())
     };
-    let few = service
-        .send_named(tenant, text, None, &value!({ "n": 1 }))
-        .await;
+    let few = service.send_named(tenant, text, None, &value!({ "n": 1 }));
     assert_eq!(few, Ok(false));
     assert_eq!(cost(1), Ok(103));
     assert_eq!(cost(10), Ok(1_021));
@@ -284,31 +212,27 @@ async fn the_cost_is_that_of_the_variables() {
         ..Limits::default()
     };
     let strict = Service::with_limits(MIB, limits);
-    let send = async |n: i32| {
-        strict
-            .send_named(tenant, text, None, &value!({ "n": n }))
-            .await
-    };
-    assert_eq!(send(1).await, Ok(false));
-    assert!(send(10).await.is_err());
-    assert_eq!(send(1).await, Ok(true));
+    let send = |n: i32| strict.send_named(tenant, text, None, &value!({ "n": n }));
+    assert_eq!(send(1), Ok(false));
+    assert!(send(10).is_err());
+    assert_eq!(send(1), Ok(true));
 }
 
-#[tokio::test]
-async fn each_operation_of_a_document_is_admitted_by_its_name() {
+#[test]
+fn each_operation_of_a_document_is_admitted_by_its_name() {
     let service = Service::new(MIB);
     let tenant = TenantId::generate();
     let text =
         "query A { viewer { ...f } } query B($id: ID!) { project(id: $id) { id } viewer { ...f } }
         fragment f on Viewer { user { id } }";
-    let send = async |name, variables| service.send_named(tenant, text, name, &variables).await;
-    assert_eq!(send(Some("A"), value!({})).await, Ok(false));
-    assert_eq!(send(Some("A"), value!({})).await, Ok(true));
-    assert_eq!(send(Some("B"), value!({ "id": "x" })).await, Ok(false));
-    assert_eq!(send(Some("B"), value!({ "id": "y" })).await, Ok(true));
-    assert!(send(Some("B"), value!({})).await.is_err());
-    assert!(send(Some("C"), value!({})).await.is_err());
-    assert!(send(None, value!({})).await.is_err());
+    let send = |name, variables| service.send_named(tenant, text, name, &variables);
+    assert_eq!(send(Some("A"), value!({})), Ok(false));
+    assert_eq!(send(Some("A"), value!({})), Ok(true));
+    assert_eq!(send(Some("B"), value!({ "id": "x" })), Ok(false));
+    assert_eq!(send(Some("B"), value!({ "id": "y" })), Ok(true));
+    assert!(send(Some("B"), value!({})).is_err());
+    assert!(send(Some("C"), value!({})).is_err());
+    assert!(send(None, value!({})).is_err());
     assert_eq!(service.count(tenant), 2);
 }
 
@@ -400,23 +324,23 @@ const DOCUMENTS_WITH_VARIABLES: [&str; 23] = [
 ];
 
 /// Sends each set of variables after each set, with and without the cache, and compares the errors.
-#[tokio::test]
-async fn a_cached_document_gets_the_same_errors_as_a_new_one() {
+#[test]
+fn a_cached_document_gets_the_same_errors_as_a_new_one() {
     let (new, tenant) = (Service::new(0), TenantId::generate());
     let (mut accepted, mut rejected) = (0, 0);
     for text in DOCUMENTS_WITH_VARIABLES {
         let sets = sets_of_variables(text);
         for first in &sets {
             let cached = Service::new(MIB);
-            let primed = cached.send_named(tenant, text, None, first).await;
+            let primed = cached.send_named(tenant, text, None, first);
             for second in &sets {
-                let expected = new.send_named(tenant, text, None, second).await;
-                let sent = cached.send_named(tenant, text, None, second).await;
+                let expected = new.send_named(tenant, text, None, second);
+                let sent = cached.send_named(tenant, text, None, second);
                 match expected {
                     Ok(_) => {
                         accepted += 1;
                         assert!(sent.is_ok(), "{text} {first} {second}: {sent:?}");
-                        let again = cached.send_named(tenant, text, None, second).await;
+                        let again = cached.send_named(tenant, text, None, second);
                         assert_eq!(again, Ok(true), "{text} {first} {second}");
                     }
                     Err(errors) => {

@@ -202,14 +202,6 @@ pub enum Reason {
         /// The name of the fragment.
         fragment: String,
     },
-    /// A required variable does not have a value.
-    #[error("the variable ${variable} of type {declared} has no value")]
-    MissingVariable {
-        /// The name of the variable, without the `$`.
-        variable: String,
-        /// The type, as the document declares it.
-        declared: String,
-    },
     /// The document does not have an operation with the name in the request.
     #[error("the document does not have an operation with this `operationName`")]
     UnknownOperation,
@@ -225,7 +217,6 @@ impl Reason {
         match self {
             Self::LimitExceeded { .. } | Self::CostExceeded { .. } => Code::QueryTooComplex,
             Self::Parse { .. } => Code::GraphqlParseFailed,
-            Self::MissingVariable { .. } => Code::BadUserInput,
             Self::FragmentCycle { .. } | Self::UnknownOperation | Self::OperationNameRequired => {
                 Code::GraphqlValidationFailed
             }
