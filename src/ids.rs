@@ -23,25 +23,54 @@ pub trait EntityId:
 
 /// The error for a string that is not an ID of the expected entity. Its message is for clients.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected an ID of the type {expected}: {prefix}_ and 32 hexadecimal digits")]
+#[error("{quoted} is not an ID of the type {expected}: {}", self.hint())]
 pub struct InvalidId {
+    quoted: String,
     expected: &'static str,
     prefix: &'static str,
+    /// The type of the ID, if it is an ID of another type.
+    found: Option<&'static str>,
+}
+
+impl InvalidId {
+    fn hint(&self) -> String {
+        match self.found {
+            Some(found) => format!("it is an ID of the type {found}"),
+            None => format!("expected {}_ and 32 hexadecimal digits", self.prefix),
+        }
+    }
+}
+
+/// The maximum number of characters of an invalid ID in a message.
+const MAX_QUOTED_CHARS: usize = 60;
+
+/// An invalid ID as the messages quote it. Long ones are cut.
+#[must_use]
+pub fn quote_id(text: &str) -> String {
+    let mut rest = text.chars();
+    let shown: String = rest.by_ref().take(MAX_QUOTED_CHARS).collect();
+    let ellipsis = if rest.next().is_some() { "…" } else { "" };
+    format!("\"{}{ellipsis}\"", shown.escape_debug())
 }
 
 /// Parses `<prefix>_<32 lower-case hex digits>`. An ID has only one spelling, so that clients can compare IDs as
 /// strings.
 fn parse<I: EntityId>(text: &str) -> Result<I, InvalidId> {
-    let invalid = InvalidId {
-        expected: I::TYPE,
-        prefix: I::PREFIX,
-    };
-    let digits = text
-        .strip_prefix(I::PREFIX)
-        .and_then(|rest| rest.strip_prefix('_'))
-        .filter(|digits| digits.len() == 32 && !digits.bytes().any(|b| b.is_ascii_uppercase()))
-        .ok_or_else(|| invalid.clone())?;
-    Uuid::try_parse(digits).map(I::from).map_err(|_| invalid)
+    uuid_after(I::PREFIX, text)
+        .map(I::from)
+        .ok_or_else(|| InvalidId {
+            quoted: quote_id(text),
+            expected: I::TYPE,
+            prefix: I::PREFIX,
+            found: type_of(text),
+        })
+}
+
+/// The UUID of an ID with this prefix.
+fn uuid_after(prefix: &str, text: &str) -> Option<Uuid> {
+    let digits = text.strip_prefix(prefix)?.strip_prefix('_')?;
+    let is_exact = digits.len() == 32 && !digits.bytes().any(|b| b.is_ascii_uppercase());
+    Uuid::try_parse(digits).ok().filter(|_| is_exact)
 }
 
 /// Maps an ID type to the GraphQL scalar `ID`, in inputs and in outputs.
@@ -101,6 +130,15 @@ macro_rules! id_scalar {
 macro_rules! ids {
     (audited { $($audited:tt)+ } unaudited { $($unaudited:tt)+ }) => {
         ids! { @each $($audited)+ $($unaudited)+ }
+        ids! { @types $($audited)+ $($unaudited)+ }
+    };
+    (@types $($(#[$doc:meta])* $row:ident: $name:ident = $prefix:literal in $table:literal of $slice:ident;)+) => {
+        /// The type of an ID.
+        fn type_of(text: &str) -> Option<&'static str> {
+            let types = [$(($prefix, stringify!($row))),+];
+            let mut types = types.into_iter();
+            types.find_map(|(prefix, name)| uuid_after(prefix, text).map(|_| name))
+        }
     };
     (@each $($(#[$doc:meta])* $row:ident: $name:ident = $prefix:literal in $table:literal of $slice:ident;)+) => {
         $(
@@ -162,6 +200,33 @@ mod tests {
     fn an_id_parses_from_its_string() {
         let id = ProjectId::generate();
         assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn an_invalid_id_is_quoted_and_its_type_is_named() {
+        let message = |text: &str| text.parse::<ProjectId>().map_err(|error| error.to_string());
+        let user = UserId::from(Uuid::nil()).to_string();
+        let long = "\u{0}".repeat(100);
+        for (text, expected) in [
+            (
+                &*user,
+                format!("\"{user}\" is not an ID of the type Project: it is an ID of the type User"),
+            ),
+            (
+                "usr_1",
+                "\"usr_1\" is not an ID of the type Project: expected prj_ and 32 hexadecimal digits"
+                    .to_owned(),
+            ),
+            (
+                &*long,
+                format!(
+                    "\"{}…\" is not an ID of the type Project: expected prj_ and 32 hexadecimal digits",
+                    "\\0".repeat(60)
+                ),
+            ),
+        ] {
+            assert_eq!(message(text), Err(expected));
+        }
     }
 
     #[test]

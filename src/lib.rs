@@ -21,6 +21,8 @@ mod duration;
 pub mod embedded;
 pub mod entities;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod graphql;
 pub mod http;
 pub mod ids;

@@ -9,6 +9,7 @@ use async_graphql::{
 use super::{
     admission::{Admission, AdmissionError, AdmittedRequest, DocumentKey},
     guard::{self, CheckedDocument, Guard},
+    input_paths,
     rate_limit::RateLimit,
     root::{complete_root, nullable_root_fields},
     schema::{ApiSchema, builder, shape},
@@ -266,7 +267,7 @@ impl Api {
         };
         let operation = &info.operation;
         let mut response = if info.purpose == Purpose::Read {
-            self.schema.execute(request(variables)).await
+            self.schema.execute(request(variables.clone())).await
         } else {
             let mut run = 1;
             loop {
@@ -290,6 +291,7 @@ impl Api {
                 }
             }
         };
+        input_paths::name(&mut response, &checked.document, &variables);
         complete_root(
             &mut response,
             &checked.root_fields,

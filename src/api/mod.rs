@@ -1,12 +1,13 @@
 //! The API as a whole: the root types, the schema, and the execution of operations.
 
-mod admission;
+pub(crate) mod admission;
 mod execute;
 pub mod guard;
+mod input_paths;
 mod node;
 pub mod rate_limit;
 mod root;
-mod schema;
+pub(crate) mod schema;
 mod selection;
 pub mod transaction;
 mod validation;

@@ -313,7 +313,7 @@ impl<E: Listable> Stamp<E> {
 /// The maximum number of bytes of a cursor: enough for five strings of the longest sort column, in base64.
 const MAX_CURSOR_LENGTH: usize = 8 * 1024;
 
-fn encode(stamp: Uuid, position: &Position) -> String {
+pub(crate) fn encode(stamp: Uuid, position: &Position) -> String {
     let values = position.iter().map(|value| match value {
         None => Json::Null,
         Some(Value::Uuid(id)) => json!(id.simple().to_string()),
@@ -332,7 +332,7 @@ fn encode(stamp: Uuid, position: &Position) -> String {
     URL_SAFE_NO_PAD.encode(Json::Array(parts).to_string())
 }
 
-fn decode(cursor: &str, stamp: Uuid, order: &[Term]) -> Option<Position> {
+pub(crate) fn decode(cursor: &str, stamp: Uuid, order: &[Term]) -> Option<Position> {
     if cursor.len() > MAX_CURSOR_LENGTH {
         return None;
     }

@@ -75,7 +75,7 @@ pub fn read_options(service: &Service, headers: &HeaderMap) -> Result<RequestOpt
 
 /// Whether the client asks for a dry run: `Prefer: tx=rollback` (RFC 7240). Unknown preferences are ignored, as the RFC
 /// demands. An unknown value of `tx` is rejected, because a typing error would otherwise write.
-fn prefers_rollback(headers: &HeaderMap) -> Result<bool, Rejection> {
+pub fn prefers_rollback(headers: &HeaderMap) -> Result<bool, Rejection> {
     let mut rollback = None;
     for header in headers.get_all(PREFER) {
         let text = header.to_str().map_err(|_| {
@@ -120,7 +120,7 @@ fn preferences(header: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = given.next() else {
         return Ok(None);
@@ -246,7 +246,7 @@ impl ReceivedRequest {
 }
 
 /// Parses a body: one request, or a list of at most `max_batch` requests.
-fn parse_body(body: &[u8], max_batch: u32) -> Result<RequestBody, Rejection> {
+pub fn parse_body(body: &[u8], max_batch: u32) -> Result<RequestBody, Rejection> {
     check_values(body, max_batch.max(1))?;
     let is_list = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     let invalid = |error: serde_json::Error| match error.classify() {
@@ -306,7 +306,7 @@ fn check_values(body: &[u8], max_operations: u32) -> Result<(), Rejection> {
 }
 
 /// Parses the query string of a GET: each member at most once, `variables` and `extensions` as JSON.
-fn parse_query_string(query: &str) -> Result<GraphqlRequest, Rejection> {
+pub fn parse_query_string(query: &str) -> Result<GraphqlRequest, Rejection> {
     let mut members = serde_json::Map::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let value = match &*name {

@@ -9,7 +9,7 @@ use std::{
 /// The layers from top to bottom, each with the paths below `src/` that belong to it. All other
 /// files are the slices. A layer imports only itself and the layers below it.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("command line", &["main", "lib", "cli"]),
+    ("command line", &["main", "lib", "cli", "fuzzing"]),
     ("server", &["http"]),
     ("settings", &["config"]),
     ("demo data", &["demo"]),

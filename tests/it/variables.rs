@@ -1,5 +1,5 @@
-//! Variables: a required variable must have a value. If a variable is omitted, each argument and input field that uses
-//! the variable is omitted, too.
+//! Variables: they must have the types of the arguments, and a required variable must have a value. If a variable is
+//! omitted, each argument and input field that uses the variable is omitted, too.
 
 use std::collections::BTreeSet;
 
@@ -160,4 +160,177 @@ async fn a_missing_required_variable_is_rejected_before_anything_runs(tenant: Te
     let response = owner.query(with_default).await;
     let nodes = &response.data()["projects"]["nodes"];
     assert_eq!(nodes.as_array().map(Vec::len), Some(1));
+}
+
+/// The code and the messages of a rejected request.
+fn rejection(body: &Value) -> (&str, Vec<&str>) {
+    assert!(body.get("data").is_none(), "{body}");
+    let errors = body["errors"].as_array().unwrap();
+    let code = errors[0]["extensions"]["code"].as_str().unwrap();
+    for error in errors {
+        assert_eq!(error["extensions"]["code"], code, "{body}");
+        assert!(error["extensions"]["requestId"].is_string(), "{body}");
+        assert!(error["locations"][0]["line"].is_u64(), "{body}");
+    }
+    let messages = errors
+        .iter()
+        .map(|error| error["message"].as_str().unwrap());
+    (code, messages.collect())
+}
+
+#[apply(palisade_test)]
+async fn a_document_is_validated_before_its_variables(tenant: Tenant) {
+    let owner = tenant.owner();
+    let project = id("prj", ProjectId::generate().uuid());
+    for (document, variables, expected_message) in [
+        (
+            "query ($f: Nope) { projects(first: $f) { totalCount } }",
+            json!({}),
+            "the type Nope does not exist",
+        ),
+        (
+            "query ($f: Nope) { projects(first: $f) { totalCount } }",
+            json!({ "f": 1 }),
+            "the type Nope does not exist",
+        ),
+        (
+            "query ($f: Boolean) { projects(first: $f) { totalCount } }",
+            json!({}),
+            "the variable $f of the type Boolean cannot be used where the type Int is expected",
+        ),
+        (
+            "query ($f: ProductFilter) { projects(filter: $f) { totalCount } }",
+            json!({ "f": { "status": { "eq": "ACTIVE" } } }),
+            "the variable $f of the type ProductFilter cannot be used where the type ProjectFilter is expected",
+        ),
+        (
+            "query ($f: String) { project(id: $f) { id } }",
+            json!({ "f": project }),
+            "the variable $f of the type String cannot be used where the type ID! is expected",
+        ),
+        (
+            "query ($f: ID!, $unused: Int) { project(id: $f) { id } }",
+            json!({}),
+            "the variable $unused is never used",
+        ),
+    ] {
+        let accept = [("accept", "application/graphql-response+json")];
+        let reply = owner.send(document, &variables, &accept).await;
+        let response = reply.response();
+        let (code, messages) = rejection(&response.body);
+        assert_eq!((reply.status, code), (400, "GRAPHQL_VALIDATION_FAILED"));
+        assert!(
+            messages.contains(&expected_message),
+            "{document}: {messages:?}"
+        );
+    }
+    // A list without null items is a list that allows null items.
+    let ids = "query ($ids: [ID!]!) { projects(filter: { id: { in: $ids } }) { totalCount } }";
+    let response = owner.graphql(ids, json!({ "ids": [project] })).await;
+    assert_eq!(response.data()["projects"]["totalCount"], 0);
+}
+
+#[apply(palisade_test)]
+async fn an_invalid_value_is_rejected_with_its_path(tenant: Tenant) {
+    let owner = tenant.owner();
+    let create = "mutation ($input: CreateInvoiceInput!) { createInvoice(input: $input) { userErrors { code } } }";
+    let invoice = |line: Value| {
+        let good = json!({ "description": "a", "quantity": "1", "unitPrice": "1" });
+        let organization = id("org", ProjectId::generate().uuid());
+        json!({ "input": {
+            "currencyCode": "EUR", "organizationId": organization, "lineItems": [good, line],
+        } })
+    };
+    let first = "query ($f: Int!) { projects(first: $f) { totalCount } }";
+    let status =
+        "query ($s: ProjectStatus) { projects(filter: { status: { eq: $s } }) { totalCount } }";
+    for (document, variables, expected) in [
+        (
+            create,
+            invoice(json!({ "description": "b", "quantity": "1", "unitPrice": "abc" })),
+            &[
+                "$input.lineItems[1].unitPrice: \"abc\" is not a valid Decimal: it must consist of digits and a decimal \
+               point, such as \"9.95\"",
+            ][..],
+        ),
+        (
+            create,
+            invoice(json!({ "quantity": 1, "unitPrice": null, "dueOn": "x" })),
+            &[
+                "$input.lineItems[1].quantity: 1 is not a valid Decimal: it must be a string, so that no client rounds \
+                 it: \"1\"",
+                "$input.lineItems[1].unitPrice must not be null",
+                "$input.lineItems[1].dueOn is not a field of InvoiceLineItemInput",
+                "$input.lineItems[1].description is required",
+            ],
+        ),
+        (
+            first,
+            json!({ "f": "ten" }),
+            &["$f: \"ten\" is not a valid Int"],
+        ),
+        (
+            first,
+            json!({ "f": 2_147_483_648_i64 }),
+            &["$f: 2147483648 is not a valid Int"],
+        ),
+        (
+            status,
+            json!({ "s": "NONE" }),
+            &["$s: \"NONE\" is not a valid ProjectStatus"],
+        ),
+    ] {
+        let accept = [("accept", "application/graphql-response+json")];
+        let reply = owner.send(document, &variables, &accept).await;
+        let response = reply.response();
+        let rejection = rejection(&response.body);
+        assert_eq!(
+            (reply.status, rejection),
+            (400, ("BAD_USER_INPUT", expected.to_vec()))
+        );
+    }
+}
+
+#[apply(palisade_test)]
+async fn an_id_of_another_type_is_rejected_with_its_path(tenant: Tenant) {
+    let owner = tenant.owner();
+    let user = id("usr", ProjectId::generate().uuid());
+    let other = format!("\"{user}\" is not an ID of the type");
+    let create = "mutation ($input: CreateProjectInput!) { createProject(input: $input) { project { id } } }";
+    let one_field = "mutation ($id: ID!) { createProject(input: { name: \"a\", organizationId: $id }) { project { id } } }";
+    let literal = format!("{{ viewer {{ role }} project(id: \"{user}\") {{ id }} }}");
+    let filter =
+        "query ($f: ProjectFilter) { projects(filter: { and: [{ not: $f }] }) { totalCount } }";
+    for (document, variables, expected) in [
+        (
+            create,
+            json!({ "input": { "name": "a", "organizationId": user } }),
+            format!("$input.organizationId: {other} Organization: it is an ID of the type User"),
+        ),
+        (
+            one_field,
+            json!({ "id": user }),
+            format!("$id: {other} Organization: it is an ID of the type User"),
+        ),
+        (
+            &literal,
+            json!({}),
+            format!("id: {other} Project: it is an ID of the type User"),
+        ),
+        (
+            filter,
+            json!({ "f": { "or": [{ "name": { "eq": "a" } }, { "id": { "in": [user] } }] } }),
+            format!("$f.or[1].id.in[0]: {other} Project: it is an ID of the type User"),
+        ),
+        (
+            "query ($id: ID!) { project(id: $id) { id } }",
+            json!({ "id": "prj_\"" }),
+            "$id: \"prj_\\\"\" is not an ID of the type Project: expected prj_ and 32 hexadecimal digits".to_owned(),
+        ),
+    ] {
+        let response = owner.graphql(document, variables).await;
+        let error = &response.body["errors"][0];
+        assert_eq!(error["message"], expected, "{document}");
+        assert_eq!(error["extensions"]["code"], "BAD_USER_INPUT", "{document}");
+    }
 }

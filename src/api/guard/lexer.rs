@@ -150,7 +150,7 @@ impl Lexer<'_> {
         let last_line = before.rsplit('\n').next().unwrap_or_default();
         let column = last_line.chars().count() + 1;
         Reason::Parse {
-            message: "expected the end of the string".to_owned(),
+            message: format!("syntax error at {line}:{column}: the string does not end"),
             positions: vec![Pos { line, column }],
         }
     }

@@ -17,12 +17,13 @@ mod arguments;
 mod cost;
 mod count;
 mod lexer;
+mod syntax;
 mod variables;
 
 use async_graphql::{
     Name, Pos, Variables,
     parser::{
-        self, parse_query,
+        parse_query,
         types::{ExecutableDocument, OperationType},
     },
 };
@@ -33,9 +34,6 @@ pub(super) use self::cost::{CONNECTION_FIELDS, INTROSPECTION_LISTS};
 use self::count::Counter;
 pub use self::{arguments::ArgumentUses, cost::Shape};
 use crate::error::Code;
-
-/// Messages of the parser are cut to this length, because they may quote the document.
-const MAX_PARSE_MESSAGE_CHARS: usize = 200;
 
 /// The limits of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,19 +222,6 @@ impl Reason {
     }
 }
 
-impl From<parser::Error> for Reason {
-    fn from(error: parser::Error) -> Self {
-        // The parser's error shows the line of the document and an arrow. The last line of the error is the message.
-        let text = error.to_string();
-        let last = text.lines().last().unwrap_or_default().trim_start();
-        let message = last.strip_prefix("= ").unwrap_or(last);
-        Self::Parse {
-            message: message.chars().take(MAX_PARSE_MESSAGE_CHARS).collect(),
-            positions: error.positions().collect(),
-        }
-    }
-}
-
 /// The guard: checks requests against limits and the shape of the schema.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
@@ -325,7 +310,7 @@ impl Guard {
             "bytes of query text",
         )?;
         lexer::check(text, &self.limits)?;
-        Ok(parse_query(text)?)
+        parse_query(text).map_err(|error| syntax::reason(text, &error))
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use async_graphql::{Value, value};
 
-use super::{count::NODES, *};
+use super::{count::NODES, syntax::MAX_PARSE_MESSAGE_CHARS, *};
 
 /// The response keys of the root selection set.
 fn keys(checked: &CheckedDocument) -> Vec<Name> {
@@ -484,12 +484,54 @@ fn an_unterminated_string_is_a_parse_error() {
 }
 
 #[test]
+fn parse_errors_name_what_is_expected_and_what_is_found() {
+    for (text, expected) in [
+        (
+            "{ projects(first: 3) { nodes { name }",
+            "syntax error at 1:38: expected a field or `}`, found the end of the document",
+        ),
+        (
+            "{ viewer { role } } }",
+            "syntax error at 1:21: expected the end of the document or a query, a mutation or a fragment, found `}`",
+        ),
+        (
+            "",
+            "syntax error at 1:1: expected a query, a mutation or a fragment, found the end of the document",
+        ),
+        ("{ }", "syntax error at 1:3: expected a field, found `}`"),
+        (
+            "{\n  a(b: ) }",
+            "syntax error at 2:8: expected a value, found `)`",
+        ),
+        (
+            "{ a } { b }",
+            "the document has an anonymous operation and another one: give each a name",
+        ),
+        (
+            "query A { a } query A { b }",
+            "the document has several operations named A",
+        ),
+        (
+            "{ ...f } fragment f on A { a } fragment f on A { a }",
+            "the document has several fragments named f",
+        ),
+        (
+            "fragment f on A { a }",
+            "the document does not have an operation",
+        ),
+        ("{ a(b: \"", "syntax error at 1:8: the string does not end"),
+    ] {
+        assert_eq!(rejected(text).to_string(), expected, "{text}");
+    }
+}
+
+#[test]
 fn parse_errors_have_a_position_and_a_short_message() {
     let error = rejected("{ a\n  b( }");
     let Reason::Parse { message, positions } = &error.reason else {
         panic!("{error:?}")
     };
-    assert_eq!(message, "expected name");
+    assert_eq!(message, "syntax error at 2:6: expected a name, found `}`");
     assert_eq!(positions, &[Pos { line: 2, column: 6 }]);
     assert_eq!(error.reason.code(), Code::GraphqlParseFailed);
     let long = format!("query {} {{ a }}", "A".repeat(1_000));

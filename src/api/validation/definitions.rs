@@ -198,18 +198,15 @@ impl<'d, 'e> Visitor<'d, 'e> {
                     let name = &spread.fragment_name;
                     self.directives(&spread.directives, DirectiveLocation::FRAGMENT_SPREAD);
                     self.uses.spreads.push(name.node.as_str());
-                    match self.document.fragments.get(&name.node) {
-                        Some(fragment) => {
-                            let on = fragment.node.type_condition.node.on.node.as_str();
-                            let on = self.registry.types.get(on).filter(|of| of.is_composite());
-                            let shown = format!("the fragment {}", name.node);
-                            self.possible_spread(parent, on, position, &shown);
-                        }
-                        None => {
-                            let message = format!("the fragment {} is not defined", name.node);
-                            self.errors.add([name.pos], message);
-                        }
-                    }
+                    let Some(fragment) = self.document.fragments.get(&name.node) else {
+                        let message = format!("the fragment {} is not defined", name.node);
+                        self.errors.add([name.pos], message);
+                        continue;
+                    };
+                    let on = fragment.node.type_condition.node.on.node.as_str();
+                    let on = self.registry.types.get(on).filter(|of| of.is_composite());
+                    let shown = format!("the fragment {}", name.node);
+                    self.possible_spread(parent, on, position, &shown);
                 }
             }
         }

@@ -14,7 +14,7 @@
 use std::collections::{HashMap, HashSet};
 
 use async_graphql::{
-    Pos, Positioned,
+    Positioned,
     indexmap::IndexMap,
     parser::types::{
         Directive, ExecutableDocument, Field, OperationDefinition, OperationType, Selection,
@@ -91,14 +91,13 @@ impl<'d, 'e> FieldMerger<'d, 'e> {
         }
     }
 
-    /// The fields of several selection sets of one object, with fragments expanded.
+    /// The fields of several selection sets of one object, with fragments expanded, in the order of the document.
     fn collect(
         &self,
         sets: impl IntoIterator<Item = (Option<&'d MetaType>, &'d SelectionSet)>,
     ) -> Vec<SelectedField<'d>> {
         let (mut found, mut spread) = (Vec::new(), HashSet::new());
         let mut stack: Vec<_> = sets.into_iter().collect();
-        stack.reverse();
         while let Some((parent, set)) = stack.pop() {
             for selection in &set.items {
                 match &selection.node {
@@ -123,27 +122,18 @@ impl<'d, 'e> FieldMerger<'d, 'e> {
                 }
             }
         }
+        found.sort_by_key(|selected| selected.field.pos);
         found
     }
 
     /// The fields in the selection sets of these fields.
     fn collect_below(&self, fields: &[SelectedField<'d>]) -> Vec<SelectedField<'d>> {
         let sets = fields.iter().map(|selected| {
-            let of = self.declared_type(selected);
+            let of = declared_type(selected);
             let of = of.and_then(|of| self.registry.types.get(named_type(of)));
             (of, &selected.field.node.selection_set.node)
         });
         self.collect(sets)
-    }
-
-    /// The type of a field; `None` if the field does not exist.
-    fn declared_type(&self, selected: &SelectedField<'d>) -> Option<&'d str> {
-        let name = selected.field.node.name.node.as_str();
-        if name == "__typename" {
-            return Some(TYPENAME_TYPE);
-        }
-        let declared = selected.parent?.field_by_name(name)?;
-        Some(&declared.ty)
     }
 
     fn same_shapes(&mut self, fields: &[SelectedField<'d>]) {
@@ -153,7 +143,7 @@ impl<'d, 'e> FieldMerger<'d, 'e> {
             }
             let mut known = group
                 .iter()
-                .filter_map(|one| Some((one, self.declared_type(one)?)));
+                .filter_map(|one| Some((one, declared_type(one)?)));
             let first = known.next();
             let other = first.and_then(|(_, first)| {
                 known.find(|(_, other)| !self.have_same_shape(first, other))
@@ -162,7 +152,7 @@ impl<'d, 'e> FieldMerger<'d, 'e> {
                 let message = format!(
                     "the fields with the response key `{key}` conflict: their types are {first_type} and {other_type}. Use different aliases"
                 );
-                self.errors.add(positions(first, other), message);
+                self.errors.add([first.field.pos, other.field.pos], message);
                 continue;
             }
             let below = self.collect_below(&group);
@@ -218,7 +208,7 @@ impl<'d, 'e> FieldMerger<'d, 'e> {
                     let message = format!(
                         "the fields with the response key `{key}` conflict: {reason}. Use different aliases"
                     );
-                    self.errors.add(positions(first, other), message);
+                    self.errors.add([first.field.pos, other.field.pos], message);
                     continue;
                 }
                 let below = self.collect_below(&group);
@@ -254,6 +244,16 @@ impl<'d, 'e> FieldMerger<'d, 'e> {
         };
         self.errors.add([operation.pos], message);
     }
+}
+
+/// The type of a field; `None` if the field does not exist.
+fn declared_type<'d>(selected: &SelectedField<'d>) -> Option<&'d str> {
+    let name = selected.field.node.name.node.as_str();
+    if name == "__typename" {
+        return Some(TYPENAME_TYPE);
+    }
+    let declared = selected.parent?.field_by_name(name)?;
+    Some(&declared.ty)
 }
 
 fn group_key(fields: &[SelectedField<'_>]) -> GroupKey {
@@ -297,12 +297,6 @@ fn by_object_type<'d>(fields: &[SelectedField<'d>]) -> Vec<Vec<SelectedField<'d>
             group
         })
         .collect()
-}
-
-fn positions(one: &SelectedField<'_>, other: &SelectedField<'_>) -> [Pos; 2] {
-    let mut positions = [one.field.pos, other.field.pos];
-    positions.sort_unstable();
-    positions
 }
 
 /// Why two fields cannot be merged.

@@ -170,7 +170,7 @@ impl<'v, 'e> ValueChecker<'v, 'e> {
             return;
         }
         let Some(declared) = location.map(|location| location.declared) else {
-            self.collect(kind);
+            self.collect(value);
             return;
         };
         let nullable = declared.trim_end_matches('!');
@@ -218,7 +218,7 @@ impl<'v, 'e> ValueChecker<'v, 'e> {
                 }
             }
             // Another rule reports unknown types and output types.
-            _ => self.collect(kind),
+            _ => self.collect(value),
         }
     }
 
@@ -254,8 +254,8 @@ impl<'v, 'e> ValueChecker<'v, 'e> {
     }
 
     /// Collects the variables in a value whose type is not known.
-    fn collect<V: InputNode>(&mut self, kind: Kind<'v, V>) {
-        match kind {
+    fn collect<V: InputNode>(&mut self, value: &'v V) {
+        match value.kind() {
             Kind::List(items) => items.iter().for_each(|item| self.check(None, item)),
             Kind::Object(fields) => fields.values().for_each(|field| self.check(None, field)),
             _ => {}

@@ -69,19 +69,19 @@ async fn filters_over_a_limit_are_rejected_before_any_sql(tenant: Tenant) {
         (json!({ "name": { "startsWith": "\0" } }), nul),
         (
             json!({ "id": { "eq": id("inv", Uuid::now_v7()) } }),
-            "expected an ID of the type Project",
+            "is not an ID of the type Project",
         ),
         (
             json!({ "id": { "ne": Uuid::now_v7().to_string() } }),
-            "expected an ID of the type Project",
+            "is not an ID of the type Project",
         ),
         (
             json!({ "id": { "in": [id("prj", Uuid::now_v7()), id("usr", Uuid::now_v7())] } }),
-            "expected an ID of the type Project",
+            "is not an ID of the type Project",
         ),
         (
             json!({ "ownerId": { "eq": id("prj", Uuid::now_v7()) } }),
-            "expected an ID of the type User",
+            "is not an ID of the type User",
         ),
     ] {
         assert_rejected(&subject.ask(rejected_filter).await, message);
