@@ -214,9 +214,13 @@ impl From<sqlx::Error> for Error {
                 Some("42501") => Self::Forbidden,
                 // serialization_failure, deadlock_detected
                 Some("40001" | "40P01") => Self::Contended(error),
-                // Connection exceptions, shutdowns, too many connections.
+                // Connection exceptions, shutdowns, a lack of resources such as space on the disk, errors of the system,
+                // and a server that is read-only because it is a standby.
                 Some(code)
-                    if code.starts_with("08") || code.starts_with("57P") || code == "53300" =>
+                    if ["08", "57P", "53", "58"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
+                        || code == "25006" =>
                 {
                     Self::Unavailable(Some(error))
                 }
