@@ -5,9 +5,7 @@ select md5(concat_ws(E'\n',
                                  p.polqual::text, p.polwithcheck::text), E'\n' order by p.oid)
        from pg_policy p join relation c on c.oid = p.polrelid),
     (select string_agg(concat_ws(' ', f.oid, f.proname, f.prosrc, f.prosqlbody::text, f.proconfig::text), E'\n' order by f.oid)
-       from pg_proc f
-      where exists (select from pg_depend d
-                     where d.classid = 'pg_policy'::regclass and d.refclassid = 'pg_proc'::regclass and d.refobjid = f.oid)),
+       from routine f),
     (select string_agg(concat_ws(' ', c.oid, c.name, c.relkind, c.tenant, c.relrowsecurity, c.relacl::text), E'\n' order by c.oid)
        from relation c),
     (select string_agg(concat_ws(' ', a.attrelid, a.attnum, a.attname, a.attacl::text), E'\n' order by a.attrelid, a.attnum)

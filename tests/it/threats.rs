@@ -54,9 +54,10 @@ fn test_names() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for file in files {
         let text = fs::read_to_string(file).unwrap();
-        let mut is_test = false;
+        let (mut is_test, mut in_attribute) = (false, false);
         for line in text.lines().map(str::trim) {
-            if line.starts_with("#[") {
+            if in_attribute || line.starts_with("#[") {
+                in_attribute = !line.ends_with(']');
                 is_test |= line.starts_with("#[test]")
                     || line.starts_with("#[tokio::test")
                     || line.starts_with("#[apply(palisade_test)]");
@@ -94,7 +95,7 @@ fn every_threat_and_fault_has_a_row_whose_tests_exist() {
         let [threat, answer, tests] = &cells[..] else {
             panic!("{code}: {cells:?}")
         };
-        assert!(threat.len() > 5 && answer.len() > 10, "{code}");
+        assert!(threat.len() >= 5 && answer.len() > 10, "{code}");
         let named = quoted(tests);
         for name in &named {
             assert!(existing.contains(*name), "{code}: there is no test {name}");

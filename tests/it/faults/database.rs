@@ -19,8 +19,9 @@ async fn the_service_survives_a_fast_and_an_immediate_restart_of_the_database() 
     let load = Load::start(&lab, 8, seed);
     for signal in [Signal::INT, Signal::QUIT] {
         load.wait_for_good(50).await;
+        let failures = load.failures();
         lab.stop_database(signal).await;
-        load.wait_for_failure().await;
+        load.wait_for_failure(failures).await;
         assert_eq!(lab.health("live").await, 200);
         eventually("the service is not ready", async || {
             lab.health("ready").await == 503
@@ -87,7 +88,7 @@ async fn a_frozen_database_never_hangs_a_client_and_the_service_recovers() {
     assert_eq!(lab.health("live").await, 200);
     // Each client gets a response to the request that waits for a frozen backend.
     for _ in 0..8 {
-        load.wait_for_failure().await;
+        load.wait_for_failure(load.failures()).await;
     }
     // Once the isolation was not checked for 10 s, a request fails at once.
     let mut refused = Duration::MAX;
@@ -143,7 +144,7 @@ async fn a_standby_serves_reads_and_rejects_writes_until_it_is_promoted() {
     .await;
     for _ in 0..6 {
         let outcome = lab.query(CREATE).await;
-        assert_eq!(outcome.code(), "UNAVAILABLE", "{outcome:?}");
+        assert_eq!(outcome.code(), "UNAVAILABLE", "{outcome:?} {}", lab.log());
     }
     lab.execute("select pg_promote()").await;
     let data = lab.query(CREATE).await.data();

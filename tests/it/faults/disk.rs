@@ -83,7 +83,7 @@ async fn a_full_disk_rejects_writes_and_serves_reads_until_there_is_space() {
     lab.execute("alter table audit_logs set tablespace small")
         .await;
     let write = async |number: usize| {
-        let name = format!("n{number} {}", "x".repeat(150));
+        let name = format!("n{number} {}", "x".repeat(80));
         let document = format!(
             "mutation {{ createOrganization(input: {{ name: \"{name}\" }}) {{ organization {{ id }} userErrors {{ code }} }} }}"
         );

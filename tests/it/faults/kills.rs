@@ -3,17 +3,19 @@
 use std::time::{Duration, Instant};
 
 use macro_rules_attribute::apply;
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use tokio::net::TcpStream;
 
 use super::{
     Lab, free_port,
     load::Load,
+    new_client,
     random::{Random, parameter, seed},
+    send,
 };
 use crate::{
     cli::palisade,
-    harness::{eventually, palisade_test},
+    harness::{attempt, eventually, palisade_test},
 };
 
 /// Kills the service again and again while clients write.
@@ -65,15 +67,43 @@ async fn a_rolling_restart_under_load_drains_and_loses_nothing() {
     })
     .await;
     let load = Load::start_at(&one, &[one.port, port], 8, seed);
-    for _ in 0..2 {
-        load.wait_for_good(50).await;
-        let started = Instant::now();
-        assert_eq!(
-            one.end_service(Signal::TERM).await,
-            Some(0),
-            "{}",
-            one.log()
+    let held = format!("{} held", one.tenants[0].slug);
+    let organization = {
+        let document = format!(
+            "mutation {{ createOrganization(input: {{ name: \"{held}\" }}) {{ organization {{ id }} userErrors {{ code }} }} }}"
         );
+        let data = one.query(&document).await.data();
+        let id = &data["createOrganization"]["organization"]["id"];
+        id.as_str().unwrap().to_owned()
+    };
+    for round in 0..2 {
+        load.wait_for_good(50).await;
+        // One mutation is in progress when the signal arrives: it waits for a row.
+        let mut holder = one.superuser().await;
+        let hold = "begin; select from organizations where name like '%held%' for update";
+        attempt(&mut holder, hold.to_owned()).await.unwrap();
+        let document = format!(
+            "mutation {{ updateOrganization(input: {{ id: \"{organization}\", name: \"{held} {round}\" }}) {{
+                organization {{ name }} userErrors {{ code }} }} }}"
+        );
+        let (client, port, tenant) = (new_client(), one.port, one.tenants[0].clone());
+        let in_progress =
+            tokio::spawn(async move { send(&client, port, &tenant, &document, None).await });
+        let waits = "select count(*) from pg_stat_activity where usename = 'palisade_app' and wait_event_type = 'Lock'";
+        eventually("the mutation waits", async || one.number(waits).await > 0).await;
+        let started = Instant::now();
+        kill_process(one.service_pid(), Signal::TERM).unwrap();
+        eventually("the service accepts no connection", async || {
+            TcpStream::connect(("127.0.0.1", one.port)).await.is_err()
+        })
+        .await;
+        attempt(&mut holder, "rollback".to_owned()).await.unwrap();
+        let data = in_progress.await.unwrap().data();
+        assert_eq!(
+            data["updateOrganization"]["organization"]["name"],
+            format!("{held} {round}")
+        );
+        assert_eq!(one.wait_for_exit().await, Some(0), "{}", one.log());
         let drained = started.elapsed();
         assert!(drained < Duration::from_secs(12), "{drained:?}");
         load.wait_for_good(20).await;

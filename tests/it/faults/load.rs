@@ -35,6 +35,7 @@ struct Log {
     /// How often each outcome occurred.
     outcomes: BTreeMap<String, u64>,
     slowest: Duration,
+    failed_reads: u64,
 }
 
 /// Clients that send requests until the load ends.
@@ -53,6 +54,7 @@ pub struct LoadReport {
     pub acknowledged: usize,
     pub outcomes: BTreeMap<String, u64>,
     pub slowest: Duration,
+    pub failed_reads: u64,
 }
 
 impl LoadReport {
@@ -121,15 +123,20 @@ impl Load {
         .await;
     }
 
-    /// Waits until a request fails.
-    pub async fn wait_for_failure(&self) {
-        let failures = || {
-            let log = self.log.lock();
-            let all: u64 = log.outcomes.values().sum();
-            all - log.outcomes.get("good").copied().unwrap_or_default()
-        };
-        let before = failures();
-        eventually("a request fails", async || failures() > before).await;
+    /// The number of failed requests so far.
+    pub fn failures(&self) -> u64 {
+        let log = self.log.lock();
+        let all: u64 = log.outcomes.values().sum();
+        all - log.outcomes.get("good").copied().unwrap_or_default()
+    }
+
+    /// Waits until more requests have failed than before.
+    pub async fn wait_for_failure(&self, before: u64) {
+        eventually("a request fails", async || {
+            self.check_clients();
+            self.failures() > before
+        })
+        .await;
     }
 
     fn check_clients(&self) {
@@ -154,6 +161,7 @@ impl Load {
             acknowledged: log.writes.len(),
             outcomes: log.outcomes,
             slowest: log.slowest,
+            failed_reads: log.failed_reads,
         }
     }
 }
@@ -214,7 +222,7 @@ impl Client {
         }
     }
 
-    fn record(&self, outcome: &Outcome, took: Duration) {
+    fn record(&self, outcome: &Outcome, took: Duration, is_read: bool) {
         let mut log = self.log.lock();
         log.slowest = log.slowest.max(took);
         let name = match outcome {
@@ -222,6 +230,9 @@ impl Client {
             Outcome::Failed { status, code } => format!("{status} {code}"),
             Outcome::Disconnected => "disconnected".to_owned(),
         };
+        if is_read && name != "good" {
+            log.failed_reads += 1;
+        }
         *log.outcomes.entry(name).or_default() += 1;
     }
 
@@ -234,7 +245,7 @@ impl Client {
     ) -> Option<serde_json::Value> {
         let started = Instant::now();
         let outcome = send(&self.client, self.ports[0], tenant, document, key).await;
-        self.record(&outcome, started.elapsed());
+        self.record(&outcome, started.elapsed(), key.is_none());
         if let Outcome::Data(data) = outcome {
             self.good.fetch_add(1, Ordering::Relaxed);
             return Some(data);
@@ -313,7 +324,9 @@ async fn check_writes(lab: &Lab, writes: &[Write]) {
     }
     // What remains was not written by the load.
     assert!(
-        stored.keys().all(|name| !name.contains("t-")),
+        stored
+            .keys()
+            .all(|name| !name.contains("t-") || name.contains("held")),
         "{:?}",
         stored.keys()
     );

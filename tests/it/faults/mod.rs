@@ -250,6 +250,11 @@ impl Lab {
     /// Sends the service a signal and waits for its exit. Returns the exit code.
     pub async fn end_service(&mut self, signal: Signal) -> Option<i32> {
         kill_process(self.service_pid(), signal).unwrap();
+        self.wait_for_exit().await
+    }
+
+    /// Waits until the service has exited. Returns the exit code.
+    pub async fn wait_for_exit(&mut self) -> Option<i32> {
         let mut service = self.service.take().unwrap();
         let status = tokio::time::timeout(Duration::from_secs(30), service.wait()).await;
         status.expect("the service did not exit").unwrap().code()
