@@ -179,8 +179,8 @@ def contains(_):
 
 
 def long_invoice(attacker):
-    """Creates an invoice of 500 lines 20 times, out of one variable."""
-    fields = aliases(20, "createInvoice(input: $input) { userErrors { code } }")
+    """Creates an invoice of 500 lines 13 times, out of one variable."""
+    fields = aliases(13, "createInvoice(input: $input) { userErrors { code } }")
     return json.dumps({"query": f"mutation ($input: CreateInvoiceInput!) {{ {fields} }}",
                        "variables": {"input": invoice_input(attacker.organization, 500)}})
 
@@ -229,7 +229,7 @@ FLOODS = (
           headers=KEY, data=("Chinese characters",), mode="cut", arguments=(("milliseconds", (500, 1600)),)),
     Flood("kept-changes", "a mutation with a response of 60 KB and an `Idempotency-Key`", kept_change, role="MEMBER",
           headers=KEY, data=("Chinese characters",), mode="replay"),
-    Flood("long-invoices", "`createInvoice` with 500 lines, in 20 fields", long_invoice, role="BILLING"),
+    Flood("long-invoices", "`createInvoice` with 500 lines, in 13 fields", long_invoice, role="BILLING"),
     Flood("idle-sockets", "connections that send nothing", None, connections=1005, mode="hold"),
     Flood("unfinished-bodies", "bodies of 1 MiB without their last 5 bytes", unfinished_body, connections=300,
           mode="hold", unsent=5),

@@ -64,6 +64,8 @@ counters! {
     /// Operations that were aborted because the running operations of the tenant or of all tenants fetched too many
     /// bytes.
     FETCHED_BYTES_BUSY = "palisade_fetched_bytes_busy_total";
+    /// Operations that were aborted because they wrote too many rows.
+    WRITTEN_ROWS_EXCEEDED = "palisade_written_rows_exceeded_total";
     /// Operations whose response was too long.
     RESPONSE_BYTES_EXCEEDED = "palisade_response_bytes_exceeded_total";
     /// Responses that were replaced by an error because clients had not yet received earlier responses.

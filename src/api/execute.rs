@@ -97,6 +97,17 @@ impl AdmittedOperation {
         }
     }
 
+    /// The bytes of the arguments of a mutation, which stores most of them; 0 for a query.
+    #[must_use]
+    pub fn argument_bytes(&self) -> u64 {
+        if self.is_query() {
+            0
+        } else {
+            let arguments = &self.request.checked().arguments;
+            arguments.bytes(&self.variables)
+        }
+    }
+
     /// Whether the operation is a query.
     #[must_use]
     pub fn is_query(&self) -> bool {

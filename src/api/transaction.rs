@@ -219,21 +219,21 @@ async fn write(
 /// Commits the changes together with the response. If another request with the same key has been
 /// executed in the meantime, commits nothing and returns the data of its response. Errors: that response is not kept.
 ///
-/// If every root field was rejected, the mutation has written nothing. So nothing is committed, and the key can be used
-/// again.
+/// If every root field was rejected, or no field wrote a row, the mutation has written nothing. So nothing is committed,
+/// and the key can be used again.
 async fn commit_with_response(
     claim: &Claim,
     tx: &TenantTx,
     claimed_generation: u32,
     response: &Response,
 ) -> Result<Option<Value>> {
-    let is_rejected = tx.is_undone().await;
-    if is_rejected {
+    let wrote_nothing = tx.wrote_nothing().await;
+    if wrote_nothing {
         tx.check_field().await?;
     }
     let outcome = claim.renew(tx, claimed_generation).await?;
     let first = idempotency::read_outcome(outcome)?;
-    if first.is_none() && !is_rejected {
+    if first.is_none() && !wrote_nothing {
         let response = idempotency::encode(&response.data)?;
         claim.store_response(tx, &response).await?;
         tx.commit().await?;

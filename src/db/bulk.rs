@@ -144,6 +144,7 @@ impl<'r, E: Writable, R> InsertMany<'r, E, R> {
         }
         let text = query.to_string(sea_query::PostgresQueryBuilder);
         let statement = Statement::with_arguments(text, self.columns.into_arguments()?);
+        tx.operation().reserve_writes(self.rows.len())?;
         let inserted = tx.fetch_all(statement).await;
         let inserted = inserted.map_err(|error| WriteError::from_statement(error, E::RULES))?;
         let ids = inserted.iter().map(|row| row.try_get(0));
@@ -199,10 +200,8 @@ impl<'r, E: Entity, R> UpdateMany<'r, E, R> {
             .and_where(Expr::col((E::TABLE, "id")).equals((ROW, "id")))
             .to_owned();
         let text = query.to_string(sea_query::PostgresQueryBuilder);
-        tx.execute(Statement::with_arguments(
-            text,
-            self.columns.into_arguments()?,
-        ))
-        .await
+        let statement = Statement::with_arguments(text, self.columns.into_arguments()?);
+        tx.operation().reserve_writes(self.rows.len())?;
+        tx.execute(statement).await
     }
 }

@@ -7,7 +7,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -30,6 +30,7 @@ pub struct Operation {
     nonce: u32,
     cancelled: AtomicBool,
     exclusive: AtomicBool,
+    written_rows: AtomicU64,
     usage: Arc<Usage>,
     fetched: Option<FetchedBytes>,
 }
@@ -49,6 +50,9 @@ struct FetchedState {
     held_bytes: u64,
 }
 
+/// The number of rows that an operation of a client may write: the largest bulk mutation, twice. With their entries in the
+/// audit log, that many lines of invoices take 4.4 MB.
+const MAX_WRITTEN_ROWS: u64 = 2_000;
 /// The number of bytes by which an operation increases the memory that it holds for fetched bytes.
 const HELD_STEP_BYTES: u64 = 256 * 1024;
 
@@ -88,6 +92,7 @@ impl Operation {
             nonce: fastrand::u32(..),
             cancelled: AtomicBool::new(false),
             exclusive: AtomicBool::new(false),
+            written_rows: AtomicU64::new(0),
             usage,
             fetched: None,
         }
@@ -124,6 +129,25 @@ impl Operation {
             state.held_bytes += more;
         }
         Ok(())
+    }
+
+    /// Counts rows that the next statement could write. Errors: `TooComplex` if a client's operation writes too many.
+    pub(super) fn reserve_writes(&self, rows: usize) -> Result<()> {
+        let rows = rows as u64;
+        self.usage.add_written_rows(rows);
+        let written = self.written_rows.fetch_add(rows, Ordering::Relaxed) + rows;
+        if self.fetched.is_some() && written > MAX_WRITTEN_ROWS {
+            metrics::WRITTEN_ROWS_EXCEEDED.increment();
+            return Err(Error::TooComplex(format!(
+                "the operation writes more than {MAX_WRITTEN_ROWS} rows: send it in parts"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether a statement could have written rows.
+    pub(super) fn has_written(&self) -> bool {
+        self.written_rows.load(Ordering::Relaxed) > 0
     }
 
     /// The id of the request.

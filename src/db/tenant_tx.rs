@@ -313,8 +313,11 @@ impl TenantTx {
         }
     }
 
-    /// Whether every root field of the mutation was undone, so that the mutation has written nothing.
-    pub(crate) async fn is_undone(&self) -> bool {
+    /// Whether the mutation has written nothing: no statement wrote a row, or every root field was undone.
+    pub(crate) async fn wrote_nothing(&self) -> bool {
+        if !self.0.operation.has_written() {
+            return true;
+        }
         let session = self.0.session.lock().await;
         session.fields > 0 && session.undone_fields == session.fields
     }

@@ -102,6 +102,7 @@ impl<E: Writable> Insert<E> {
             .values(self.values.values)
             .map_err(|error| Error::Internal(error.to_string().into()))?
             .returning(Query::returning().columns(E::COLUMNS.iter().copied()));
+        tx.operation().reserve_writes(1)?;
         if let Some(conflict) = conflict {
             query.on_conflict(conflict);
         }
@@ -239,6 +240,7 @@ impl<E: Writable> Update<E> {
             for condition in &conditions {
                 query.and_where(condition.holds.clone());
             }
+            tx.operation().reserve_writes(1)?;
             let row = tx.fetch_optional(Statement::build(&query)).await;
             let row = row.map_err(|error| WriteError::from_statement(error, E::RULES))?;
             if let Some(row) = row {
@@ -267,6 +269,7 @@ pub async fn delete_one<E: Writable>(
     if let Some(version) = if_version {
         query.and_where(Expr::col("version").eq(version));
     }
+    tx.operation().reserve_writes(1)?;
     let row = tx.fetch_optional(Statement::build(&query)).await;
     let row = row.map_err(|error| WriteError::from_deletion(error, E::REFERRERS))?;
     if let Some(row) = row {
@@ -288,7 +291,10 @@ pub async fn delete_where<E: Writable>(
         .from_table(E::TABLE)
         .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
         .and_where(filter::any(column, filter::Value::Uuids(parents)));
-    tx.execute(Statement::build(&query)).await
+    let deleted = tx.execute(Statement::build(&query)).await?;
+    tx.operation()
+        .reserve_writes(usize::try_from(deleted).unwrap_or(usize::MAX))?;
+    Ok(deleted)
 }
 
 /// Deletes the rows with these ids that exist and that the caller may delete. Returns the deleted rows.
@@ -296,6 +302,7 @@ pub async fn delete_many<E: Writable>(
     tx: &TenantTx,
     ids: &[E::Id],
 ) -> Result<Vec<E>, WriteError<()>> {
+    let count = ids.len();
     let ids = ids.iter().map(|id| id.uuid()).collect();
     let mut query = Query::delete();
     query
@@ -303,6 +310,7 @@ pub async fn delete_many<E: Writable>(
         .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
         .and_where(filter::any("id", filter::Value::Uuids(ids)))
         .returning(Query::returning().columns(E::COLUMNS.iter().copied()));
+    tx.operation().reserve_writes(count)?;
     let rows = tx.fetch_all(Statement::build(&query)).await;
     let rows = rows.map_err(|error| WriteError::from_deletion(error, E::REFERRERS))?;
     Ok(rows.iter().map(E::read).collect::<sqlx::Result<_>>()?)

@@ -5,12 +5,7 @@
 //! token, connections of the tenant, requests per second, headers, body, charge for the body, slot, document, charge for
 //! the rows, execution. Work that can take more than a millisecond does not run on the threads that serve connections.
 
-use std::{
-    future::poll_fn,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use async_graphql::Variables;
 use axum::{
@@ -27,7 +22,7 @@ use super::{
     budgets::{BudgetStatus, Charge},
     concurrency::Slot,
     connections::ConnectionHandle,
-    explorer,
+    explorer, heavy,
     negotiate::ResponseFormat,
     persisted::QuerySource,
     request::{GraphqlRequest, ReceivedRequest, RequestBody, read_options, require_json},
@@ -59,6 +54,8 @@ const MAX_LIGHT_MUTATION_COST: u64 = 50;
 const MAX_LIGHT_VALUES: u64 = 10_000;
 /// The largest cost of an operation whose response is built in less than about a millisecond at a time.
 const MAX_LIGHT_COST: u64 = 1_000;
+/// The bytes of long columns up to which a response is written in less than about a millisecond.
+const MAX_LIGHT_FETCHED_BYTES: u64 = 128 * 1024;
 /// The pause between two attempts to cancel the statement of an operation.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 /// The methods of `/graphql`.
@@ -232,20 +229,11 @@ impl RequestHold {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
         if !is_heavy {
-            let begun = Instant::now();
-            let result = work();
-            self.usage.add_time(begun.elapsed());
-            return result;
+            return self.usage.timed(work);
         }
         let hold = self.clone();
-        let work = move || {
-            let begun = Instant::now();
-            let result = work();
-            hold.usage.add_time(begun.elapsed());
-            drop(hold);
-            result
-        };
-        match tokio::task::spawn_blocking(work).await {
+        let work = move || hold.usage.timed(work);
+        match heavy::run(work).await {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
@@ -258,22 +246,39 @@ fn spawn<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<T> {
     if is_heavy {
-        let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || runtime.block_on(future))
+        heavy::poll(future)
     } else {
         tokio::spawn(future)
     }
 }
 
-/// Adds the time of each poll of a future to the usage.
-async fn timed<T>(usage: &Usage, mut future: impl Future<Output = T> + Unpin) -> T {
-    poll_fn(|poller| {
-        let begun = Instant::now();
-        let result = Pin::new(&mut future).poll(poller);
-        usage.add_time(begun.elapsed());
-        result
-    })
-    .await
+/// Polls the execution of an operation, and adds the time of each poll to the usage. When the operation has fetched more
+/// than [`MAX_LIGHT_FETCHED_BYTES`], its execution moves to a thread for heavy work: until the rows arrive, nobody knows
+/// how long their columns are.
+async fn execute_metered<T: Send + 'static>(
+    usage: Arc<Usage>,
+    mut execution: Pin<Box<dyn Future<Output = T> + Send>>,
+    is_heavy: bool,
+) -> T {
+    let light = poll_fn(
+        |poller| match usage.timed(|| execution.as_mut().poll(poller)) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending if !is_heavy && usage.fetched_bytes() > MAX_LIGHT_FETCHED_BYTES => {
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        },
+    );
+    if let Some(result) = light.await {
+        return result;
+    }
+    let heavy = heavy::poll(async move {
+        poll_fn(|poller| usage.timed(|| execution.as_mut().poll(poller))).await
+    });
+    match heavy.await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
 }
 
 /// What the operations of one request share.
@@ -302,6 +307,7 @@ impl RequestContext {
             service.fetched_bytes.hold_none(tenant, self.principal.user),
         );
         let admitted = self.admit(request, Arc::clone(&operation)).await?;
+        usage.add_written_bytes(admitted.argument_bytes());
         self.charge
             .reserve(admitted.cost())
             .map_err(budget_exceeded)?;
@@ -401,7 +407,7 @@ impl RequestContext {
             ExecutedOperation::new(&reply, request_id, is_query.then_some(max_bytes))
         });
         let mut task = spawn(is_heavy, async move {
-            let executed = timed(&usage, execution).await;
+            let executed = execute_metered(Arc::clone(&usage), execution, is_heavy).await;
             usage.add_response_bytes(executed.body.len() as u64);
             drop(hold);
             executed
@@ -507,7 +513,7 @@ impl Drop for CancelOnDrop {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::{thread, time::Instant};
 
     use super::*;
     use crate::{

@@ -8,6 +8,7 @@ mod dev;
 mod explorer;
 mod graphql;
 mod health;
+mod heavy;
 mod loopback;
 mod negotiate;
 mod origins;

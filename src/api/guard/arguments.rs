@@ -8,7 +8,9 @@ use std::collections::HashMap;
 
 use async_graphql::{
     Name, Positioned, Value, Variables,
-    parser::types::{Directive, ExecutableDocument, OperationDefinition, Selection, SelectionSet},
+    parser::types::{
+        Directive, ExecutableDocument, OperationDefinition, OperationType, Selection, SelectionSet,
+    },
 };
 use async_graphql_value::Value as InputValue;
 
@@ -36,18 +38,35 @@ struct VariableUse {
 }
 
 impl ArgumentUses {
-    /// Checks the bytes of the arguments with the variables of a request.
-    pub(super) fn check(&self, variables: &Variables, limits: &Limits) -> Result<(), Reason> {
+    /// The bytes of the arguments with the variables of a request.
+    #[must_use]
+    pub fn bytes(&self, variables: &Variables) -> u64 {
         let of_variables = self.variables.iter().map(|variable| {
             let given = variables.get(&variable.name);
             let bytes = given.map_or(variable.default_bytes, of_value);
             bytes.saturating_mul(variable.times)
         });
-        check_limit(
-            of_variables.fold(self.literal_bytes, u64::saturating_add),
-            limits.argument_bytes,
-            "bytes of arguments, where a variable counts each time it is used",
-        )
+        of_variables.fold(self.literal_bytes, u64::saturating_add)
+    }
+
+    /// Checks the bytes of the arguments of an operation with the variables of a request.
+    pub(super) fn check(
+        &self,
+        operation: OperationType,
+        variables: &Variables,
+        limits: &Limits,
+    ) -> Result<(), Reason> {
+        let (limit, what) = match operation {
+            OperationType::Mutation => (
+                limits.mutation_argument_bytes,
+                "bytes of arguments in a mutation, where a variable counts each time it is used",
+            ),
+            _ => (
+                limits.argument_bytes,
+                "bytes of arguments, where a variable counts each time it is used",
+            ),
+        };
+        check_limit(self.bytes(variables), limit, what)
     }
 
     /// The bytes that it takes on the heap.

@@ -73,6 +73,8 @@ pub struct Limits {
     /// Bytes of the literals and the variables in the arguments of the selected operation, with fragments expanded.
     /// A variable counts each time it is used.
     pub argument_bytes: u64,
+    /// The same bytes for a mutation, which stores most of them.
+    pub mutation_argument_bytes: u64,
     /// Levels of nested lists and objects in the variables.
     pub variable_depth: u64,
     /// Values in the variables, including lists and objects.
@@ -112,6 +114,8 @@ impl Default for Limits {
             introspection_depth: 3,
             // The longest body that the service accepts, used twice, with the overhead of its values.
             argument_bytes: 4 * 1024 * 1024,
+            // The longest body, used once, with the overhead of its values.
+            mutation_argument_bytes: 2 * 1024 * 1024,
             // A filter needs up to two levels for each nested `and`, `or` or `not`.
             variable_depth: 32,
             // A bulk mutation has at most 1,000 rows of up to six values each.
@@ -277,7 +281,7 @@ impl Guard {
         };
         let root_fields = counter.root_fields(&selected.definition.selection_set.node);
         let arguments = counter.arguments(selected.definition);
-        if let Err(reason) = arguments.check(variables, &self.limits) {
+        if let Err(reason) = arguments.check(selected.definition.ty, variables, &self.limits) {
             let work = counter.work;
             return Err(GuardError { reason, work });
         }
@@ -311,7 +315,8 @@ impl Guard {
                 let selected = selected?;
                 cost = (selected.cost, selected.values);
             }
-            checked.arguments.check(variables, &self.limits)?;
+            let arguments = &checked.arguments;
+            arguments.check(checked.operation_type, variables, &self.limits)?;
             Ok(cost)
         };
         cost().map_err(|reason| GuardError { reason, work })

@@ -218,6 +218,7 @@ fn unlimited() -> Guard {
         variable_depth: u64::MAX,
         variable_values: u64::MAX,
         argument_bytes: u64::MAX,
+        mutation_argument_bytes: u64::MAX,
     };
     guard
 }
@@ -898,6 +899,22 @@ fn the_bytes_of_arguments_count_once_per_use() {
         assert_eq!(exceeded(&error), ARGUMENTS, "{text}");
         assert_eq!(error.reason.code(), Code::QueryTooComplex);
     }
+}
+
+#[test]
+fn the_arguments_of_a_mutation_have_a_limit_of_their_own() {
+    let mut guard = guard();
+    guard.limits.mutation_argument_bytes = 1_000;
+    let of_mutation = "mutation($f: F) { createProject(input: $f) { project { id } } }";
+    let of_query = "query($f: F) { projects(filter: $f) { nodes { id } } }";
+    let checked = guard.check(of_mutation, None, &variable_of(1_000)).unwrap();
+    let longer = variable_of(1_001);
+    let what = "bytes of arguments in a mutation, where a variable counts each time it is used";
+    let error = guard.check(of_mutation, None, &longer).unwrap_err();
+    assert_eq!(exceeded(&error), what);
+    let error = guard.cost(&checked, &longer).unwrap_err();
+    assert_eq!(exceeded(&error), what);
+    guard.check(of_query, None, &longer).unwrap();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use palisade::{
     config::{MemorySettings, ServiceSettings, TrafficSettings},
     metrics,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -16,6 +16,8 @@ use tokio::{
 };
 
 use super::{post, query, reply};
+
+use crate::create;
 use crate::harness::{
     Caller, ServiceOptions, Tenant, TestApp, attempt, eventually, id, palisade_test, settings,
 };
@@ -487,6 +489,67 @@ async fn the_largest_legitimate_requests_still_work(tenant: Tenant) {
         .mutate_ok("createComment", input, "comment { body }")
         .await;
     assert_eq!(payload["comment"]["body"], json!(body));
+}
+
+/// A mutation that creates invoices, each with this number of lines, and its variables.
+async fn create_invoices(owner: &Caller, invoices: usize, lines: usize) -> (String, Value) {
+    let organization = create::organization(owner).await;
+    let fields = (0..invoices).map(|number| {
+        format!("i{number}: createInvoice(input: $input) {{ userErrors {{ code }} }} ")
+    });
+    let document = format!(
+        "mutation ($input: CreateInvoiceInput!) {{ {} }}",
+        fields.collect::<String>()
+    );
+    let line = json!({ "description": "Line", "quantity": "1", "unitPrice": "10.00" });
+    let input = json!({
+        "organizationId": organization,
+        "currencyCode": "EUR",
+        "lineItems": vec![line; lines],
+    });
+    (document, json!({ "input": input }))
+}
+
+#[apply(palisade_test)]
+async fn an_operation_writes_a_bounded_number_of_rows(tenant: Tenant) {
+    let owner = tenant.owner();
+    let invoices = async || {
+        let reply = owner.query("{ invoices(first: 1) { totalCount } }").await;
+        reply.data()["invoices"]["totalCount"].as_u64().unwrap()
+    };
+    let before = metrics::WRITTEN_ROWS_EXCEEDED.value();
+    // Each invoice and its lines, and the invoice again for its total.
+    let (document, variables) = create_invoices(owner, 4, 500).await;
+    let reply = owner.send(&document, &variables, &[]).await;
+    let response = reply.response();
+    assert_eq!(response.code(), "QUERY_TOO_COMPLEX");
+    assert_eq!(
+        response.body["errors"][0]["message"],
+        "the operation writes more than 2000 rows: send it in parts"
+    );
+    assert!(metrics::WRITTEN_ROWS_EXCEEDED.value() > before);
+    assert_eq!(invoices().await, 0, "nothing is written");
+    let (document, variables) = create_invoices(owner, 3, 500).await;
+    owner
+        .send(&document, &variables, &[])
+        .await
+        .response()
+        .data();
+    assert_eq!(invoices().await, 3);
+}
+
+#[apply(palisade_test)]
+async fn written_rows_and_the_arguments_of_a_mutation_are_charged(tenant: Tenant) {
+    const BUDGET: u64 = 1_000_000;
+    let url = serve(|settings| settings.traffic.tenant_budget = BUDGET).await;
+    let owner = tenant.owner();
+    let (document, variables) = create_invoices(owner, 1, 100).await;
+    let body = json!({ "query": document, "variables": variables }).to_string();
+    let reply = post(&url, &owner.token, &body).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let used = BUDGET - rows_left(&url, owner).await;
+    // 400 for each line, and 500 for each KiB of the arguments: 300 bytes for each line.
+    assert!((54_000..57_000).contains(&used), "{used}");
 }
 
 #[apply(palisade_test)]
