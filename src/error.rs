@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
+use sqlx::postgres::PgDatabaseError;
+
 /// The result of a function that a resolver calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -175,6 +177,20 @@ impl Error {
         }
     }
 
+    /// Whether a query may succeed if it runs again at once: it conflicted with another transaction, or lost its
+    /// connection.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Contended(_) | Self::Unavailable(Some(sqlx::Error::Io(_))) => true,
+            Self::Unavailable(Some(sqlx::Error::Database(error))) => {
+                error.code().is_some_and(|code| code.starts_with("57P"))
+            }
+            Self::Shared(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+
     /// Whether the service or its database caused the error, and not the client. Such an error is logged.
     #[must_use]
     pub fn is_service_failure(&self) -> bool {
@@ -214,9 +230,23 @@ impl From<sqlx::Error> for Error {
                 Some("42501") => Self::Forbidden,
                 // serialization_failure, deadlock_detected
                 Some("40001" | "40P01") => Self::Contended(error),
-                // Connection exceptions, shutdowns, too many connections.
+                Some("0A000") if is_outdated_plan(&error) => Self::Contended(error),
+                // BEGIN READ WRITE on a standby: in PostgreSQL 15, and in later versions.
+                Some("0A000")
+                    if matches!(
+                        routine(&error),
+                        Some("check_XactReadOnly" | "check_transaction_read_only")
+                    ) =>
+                {
+                    Self::Unavailable(Some(error))
+                }
+                // Connection exceptions, shutdowns, a lack of resources such as space on the disk, errors of the system,
+                // and a server that is read-only because it is a standby.
                 Some(code)
-                    if code.starts_with("08") || code.starts_with("57P") || code == "53300" =>
+                    if ["08", "57P", "53", "58"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
+                        || code == "25006" =>
                 {
                     Self::Unavailable(Some(error))
                 }
@@ -225,6 +255,21 @@ impl From<sqlx::Error> for Error {
             _ => Self::Database(error),
         }
     }
+}
+
+/// Whether a prepared statement no longer fits its table, because a column has another type. The statement fails again as
+/// long as the connection is open.
+#[must_use]
+pub fn is_outdated_plan(error: &sqlx::Error) -> bool {
+    routine(error) == Some("RevalidateCachedQuery")
+}
+
+/// The function of PostgreSQL that reported the error. Unlike the message, it does not depend on the language.
+fn routine(error: &sqlx::Error) -> Option<&str> {
+    let sqlx::Error::Database(error) = error else {
+        return None;
+    };
+    error.try_downcast_ref::<PgDatabaseError>()?.routine()
 }
 
 #[cfg(test)]

@@ -267,7 +267,16 @@ impl Api {
         };
         let operation = &info.operation;
         let mut response = if info.purpose == Purpose::Read {
-            self.schema.execute(request(variables.clone())).await
+            // A query changes nothing, so it may run again. After a change of a table, each pooled connection can have a
+            // prepared statement that no longer fits.
+            let mut run = 1;
+            loop {
+                let response = self.schema.execute(request(variables.clone())).await;
+                if run == MAX_RUNS || !errors::is_transient(&response) || operation.is_cancelled() {
+                    break response;
+                }
+                run += 1;
+            }
         } else {
             let mut run = 1;
             loop {

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::Failure;
 use crate::{
     db::{self, ConnectError},
-    doctor::{self, Format, Scope, Severity},
+    doctor::{self, Format, LIVE_PROBE, Scope, Severity},
 };
 
 /// The options of `palisade doctor`.
@@ -31,6 +31,9 @@ pub struct Options {
     /// A schema to inspect. Repeat the option for several [default: every schema except those of PostgreSQL].
     #[arg(long = "schema", value_name = "SCHEMA")]
     schemas: Vec<String>,
+    /// Do not attack the tables: skip the rule D36.
+    #[arg(long)]
+    catalogue_only: bool,
     /// The format of the output.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -69,9 +72,11 @@ pub async fn run(options: Options) -> Result<(), Failure> {
             "there is no role {role}: name the role of the service with --role"
         )));
     }
-    let report = doctor::run(&mut connection, &scope, |_| true)
-        .await
-        .map_err(Failure::failed)?;
+    let report = doctor::run(&mut connection, &scope, |rule| {
+        !(options.catalogue_only && rule.code == LIVE_PROBE)
+    })
+    .await
+    .map_err(Failure::failed)?;
     print!("{}", options.format.print(&report));
     match report.count(Severity::Error) {
         0 => Ok(()),

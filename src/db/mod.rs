@@ -36,6 +36,7 @@ use sqlx::{
 
 use crate::{doctor::Finding, duration, embedded::OLDEST_MAJOR_VERSION};
 
+pub use inspect::IsolationError;
 pub use operation::{Operation, OperationName};
 pub use statement::TracedStatement;
 pub use tenant_tx::{Purpose, TenantContext, TenantTx};

@@ -58,15 +58,24 @@ fn text(report: &Report) -> String {
             finding.rule.code, finding.object
         );
     }
+    for (rule, reason) in &report.skipped {
+        let _ = writeln!(text, "skipped {} {}: {reason}", rule.code, rule.slug);
+    }
     let _ = writeln!(
         text,
-        "{} errors, {} warnings, {} allowed by comments; {} rules",
-        report.count(Severity::Error),
-        report.count(Severity::Warning),
+        "{}, {}, {} allowed by comments; {} rules",
+        count(report.count(Severity::Error), "error"),
+        count(report.count(Severity::Warning), "warning"),
         report.allowed.len(),
         RULES.len()
     );
     text
+}
+
+/// A number with its noun, such as `1 error` or `2 errors`.
+fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 fn as_json(report: &Report) -> Value {
@@ -87,6 +96,11 @@ fn as_json(report: &Report) -> Value {
         "warnings": report.count(Severity::Warning),
         "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
         "allowed": report.allowed.iter().map(finding).collect::<Vec<_>>(),
+        "skipped": report.skipped.iter().map(|(rule, reason)| json!({
+            "rule": rule.code,
+            "name": rule.slug,
+            "reason": reason,
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -2,18 +2,20 @@
 //!
 //! A rule is one SQL file in `rules/`. It selects from `scope.sql` and returns the same columns as every other rule:
 //! the object (`catalog`, `id`, `object`), the `problem` and the SQL that repairs it (`fix`). Rules read only
-//! `pg_catalog`, which every role may read. So the service runs them with its own connection.
+//! `pg_catalog`, which every role may read. So the service runs them with its own connection. One rule attacks the
+//! tables instead: see `probe.rs`.
 //!
 //! The comment of an object can allow a finding: `doctor: allow D06 D13, <the reason>`. Objects without such
 //! comments, such as roles, allow nothing.
 
 mod format;
+mod probe;
 mod rules;
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 pub use format::Format;
-pub use rules::{RULES, Rule, RunAt, Severity};
+pub use rules::{LIVE_PROBE, RULES, Rule, RunAt, Severity};
 
 /// What the rules inspect.
 #[derive(Clone, Debug)]
@@ -70,6 +72,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// The findings that a comment of the object allows.
     pub allowed: Vec<Finding>,
+    /// The rules that could not run, with the reason.
+    pub skipped: Vec<(&'static Rule, String)>,
 }
 
 impl Report {
@@ -85,7 +89,7 @@ impl Report {
 const OPENING: &str = "finding as (\n";
 const CLOSING: &str = r"
 )
-select f.object, f.problem, f.fix,
+select <columns>,
        (select substring(d.description from 'doctor: allow[^\n]*')
           from pg_description d
          where d.classoid = f.catalog and d.objoid = f.id and d.objsubid = 0
@@ -117,41 +121,92 @@ pub async fn run(
     wants: impl Fn(&Rule) -> bool,
 ) -> Result<Report, sqlx::Error> {
     let mut transaction = connection.begin().await?;
+    // Some rules need locks on the tables to print the expressions of policies.
     transaction
-        .execute("set local search_path = pg_catalog, pg_temp; set local statement_timeout = '10s'")
+        .execute(
+            "set local search_path = pg_catalog, pg_temp; set local statement_timeout = '10s';
+             set local lock_timeout = '1s'",
+        )
         .await?;
     let mut report = Report::default();
     for rule in RULES.iter().filter(|rule| wants(rule)) {
-        let sql = [include_str!("scope.sql"), OPENING, rule.sql, CLOSING].concat();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a rule is inserted between the files that all rules share"
-        )]
-        let rows =
-            sqlx::query_as::<_, (String, String, String, Option<String>)>(AssertSqlSafe(sql))
-                .bind(&scope.roles)
-                .bind(&scope.tenant_column)
-                .bind(&scope.setting)
-                .bind(&scope.schemas)
-                .bind(rule.code)
-                .persistent(false)
-                .fetch_all(&mut *transaction)
-                .await?;
-        for (object, problem, fix, allowed_by) in rows {
-            let finding = Finding {
-                rule,
-                object,
-                problem,
-                fix,
-                allowed_by,
-            };
-            if finding.allowed_by.is_some() {
-                report.allowed.push(finding);
-            } else {
-                report.findings.push(finding);
+        let findings = if rule.code == LIVE_PROBE {
+            match probe::run(&mut transaction, scope, rule).await? {
+                Ok(findings) => findings,
+                Err(reason) => {
+                    report.skipped.push((rule, reason));
+                    continue;
+                }
             }
-        }
+        } else {
+            let closing = CLOSING.replace("<columns>", "f.object, f.problem, f.fix");
+            let rows: Vec<(String, String, String, Option<String>)> =
+                select(&mut transaction, scope, rule, &closing).await?;
+            rows.into_iter()
+                .map(|(object, problem, fix, allowed_by)| Finding {
+                    rule,
+                    object,
+                    problem,
+                    fix,
+                    allowed_by,
+                })
+                .collect()
+        };
+        let (allowed, findings) = findings
+            .into_iter()
+            .partition(|finding: &Finding| finding.allowed_by.is_some());
+        report.allowed.extend::<Vec<Finding>>(allowed);
+        report.findings.extend::<Vec<Finding>>(findings);
     }
     transaction.rollback().await?;
     Ok(report)
+}
+
+/// Returns a hash of everything that the rules of [`RULES`] with [`Rule::needs_table_locks`] read. Needs no lock on a
+/// table.
+pub async fn hash_policies(
+    connection: &mut PgConnection,
+    scope: &Scope,
+) -> Result<String, sqlx::Error> {
+    let sql = [
+        include_str!("scope.sql"),
+        "finding as (select 1)\n",
+        include_str!("policies_hash.sql"),
+    ]
+    .concat();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the statement shares a file with the rules"
+    )]
+    let hash = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(&scope.roles)
+        .bind(&scope.tenant_column)
+        .bind(&scope.setting)
+        .bind(&scope.schemas);
+    hash.fetch_one(connection).await
+}
+
+/// Runs the query of a rule.
+async fn select<R>(
+    connection: &mut PgConnection,
+    scope: &Scope,
+    rule: &Rule,
+    closing: &str,
+) -> Result<Vec<R>, sqlx::Error>
+where
+    R: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
+{
+    let sql = [include_str!("scope.sql"), OPENING, rule.sql, closing].concat();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a rule is inserted between the files that all rules share"
+    )]
+    let rows = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(&scope.roles)
+        .bind(&scope.tenant_column)
+        .bind(&scope.setting)
+        .bind(&scope.schemas)
+        .bind(rule.code)
+        .persistent(false);
+    rows.fetch_all(connection).await
 }

@@ -50,7 +50,19 @@ pub struct Rule {
     pub(super) sql: &'static str,
 }
 
+/// The code of the rule that attacks the tables.
+pub const LIVE_PROBE: &str = "D36";
+
 impl Rule {
+    /// Whether the rule prints expressions of policies. PostgreSQL needs a lock on the table for this, so the rule waits
+    /// for another transaction that holds an ACCESS EXCLUSIVE lock.
+    #[must_use]
+    pub fn needs_table_locks(&self) -> bool {
+        ["using_text", "check_text", "pg_get_expr"]
+            .iter()
+            .any(|text| self.sql.contains(text))
+    }
+
     /// The path of the rule's page in the repository.
     #[must_use]
     pub fn page(&self) -> String {
@@ -100,7 +112,7 @@ rules! {
         "PostgreSQL checks foreign keys without row level security. Without the tenant on both sides, a tenant can reference rows of another tenant, test whether they exist, and delete them by a cascade."
     "D13" "unique-without-tenant" Error Start "A unique key spans all tenants"
         "PostgreSQL checks unique keys without row level security. The error of an insert tells a tenant that another tenant has the value."
-    "D14" "index-without-tenant" Warning Start "An index does not begin with the tenant"
+    "D14" "index-without-tenant" Warning Always "An index does not begin with the tenant"
         "Each query of a tenant has the condition of the policy. Only an index that begins with the tenant column limits the query to the rows of that tenant."
     "D15" "foreign-key-without-index" Warning Demand "A foreign key has no index"
         "Each deletion of a referenced row searches the referencing table. Without an index, it reads the whole table, of all tenants."
@@ -142,6 +154,10 @@ rules! {
         "The policies have no effect until row level security is enabled. A later grant opens the table."
     "D35" "leakproof-function" Error Demand "A function is marked as leakproof"
         "PostgreSQL may run a leakproof function before the policies, on rows of every tenant. If it reports or stores its arguments, it leaks them."
+    "D36" "live-probe" Error Demand "An attack on a table succeeded"
+        "The other rules read the catalogue. This one acts as the service's role and tries to read without a context, to read as a tenant that does not exist, and to insert a row of another tenant."
+    "D37" "schema-drift" Warning Start "The schema differs from the one that the migrations create"
+        "The statements of this version name these columns. A missing column or another type makes them fail, or compare values of different types."
     "D38" "large-objects" Warning Demand "The service may use large objects"
         "Large objects have no row level security: every role that may call the functions can read and write its objects for all tenants."
     "D39" "shadowed-name" Error Demand "An object has the name of one in pg_catalog"

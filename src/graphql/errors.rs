@@ -24,6 +24,13 @@ pub fn is_contended(response: &Response) -> bool {
     errors.any(|error| error.source::<Error>().is_some_and(Error::is_contended))
 }
 
+/// Whether a query failed for a reason that may be gone at once: see [`Error::is_transient`].
+#[must_use]
+pub fn is_transient(response: &Response) -> bool {
+    let mut errors = response.errors.iter();
+    errors.any(|error| error.source::<Error>().is_some_and(Error::is_transient))
+}
+
 /// Adds the code and the request id to every error. If `log` is true, logs the errors that the service or its database
 /// caused. The caller passes false if the operation was cancelled because the client disconnected.
 pub fn finish(response: &mut Response, request_id: Uuid, log: bool) {

@@ -179,7 +179,10 @@ pub async fn serve(
 /// the isolation switches the other one off.
 async fn watch_isolation(service: &Service, interval: Option<Duration>) -> Infallible {
     match interval {
-        Some(interval) => service.db.watch_isolation(interval).await,
+        Some(interval) => {
+            let directory = service.directory.as_ref();
+            service.db.watch_isolation(directory, interval).await
+        }
         None => std::future::pending().await,
     }
 }

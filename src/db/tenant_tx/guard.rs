@@ -11,7 +11,7 @@ use tokio::sync::MutexGuard;
 use super::{Connection, Session, TenantTx};
 use crate::{
     db::lease::Lease,
-    error::{Error, Result},
+    error::{Error, Result, is_outdated_plan},
 };
 
 /// The exclusive use of the connection for one statement.
@@ -44,10 +44,11 @@ impl StatementGuard<'_> {
             .lease
             .take()
             .expect("BUG: a statement guard finishes twice");
-        self.session.connection = if reply.is_ok() {
-            Connection::Open(lease)
-        } else {
-            Connection::Failed(lease)
+        self.session.connection = match &reply {
+            Ok(_) => Connection::Open(lease),
+            // The next transaction on this connection would fail, too. Dropping the lease closes it.
+            Err(error) if is_outdated_plan(error) => Connection::Unavailable,
+            Err(_) => Connection::Failed(lease),
         };
         Ok(reply?)
     }

@@ -194,24 +194,26 @@ async fn a_running_service_rejects_requests_while_the_database_has_a_gap() {
     let mut cluster = OwnCluster::start().await;
     let mut serve = serve_command(&cluster.url("palisade_app"));
     serve.env("PALISADE_ISOLATION_CHECK_INTERVAL", "100ms");
+    serve.env("PALISADE_AUTH_DATABASE_URL", cluster.url("palisade_auth"));
     let (service, api) = Service::serve(serve).await;
     let ready = api.replace("/graphql", "/health/ready");
     for (rule, open, close) in [
         (
-            "D01 role-bypass",
-            "alter role palisade_app bypassrls",
-            "alter role palisade_app nobypassrls",
+            "D08 policy-count",
+            "create policy extra on projects using (tenant_id = (select app.tenant_id()))
+                 with check (tenant_id = (select app.tenant_id()))",
+            "drop policy extra on projects",
         ),
         (
             "D04 rls-off",
             "alter table projects disable row level security",
             "alter table projects enable row level security",
         ),
+        // The role of the sign-in.
         (
-            "D08 policy-count",
-            "create policy extra on projects using (tenant_id = (select app.tenant_id()))
-                 with check (tenant_id = (select app.tenant_id()))",
-            "drop policy extra on projects",
+            "D01 role-bypass",
+            "alter role palisade_auth bypassrls",
+            "alter role palisade_auth nobypassrls",
         ),
     ] {
         // Without a token, the service rejects the request with 401.
@@ -232,10 +234,147 @@ async fn a_running_service_rejects_requests_while_the_database_has_a_gap() {
         .await;
     }
     let output = service.terminate().await;
-    assert!(
-        output.contains("the service rejects all requests: D04 rls-off: "),
-        "{output}"
-    );
+    for rule in ["D08 policy-count", "D04 rls-off", "D01 role-bypass"] {
+        for line in [
+            format!("the service rejects all requests: {rule}: "),
+            format!("the service accepts requests again, after: {rule}: "),
+        ] {
+            assert_eq!(output.matches(&line).count(), 1, "{line}: {output}");
+        }
+    }
+    cluster.stop().await;
+}
+
+/// What can be taken away from the isolation: SQL that takes it away, the rule that reports it, and SQL that gives it back.
+const LOSSES: &[(&str, &str, &str, &str)] = &[
+    (
+        "FORCE",
+        "alter table projects no force row level security",
+        "D05 rls-not-forced: ",
+        "alter table projects force row level security",
+    ),
+    (
+        "a policy",
+        "drop policy tenant on projects",
+        "D08 policy-count: ",
+        "create policy tenant on projects using (tenant_id = (select app.tenant_id()))
+             with check (tenant_id = (select app.tenant_id()))",
+    ),
+    (
+        "WITH CHECK",
+        "drop policy tenant on projects;
+         create policy tenant on projects using (tenant_id = (select app.tenant_id()))",
+        "D45 no-with-check: ",
+        "alter policy tenant on projects with check (tenant_id = (select app.tenant_id()))",
+    ),
+    (
+        "the tenant column of a foreign key",
+        "create table notes (tenant_id uuid not null, id uuid not null unique, project_id uuid,
+             primary key (tenant_id, id));
+         alter table notes owner to palisade_owner;
+         select app.protect('notes', audited => false);
+         comment on constraint notes_id_key on notes is 'doctor: allow D13, for the test';
+         alter table notes add constraint notes_note_fkey foreign key (project_id) references notes (id)",
+        "D12 foreign-key-without-tenant: ",
+        "drop table notes",
+    ),
+    (
+        "the first column of an index",
+        "drop index invoices_created_at_idx; create index invoices_created_at_idx on invoices (created_at desc, id desc)",
+        "D14 index-without-tenant: The index public.invoices_created_at_idx does not begin with tenant_id",
+        "drop index invoices_created_at_idx",
+    ),
+    (
+        "NOBYPASSRLS",
+        "alter role palisade_app bypassrls",
+        "D01 role-bypass: ",
+        "alter role palisade_app nobypassrls",
+    ),
+];
+
+#[apply(palisade_test)]
+async fn doctor_the_start_and_the_running_service_each_report_every_loss() {
+    let mut cluster = OwnCluster::start().await;
+    let mut serve = serve_command(&cluster.url("palisade_app"));
+    serve.env("PALISADE_ISOLATION_CHECK_INTERVAL", "100ms");
+    let (service, api) = Service::serve(serve).await;
+    let ready = api.replace("/graphql", "/health/ready");
+    for (what, take, rule, give) in LOSSES {
+        cluster.execute(take).await;
+        let is_error = !rule.starts_with("D14");
+
+        let report = cluster.doctor(&[]).await;
+        let (name, _) = rule.split_once(": ").unwrap();
+        assert!(report.stdout.contains(name), "{what}: {report:?}");
+        assert_eq!(report.code, Some(i32::from(is_error)), "{what}: {report:?}");
+
+        if is_error {
+            let result = run_to_exit(serve_command(&cluster.url("palisade_app"))).await;
+            assert_eq!(result.code, Some(1), "{what}: {result:?}");
+            // The first check of the role has a message of its own.
+            assert!(
+                result.stderr.contains(rule) || result.stderr.contains("has BYPASSRLS"),
+                "{what}: {result:?}"
+            );
+            eventually("the running service rejects requests", async || {
+                reqwest::get(&ready).await.unwrap().status() == 503
+            })
+            .await;
+            assert_eq!(post(&api).await, 503, "{what}");
+        } else {
+            let (other, _) = Service::serve(serve_command(&cluster.url("palisade_app"))).await;
+            let output = other.terminate().await;
+            assert!(output.contains(rule), "{what}: {output}");
+        }
+        cluster.execute(give).await;
+        eventually("the running service serves again", async || {
+            reqwest::get(&ready).await.unwrap().status() == 200
+        })
+        .await;
+    }
+    let output = service.terminate().await;
+    for (what, _, rule, _) in LOSSES {
+        // The service logs a warning once, and an error when it occurs and when it is repaired.
+        let lines = if rule.starts_with("D14") { 1 } else { 2 };
+        assert_eq!(output.matches(rule).count(), lines, "{what}: {output}");
+    }
+    cluster.stop().await;
+}
+
+#[apply(palisade_test)]
+async fn a_service_that_cannot_check_the_isolation_stops_serving_and_recovers_once() {
+    let mut cluster = OwnCluster::start().await;
+    let mut serve = serve_command(&cluster.url("palisade_app"));
+    serve.env("PALISADE_ISOLATION_CHECK_INTERVAL", "100ms");
+    let (service, api) = Service::serve(serve).await;
+    let ready = api.replace("/graphql", "/health/ready");
+    // The connections of the service may not read the catalogue, as after a change that the rules do not know.
+    cluster
+        .execute("revoke select on pg_catalog.pg_policy from public")
+        .await;
+    eventually("the service stops serving", async || {
+        let response = reqwest::get(&ready).await.unwrap();
+        response.status() == 503
+            && response.text().await.unwrap()
+                == "the isolation of the tenants could not be checked for 8 s\n"
+    })
+    .await;
+    assert_eq!(post(&api).await, 503);
+    cluster
+        .execute("grant select on pg_catalog.pg_policy to public")
+        .await;
+    eventually("the service serves again", async || {
+        reqwest::get(&ready).await.unwrap().status() == 200
+    })
+    .await;
+    let output = service.terminate().await;
+    for line in [
+        "cannot check the isolation of the tenants: ",
+        "the service rejects all requests: the isolation of the tenants could not be checked for 8 s",
+        "the service accepts requests again, after: the isolation of the tenants could not be checked",
+    ] {
+        assert_eq!(output.matches(line).count(), 1, "{line}: {output}");
+    }
     cluster.stop().await;
 }
 
@@ -302,6 +441,10 @@ async fn doctor_prints_text_json_and_sarif_and_exits_with_1_for_errors() {
     assert_eq!(
         result.error_line(1),
         "the isolation of the tenants has gaps, errors: 1"
+    );
+    assert!(
+        result.stdout.contains("\n1 error, 0 warnings, "),
+        "{result:?}"
     );
     let fix = "    fix: alter table public.projects force row level security;\n";
     assert!(

@@ -100,7 +100,7 @@ pub async fn run_to_exit(mut command: Command) -> CommandResult {
         .into()
 }
 
-async fn run_palisade(arguments: &[&str]) -> CommandResult {
+pub async fn run_palisade(arguments: &[&str]) -> CommandResult {
     run_to_exit(palisade(arguments)).await
 }
 

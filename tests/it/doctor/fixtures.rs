@@ -1,4 +1,5 @@
-//! SQL that violates rules, for a database with the schema of this repository. A superuser runs it.
+//! SQL that violates rules, for a database with the schema of this repository. A superuser runs it. D36 attacks the
+//! tables, so it also confirms the gaps that other rules find.
 
 /// A change of the database, with the rules that it violates.
 pub struct Fixture {
@@ -27,7 +28,7 @@ macro_rules! fixtures {
 fixtures! {
     ["D01"] "alter role palisade_app createrole";
     ["D01"] "alter role palisade_app replication";
-    ["D01"] "alter role palisade_app bypassrls";
+    ["D01" "D36"] "alter role palisade_app bypassrls";
     ["D01"] "alter role palisade_auth bypassrls";
     ["D02"] "grant pg_monitor to palisade_app";
     ["D02"] "grant pg_signal_backend to palisade_app";
@@ -35,7 +36,7 @@ fixtures! {
     ["D03"] "create function app.extra() returns integer language sql return 1;
              alter function app.extra() owner to palisade_app";
     ["D03"] "create schema extra authorization palisade_app";
-    ["D04"] "alter table projects disable row level security";
+    ["D04" "D36"] "alter table projects disable row level security";
     ["D05"] "alter table projects no force row level security";
     ["D06"] "create table bare (n integer); grant select on bare to palisade_app";
     ["D07"] notes!("alter table notes drop constraint notes_pkey;
@@ -86,6 +87,8 @@ fixtures! {
     ["D25"] "create sequence numbers; grant usage on sequence numbers to palisade_app";
     ["D26"] "alter role palisade_app set app.tenant_id = '019ab9a0-0000-7000-8000-000000000001'";
     ["D27"] "alter role palisade_app reset statement_timeout";
+    ["D28"] "create or replace function pg_catalog.current_setting(text) returns text language sql stable as
+             $$ select case $1 when 'server_version_num' then '150001' else pg_catalog.current_setting($1, false) end $$";
     ["D29"] "create language untrusted handler plpgsql_call_handler";
     ["D30"] "create publication changes for table projects";
     ["D31"] "grant delete on audit_logs to palisade_app";
@@ -94,6 +97,18 @@ fixtures! {
              create policy tenant on drafts using (tenant_id = (select app.tenant_id()))
                  with check (tenant_id = (select app.tenant_id()))";
     ["D35"] "alter function app.fold(text) leakproof";
+    // Without a context, the function returns a tenant that exists. No other rule evaluates it.
+    ["D36"] "set local session_replication_role = replica;
+             insert into tenants (id, slug, name) values ('019ab9a0-0000-7000-8000-000000000001', 'acme', 'Acme');
+             insert into organizations (id, tenant_id, slug, name)
+                 values (gen_random_uuid(), '019ab9a0-0000-7000-8000-000000000001', 'o', 'O');
+             set local session_replication_role = origin;
+             create or replace function app.tenant_id() returns uuid language sql stable parallel safe as
+                 $$ select coalesce(nullif(current_setting('app.tenant_id', true), ''),
+                                    '019ab9a0-0000-7000-8000-000000000001')::uuid $$";
+    ["D37"] "alter table projects drop column description";
+    ["D37"] "alter table comments alter column body type varchar(20000)";
+    ["D37"] "drop table idempotency_keys";
     ["D38"] "grant execute on function lo_create(oid) to palisade_app";
     ["D39"] "create function public.convert_to(text, text) returns bytea language sql immutable return null::bytea;
              revoke execute on function public.convert_to(text, text) from public";
