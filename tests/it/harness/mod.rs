@@ -20,6 +20,7 @@ pub use self::{
     client::{Caller, Reply, Response, TRACE, id, mutation, user_errors},
     database::{
         TenantSql, TenantTable, attempt, create_database, insert_copy, scratch, tenant_tables,
+        without_predicate,
     },
     entity::{camel_case, entity, id_of, snake_case},
     model::{Field, Kind, model},
