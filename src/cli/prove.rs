@@ -19,7 +19,7 @@ pub struct Options {
     /// The URL of the API, such as `https://api.example/graphql`.
     #[arg(long, env = "PALISADE_PROVE_URL", value_name = "URL")]
     url: String,
-    /// A token of an owner of tenant A, which is attacked. Nobody else may write to A meanwhile.
+    /// A token of an owner of tenant A, which is attacked. No other client may write to A while the command runs.
     #[arg(
         long,
         env = "PALISADE_PROVE_TOKEN_A",

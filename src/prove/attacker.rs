@@ -210,9 +210,13 @@ pub fn declarations(args: &[super::schema::Field], variables: &Value) -> (Vec<St
         declared.push(format!("${}: {}", arg.name, arg.type_text));
         used.push(format!("{0}: ${0}", arg.name));
     }
-    let used = match used.is_empty() {
-        true => String::new(),
-        false => format!("({})", used.join(", ")),
-    };
-    (declared, used)
+    (declared, in_parentheses(&used))
+}
+
+/// A list of GraphQL in parentheses; nothing if it is empty.
+pub fn in_parentheses(items: &[String]) -> String {
+    if items.is_empty() {
+        return String::new();
+    }
+    format!("({})", items.join(", "))
 }

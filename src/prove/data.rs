@@ -87,10 +87,7 @@ impl TenantData {
                 data.read_list(client, schema, side, field, max_rows)
                     .await?;
             } else if field.needs_no_argument() {
-                let selection = match schema.is_composite(&field.type_name) {
-                    true => format!("{{ {} }}", schema.selection(&field.type_name, 2, None)),
-                    false => String::new(),
-                };
+                let selection = schema.selection_set(&field.type_name, 2, None);
                 let document = format!("{{ {} {selection} }}", field.name);
                 let found = read(client, side, field, &document, &json!({})).await?;
                 data.add(schema, &field.type_name, &field.name, &found);

@@ -112,7 +112,7 @@ pub enum ProveError {
         request_id: Uuid,
     },
     /// Other requests write to A.
-    #[error("the rows of tenant A change ({0}): use a tenant that nobody else writes to")]
+    #[error("the rows of tenant A change ({0}): use a tenant that no other client writes to")]
     InUse(String),
     /// The service does not return its schema.
     #[error("the service does not allow introspection: give its schema.graphql with --schema")]
@@ -261,8 +261,8 @@ async fn assert_tenants_differ(client: &Client, schema: &Schema) -> Result<(), P
         let reply = client.query(side, &document, &json!({})).await?;
         ids.push(reply.body["data"][&field.name]["id"].clone());
     }
-    match ids[0] == ids[1] {
-        true => Err(ProveError::SameTenant),
-        false => Ok(()),
+    if ids[0] == ids[1] {
+        return Err(ProveError::SameTenant);
     }
+    Ok(())
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     ProveError,
-    attacker::{Attacker, Echo, Shot, declarations, with_value},
+    attacker::{Attacker, Echo, Shot, declarations, in_parentheses, with_value},
     client::{Reply, Side},
     data::{TenantData, random_like, split_id, twin},
     inputs::{self, Leaf, NotBuilt},
@@ -152,15 +152,8 @@ impl<'r> Attacker<'r> {
     /// A document with one mutation.
     fn mutation(&self, field: &Field, variables: &Value) -> String {
         let (declared, arguments) = declarations(&field.args, variables);
-        let of = &field.type_name;
-        let selection = match self.schema.is_composite(of) {
-            true => format!("{{ {} }}", self.schema.selection(of, 2, Some(2))),
-            false => String::new(),
-        };
-        let declared = match declared.is_empty() {
-            true => String::new(),
-            false => format!("({})", declared.join(", ")),
-        };
+        let declared = in_parentheses(&declared);
+        let selection = self.schema.selection_set(&field.type_name, 2, Some(2));
         format!(
             "mutation Prove{declared} {{ {}{arguments} {selection} }}",
             field.name
@@ -219,9 +212,9 @@ impl<'r> Attacker<'r> {
             .map(|leaf| (leaf.pointer.as_str(), self.pool(data, leaf, field)))
             .collect();
         let mut best: Option<Base> = None;
-        let mut given = 0;
+        let longest = pools.iter().map(|(_, pool)| pool.len()).max();
         for number in 0..MAX_TRIES {
-            given = 0;
+            let mut given = 0;
             let mut choose = |pointer: &str, field: &Field| {
                 let Some((_, pool)) = pools.iter().find(|(known, _)| *known == pointer) else {
                     return inputs::plain_value(self.schema, data, field);
@@ -253,13 +246,11 @@ impl<'r> Attacker<'r> {
                     outcome,
                 });
             }
-            let tried_all = given <= 1
-                && number >= pools.iter().map(|(_, pool)| pool.len()).max().unwrap_or(10);
+            let tried_all = given <= 1 && number >= longest.unwrap_or(10);
             if reach == Reach::Done || tried_all {
                 break;
             }
         }
-        let _ = given;
         Ok(best.ok_or_else(|| NotBuilt::NoId(field.name.clone())))
     }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     ProveError,
-    attacker::{Attacker, Echo, Shot, declarations, with_value},
+    attacker::{Attacker, Echo, Shot, declarations, in_parentheses, with_value},
     client::Side,
     data::{random_like, split_id, twin},
     inputs::{self, Leaf},
@@ -142,10 +142,7 @@ impl<'r> Attacker<'r> {
         if site.parent.is_some() {
             declared.push(format!("${PARENT}: ID!"));
         }
-        let declared = match declared.is_empty() {
-            true => String::new(),
-            false => format!("({})", declared.join(", ")),
-        };
+        let declared = in_parentheses(&declared);
         let (schema, of) = (self.schema, &site.field.type_name);
         let selection = if site.field.is_connection() {
             let row = schema.row(site.field);
@@ -162,10 +159,8 @@ impl<'r> Attacker<'r> {
                 "{{ {count} nodes {{ {row} }} edges {{ cursor }}
                     pageInfo {{ hasNextPage hasPreviousPage startCursor endCursor }} }}"
             )
-        } else if schema.is_composite(of) {
-            format!("{{ {} }}", schema.selection(of, 1, Some(2)))
         } else {
-            String::new()
+            schema.selection_set(of, 1, Some(2))
         };
         let close = match site.parent {
             Some(_) => site.close.to_owned(),

@@ -327,47 +327,54 @@ impl Schema {
             .map_or(connection.type_name.as_str(), |nodes| &nodes.type_name)
     }
 
-    /// A selection of everything in a type, to a depth: scalars, related rows and, with `page`, the first rows of each
-    /// list. Fields that need an argument are left out.
+    /// A selection set of everything in a type, to a depth: scalars, related rows and, with `page`, the first rows of each
+    /// list. Fields that need an argument are left out. Empty for a type without fields.
+    #[must_use]
+    pub fn selection_set(&self, of: &str, depth: usize, page: Option<usize>) -> String {
+        if !self.is_composite(of) {
+            return String::new();
+        }
+        format!("{{ {} }}", self.selection(of, depth, page))
+    }
+
+    /// A [`Schema::selection_set`] without its braces.
     #[must_use]
     pub fn selection(&self, of: &str, depth: usize, page: Option<usize>) -> String {
-        let mut selection = "__typename".to_owned();
-        let Some(of) = self.find(of) else {
-            return selection;
-        };
-        for member in &of.members {
-            let fields = self.fields_of(member, depth, page);
-            selection += &format!(" ... on {member} {{ {fields} }}");
+        let mut parts = vec!["__typename".to_owned()];
+        if let Some(of) = self.find(of) {
+            parts.extend(of.members.iter().map(|member| {
+                let fields = self.fields_of(member, depth, page);
+                format!("... on {member} {{ __typename {fields} }}")
+            }));
+            if of.kind == Kind::Object {
+                parts.push(self.fields_of(&of.name, depth, page));
+            }
         }
-        if of.kind == Kind::Object {
-            selection.push(' ');
-            selection += &self.fields_of(&of.name, depth, page);
-        }
-        selection
+        parts.join(" ")
     }
 
     fn fields_of(&self, object: &str, depth: usize, page: Option<usize>) -> String {
-        let mut selection = String::new();
+        let mut parts = Vec::new();
         for field in self.fields(object) {
             let (name, of) = (&field.name, &field.type_name);
             if field.is_connection() {
                 if let (Some(first), true) = (page, depth > 0) {
                     // A connection is not a level: its rows are.
                     let row = self.selection(self.row(field), depth - 1, page);
-                    selection += &format!(
-                        "{name}(first: {first}) {{ totalCount edges {{ cursor }} nodes {{ {row} }} }} "
-                    );
+                    parts.push(format!(
+                        "{name}(first: {first}) {{ totalCount edges {{ cursor }} nodes {{ {row} }} }}"
+                    ));
                 }
             } else if !field.needs_no_argument() {
                 // The attack on the field itself gives the arguments.
             } else if !self.is_composite(of) {
-                selection += &format!("{name} ");
+                parts.push(name.clone());
             } else if depth > 0 {
                 let inner = self.selection(of, depth - 1, page);
-                selection += &format!("{name} {{ {inner} }} ");
+                parts.push(format!("{name} {{ {inner} }}"));
             }
         }
-        selection
+        parts.join(" ")
     }
 }
 

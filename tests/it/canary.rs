@@ -107,7 +107,7 @@ async fn each_database_has_another_marker_and_only_the_service_may_ask_for_it(
 }
 
 #[apply(palisade_test)]
-async fn nobody_signs_in_to_the_canary_and_no_list_of_tenants_has_it(app: &'static TestApp) {
+async fn no_person_can_sign_in_to_the_canary_and_no_list_of_tenants_has_it(app: &'static TestApp) {
     let mut superuser = app.connect("postgres").await;
     let tenant: Uuid = one(&mut superuser, "select app.canary_id(0)").await;
     let user: Uuid = one(&mut superuser, "select app.canary_id(1)").await;

@@ -155,6 +155,21 @@ pub async fn tenant_tables(connection: &mut PgConnection) -> Vec<TenantTable> {
         .collect()
 }
 
+/// Deletes the rows of the canary, for a test of every row of a database. A superuser runs it.
+pub const REMOVE_CANARY: &str = "do $$
+    declare
+        rows_of text;
+    begin
+        set local session_replication_role = replica;
+        for rows_of in
+            select attrelid::regclass || ' where tenant_id' from pg_attribute
+             where attname = 'tenant_id' and attrelid in (select oid from pg_class where relkind = 'r')
+             union all select 'tenants where id'
+        loop
+            execute format('delete from %s = app.canary_id(0)', rows_of);
+        end loop;
+    end $$";
+
 /// Removes the effect of the tenant predicate on a table: replaces the table by a view whose column `tenant_id` is
 /// always the tenant of the caller. The table gets the name `…_rows`. Its policies apply to the caller as before.
 pub async fn without_predicate(app: &TestApp, table: &str) {

@@ -8,7 +8,9 @@ use palisade::prove::{self, report::Problem};
 use uuid::Uuid;
 
 use super::{assert_isolated, attack, has, tenants};
-use crate::harness::{ServiceOptions, Tenant, TestApp, attempt, palisade_test, without_predicate};
+use crate::harness::{
+    REMOVE_CANARY, ServiceOptions, Tenant, TestApp, attempt, palisade_test, without_predicate,
+};
 
 /// The fields that read or write projects without a parent, which the database still hides.
 const FIELDS: [&str; 5] = [
@@ -25,9 +27,7 @@ async fn only_policies() -> (&'static TestApp, Tenant, Tenant) {
     let (a, b) = tenants(app).await;
     without_predicate(app, "projects").await;
     // The service would replace each response that contains the canary.
-    let without_canary = "set session_replication_role = replica;
-        delete from projects_rows where tenant_id = app.canary_id(0)";
-    execute(app, without_canary).await;
+    execute(app, REMOVE_CANARY).await;
     (app, a, b)
 }
 

@@ -13,6 +13,7 @@ use crate::{
     samples::Rows,
 };
 
+mod command;
 mod gaps;
 mod service;
 
