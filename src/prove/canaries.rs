@@ -35,25 +35,58 @@ impl Canaries {
     /// this is a leak, and then the strings that B read with it are not exempt either.
     #[must_use]
     pub fn new(a: &TenantData, b: &TenantData) -> Self {
-        let shared: HashSet<&Uuid> = a.uuids.intersection(&b.uuids).collect();
-        let own = |row: &&String| !uuids(row).any(|uuid| shared.contains(&uuid));
-        let own: Vec<&String> = b.rows.values().filter(own).collect();
-        let strings = a.strings.iter().filter(|text| {
-            // The rows are JSON, in which some characters are escaped.
-            let json = Value::from(text.as_str()).to_string();
-            let json = &json[1..json.len() - 1];
-            is_distinctive(text) && !own.iter().any(|row| row.contains(json))
-        });
-        let mut by_start = HashMap::<_, Vec<String>>::new();
-        for text in strings {
+        let mut strings = HashMap::<_, Vec<String>>::new();
+        for text in a.strings.iter().filter(|text| is_distinctive(text)) {
             if let Some(start) = text.as_bytes().first_chunk() {
-                by_start.entry(*start).or_default().push(text.clone());
+                strings.entry(*start).or_default().push(text.clone());
             }
         }
-        Self {
+        let mut canaries = Self {
             uuids: a.uuids.clone(),
-            strings: by_start,
+            strings,
+        };
+        let mut known = HashSet::new();
+        for row in b.rows.values() {
+            if !uuids(row).any(|uuid| a.uuids.contains(&uuid)) {
+                let row = serde_json::from_str(row).unwrap_or_default();
+                canaries.collect_strings(&row, &mut known);
+            }
         }
+        for strings in canaries.strings.values_mut() {
+            strings.retain(|text| !known.contains(text));
+        }
+        canaries
+    }
+
+    /// Collects the strings that occur in the strings of a JSON value.
+    fn collect_strings(&self, value: &Value, found: &mut HashSet<String>) {
+        match value {
+            Value::String(text) => {
+                let places = 0..text.len();
+                let here = places.flat_map(|at| self.strings_at(&text.as_bytes()[at..]));
+                found.extend(here.cloned());
+            }
+            Value::Array(items) => {
+                for item in items {
+                    self.collect_strings(item, found);
+                }
+            }
+            Value::Object(fields) => {
+                for value in fields.values() {
+                    self.collect_strings(value, found);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The strings with which some bytes begin.
+    fn strings_at<'c>(&'c self, bytes: &'c [u8]) -> impl Iterator<Item = &'c String> {
+        let candidates = bytes
+            .first_chunk()
+            .and_then(|start| self.strings.get(start));
+        let candidates = candidates.into_iter().flatten();
+        candidates.filter(|text| bytes.starts_with(text.as_bytes()))
     }
 
     /// The ids without the strings.
@@ -100,18 +133,11 @@ impl Canaries {
         if let Some(uuid) = ids.find(|uuid| !is_sent(uuid)) {
             return Some(format!("the id {uuid}"));
         }
-        for at in 0..bytes.len() {
-            let rest = &bytes[at..];
-            let candidates = rest.first_chunk().and_then(|start| self.strings.get(start));
-            let mut candidates = candidates.into_iter().flatten();
-            let is_here = |text: &&String| {
-                rest.starts_with(text.as_bytes())
-                    && !sent.iter().any(|sent| sent.contains(&***text))
-            };
-            if let Some(text) = candidates.find(is_here) {
-                let short: String = text.chars().take(40).collect();
-                return Some(format!("the string {short:?}"));
-            }
+        let is_new = |text: &&String| !sent.iter().any(|sent| sent.contains(text.as_str()));
+        let mut strings = (0..bytes.len()).flat_map(|at| self.strings_at(&bytes[at..]));
+        if let Some(text) = strings.find(is_new) {
+            let short: String = text.chars().take(40).collect();
+            return Some(format!("the string {short:?}"));
         }
         if decodings == MAX_DECODINGS {
             return None;

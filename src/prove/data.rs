@@ -91,7 +91,7 @@ impl TenantData {
                 let document = format!("{{ {} {selection} }}", field.name);
                 let found = read(client, side, field, &document, &json!({})).await?;
                 data.add(schema, &field.type_name, &field.name, &found);
-                data.rows.insert(field.name.clone(), found.to_string());
+                data.rows.insert(field.name.clone(), sorted(&found));
             }
         }
         Ok(data)
@@ -118,7 +118,7 @@ impl TenantData {
             for node in page["nodes"].as_array().into_iter().flatten() {
                 let id = node["id"].as_str().unwrap_or_default();
                 self.add(schema, row, "", node);
-                self.rows.insert(format!("{name} {id}"), node.to_string());
+                self.rows.insert(format!("{name} {id}"), sorted(node));
                 count += 1;
             }
             if page["pageInfo"]["hasNextPage"] != json!(true) {
@@ -242,6 +242,13 @@ impl TenantData {
     pub fn is_of_list(key: &str) -> bool {
         key.contains(' ')
     }
+}
+
+/// The JSON of a value. The order of the fields does not depend on that of the schema.
+fn sorted(value: &Value) -> String {
+    let mut value = value.clone();
+    value.sort_all_objects();
+    value.to_string()
 }
 
 /// Sends a query that must succeed. Returns the value of its root field.
