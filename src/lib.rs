@@ -10,6 +10,7 @@
 pub mod api;
 pub mod audit;
 pub mod auth;
+pub mod canary;
 pub mod cli;
 pub mod comments;
 pub mod config;
@@ -32,6 +33,7 @@ pub mod node;
 pub mod organizations;
 pub mod products;
 pub mod projects;
+pub mod prove;
 mod tenant_cache;
 pub mod tenants;
 pub mod usage;

@@ -84,6 +84,9 @@ counters! {
     RESPONSES_NOT_KEPT = "palisade_responses_not_kept_total";
     /// Requests that were rejected because their user had used too many idempotency keys.
     IDEMPOTENCY_KEYS_EXCEEDED = "palisade_idempotency_keys_exceeded_total";
+    /// How often the service found a row of the canary, among the rows that it loaded or in a response: the isolation of
+    /// the tenants has failed.
+    CANARY_FOUND = "palisade_canary_found_total";
     /// Operations that exceeded their time limit.
     OPERATION_TIMEOUT = "palisade_operation_timeout_total";
 }

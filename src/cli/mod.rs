@@ -8,6 +8,7 @@ pub mod dev;
 pub mod doctor;
 mod exposed_secrets;
 pub mod migrate;
+pub mod prove;
 pub mod schema;
 pub mod serve;
 pub mod token;
@@ -51,6 +52,8 @@ enum Command {
     Audit(audit::Command),
     /// Inspect a database for gaps in the isolation of its tenants.
     Doctor(doctor::Options),
+    /// Attack a running service as one tenant with the ids and values of another.
+    Prove(Box<prove::Options>),
     /// Issue and print an access token for a user of a tenant.
     Token(token::Options),
     /// Print the GraphQL schema.
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
             Some(Command::Demo(options)) => demo::run(options).await,
             Some(Command::Audit(command)) => audit::run(command).await,
             Some(Command::Doctor(options)) => doctor::run(options).await,
+            Some(Command::Prove(options)) => prove::run(*options).await,
             Some(Command::Token(options)) => token::run(options).await,
             Some(Command::Schema) => schema::run(),
         }

@@ -70,10 +70,11 @@ impl AdminDb {
         Ok(id.fetch_optional(&mut self.0).await?)
     }
 
-    /// Returns every tenant, by slug.
+    /// Returns every tenant except the canary, by slug.
     pub async fn tenants(&mut self) -> Result<Vec<TenantId>> {
-        let ids =
-            sqlx::query_scalar!(r#"select id as "id: TenantId" from public.tenants order by slug"#);
+        let ids = sqlx::query_scalar!(
+            r#"select id as "id: TenantId" from public.tenants where id <> app.canary_id(0) order by slug"#
+        );
         Ok(ids.fetch_all(&mut self.0).await?)
     }
 

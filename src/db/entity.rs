@@ -243,7 +243,9 @@ pub(super) async fn fetch_entities<E: Entity>(
     tx.fetch_each(statement, &long, |row| {
         let mut reader = RowReader::new(row, columns);
         reader.checks_types = std::mem::take(&mut checks_types);
-        keep(row, Arc::new(E::read_columns(&mut reader)?))
+        let entity = E::read_columns(&mut reader)?;
+        tx.canary().check_row(entity.id().uuid())?;
+        keep(row, Arc::new(entity))
     })
     .await
 }

@@ -34,7 +34,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{doctor::Finding, duration, embedded::OLDEST_MAJOR_VERSION};
+use crate::{canary::Canary, doctor::Finding, duration, embedded::OLDEST_MAJOR_VERSION};
 
 pub use inspect::IsolationError;
 pub use operation::{Operation, OperationName};
@@ -165,6 +165,7 @@ pub struct TenantDb {
     /// pool is busy. Never runs the statements of a tenant.
     side: PgPool,
     isolation: IsolationStatus,
+    canary: Canary,
     records_statements: bool,
 }
 
@@ -175,15 +176,21 @@ impl TenantDb {
         let pool = pool(options.clone(), settings.size, settings.acquire_timeout);
         check_at_start(&options).await?;
         let side = pool_of_side_connections(options);
-        let db = Self {
+        check_schema(&side).await?;
+        inspect::check_role(&side).await?;
+        Ok(Self {
+            canary: read_canary(&side).await?,
             pool,
             side,
             isolation: IsolationStatus::default(),
             records_statements: false,
-        };
-        db.check_schema().await?;
-        inspect::check_role(&db.side).await?;
-        Ok(db)
+        })
+    }
+
+    /// The canary, whose rows no response may contain.
+    #[must_use]
+    pub fn canary(&self) -> &Canary {
+        &self.canary
     }
 
     /// Records the SQL of every statement for [`TenantTx::cost`]. For development and tests.
@@ -196,13 +203,7 @@ impl TenantDb {
     /// Checks that the database responds and that its schema fits this binary. Returns the version of the
     /// schema. Takes one round trip, without a tenant.
     pub async fn check_schema(&self) -> Result<i64, ConnectError> {
-        let schema = sqlx::query!(
-            r#"select app.schema_versions() as "versions!", app.oldest_binary() as "oldest_binary!""#
-        )
-        .fetch_one(&self.side)
-        .await
-        .map_err(|error| unreachable(&self.side.connect_options(), &error))?;
-        compare_versions(&schema.versions, schema.oldest_binary)
+        check_schema(&self.side).await
     }
 
     /// Closes every connection, after the running transactions have ended.
@@ -210,6 +211,23 @@ impl TenantDb {
         self.pool.close().await;
         self.side.close().await;
     }
+}
+
+async fn check_schema(pool: &PgPool) -> Result<i64, ConnectError> {
+    let schema = sqlx::query!(
+        r#"select app.schema_versions() as "versions!", app.oldest_binary() as "oldest_binary!""#
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(|error| unreachable(&pool.connect_options(), &error))?;
+    compare_versions(&schema.versions, schema.oldest_binary)
+}
+
+async fn read_canary(pool: &PgPool) -> Result<Canary, ConnectError> {
+    let marker = sqlx::query_scalar!(r#"select app.canary_marker() as "marker!""#);
+    let marker = marker.fetch_one(pool).await;
+    let marker = marker.map_err(|error| unreachable(&pool.connect_options(), &error))?;
+    Canary::new(&marker).ok_or(ConnectError::NotMigrated)
 }
 
 fn pool(options: PgConnectOptions, size: u32, acquire_timeout: Duration) -> PgPool {

@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     auth::role::UserRole,
+    canary::Canary,
     error::{Error, Result},
     ids::{EntityId, TenantId, UserId},
 };
@@ -171,6 +172,11 @@ impl TenantTx {
     /// The operation to which the transaction belongs.
     pub(super) fn operation(&self) -> &Operation {
         &self.0.operation
+    }
+
+    /// The canary, whose rows no statement may return.
+    pub(super) fn canary(&self) -> &Canary {
+        self.0.db.canary()
     }
 
     /// The tenant, for the predicate that [`super`] adds to every statement.

@@ -400,10 +400,12 @@ impl RequestContext {
         let is_query = admitted.is_query();
         let max_bytes = service.max_response_bytes;
         let (api, request_id) = (service.api.clone(), self.request_id);
+        let canary = service.db.canary().clone();
         // Boxed, because the future is large, and it is moved several times before it starts.
         let execution = Box::pin(async move {
             let reply = api.execute(admitted).await;
-            ExecutedOperation::new(&reply, request_id, is_query.then_some(max_bytes))
+            let max_bytes = is_query.then_some(max_bytes);
+            ExecutedOperation::new(&reply, request_id, max_bytes, &canary)
         });
         let mut task = spawn(is_heavy, async move {
             let executed = execute_metered(Arc::clone(&usage), execution, is_heavy).await;
@@ -428,7 +430,7 @@ impl RequestContext {
         drop(cancel_on_drop);
         let mut response = errors::error_response(error);
         errors::finish(&mut response, request_id, true);
-        ExecutedOperation::new(&response.into(), request_id, None)
+        ExecutedOperation::new(&response.into(), request_id, None, service.db.canary())
     }
 
     /// Holds memory for a long response until the client has received it. If the memory is used up, waits until clients

@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::{budgets::BudgetStatus, negotiate::ResponseFormat, persisted::PersistedError};
 use crate::{
     api::{AdmissionError, DocumentError, OperationReply, transaction::Ending},
+    canary::Canary,
     error::{Code, Error},
     graphql::{errors, json::write_response, object::too_long},
     metrics,
@@ -179,8 +180,13 @@ pub struct ExecutedOperation {
 }
 
 impl ExecutedOperation {
-    /// Writes the response. If it has more than `max_bytes`, it becomes an error.
-    pub fn new(reply: &OperationReply, request_id: Uuid, max_bytes: Option<u64>) -> Self {
+    /// Writes the response. If it has more than `max_bytes`, or if it contains a row of the canary, it becomes an error.
+    pub fn new(
+        reply: &OperationReply,
+        request_id: Uuid,
+        max_bytes: Option<u64>,
+        canary: &Canary,
+    ) -> Self {
         let OperationReply { response, ending } = reply;
         let is_not_executed = is_not_executed(response);
         let mut body = if is_not_executed {
@@ -194,6 +200,12 @@ impl ExecutedOperation {
         {
             metrics::RESPONSE_BYTES_EXCEEDED.increment();
             let mut error = errors::error_response(too_long(limit));
+            errors::finish(&mut error, request_id, true);
+            body = write_response(&error);
+        }
+        if canary.is_in(&body) {
+            let found = "the response contained a row of the canary: the isolation of the tenants has failed";
+            let mut error = errors::error_response(Error::Internal(found.into()));
             errors::finish(&mut error, request_id, true);
             body = write_response(&error);
         }

@@ -12,6 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("command line", &["main", "lib", "cli", "fuzzing"]),
     ("server", &["http"]),
     ("settings", &["config"]),
+    ("proof", &["prove"]),
     ("demo data", &["demo"]),
     ("API", &["api"]),
     (SLICES, &[]),
@@ -24,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "ground",
         &[
             "auth/role",
+            "canary",
             "duration",
             "entities",
             "error",

@@ -70,8 +70,9 @@ async fn without_policies_the_service_returns_only_the_own_tenants_rows() {
     }
     // Row level security is off, so the service's role sees the rows of both tenants.
     let mut service = app.connect("palisade_app").await;
-    assert_eq!(visible(&mut service, "projects").await, 24);
-    assert_eq!(visible(&mut service, "tenants").await, 2);
+    // The third tenant, with one project, is the canary.
+    assert_eq!(visible(&mut service, "projects").await, 25);
+    assert_eq!(visible(&mut service, "tenants").await, 3);
 
     let after = read_all(&globex).await;
     assert_eq!(

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use crate::harness::{Caller, ServiceOptions, TestApp, id, palisade_test};
+use crate::harness::{Caller, REMOVE_CANARY, ServiceOptions, TestApp, id, palisade_test};
 
 /// Two tenants with enough rows that the planner prefers an index to a full scan.
 struct Big {
@@ -22,6 +22,7 @@ struct Big {
 /// are not the rows of [`Tenant::fill`](crate::harness::Tenant::fill), which change with the samples. The superuser
 /// inserts them without triggers, which take too long for so many rows.
 const ROWS: &[&str] = &[
+    REMOVE_CANARY,
     "set session_replication_role = replica",
     "insert into tenants (id, slug, name)
      select t::uuid, 'tenant-' || left(t, 8), 'Tenant' from unnest(array[$TENANTS]) t",

@@ -4,7 +4,7 @@ use macro_rules_attribute::apply;
 use sqlx::{Connection as _, PgConnection};
 
 use super::{Database, demo_command, run_palisade, run_to_exit};
-use crate::harness::palisade_test;
+use crate::harness::{REMOVE_CANARY, attempt, palisade_test};
 
 /// The number of rows and a hash of each table. The hash leaves out values that are random or depend on the clock.
 async fn content(database: &Database) -> Vec<(String, i64, String)> {
@@ -18,6 +18,10 @@ async fn content(database: &Database) -> Vec<(String, i64, String)> {
     .fetch_all(&mut postgres)
     .await
     .unwrap();
+    // Its marker is different in each database.
+    attempt(&mut postgres, REMOVE_CANARY.to_owned())
+        .await
+        .unwrap();
     let mut content = Vec::new();
     for table in tables {
         // Audit entries have a random id and request id, and copies of the row's timestamps.
@@ -128,6 +132,9 @@ async fn demo_creates_the_requested_amounts() {
         .await
         .success();
         let mut postgres = PgConnection::connect(&database.url("postgres"))
+            .await
+            .unwrap();
+        attempt(&mut postgres, REMOVE_CANARY.to_owned())
             .await
             .unwrap();
         let counts: Vec<(i64, i64, i64)> = sqlx::query_as(

@@ -121,6 +121,15 @@ impl TestApp {
         self.serve_database(&self.database, options).await
     }
 
+    /// Starts a service that connects to the same database as another role. Returns the URL of its API.
+    pub async fn serve_as(&self, role: &str, options: ServiceOptions) -> String {
+        let (ending, ended) = oneshot::channel();
+        ENDINGS.with_borrow_mut(|endings| endings.push(ending));
+        let url = self.database_url(role);
+        let stop = async { drop(ended.await) };
+        serve_url(self.server, &self.database, &url, settings(options), stop).await
+    }
+
     /// Starts a service on a database of [`TestApp::own_database`]. Returns the URL of its API.
     pub async fn serve_database(&self, database: &str, options: ServiceOptions) -> String {
         self.serve_with(database, settings(options)).await
@@ -251,7 +260,18 @@ async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> String {
     let app = server.url("palisade_app", database);
-    let db = TenantDb::connect(&app, settings.pool).await.unwrap();
+    serve_url(server, database, &app, settings, stop).await
+}
+
+/// Like [`serve`], with the URL for the role of the service.
+async fn serve_url(
+    server: &Embedded,
+    database: &str,
+    app: &str,
+    settings: ServiceSettings,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> String {
+    let db = TenantDb::connect(app, settings.pool).await.unwrap();
     let auth = server.url("palisade_auth", database);
     let directory = SignInDb::connect(&auth).await.unwrap();
     let features = Features {

@@ -15,6 +15,8 @@ use serde_json::Value;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
+use super::app::TestApp;
+
 /// A directory below `target/` for a test's files, or below the system's temporary directory if the account
 /// that runs PostgreSQL for root cannot enter `target/`.
 pub async fn scratch(name: &str) -> PathBuf {
@@ -151,4 +153,37 @@ pub async fn tenant_tables(connection: &mut PgConnection) -> Vec<TenantTable> {
             tenant_column: row.get(1),
         })
         .collect()
+}
+
+/// Deletes the rows of the canary, for a test of every row of a database. A superuser runs it.
+pub const REMOVE_CANARY: &str = "do $$
+    declare
+        rows_of text;
+    begin
+        set local session_replication_role = replica;
+        for rows_of in
+            select attrelid::regclass || ' where tenant_id' from pg_attribute
+             where attname = 'tenant_id' and attrelid in (select oid from pg_class where relkind = 'r')
+             union all select 'tenants where id'
+        loop
+            execute format('delete from %s = app.canary_id(0)', rows_of);
+        end loop;
+    end $$";
+
+/// Removes the effect of the tenant predicate on a table: replaces the table by a view whose column `tenant_id` is
+/// always the tenant of the caller. The table gets the name `…_rows`. Its policies apply to the caller as before.
+pub async fn without_predicate(app: &TestApp, table: &str) {
+    let steps = format!(
+        "alter table {table} rename to {table}_rows;
+         do $$ begin execute (
+             select format('create view {table} with (security_invoker = true) as select %s from {table}_rows',
+                           string_agg(case attname when 'tenant_id' then 'app.tenant_id() as tenant_id'
+                                      else quote_ident(attname) end, ', ' order by attnum))
+               from pg_attribute where attrelid = '{table}_rows'::regclass and attnum > 0 and not attisdropped);
+         end $$;
+         alter view {table} owner to palisade_owner;
+         grant select, insert, update, delete on {table} to palisade_app, palisade_admin"
+    );
+    let mut superuser = app.connect("postgres").await;
+    attempt(&mut superuser, steps).await.unwrap();
 }

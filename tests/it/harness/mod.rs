@@ -19,7 +19,8 @@ pub use self::{
     catalogue::{Column, Table, authored_entities},
     client::{Caller, Reply, Response, TRACE, id, mutation, user_errors},
     database::{
-        TenantSql, TenantTable, attempt, create_database, insert_copy, scratch, tenant_tables,
+        REMOVE_CANARY, TenantSql, TenantTable, attempt, create_database, insert_copy, scratch,
+        tenant_tables, without_predicate,
     },
     entity::{camel_case, entity, id_of, snake_case},
     model::{Field, Kind, model},

@@ -6,10 +6,9 @@ use std::{
     sync::LazyLock,
 };
 
-use async_graphql::parser::{
-    parse_schema,
-    types::{BaseType, FieldDefinition, InputValueDefinition, TypeKind, TypeSystemDefinition},
-};
+use palisade::prove::schema::{self, Schema};
+
+pub use palisade::prove::schema::Kind;
 
 /// The schema.
 pub fn model() -> &'static Model {
@@ -19,16 +18,6 @@ pub fn model() -> &'static Model {
 
 /// The types of the schema by name. The built-in scalars are not among them.
 pub struct Model(BTreeMap<String, Type>);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Scalar,
-    Enum,
-    Object,
-    Interface,
-    Union,
-    Input,
-}
 
 /// A type of the schema.
 pub struct Type {
@@ -89,105 +78,39 @@ impl Field {
         &input.type_name
     }
 
-    fn of_input(input: &InputValueDefinition) -> Self {
+    fn new(field: &schema::Field) -> Self {
         Self {
-            name: input.name.node.to_string(),
-            type_name: name_of(&input.ty.node.base),
-            type_text: input.ty.node.to_string(),
-            is_nullable: input.ty.node.nullable,
-            is_semantic_non_null: false,
-            args: Vec::new(),
+            name: field.name.clone(),
+            type_name: field.type_name.clone(),
+            type_text: field.type_text.clone(),
+            is_nullable: field.is_nullable(),
+            is_semantic_non_null: field
+                .directives
+                .iter()
+                .any(|name| name == "semanticNonNull"),
+            args: field.args.iter().map(Self::new).collect(),
         }
-    }
-
-    fn of_object(field: FieldDefinition) -> Self {
-        let args = field.arguments.into_iter();
-        let mut directives = field.directives.iter();
-        Self {
-            name: field.name.node.to_string(),
-            type_name: name_of(&field.ty.node.base),
-            type_text: field.ty.node.to_string(),
-            is_nullable: field.ty.node.nullable,
-            is_semantic_non_null: directives.any(|one| one.node.name.node == "semanticNonNull"),
-            args: args.map(|arg| Self::of_input(&arg.node)).collect(),
-        }
-    }
-}
-
-fn name_of(base: &BaseType) -> String {
-    match base {
-        BaseType::Named(name) => name.to_string(),
-        BaseType::List(of) => name_of(&of.base),
     }
 }
 
 impl Model {
     fn parse(sdl: &str) -> Self {
-        let mut types = BTreeMap::new();
-        let mut implementations = Vec::new();
-        for definition in parse_schema(sdl).unwrap().definitions {
-            let definition = match definition {
-                TypeSystemDefinition::Type(definition) => definition.node,
-                TypeSystemDefinition::Schema(schema) => {
-                    let schema = schema.node;
-                    assert_eq!(schema.query.unwrap().node, "Query");
-                    assert_eq!(schema.mutation.unwrap().node, "Mutation");
-                    assert!(
-                        schema.subscription.is_none(),
-                        "no test attacks the fields of subscriptions"
-                    );
-                    continue;
-                }
-                TypeSystemDefinition::Directive(_) => continue,
+        let schema = Schema::from_sdl(sdl).unwrap();
+        assert!(
+            schema.subscriptions().is_empty(),
+            "no test attacks the fields of subscriptions"
+        );
+        let types = schema.types().map(|of| {
+            let one = Type {
+                name: of.name.clone(),
+                kind: of.kind,
+                fields: of.fields.iter().map(Field::new).collect(),
+                values: of.values.clone(),
+                members: of.members.clone(),
             };
-            let name = definition.name.node.to_string();
-            let mut one = Type {
-                name: name.clone(),
-                kind: Kind::Scalar,
-                fields: Vec::new(),
-                values: Vec::new(),
-                members: Vec::new(),
-            };
-            match definition.kind {
-                TypeKind::Scalar => {}
-                TypeKind::Object(object) => {
-                    one.kind = Kind::Object;
-                    let fields = object.fields.into_iter();
-                    one.fields = fields.map(|field| Field::of_object(field.node)).collect();
-                    let interfaces = object.implements.into_iter();
-                    implementations.extend(interfaces.map(|of| (of.node, name.clone())));
-                }
-                TypeKind::Interface(interface) => {
-                    one.kind = Kind::Interface;
-                    let fields = interface.fields.into_iter();
-                    one.fields = fields.map(|field| Field::of_object(field.node)).collect();
-                }
-                TypeKind::Union(union) => {
-                    one.kind = Kind::Union;
-                    let members = union.members.into_iter();
-                    one.members = members.map(|member| member.node.to_string()).collect();
-                }
-                TypeKind::Enum(choice) => {
-                    one.kind = Kind::Enum;
-                    let values = choice.values.into_iter();
-                    one.values = values.map(|value| value.node.value.to_string()).collect();
-                }
-                TypeKind::InputObject(input) => {
-                    one.kind = Kind::Input;
-                    let fields = input.fields.into_iter();
-                    one.fields = fields.map(|field| Field::of_input(&field.node)).collect();
-                }
-            }
-            types.insert(name, one);
-        }
-        for (interface, object) in implementations {
-            types
-                .get_mut(interface.as_str())
-                .unwrap()
-                .members
-                .push(object);
-        }
-        Self(types)
+            (of.name.clone(), one)
+        });
+        Self(types.collect())
     }
 
     pub fn find(&self, name: &str) -> Option<&Type> {
