@@ -44,6 +44,13 @@ impl StatementGuard<'_> {
             .lease
             .take()
             .expect("BUG: a statement guard finishes twice");
+        if let Err(sqlx::Error::Database(error)) = &reply
+            && error.code().as_deref() == Some("28000")
+        {
+            // The clock of one of the machines may have changed.
+            let db = &self.tx.0.db;
+            db.clock.measure_soon(&db.side);
+        }
         self.session.connection = if reply.is_ok() {
             Connection::Open(lease)
         } else {

@@ -84,7 +84,7 @@ fixtures! {
     ["D23"] "grant select on projects to public; revoke select on projects from palisade_app";
     ["D24"] "alter default privileges for role palisade_owner in schema public grant select on tables to palisade_app";
     ["D25"] "create sequence numbers; grant usage on sequence numbers to palisade_app";
-    ["D26"] "alter role palisade_app set app.tenant_id = '019ab9a0-0000-7000-8000-000000000001'";
+    ["D26"] "alter role palisade_app set app.context = '01'";
     ["D27"] "alter role palisade_app reset statement_timeout";
     ["D29"] "create language untrusted handler plpgsql_call_handler";
     ["D30"] "create publication changes for table projects";
@@ -107,7 +107,7 @@ fixtures! {
              create policy tenant on projects using (tenant_id = (select app.tenant_id()))";
     ["D45" "D09"] "alter policy tenant on projects with check (true)";
     ["D46"] "create function app.enter(tenant uuid) returns void language plpgsql as
-             $$ begin perform set_config('app.tenant_id', tenant::text, false); end $$";
+             $$ begin perform set_config('app.context', tenant::text, false); end $$";
     ["D46"] "create function app.enter() returns void language sql as
-             $$ set app.tenant_id = '019ab9a0-0000-7000-8000-000000000001' $$";
+             $$ set app.context = '01' $$";
 }

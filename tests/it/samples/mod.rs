@@ -86,11 +86,10 @@ impl Rows {
         let mut ids = BTreeMap::from([("tenant".to_owned(), tenant.id.uuid())]);
         ids.insert("owner".to_owned(), owner);
         ids.insert("author".to_owned(), tenant.caller(author).user.uuid());
+        let set_context = |role| format!("set local app.context = '{}';\n", tenant.context(role));
         let mut script = "begin;".to_owned();
         for slice in SLICES {
-            script += "set local app.role = 'OWNER'; set local app.user_id = '";
-            script += &owner.to_string();
-            script += "';\n";
+            script += &set_context(UserRole::Owner);
             let mut parts = slice.rows.split('{');
             script += parts.next().unwrap();
             for part in parts {
@@ -98,6 +97,7 @@ impl Rows {
                 match name {
                     "unique" => script += &unique,
                     "slug" => script += &unique.to_lowercase(),
+                    "as the author" => script += &set_context(author),
                     name => {
                         let id = ids.entry(name.to_owned()).or_insert_with(Uuid::now_v7);
                         script += &id.to_string();
