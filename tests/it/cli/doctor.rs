@@ -284,7 +284,7 @@ async fn migrating_as_a_superuser_takes_memberships_settings_and_grants_from_the
     cluster.migrate().await;
     let result = cluster.doctor(&roles).await;
     let expected = format!(
-        "0 errors, 0 warnings, 14 allowed by comments; {} rules\n",
+        "0 errors, 0 warnings, 17 allowed by comments; {} rules\n",
         RULES.len()
     );
     let text = result.success();

@@ -1,5 +1,6 @@
 //! The commands of the built binary: output and exit codes.
 
+mod context;
 mod demo;
 mod dev;
 mod doctor;

@@ -93,6 +93,7 @@ fixtures! {
     ["D33"] "create table drafts (tenant_id uuid not null, id uuid not null, primary key (tenant_id, id));
              create policy tenant on drafts using (tenant_id = (select app.tenant_id()))
                  with check (tenant_id = (select app.tenant_id()))";
+    ["D34"] "select app.sign_contexts(false)";
     ["D35"] "alter function app.fold(text) leakproof";
     ["D38"] "grant execute on function lo_create(oid) to palisade_app";
     ["D39"] "create function public.convert_to(text, text) returns bytea language sql immutable return null::bytea;
@@ -110,4 +111,8 @@ fixtures! {
              $$ begin perform set_config('app.context', tenant::text, false); end $$";
     ["D46"] "create function app.enter() returns void language sql as
              $$ set app.context = '01' $$";
+    ["D47"] "alter role palisade_context login";
+    ["D47" "D06"] "grant select on app.context_keys to palisade_app";
+    ["D48"] "grant execute on function pg_stat_get_activity(integer) to palisade_app";
+    ["D48"] "grant execute on function pg_stat_get_backend_activity(integer) to public";
 }
