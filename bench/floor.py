@@ -60,8 +60,9 @@ select (select array_agg(id) from page),
 class Floor:
     """The scripts and variables for pgbench."""
 
-    def __init__(self, environment, tenants):
-        self.url = environment["PALISADE_APP_DATABASE_URL"]
+    def __init__(self, environment, tenants, role="app"):
+        self.url = environment[f"PALISADE_{role.upper()}_DATABASE_URL"]
+        self.contexts = lab.Contexts(environment)
         self.tenants = tenants[:TENANTS]
         self.variables = dict(NUMBERS)
         for number, tenant in enumerate(self.tenants):
@@ -79,7 +80,7 @@ class Floor:
         files = []
         for number, tenant in enumerate(self.tenants):
             path = directory / f"{document}-{number}.sql"
-            path.write_text(script(document, number, tenant))
+            path.write_text(script(document, number, self.contexts.of_owner(tenant, "w" if document == "m1" else "r")))
             files.append(f"--file={path}")
         definitions = [f"--define={name}={value}" for name, value in self.variables.items()]
         command = ["pgbench", "--no-vacuum", "--protocol=prepared", f"--client={connections}", "--jobs=1",
@@ -93,10 +94,9 @@ def first(array):
     return array.strip("{}").split(",")[0]
 
 
-def script(document, number, tenant):
-    """Returns a script of pgbench that runs a document for a tenant."""
-    settings = {"application_name": "floor", "app.tenant_id": tenant.id, "app.user_id": tenant.user,
-                "app.role": "OWNER"}
+def script(document, number, context):
+    """Returns a script of pgbench that runs a document in a context."""
+    settings = {"application_name": "floor", "app.context": context}
     begin = [f"{WRITE if document == 'm1' else READ};",
              *(f"set local {name} = '{value}';" for name, value in settings.items())]
     flights = [list(flight) for flight in FLIGHTS[document]]

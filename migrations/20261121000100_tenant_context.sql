@@ -5,24 +5,100 @@
 
 create schema app;
 
--- The service sets these settings once per transaction, together with BEGIN. A setting that was never set
--- reads as null. After SET LOCAL, PostgreSQL resets it to ''. Both mean: no context, so no rows.
+-- The keys that sign contexts. `palisade migrate` and `palisade context rotate` write them. Two keys can be valid at a
+-- time, so that services change their key one after another. The pads are those of HMAC (RFC 2104), with the key in
+-- them. Only the owner of app.verified() reads this table.
+create table app.context_keys (
+    id          text        not null,
+    inner_pad   bytea       not null,
+    outer_pad   bytea       not null,
+    -- Null: until another key replaces this one.
+    valid_until timestamptz,
+    -- The age at which a context of this key expires, in milliseconds.
+    max_age     integer     not null default 30000,
+    constraint context_keys_pkey primary key (id),
+    constraint context_keys_id_digits check (id ~ '^[0-9a-f]{2}$'),
+    constraint context_keys_pads_length check (length(inner_pad) = 64 and length(outer_pad) = 64),
+    constraint context_keys_max_age_positive check (max_age > 0)
+);
+
+-- Creates app.verified(), which returns the context of the transaction.
+--
+-- The service sets `app.context` once per transaction, together with BEGIN. A setting that was never set reads as null.
+-- After SET LOCAL, PostgreSQL resets it to ''. Both mean: no context, so no rows.
+--
+-- If contexts are signed, app.verified() raises 28000 for a context that no valid key has signed, or that was not signed
+-- just before the transaction began. So SQL that an attacker injects cannot choose another tenant. The message of HMAC
+-- is hashed with the functions of PostgreSQL: pgcrypto would not be faster. No cast reads the context before its MAC
+-- was verified, so no content of the setting causes another error.
+--
+-- Citus evaluates policies for each row and on other nodes, where a verification would be slow or fail. There,
+-- contexts are not signed (`palisade migrate --unsigned-context`).
+create function app.sign_contexts(is_signed boolean) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if is_signed then
+        create or replace function app.verified() returns text
+            language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+        as $function$
+        declare
+            context constant text := current_setting('app.context', true);
+            key     record;
+            age     double precision;
+        begin
+            if context <> '' then
+                select k.inner_pad, k.outer_pad, k.max_age into key
+                  from app.context_keys k
+                 where k.id = substr(context, 3, 2) and (k.valid_until is null or k.valid_until > now());
+                if length(context) = 179 and left(context, 2) = '01'
+                   and right(context, 64) = encode(sha256(key.outer_pad
+                       || sha256(key.inner_pad || convert_to(left(context, 115), 'UTF8'))), 'hex') then
+                    -- now() is the start of the transaction.
+                    age := date_part('epoch', now()) * 1000 - substr(context, 5, 13)::double precision;
+                    if age between -5000 and key.max_age then
+                        return context;
+                    end if;
+                    raise invalid_authorization_specification using message =
+                        format('the context was signed %s ms before the transaction began', round(age));
+                end if;
+                raise invalid_authorization_specification using message =
+                    'the context has no valid signature';
+            end if;
+            return null;
+        end $function$;
+    else
+        create or replace function app.verified() returns text
+            language sql stable parallel safe
+            return nullif(current_setting('app.context', true), '');
+    end if;
+end $$;
+select app.sign_contexts(true);
+comment on function app.verified() is
+    'doctor: allow D20, the function has no argument and returns the context that the caller has set';
+
+-- The fields of a context, by position: 1 the version of the format, 3 the key, 5 the time in milliseconds since 1970,
+-- 18 the tenant, 50 the user, 82 the role, 83 the purpose, 84 the request, 116 the MAC of all others. Zeros mean
+-- that there is none. src/db/context.rs writes the same format.
 create function app.tenant_id() returns uuid
     language sql stable parallel safe
-    return nullif(current_setting('app.tenant_id', true), '')::uuid;
+    return substr(app.verified(), 18, 32)::uuid;
 
 create function app.user_id() returns uuid
     language sql stable parallel safe
-    return nullif(current_setting('app.user_id', true), '')::uuid;
+    return nullif(substr(app.verified(), 50, 32), '00000000000000000000000000000000')::uuid;
 
 create function app.role() returns text
     language sql stable parallel safe
-    return nullif(current_setting('app.role', true), '');
+    return case substr(app.verified(), 82, 1)
+        when 'O' then 'OWNER' when 'A' then 'ADMIN' when 'M' then 'MEMBER' when 'B' then 'BILLING' when 'V' then 'VIEWER'
+        end;
 
 create function app.request_id() returns uuid
     language sql stable parallel safe
-    return nullif(current_setting('app.request_id', true), '')::uuid;
+    return nullif(substr(app.verified(), 84, 32), '00000000000000000000000000000000')::uuid;
 
+-- This name is for the audit log only and decides nothing, so it is not part of the context.
 create function app.operation_name() returns text
     language sql stable parallel safe
     return nullif(current_setting('app.operation_name', true), '');
@@ -38,6 +114,20 @@ as $$ select array_agg(version order by version) from public._sqlx_migrations $$
 create function app.oldest_binary() returns bigint
     language sql stable parallel safe
     return 20261121000100;
+
+-- Cancels the running statement of the operation with this mark, if it belongs to the login of the caller. Returns
+-- whether it did. Only a role that sees the statements of all sessions finds it: the service's role does not see them,
+-- because a session's BEGIN contains its context. `palisade migrate` as a superuser makes palisade_cancel the owner.
+create function app.cancel(mark text) returns boolean
+    language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(bool_or(pg_cancel_backend(pid)), false)
+      from pg_stat_activity
+     where datname = current_database() and usename = session_user and state = 'active'
+       and application_name = mark and mark like 'palisade %-% %'
+$$;
+comment on function app.cancel(text) is
+    'doctor: allow D20, it cancels only statements of the login that calls it, and returns nothing about them';
 
 -- A UUIDv7 (RFC 9562, 5.7) for rows that the database itself writes. The 12 bits after the version hold
 -- the fraction of the millisecond (6.2, method 3) in steps of about 0.25 microseconds; the clock has steps of
@@ -366,11 +456,11 @@ begin
 end $$;
 
 select app.revoke_functions_from_public();
-grant usage on schema app to palisade_app, palisade_auth, palisade_admin;
+grant usage on schema app to palisade_app, palisade_auth, palisade_admin, palisade_context;
 grant execute on function
-    app.tenant_id(), app.user_id(), app.role(), app.request_id(), app.operation_name(), app.uuid_v7(),
+    app.verified(), app.tenant_id(), app.user_id(), app.role(), app.request_id(), app.operation_name(), app.uuid_v7(),
     app.fold(text), app.plan_with(text)
     to palisade_app, palisade_auth, palisade_admin;
-grant execute on function app.schema_versions(), app.oldest_binary() to palisade_app;
+grant execute on function app.schema_versions(), app.oldest_binary(), app.cancel(text) to palisade_app;
 comment on function app.schema_versions() is
     'doctor: allow D20, the function has no argument and returns the versions of the migrations';

@@ -59,6 +59,7 @@ export default async function setup() {
         PALISADE_APP_DATABASE_URL: devEnv.PALISADE_APP_DATABASE_URL,
         PALISADE_AUTH_DATABASE_URL: devEnv.PALISADE_AUTH_DATABASE_URL,
         PALISADE_JWT_SECRET: devEnv.PALISADE_JWT_SECRET,
+        PALISADE_CONTEXT_KEY: devEnv.PALISADE_CONTEXT_KEY,
       },
       /listening on (http:\S+)\/graphql/,
     );

@@ -5,7 +5,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::{Failure, dev::DevHome};
 use crate::{
     config::EmbeddedSettings,
-    db::{PoolSettings, TenantDb, admin_tx::AdminDb},
+    db::{
+        PoolSettings, TenantDb,
+        admin_tx::AdminDb,
+        context::{ContextSettings, Signing},
+    },
 };
 
 /// The URLs of one database for two roles. Without both URLs, the commands use the database of `dev`.
@@ -30,6 +34,8 @@ pub struct Databases {
     )]
     admin_database_url: Option<SecretString>,
     #[command(flatten)]
+    context: ContextSettings,
+    #[command(flatten)]
     embedded: EmbeddedSettings,
 }
 
@@ -51,10 +57,14 @@ impl Databases {
                 )
             };
         let result = async {
+            let signing = match &home {
+                Some(home) => home.signing()?,
+                None => Signing::new(&self.context).map_err(Failure::usage)?,
+            };
             let mut admin = AdminDb::connect(admin.expose_secret())
                 .await
                 .map_err(Failure::failed)?;
-            let db = TenantDb::connect(app.expose_secret(), PoolSettings::default())
+            let db = TenantDb::connect(app.expose_secret(), PoolSettings::default(), &signing)
                 .await
                 .map_err(Failure::failed)?;
             let result = work(&db, &mut admin).await;

@@ -18,6 +18,7 @@ use crate::{
     db::{
         ConnectError, TenantDb,
         admin_tx::AdminDb,
+        context::{ContextKey, Signing},
         migrate::{self, MigrateError, RolePasswords},
         sign_in::{DirectoryEntry, SignInDb},
     },
@@ -36,6 +37,8 @@ pub struct Options {
     service: ServiceSettings,
 }
 
+/// The file in the data directory with the key that signs contexts.
+const CONTEXT_KEY_FILE: &str = "context.key";
 /// The name of the database in the private cluster.
 const DATABASE: &str = "palisade";
 /// The lifetime of the printed tokens.
@@ -95,8 +98,7 @@ impl DevHome {
             .await
             .map_err(Failure::failed)?;
         let url = self.url("postgres");
-        let migrated = migrate::run(&url, &RolePasswords::default()).await;
-        match migrated {
+        match migrate::run(&url, &RolePasswords::default(), Some(&self.signing()?)).await {
             Ok(_) => Ok(()),
             Err(MigrateError::Connect(ConnectError::BeforeFirstRelease)) => {
                 Err(Failure::Failed(format!(
@@ -117,20 +119,47 @@ impl DevHome {
 
     /// The secret that signs the tokens of `dev`. The first call creates the secret.
     pub fn secret(&self) -> Result<String, Failure> {
-        let path = self.dir.join("jwt.secret");
+        let fresh = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()]
+            .map(|part| part.simple().to_string())
+            .concat();
+        self.stored("jwt.secret", fresh)
+    }
+
+    /// The key that signs the contexts of `dev`. The first call creates the key.
+    pub fn context_key(&self) -> Result<ContextKey, Failure> {
+        let stored = self.stored(CONTEXT_KEY_FILE, ContextKey::generate().to_hex())?;
+        ContextKey::parse(&stored).map_err(|_| {
+            let path = self.dir.join(CONTEXT_KEY_FILE);
+            Failure::Failed(format!(
+                "{} does not contain a key: delete it",
+                path.display()
+            ))
+        })
+    }
+
+    /// How the contexts of `dev` are signed.
+    pub fn signing(&self) -> Result<Signing, Failure> {
+        self.context_key().map(Signing::On)
+    }
+
+    /// Replaces the key that signs the contexts of `dev`.
+    pub fn replace_context_key(&self, key: &ContextKey) -> Result<(), Failure> {
+        let path = self.dir.join(CONTEXT_KEY_FILE);
+        replace_private(&path, &key.to_hex())
+            .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
+    }
+
+    /// Returns the secret in this file of the data directory. If there is none, stores `fresh` in it.
+    fn stored(&self, name: &str, fresh: String) -> Result<String, Failure> {
+        let path = self.dir.join(name);
         let failed = |error: std::io::Error| {
             Failure::Failed(format!(
-                "cannot store the token secret in {}: {error}",
+                "cannot store a secret in {}: {error}",
                 path.display()
             ))
         };
         // The file is written under another name and then linked, so no process reads an incomplete file.
-        let draft = self
-            .dir
-            .join(format!("jwt.secret.{}", Uuid::new_v4().simple()));
-        let fresh = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()]
-            .map(|part| part.simple().to_string())
-            .concat();
+        let draft = self.dir.join(format!("{name}.{}", Uuid::new_v4().simple()));
         write_private(&draft, &fresh).map_err(failed)?;
         let linked = std::fs::hard_link(&draft, &path);
         std::fs::remove_file(&draft).map_err(failed)?;
@@ -208,7 +237,7 @@ async fn prepare(
         None => None,
     };
 
-    let db = TenantDb::connect(&home.url("palisade_app"), settings.pool)
+    let db = TenantDb::connect(&home.url("palisade_app"), settings.pool, &home.signing()?)
         .await
         .map_err(Failure::failed)?
         .recording_statements();
@@ -238,7 +267,13 @@ async fn prepare(
     let secret = settings.tokens.jwt_secret.as_ref();
     let secret = secret.map(SecretString::expose_secret).unwrap_or_default();
     let env_file = home.dir.join("dev.env");
-    write_env(&env_file, home, address, secret, &logins)?;
+    write_env(
+        &env_file,
+        home,
+        address,
+        [secret, &home.context_key()?.to_hex()],
+        &logins,
+    )?;
     print_summary(home, address, health_address, &env_file, &logins);
 
     let features = Features {
@@ -312,7 +347,7 @@ fn write_env(
     path: &Path,
     home: &DevHome,
     address: SocketAddr,
-    secret: &str,
+    [secret, context_key]: [&str; 2],
     logins: &[Login],
 ) -> Result<(), Failure> {
     let mut lines = vec![
@@ -325,6 +360,7 @@ fn write_env(
             format!("http://{address}/graphiql"),
         ),
         ("PALISADE_JWT_SECRET".to_owned(), secret.to_owned()),
+        ("PALISADE_CONTEXT_KEY".to_owned(), context_key.to_owned()),
     ];
     for role in ["app", "owner", "auth", "admin"] {
         let name = format!("PALISADE_{}_DATABASE_URL", role.to_uppercase());
@@ -343,10 +379,16 @@ fn write_env(
         .map(|(name, value)| format!("export {name}={}\n", quoted(value)));
     let script = lines.collect::<Vec<_>>().concat();
 
-    let draft = path.with_extension(format!("env.{}", Uuid::new_v4().simple()));
-    write_private(&draft, &script)
-        .and_then(|()| std::fs::rename(&draft, path))
+    replace_private(path, &script)
         .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
+}
+
+/// Creates or replaces a file that only its owner can read. No process reads an incomplete file.
+fn replace_private(path: &Path, content: &str) -> std::io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}", Uuid::new_v4().simple()));
+    write_private(Path::new(&draft), content)?;
+    std::fs::rename(&draft, path)
 }
 
 /// Creates a file that only its owner can read.

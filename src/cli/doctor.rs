@@ -26,7 +26,7 @@ pub struct Options {
     #[arg(long, value_name = "COLUMN", default_value = "tenant_id")]
     tenant_column: String,
     /// The setting with the tenant of a transaction.
-    #[arg(long, value_name = "NAME", default_value = "app.tenant_id", value_parser = parse_setting)]
+    #[arg(long, value_name = "NAME", default_value = "app.context", value_parser = parse_setting)]
     setting: String,
     /// A schema to inspect. Repeat the option for several [default: every schema except those of PostgreSQL].
     #[arg(long = "schema", value_name = "SCHEMA")]
@@ -46,7 +46,7 @@ fn parse_setting(value: &str) -> Result<String, String> {
     };
     match value.split_once('.') {
         Some((prefix, name)) if is_word(prefix) && is_word(name) => Ok(value.to_owned()),
-        _ => Err("a setting has a prefix and a name, such as app.tenant_id".to_owned()),
+        _ => Err("a setting has a prefix and a name, such as app.context".to_owned()),
     }
 }
 

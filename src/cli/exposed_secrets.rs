@@ -183,7 +183,7 @@ mod tests {
         fn check(command: &Command) {
             for argument in command.get_arguments() {
                 let name = argument.get_long().unwrap_or_default();
-                let is_secret = ["secret", "password", "database-url"]
+                let is_secret = ["secret", "password", "database-url", "context-key"]
                     .iter()
                     .any(|end| name.ends_with(end));
                 assert_eq!(argument.is_hide_env_values_set(), is_secret, "--{name}");

@@ -2,6 +2,7 @@
 //! is 2 for an invalid command line or setting, and 1 for any other failure.
 
 pub mod audit;
+pub mod context;
 pub mod databases;
 pub mod demo;
 pub mod dev;
@@ -56,6 +57,8 @@ enum Command {
     Prove(Box<prove::Options>),
     /// Issue and print an access token for a user of a tenant.
     Token(token::Options),
+    /// Print a signed context of a tenant for psql, or rotate the key that signs contexts.
+    Context(context::Options),
     /// Print the GraphQL schema.
     Schema,
 }
@@ -121,6 +124,7 @@ pub fn main() -> ExitCode {
             Some(Command::Doctor(options)) => doctor::run(options).await,
             Some(Command::Prove(options)) => prove::run(*options).await,
             Some(Command::Token(options)) => token::run(options).await,
+            Some(Command::Context(options)) => context::run(options).await,
             Some(Command::Schema) => schema::run(),
         }
     });

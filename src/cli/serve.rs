@@ -6,7 +6,11 @@ use super::Failure;
 use crate::{
     auth::jwt::Tokens,
     config::ServiceSettings,
-    db::{ConnectError, TenantDb, sign_in::SignInDb},
+    db::{
+        ConnectError, TenantDb,
+        context::{ContextSettings, Signing},
+        sign_in::SignInDb,
+    },
     http::{self, Features, Listeners, Service},
 };
 
@@ -36,6 +40,8 @@ pub struct Options {
     #[arg(long, env = "PALISADE_EXPLORER", requires = "introspection")]
     explorer: bool,
     #[command(flatten)]
+    context: ContextSettings,
+    #[command(flatten)]
     service: ServiceSettings,
 }
 
@@ -51,6 +57,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         })?;
     let settings = options.service;
     let tokens = Tokens::new(&settings.tokens).map_err(Failure::usage)?;
+    let signing = Signing::new(&options.context).map_err(Failure::usage)?;
     let health_address = settings.health_address().ok_or_else(|| {
         Failure::usage("there is no port after the one of --listen: set --health-listen or PALISADE_HEALTH_LISTEN")
     })?;
@@ -60,7 +67,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let health_listener = http::listen_for_health_checks(health_address)
         .await
         .map_err(Failure::failed)?;
-    let db = TenantDb::connect(url.expose_secret(), settings.pool)
+    let db = TenantDb::connect(url.expose_secret(), settings.pool, &signing)
         .await
         .map_err(connect_failure)?;
     db.check_isolation().await.map_err(Failure::failed)?;

@@ -7,7 +7,10 @@
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
 
-use super::{ConnectError, audit_snapshot::AuditSnapshot, connect_options, unreachable};
+use super::{
+    ConnectError, Purpose, TenantContext, audit_snapshot::AuditSnapshot, connect_options,
+    context::ContextSigner, unreachable,
+};
 use crate::{
     auth::role::UserRole,
     error::Result,
@@ -85,18 +88,29 @@ impl AdminDb {
         AuditSnapshot::begin(tx, tenant).await
     }
 
-    /// Creates a tenant with its first members. Returns `false`, and changes nothing, if the slug is
+    /// Creates a tenant with its first members, in a context of `signer`. Returns `false`, and changes nothing, if the slug is
     /// already used.
     pub async fn create_tenant(
         &mut self,
         tenant: &NewTenant,
         members: &[NewMember],
+        signer: &ContextSigner,
     ) -> Result<bool> {
         let mut tx = self.0.begin().await?;
         // The audit triggers record these changes too, and need the tenant's context.
+        let now =
+            sqlx::query_scalar!(r#"select (date_part('epoch', now()) * 1000)::bigint as "now!""#)
+                .fetch_one(&mut *tx)
+                .await?;
+        let context = TenantContext {
+            tenant: tenant.id,
+            user: None,
+            role: None,
+        };
+        let context = signer.write(&context, Purpose::Write, Uuid::nil(), now);
         sqlx::query!(
-            r#"select set_config('app.tenant_id', $1, true) as "set!""#,
-            tenant.id.uuid().to_string(),
+            r#"select set_config('app.context', $1, true) as "set!""#,
+            context,
         )
         .fetch_one(&mut *tx)
         .await?;

@@ -3,13 +3,19 @@
 //! Roles belong to the cluster and not to a database, so they are created here and never in a migration.
 //! A superuser creates or repairs them; `palisade_owner` only migrates.
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection,
     migrate::{Migrate as _, MigrateError as SqlxMigrateError, Migration, Migrator},
 };
 
-use super::{ConnectError, connect_options, refuse_old_server, unreachable};
+use super::{
+    ConnectError, connect_options,
+    context::{ContextKey, Signing},
+    refuse_old_server, unreachable,
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -51,6 +57,20 @@ const ROLES: [(&str, &str, &[&str]); 4] = [
         ],
     ),
 ];
+
+/// The roles that own functions with the rights of their owner. Nothing logs in as one of them.
+///
+/// `palisade_context` reads the keys of contexts. `palisade_cancel` sees and cancels the statements of all sessions.
+const FUNCTION_OWNERS: [(&str, &[&str]); 2] = [
+    ("palisade_context", &[]),
+    (
+        "palisade_cancel",
+        &["pg_read_all_stats", "pg_signal_backend"],
+    ),
+];
+
+/// How long a context key stays valid after another one has replaced it.
+pub const KEY_OVERLAP: Duration = Duration::from_hours(24);
 
 /// The log settings of every role except the owner. With them, no line of PostgreSQL's log quotes a value of a row: the
 /// detail of an error can contain the row or its key, and the parameters of a statement are values. The client still
@@ -129,6 +149,18 @@ pub enum MigrateError {
     /// A migration failed, or an applied migration is not in this binary or differs from it.
     #[error("{0}")]
     Migration(String),
+    /// The database is Citus, which cannot verify contexts.
+    #[error("Citus cannot verify signed contexts: run `palisade migrate --unsigned-context`")]
+    SignedOnCitus,
+    /// Two other keys are valid.
+    #[error(
+        "two other context keys are still valid: wait until one has expired, or run `palisade context rotate \
+         --keep-previous 0s` to end both now"
+    )]
+    TwoKeys,
+    /// Another valid key has the same id.
+    #[error("another valid context key has the id {0}, a part of its hash: choose another key")]
+    KeyIdTaken(String),
     /// A statement that does not belong to a migration failed.
     #[error("cannot prepare the database: {0}")]
     Refused(String),
@@ -156,6 +188,8 @@ pub struct MigrationSummary {
     pub applied: usize,
     /// The number of migrations that the database has.
     pub total: usize,
+    /// Whether the database can accept a context: it has a key, or it does not verify contexts.
+    pub accepts_contexts: bool,
 }
 
 /// The versions of the migrations of this binary, in ascending order.
@@ -163,16 +197,21 @@ pub(super) fn versions() -> impl DoubleEndedIterator<Item = i64> {
     MIGRATIONS.iter().map(|migration| migration.version)
 }
 
-/// Creates roles and rights if the login may, then applies the missing migrations.
+/// Creates roles and rights if the login may, then applies the missing migrations. If `signing` is given, installs its
+/// key, or switches the verification of contexts off.
 ///
 /// Several runs, one after another or at the same time, are safe: an advisory lock serializes them.
-pub async fn run(url: &str, passwords: &RolePasswords) -> Result<MigrationSummary, MigrateError> {
+pub async fn run(
+    url: &str,
+    passwords: &RolePasswords,
+    signing: Option<&Signing>,
+) -> Result<MigrationSummary, MigrateError> {
     let options = connect_options(url)?;
     let mut connection = options
         .connect()
         .await
         .map_err(|error| unreachable(&options, &error))?;
-    let migrated = prepare(&mut connection, passwords).await;
+    let migrated = prepare(&mut connection, passwords, signing).await;
     // The result is already known, so an error on close does not matter.
     connection.close().await.ok();
     migrated
@@ -205,6 +244,7 @@ pub async fn create_database(url: &str, name: &'static str) -> Result<(), Migrat
 async fn prepare(
     connection: &mut PgConnection,
     passwords: &RolePasswords,
+    signing: Option<&Signing>,
 ) -> Result<MigrationSummary, MigrateError> {
     let login = sqlx::query!(
         r#"
@@ -221,6 +261,7 @@ async fn prepare(
     refuse_old_server(login.server_number, login.server)?;
     if login.is_superuser {
         make_roles(connection, passwords).await?;
+        make_function_owners(connection).await?;
         connection.execute(RIGHTS).await?;
         connection.execute("set role palisade_owner").await?;
     } else if login.name == OWNER {
@@ -234,13 +275,119 @@ async fn prepare(
         r#"select exists (select from pg_extension where extname = 'citus') as "on_citus!""#
     );
     if on_citus.fetch_one(&mut *connection).await? {
+        if !matches!(signing, Some(Signing::Off)) {
+            return Err(MigrateError::SignedOnCitus);
+        }
         for setting in CITUS_SETTINGS {
             connection.execute(setting).await?;
         }
     }
     // Closing the connection releases the lock.
     connection.lock().await?;
-    apply_missing(connection).await
+    let mut summary = apply_missing(connection).await?;
+    match signing {
+        Some(Signing::On(key)) => install_key(connection, key, KEY_OVERLAP).await?,
+        Some(Signing::Off) => {
+            connection
+                .execute("select app.sign_contexts(false)")
+                .await?;
+        }
+        None => {}
+    }
+    let accepts_contexts = sqlx::query_scalar!(
+        r#"
+        select not prosecdef
+               or exists (select from app.context_keys where valid_until is null or valid_until > now()) as "accepts!"
+        from pg_proc
+        where oid = 'app.verified()'::regprocedure
+        "#
+    );
+    summary.accepts_contexts = accepts_contexts.fetch_one(&mut *connection).await?;
+    if login.is_superuser {
+        connection.execute("reset role").await?;
+        connection.execute(FUNCTION_RIGHTS).await?;
+    }
+    Ok(summary)
+}
+
+/// Installs a new random key. The other keys stay valid for this time. Returns the key.
+pub async fn rotate_key(url: &str, keep_previous: Duration) -> Result<ContextKey, MigrateError> {
+    let options = connect_options(url)?;
+    let mut connection = options
+        .connect()
+        .await
+        .map_err(|error| unreachable(&options, &error))?;
+    let rotated = async {
+        connection.execute("set role palisade_owner").await?;
+        let known: Vec<String> = sqlx::query_scalar!("select id from app.context_keys")
+            .fetch_all(&mut connection)
+            .await?;
+        // A key is found by the first byte of its hash, so the new one must differ from those that are valid.
+        let key = std::iter::repeat_with(ContextKey::generate)
+            .find(|key| !known.contains(&key.id()))
+            .expect("BUG: the iterator is infinite");
+        install_key(&mut connection, &key, keep_previous).await?;
+        Ok(key)
+    }
+    .await;
+    connection.close().await.ok();
+    rotated
+}
+
+/// Makes a key valid without limit, and switches the verification on. Other keys stay valid for at most this time.
+async fn install_key(
+    connection: &mut PgConnection,
+    key: &ContextKey,
+    keep_previous: Duration,
+) -> Result<(), MigrateError> {
+    let [inner_pad, outer_pad] = key.pads();
+    let mut transaction = connection.begin().await?;
+    transaction
+        .execute("lock table app.context_keys in share row exclusive mode")
+        .await?;
+    sqlx::query!(
+        "update app.context_keys
+         set valid_until = least(valid_until, now() + make_interval(secs => $2))
+         where id <> $1",
+        key.id(),
+        keep_previous.as_secs_f64(),
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query!("delete from app.context_keys where valid_until <= now()")
+        .execute(&mut *transaction)
+        .await?;
+    let others = sqlx::query!(
+        r#"
+        select count(*) filter (where id <> $1) as "valid!",
+               coalesce(bool_or(id = $1 and inner_pad <> $2), false) as "have_its_id!"
+        from app.context_keys
+        "#,
+        key.id(),
+        inner_pad,
+    );
+    let others = others.fetch_one(&mut *transaction).await?;
+    if others.have_its_id {
+        return Err(MigrateError::KeyIdTaken(key.id()));
+    }
+    if others.valid > 1 {
+        return Err(MigrateError::TwoKeys);
+    }
+    sqlx::query!(
+        "insert into app.context_keys (id, inner_pad, outer_pad) values ($1, $2, $3)
+         on conflict (id) do update set valid_until = null",
+        key.id(),
+        inner_pad,
+        outer_pad,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction
+        .execute(
+            "select app.sign_contexts(true) from pg_proc where oid = 'app.verified()'::regprocedure and not prosecdef",
+        )
+        .await?;
+    Ok(transaction.commit().await?)
 }
 
 /// Without these settings, Citus rejects triggers on distributed tables, and rejects the change of a table in
@@ -279,6 +426,7 @@ async fn apply_missing(connection: &mut PgConnection) -> Result<MigrationSummary
     let mut migrated = MigrationSummary {
         applied: 0,
         total: found.len(),
+        accepts_contexts: false,
     };
     for migration in missing {
         apply(connection, migration).await?;
@@ -369,16 +517,7 @@ async fn make_roles(
 ) -> Result<(), MigrateError> {
     for (role, attributes, settings) in ROLES {
         // Each run sets the attributes again. This revokes attributes that were granted by hand.
-        let create = format!("create role {role} login");
-        if let Err(error) = connection.execute(AssertSqlSafe(create)).await {
-            // The role exists (42710), or another run created it at the same time (23505).
-            let code = error
-                .as_database_error()
-                .and_then(sqlx::error::DatabaseError::code);
-            if !matches!(code.as_deref(), Some("42710" | "23505")) {
-                return Err(error.into());
-            }
-        }
+        create_role(connection, role, "login").await?;
         let mut changes = vec![
             format!(
                 "alter role {role} login nosuperuser nocreatedb nocreaterole noreplication inherit {attributes}"
@@ -410,6 +549,48 @@ async fn make_roles(
     Ok(())
 }
 
+/// Creates the roles that own functions, and gives them their rights. The owner of the schema is a member of
+/// `palisade_context`, so that it can replace the functions and install keys.
+async fn make_function_owners(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    for (role, groups) in FUNCTION_OWNERS {
+        create_role(connection, role, "nologin").await?;
+        let attributes =
+            "nologin nosuperuser nocreatedb nocreaterole noreplication inherit nobypassrls";
+        let mut statements = vec![format!(
+            "alter role {role} {attributes}; alter role {role} reset all"
+        )];
+        statements.extend(extra_rights(connection, role).await?);
+        statements.extend(
+            groups
+                .iter()
+                .map(|group| format!("grant {group} to {role}")),
+        );
+        for statement in statements {
+            repeat_if_concurrent(connection, statement).await?;
+        }
+    }
+    repeat_if_concurrent(connection, format!("grant palisade_context to {OWNER}")).await
+}
+
+/// Creates a role unless it exists.
+async fn create_role(
+    connection: &mut PgConnection,
+    role: &str,
+    login: &str,
+) -> Result<(), MigrateError> {
+    let create = format!("create role {role} {login}");
+    if let Err(error) = connection.execute(AssertSqlSafe(create)).await {
+        // The role exists (42710), or another run created it at the same time (23505).
+        let code = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
+        if !matches!(code.as_deref(), Some("42710" | "23505")) {
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
 /// The statements that take the memberships from a role, and its settings in this database.
 async fn extra_rights(
     connection: &mut PgConnection,
@@ -424,6 +605,7 @@ async fn extra_rights(
            from pg_catalog.pg_auth_members m
            join pg_catalog.pg_roles g on g.oid = m.roleid
           where m.member = (select oid from pg_catalog.pg_roles where rolname = $1)
+            and (g.rolname, $1) <> ('palisade_context', 'palisade_owner')
          union all
          select format('alter role %I in database %I reset all', $1, current_database())
            from pg_catalog.pg_db_role_setting s
@@ -490,8 +672,57 @@ begin
     end loop;
 end $$";
 
+/// The owners of the functions that need more rights than those of their callers, and the rights to see and end the
+/// statements of other sessions.
+///
+/// The BEGIN of a transaction contains its context. Without these revocations, SQL that an attacker injects could copy
+/// the context of another session and use it while it is fresh.
+const FUNCTION_RIGHTS: &str = r"
+do $$
+declare
+    routine regprocedure;
+    view_   regclass;
+begin
+    perform pg_advisory_xact_lock(7305825634912); -- one bootstrap of this database at a time
+    alter table app.context_keys owner to palisade_context;
+    revoke all on app.context_keys from public, palisade_app, palisade_auth, palisade_admin;
+    if (select prosecdef from pg_proc where oid = 'app.verified()'::regprocedure) then
+        alter function app.verified() owner to palisade_context;
+    else
+        alter function app.verified() owner to palisade_owner;
+    end if;
+    alter function app.cancel(text) owner to palisade_cancel;
+    alter function app.cancel(text) security definer;
+    for routine in
+        select oid::regprocedure from pg_proc
+         where (pronamespace = 'pg_catalog'::regnamespace
+                and proname in ('pg_stat_get_activity', 'pg_stat_get_backend_activity',
+                                'pg_cancel_backend', 'pg_terminate_backend'))
+            or (proname = 'pg_stat_statements' and probin like '%pg_stat_statements')
+    loop
+        execute format('revoke execute on function %s from public, palisade_app, palisade_auth, palisade_admin', routine);
+        execute format('grant execute on function %s to pg_read_all_stats, pg_signal_backend', routine);
+    end loop;
+    for view_ in
+        select c.oid::regclass from pg_class c
+         where c.oid = 'pg_catalog.pg_stat_activity'::regclass
+            or (c.relkind = 'v' and c.relname = 'pg_stat_statements'
+                and exists (select from pg_depend d join pg_extension e on e.oid = d.refobjid
+                             where d.objid = c.oid and d.deptype = 'e' and e.extname = 'pg_stat_statements'))
+    loop
+        execute format('revoke select on %s from public, palisade_app, palisade_auth, palisade_admin', view_);
+        execute format('grant select on %s to pg_read_all_stats', view_);
+    end loop;
+end $$";
+
 async fn require_roles(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    let names: Vec<String> = ROLES.iter().map(|(role, ..)| (*role).to_owned()).collect();
+    let owners = FUNCTION_OWNERS.iter().map(|(role, _)| *role);
+    let names: Vec<String> = ROLES
+        .iter()
+        .map(|(role, ..)| *role)
+        .chain(owners)
+        .map(str::to_owned)
+        .collect();
     let missing = sqlx::query_scalar!(
         r#"
         select name as "name!" from unnest($1::text[]) as name

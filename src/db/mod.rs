@@ -10,6 +10,8 @@ mod audit_hash;
 pub mod audit_seal;
 pub mod audit_snapshot;
 pub mod bulk;
+mod clock;
+pub mod context;
 pub mod entity;
 pub mod filter;
 pub mod idempotency;
@@ -27,20 +29,29 @@ pub mod tenant_tx;
 pub mod write;
 pub mod write_error;
 
-use std::{str::FromStr, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use uuid::Uuid;
 
-use crate::{canary::Canary, doctor::Finding, duration, embedded::OLDEST_MAJOR_VERSION};
+use crate::{
+    canary::Canary,
+    doctor::Finding,
+    duration,
+    embedded::OLDEST_MAJOR_VERSION,
+    ids::{EntityId as _, TenantId},
+};
 
 pub use inspect::IsolationError;
 pub use operation::{Operation, OperationName};
 pub use statement::TracedStatement;
 pub use tenant_tx::{Purpose, TenantContext, TenantTx};
 
+use clock::ServerClock;
+use context::{ContextSigner, Signing};
 use inspect::IsolationStatus;
 
 /// The reason why the database cannot be used. Each message is one line that says what to do.
@@ -98,6 +109,23 @@ pub enum ConnectError {
     /// A rule of the doctor found a gap in the isolation of the tenants.
     #[error("the database does not isolate the tenants: {0} `palisade doctor` lists every finding")]
     NotIsolated(Box<Finding>),
+    /// The database rejects a context that this service has signed.
+    #[error(
+        "the database does not accept the context key: run `palisade migrate` with the PALISADE_CONTEXT_KEY of this \
+         service ({0})"
+    )]
+    ContextRejected(String),
+    /// The database accepts a context with a wrong signature.
+    #[error(
+        "the database accepts a forged context: run `palisade migrate` with PALISADE_CONTEXT_KEY, or serve with \
+         --unsigned-context if the database is Citus"
+    )]
+    ForgeryAccepted,
+    /// The database verifies contexts, but the service does not sign them.
+    #[error(
+        "the database verifies contexts: set PALISADE_CONTEXT_KEY instead of --unsigned-context"
+    )]
+    ContextUnsigned,
     /// The schema does not exist.
     #[error("the database has no palisade schema: run `palisade migrate` first")]
     NotMigrated,
@@ -164,27 +192,39 @@ pub struct TenantDb {
     /// A second, small pool. It can cancel statements and check the schema while every connection of the main
     /// pool is busy. Never runs the statements of a tenant.
     side: PgPool,
+    signer: ContextSigner,
+    clock: Arc<ServerClock>,
     isolation: IsolationStatus,
     canary: Canary,
     records_statements: bool,
 }
 
 impl TenantDb {
-    /// Connects. Fails if the role can bypass row level security or the schema does not fit this binary.
-    pub async fn connect(url: &str, settings: PoolSettings) -> Result<Self, ConnectError> {
+    /// Connects. Fails if the role can bypass row level security, the schema does not fit this binary, or the database
+    /// accepts contexts that the service did not sign.
+    pub async fn connect(
+        url: &str,
+        settings: PoolSettings,
+        signing: &Signing,
+    ) -> Result<Self, ConnectError> {
         let options = connect_options(url)?;
         let pool = pool(options.clone(), settings.size, settings.acquire_timeout);
         check_at_start(&options).await?;
         let side = pool_of_side_connections(options);
         check_schema(&side).await?;
         inspect::check_role(&side).await?;
-        Ok(Self {
+        let db = Self {
             canary: read_canary(&side).await?,
             pool,
             side,
+            signer: ContextSigner::new(signing),
+            clock: Arc::default(),
             isolation: IsolationStatus::default(),
             records_statements: false,
-        })
+        };
+        db.check_signing().await?;
+        db.clock.watch(&db.side);
+        Ok(db)
     }
 
     /// The canary, whose rows no response may contain.
@@ -204,6 +244,72 @@ impl TenantDb {
     /// schema. Takes one round trip, without a tenant.
     pub async fn check_schema(&self) -> Result<i64, ConnectError> {
         check_schema(&self.side).await
+    }
+
+    /// What writes the contexts of the transactions.
+    #[must_use]
+    pub fn signer(&self) -> &ContextSigner {
+        &self.signer
+    }
+
+    /// Compares the clocks. Then tries an own context, which the database must accept, and a forged one, which it must
+    /// reject.
+    async fn check_signing(&self) -> Result<(), ConnectError> {
+        let measured = self.clock.measure(&self.side).await;
+        measured.map_err(|error| unreachable(&self.side.connect_options(), &error))?;
+        let tenant = TenantId::generate();
+        let context = TenantContext {
+            tenant,
+            user: None,
+            role: None,
+        };
+        let now = self.clock.now();
+        let own = self.signer.write(&context, Purpose::Read, Uuid::nil(), now);
+        let forged = self.signer.forge(tenant, now);
+        let accepts_own = match self.tenant_of_context(own).await {
+            Ok(found) => found == Some(tenant.uuid()),
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("28000") => {
+                return Err(if self.signer.is_signing() {
+                    ConnectError::ContextRejected(error.message().to_owned())
+                } else {
+                    ConnectError::ContextUnsigned
+                });
+            }
+            Err(error) => return Err(unreachable(&self.side.connect_options(), &error)),
+        };
+        let accepts_forged = match self.tenant_of_context(forged).await {
+            Ok(found) => found.is_some(),
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("28000") => false,
+            Err(error) => return Err(unreachable(&self.side.connect_options(), &error)),
+        };
+        match (self.signer.is_signing(), accepts_own, accepts_forged) {
+            (true, _, true) => Err(ConnectError::ForgeryAccepted),
+            (_, false, _) => Err(ConnectError::ContextRejected(
+                "it returns another tenant".to_owned(),
+            )),
+            (true, true, false) => Ok(()),
+            (false, ..) => {
+                tracing::warn!(
+                    "contexts are not signed: an SQL statement that an attacker injects can read every tenant"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns the tenant that the database reads from a context.
+    async fn tenant_of_context(&self, context: String) -> sqlx::Result<Option<Uuid>> {
+        let mut transaction = self.side.begin().await?;
+        sqlx::query!(
+            r#"select set_config('app.context', $1, true) as "set!""#,
+            context
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        let tenant = sqlx::query_scalar!(r#"select app.tenant_id() as "tenant""#);
+        let tenant = tenant.fetch_one(&mut *transaction).await;
+        transaction.rollback().await?;
+        tenant
     }
 
     /// Closes every connection, after the running transactions have ended.

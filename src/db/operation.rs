@@ -189,16 +189,10 @@ impl TenantDb {
     /// future instead, the backend would continue to work and the pool would wait for it.
     pub async fn cancel(&self, operation: &Operation) -> Result<()> {
         operation.cancel();
-        let cancelled = sqlx::query!(
-            r#"
-            select pg_cancel_backend(pid) as "cancelled!"
-            from pg_stat_activity
-            where application_name = $1 and usename = current_user and state = 'active'
-            "#,
-            operation.mark(),
-        )
-        .fetch_all(&self.side)
-        .await;
+        let mark = operation.mark();
+        let cancelled = sqlx::query_scalar!(r#"select app.cancel($1) as "is_cancelled!""#, mark)
+            .fetch_one(&self.side)
+            .await;
         match cancelled {
             // The service is shutting down. The server ends the statements of closed connections.
             Ok(_) | Err(sqlx::Error::PoolClosed) => Ok(()),

@@ -84,6 +84,23 @@ impl SignInDb {
         Ok(entry)
     }
 
+    /// Returns the id of the tenant with this slug, if it exists.
+    pub async fn tenant(&self, slug: &str) -> Result<Option<TenantId>> {
+        let id = sqlx::query_scalar!(
+            r#"select id as "id: TenantId" from tenants where slug = $1"#,
+            slug
+        );
+        Ok(id.fetch_optional(&self.0).await?)
+    }
+
+    /// The present time of the database, in milliseconds since 1970.
+    pub async fn now(&self) -> Result<i64> {
+        let now = sqlx::query_scalar!(
+            r#"select (date_part('epoch', clock_timestamp()) * 1000)::bigint as "now!""#
+        );
+        Ok(now.fetch_one(&self.0).await?)
+    }
+
     /// Returns every active tenant to which the identity of this user has access, sorted by name.
     pub async fn memberships(&self, tenant: TenantId, user: UserId) -> Result<Vec<DirectoryEntry>> {
         use crate::ids::EntityId as _;

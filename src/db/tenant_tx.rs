@@ -490,12 +490,13 @@ impl TenantTx {
         lease.begin(begin).await
     }
 
-    /// BEGIN and the context in one message. Only UUIDs, the strings of an enum and an [`OperationName`]
-    /// are formatted into it.
+    /// BEGIN and the context in one message. Only UUIDs, a signed context and an [`OperationName`] are
+    /// formatted into it.
     fn begin_sql(&self) -> String {
         use fmt::Write as _;
 
         let Inner {
+            db,
             context,
             purpose,
             operation,
@@ -510,15 +511,11 @@ impl TenantTx {
             write!(sql, "; SET LOCAL {name} = '{value}'").expect("BUG: writing to a String fails");
         };
         set("application_name", &operation.mark());
-        set("app.tenant_id", &context.tenant.uuid());
-        if let Some(user) = context.user {
-            set("app.user_id", &user.uuid());
-        }
-        if let Some(role) = context.role {
-            set("app.role", &role.as_str());
-        }
+        // The time is read here, after the wait for a connection.
+        let request = operation.request_id();
+        let signed = db.signer.write(context, *purpose, request, db.clock.now());
+        set("app.context", &signed);
         if *purpose == Purpose::Write {
-            set("app.request_id", &operation.request_id());
             if let Some(name) = operation_name {
                 set("app.operation_name", name);
             }

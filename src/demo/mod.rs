@@ -91,7 +91,7 @@ pub async fn create_tenants(
     let mut created = 0;
     for number in 0..amounts.tenants {
         let (tenant, members) = content::tenant(number);
-        if admin.create_tenant(&tenant, &members).await? {
+        if admin.create_tenant(&tenant, &members, db.signer()).await? {
             created += 1;
             TenantWriter {
                 db,

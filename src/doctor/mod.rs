@@ -24,7 +24,7 @@ pub struct Scope {
     pub roles: Vec<String>,
     /// The column with the tenant of a row.
     pub tenant_column: String,
-    /// The setting with the tenant of a transaction.
+    /// The setting with the context of a transaction, which contains its tenant.
     pub setting: String,
     /// The schemas. If the list is empty: every schema except those of PostgreSQL.
     pub schemas: Vec<String>,
@@ -37,7 +37,7 @@ impl Scope {
         Self {
             roles: Vec::new(),
             tenant_column: "tenant_id".to_owned(),
-            setting: "app.tenant_id".to_owned(),
+            setting: "app.context".to_owned(),
             schemas: Vec::new(),
         }
     }

@@ -152,6 +152,8 @@ rules! {
         "Rules replace statements, and event triggers run with the rights of the role that changes the schema. Both are easy to overlook in a review."
     "D33" "policy-without-rls" Error Start "A table has policies, but row level security is off"
         "The policies have no effect until row level security is enabled. A later grant opens the table."
+    "D34" "context-unsigned" Warning Start "The context of a transaction is not signed"
+        "Without a signature, one injected SQL statement can set the context of any tenant and read and write its rows."
     "D35" "leakproof-function" Error Demand "A function is marked as leakproof"
         "PostgreSQL may run a leakproof function before the policies, on rows of every tenant. If it reports or stores its arguments, it leaks them."
     "D36" "live-probe" Error Demand "An attack on a table succeeded"
@@ -176,4 +178,8 @@ rules! {
         "WITH CHECK limits what a tenant writes. If it permits more than USING, a tenant plants rows in another tenant."
     "D46" "context-per-session" Error Start "A function sets the context for the whole session"
         "SET without LOCAL survives the transaction. The pool then gives the connection, with the tenant in it, to the next request."
+    "D47" "context-keys" Error Start "The service can read the keys of contexts"
+        "A reader of a key can sign a context of any tenant. The service has its key from its environment and never reads it from the database."
+    "D48" "statements-visible" Warning Start "The service sees the statements of other sessions"
+        "The statement that opens a transaction contains its context, which is valid for 30 seconds. An injected SQL statement could copy that of another tenant. Only a superuser can revoke these rights: run `palisade migrate` as one."
 }

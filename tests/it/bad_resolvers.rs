@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 use crate::{
     create::unique,
-    harness::{Tenant, TestApp, eventually, palisade_test, user_errors},
+    harness::{Tenant, TestApp, eventually, palisade_test, signing, user_errors},
 };
 
 /// The result that a resolver of this test returns.
@@ -148,7 +148,7 @@ async fn a_resolver_that_ignores_a_failure_stores_nothing_and_does_not_succeed(
         size: 1,
         acquire_timeout: Duration::from_secs(5),
     };
-    let db = TenantDb::connect(&app.database_url("palisade_app"), settings)
+    let db = TenantDb::connect(&app.database_url("palisade_app"), settings, &signing())
         .await
         .unwrap();
     let schema: Bad = Schema::build(Nothing, Careless, EmptySubscription)

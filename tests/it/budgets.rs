@@ -24,8 +24,8 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::harness::{
-    Caller, Kind, Response, ServiceOptions, Tenant, TestApp, camel_case, eventually,
-    fill_empty_tables, id, id_of, model, palisade_test, scratch,
+    Caller, Kind, Response, ServiceOptions, Tenant, TestApp, camel_case, enter, eventually,
+    fill_empty_tables, id, id_of, model, palisade_test, scratch, session_context, signing,
 };
 use crate::selection::assert_same_response;
 
@@ -186,7 +186,7 @@ async fn demo() -> Demo {
     let app = TestApp::shared().await;
     let database = app.own_database().await;
     let url = |role: &str| app.server.url(role, &database);
-    let db = TenantDb::connect(&url("palisade_app"), PoolSettings::default())
+    let db = TenantDb::connect(&url("palisade_app"), PoolSettings::default(), &signing())
         .await
         .unwrap();
     let mut admin = AdminDb::connect(&url("palisade_admin")).await.unwrap();
@@ -212,14 +212,8 @@ async fn demo() -> Demo {
         .await;
     let caller = app.caller(&url, tenant.into(), user.into(), UserRole::Owner);
     // Insert rows of the entities of which the demo data has none.
-    for (name, value) in [("app.tenant_id", tenant), ("app.user_id", user)] {
-        sqlx::query("select set_config($1, $2, false)")
-            .bind(name)
-            .bind(value.to_string())
-            .execute(&mut postgres)
-            .await
-            .unwrap();
-    }
+    let context = session_context(tenant.into(), Some(user.into()), None);
+    enter(&mut postgres, &context).await;
     fill_empty_tables(&mut postgres, 12).await;
     Demo {
         database,
@@ -514,12 +508,18 @@ async fn the_servers_own_log_holds_the_statements_that_the_transaction_counted(
     let (nonce, after) = rest.split_once('\'').unwrap();
     assert_eq!(nonce.len(), " 0123abcd".len(), "{nonce}");
     statements[0] = format!("{before}{mark}'{after}");
+    // The time and the MAC of the context differ each time.
     let opening = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL application_name = '{mark}'; \
-         SET LOCAL app.tenant_id = '{tenant}'; SET LOCAL app.user_id = '{}'; SET LOCAL app.role = 'OWNER'",
-        caller.user.uuid(),
+         SET LOCAL app.context = '"
     );
-    assert_eq!(statements.first(), Some(&opening));
+    let context = statements[0].strip_prefix(&opening).unwrap();
+    let fields = [tenant, caller.user.uuid()].map(|id| id.simple().to_string());
+    assert_eq!(
+        &context[17..115],
+        format!("{}{}Or{}", fields[0], fields[1], request.simple())
+    );
+    assert_eq!(&context[179..], "'");
     assert_eq!(statements.last().map(String::as_str), Some("ROLLBACK"));
     assert_eq!(statements[1..statements.len() - 1], response.statements());
     // The service does not wait for the ROLLBACK, so it does not count as a round trip.

@@ -18,7 +18,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::harness::{Caller, ServiceOptions, TestApp, attempt, palisade_test, settings, tokens};
+use crate::harness::{
+    Caller, ServiceOptions, TestApp, attempt, enter, palisade_test, session_context, settings,
+    signing, tokens,
+};
 
 /// A client that does not follow redirects.
 static CLIENT: LazyLock<Client> =
@@ -57,7 +60,7 @@ async fn origin() -> String {
 async fn serve(features: Features) -> String {
     let app = TestApp::shared().await;
     let url = app.database_url("palisade_app");
-    let db = TenantDb::connect(&url, PoolSettings::default())
+    let db = TenantDb::connect(&url, PoolSettings::default(), &signing())
         .await
         .unwrap();
     let settings = settings(ServiceOptions::default());
@@ -354,7 +357,8 @@ async fn dev_lists_the_users_and_issues_tokens_for_active_ones() {
             "where"
         };
         let id = tenant.id.uuid();
-        let change = format!("set app.tenant_id = '{id}'; {change} {glue} {key} = '{id}'");
+        enter(&mut superuser, &session_context(tenant.id, None, None)).await;
+        let change = format!("{change} {glue} {key} = '{id}'");
         attempt(&mut superuser, change).await.unwrap();
     }
 

@@ -16,7 +16,9 @@ use tokio::{
 };
 
 use crate::{
-    harness::{Caller, Reply, SECRET, Tenant, TestApp, entity, model, mutation, palisade_test},
+    harness::{
+        CONTEXT_KEY, Caller, Reply, SECRET, Tenant, TestApp, entity, model, mutation, palisade_test,
+    },
     samples::payload_object,
 };
 
@@ -291,6 +293,7 @@ impl Service {
                 &database,
             ])
             .env("PALISADE_JWT_SECRET", SECRET)
+            .env("PALISADE_CONTEXT_KEY", CONTEXT_KEY)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -9,7 +9,8 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::harness::{
-    Table, Tenant, TenantTable, TestApp, attempt, insert_copy, palisade_test, tenant_tables,
+    Table, Tenant, TenantTable, TestApp, attempt, enter, insert_copy, palisade_test,
+    session_context, tenant_tables,
 };
 
 const ROLES: [UserRole; 5] = [
@@ -128,9 +129,8 @@ async fn only_its_author_changes_a_comment_and_no_user_writes_as_another(app: &'
     let insert = Table::read(&mut twin, "users").await;
     let insert = insert.insert_like_first(globex.owner().user.uuid(), &with);
     assert_eq!(attempt(&mut twin, insert).await, Ok(1));
-    attempt(&mut twin, format!("set app.user_id = '{author}'"))
-        .await
-        .unwrap();
+    let context = session_context(globex.id, Some(author.into()), Some(UserRole::Owner));
+    enter(&mut twin, &context).await;
     let edited = try_out(&mut twin, "update comments set body = 'forged'".to_owned()).await;
     assert_eq!(edited, Ok(0), "the tenant has one comment, by another user");
 

@@ -18,7 +18,9 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::harness::{ServiceOptions, Tenant, TestApp, attempt, eventually, palisade_test};
+use crate::harness::{
+    ServiceOptions, Tenant, TestApp, attempt, eventually, palisade_test, signing,
+};
 
 /// A separate database without timeouts for `palisade_app`: if a statement is cancelled, it was the service that
 /// cancelled it. No other test connects to this database.
@@ -203,7 +205,7 @@ async fn private_pool(app: &TestApp) -> TenantDb {
         size: 1,
         acquire_timeout: Duration::from_secs(30),
     };
-    TenantDb::connect(&app.database_url("palisade_app"), settings)
+    TenantDb::connect(&app.database_url("palisade_app"), settings, &signing())
         .await
         .unwrap()
 }

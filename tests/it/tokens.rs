@@ -13,7 +13,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{SECRET, Tenant, TestApp, eventually, palisade_test};
+use crate::harness::{SECRET, Tenant, TestApp, enter, eventually, palisade_test, session_context};
 
 /// The maximum time for which the service uses a cached role, plus some time to read the role again.
 const CACHE_LIMIT: Duration = Duration::from_secs(10);
@@ -100,11 +100,7 @@ async fn status(app: &TestApp, token: &str) -> u16 {
 /// Changes the status of the tenant, which only the admin role may do.
 async fn set_tenant_status(tenant: &Tenant, status: &str) {
     let mut admin = tenant.app.connect("palisade_admin").await;
-    sqlx::query("select set_config('app.tenant_id', $1, false)")
-        .bind(tenant.id.uuid().to_string())
-        .execute(&mut admin)
-        .await
-        .unwrap();
+    enter(&mut admin, &session_context(tenant.id, None, None)).await;
     let changed = sqlx::query("update tenants set status = $1 where id = $2")
         .bind(status)
         .bind(tenant.id)

@@ -6,6 +6,7 @@
 // of the user is a constant, while Palisade reads the role from the database and caches it.
 
 import cluster from "node:cluster";
+import { createHash, createHmac } from "node:crypto";
 import { createServer } from "node:http";
 import { availableParallelism } from "node:os";
 import jwt from "jsonwebtoken";
@@ -15,7 +16,9 @@ import { makePgService } from "postgraphile/adaptors/pg";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { makePgSmartTagsPlugin } from "postgraphile/utils";
 
-const { DATABASE_URL, PALISADE_JWT_SECRET, PORT, POOL_SIZE } = process.env;
+const { DATABASE_URL, PALISADE_CONTEXT_KEY, PALISADE_JWT_SECRET, PORT, POOL_SIZE } = process.env;
+const CONTEXT_KEY = Buffer.from(PALISADE_CONTEXT_KEY, "hex");
+const KEY_ID = createHash("sha256").update("palisade context key id:").update(CONTEXT_KEY).digest("hex").slice(0, 2);
 
 // PostGraphile finds relations by foreign keys. Audit log entries have none, because they outlive the rows they name.
 const auditLogRelations = makePgSmartTagsPlugin({
@@ -62,7 +65,14 @@ function settings(request) {
     audience: "palisade",
     issuer: "palisade",
   });
-  return { "app.tenant_id": claims.tenant_id, "app.user_id": claims.sub, "app.role": "OWNER" };
+  return { "app.context": context(claims) };
+}
+
+// The signed context of an owner, as src/db/context.rs writes it.
+function context(claims) {
+  const ids = [claims.tenant_id, claims.sub].map((id) => id.replaceAll("-", "")).join("");
+  const message = `01${KEY_ID}${Date.now().toString().padStart(13, "0")}${ids}Ow${"0".repeat(32)}`;
+  return message + createHmac("sha256", CONTEXT_KEY).update(message).digest("hex");
 }
 
 if (cluster.isPrimary) {

@@ -44,6 +44,13 @@ impl StatementGuard<'_> {
             .lease
             .take()
             .expect("BUG: a statement guard finishes twice");
+        if let Err(sqlx::Error::Database(error)) = &reply
+            && error.code().as_deref() == Some("28000")
+        {
+            // The clock of one of the machines may have changed.
+            let db = &self.tx.0.db;
+            db.clock.measure_soon(&db.side);
+        }
         self.session.connection = match &reply {
             Ok(_) => Connection::Open(lease),
             // The next transaction on this connection would fail, too. Dropping the lease closes it.

@@ -15,7 +15,9 @@ use uuid::Uuid;
 use super::{SEALS, findings, one, seal, verify, write};
 use crate::{
     cli::{palisade, run_to_exit},
-    harness::{Tenant, TestApp, attempt, eventually, insert_copy, palisade_test, tenant_tables},
+    harness::{
+        Tenant, TestApp, attempt, eventually, insert_copy, palisade_test, signing, tenant_tables,
+    },
 };
 
 #[apply(palisade_test)]
@@ -233,7 +235,7 @@ async fn a_hash_does_not_depend_on_settings(tenant: Tenant) {
 async fn the_sealer_seals_after_a_write_and_when_it_stops(app: &'static TestApp) {
     let (acme, globex) = (app.tenant().await, app.tenant().await);
     let url = app.database_url("palisade_app");
-    let db = TenantDb::connect(&url, PoolSettings::default())
+    let db = TenantDb::connect(&url, PoolSettings::default(), &signing())
         .await
         .unwrap();
     let sealer = Sealer::start(db.clone());
@@ -271,7 +273,7 @@ async fn the_sealer_tries_again_after_a_failure() {
     let tenant = app.tenant().await;
     let url = app.database_url("palisade_app");
     let connect = async || {
-        TenantDb::connect(&url, PoolSettings::default())
+        TenantDb::connect(&url, PoolSettings::default(), &signing())
             .await
             .unwrap()
     };
@@ -282,13 +284,13 @@ async fn the_sealer_tries_again_after_a_failure() {
     let sealer = Sealer::start(connect().await);
     sealer.wrote(tenant.id);
     let mut watching = tenant.begin().await.0;
+    let mut superuser = app.connect("postgres").await;
     let tried = "select exists (select from pg_stat_activity where datname = current_database()
                  and usename = 'palisade_app' and query ilike 'rollback%')";
     eventually("the sealer has failed once", async || {
-        one::<bool>(&mut watching, tried).await
+        one::<bool>(&mut superuser, tried).await
     })
     .await;
-    let mut superuser = app.connect("postgres").await;
     attempt(&mut superuser, format!("grant {grant} to palisade_app"))
         .await
         .unwrap();

@@ -1,7 +1,7 @@
 //! `palisade audit verify` finds each change to the audit log and to its seals.
 
 use macro_rules_attribute::apply;
-use palisade::ids::EntityId as _;
+use palisade::{auth::role::UserRole, ids::EntityId as _};
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{findings, head, one, seal, verify, write};
 use crate::{
     cli::{palisade, run_to_exit},
-    harness::{Tenant, TestApp, attempt, id, insert_copy, palisade_test},
+    harness::{Tenant, TestApp, attempt, enter, id, insert_copy, palisade_test},
 };
 
 /// A tenant with two seals, a row that waits for the third seal, and a superuser connection.
@@ -34,12 +34,7 @@ impl Tampered {
         write(&mut sql).await;
         let own = tenant.id.uuid();
         let mut superuser = tenant.app.connect("postgres").await;
-        attempt(
-            &mut superuser,
-            format!("set app.tenant_id = '{own}'; set app.role = 'OWNER'"),
-        )
-        .await
-        .unwrap();
+        enter(&mut superuser, &tenant.context(UserRole::Owner)).await;
         let id = |table: &str| {
             format!("select id from {table} where tenant_id = '{own}' order by id limit 1")
         };

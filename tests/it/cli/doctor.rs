@@ -136,8 +136,8 @@ const GAPS: &[(&str, &str, &str)] = &[
     ),
     (
         "D26",
-        "alter role palisade_app set app.tenant_id = 'x'",
-        "alter role palisade_app reset app.tenant_id",
+        "alter role palisade_app set app.context = 'x'",
+        "alter role palisade_app reset app.context",
     ),
     (
         "D40",
@@ -397,7 +397,7 @@ async fn migrating_as_a_superuser_takes_memberships_settings_and_grants_from_the
              grant truncate, references, trigger on projects to palisade_app;
              grant select on projects to public;
              grant temporary on database postgres to palisade_app;
-             alter role palisade_app set app.tenant_id = 'x';
+             alter role palisade_app set app.context = 'x';
              alter role palisade_app in database postgres set row_security = off;
              alter role palisade_app reset statement_timeout;
              alter role palisade_auth set session_replication_role = replica",
@@ -423,7 +423,7 @@ async fn migrating_as_a_superuser_takes_memberships_settings_and_grants_from_the
     cluster.migrate().await;
     let result = cluster.doctor(&roles).await;
     let expected = format!(
-        "0 errors, 0 warnings, 14 allowed by comments; {} rules\n",
+        "0 errors, 0 warnings, 17 allowed by comments; {} rules\n",
         RULES.len()
     );
     let text = result.success();
@@ -490,7 +490,7 @@ async fn doctor_prints_text_json_and_sarif_and_exits_with_1_for_errors() {
         ),
         (
             ["--setting", "tenant"],
-            "a setting has a prefix and a name, such as app.tenant_id",
+            "a setting has a prefix and a name, such as app.context",
         ),
     ] {
         let result = cluster.doctor(&options).await;

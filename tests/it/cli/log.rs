@@ -8,7 +8,7 @@ use super::{
     Database, Service, create_test_dir, graphql, palisade, remove_dir, run_to_exit, serve_command,
     start_server,
 };
-use crate::harness::{self, SECRET, palisade_test};
+use crate::harness::{self, CONTEXT_KEY, SECRET, palisade_test};
 
 #[apply(palisade_test)]
 async fn no_log_level_prints_a_secret() {
@@ -60,7 +60,7 @@ async fn no_log_level_prints_a_secret() {
     output += &service.terminate().await;
     assert!(output.contains("DEBUG"), "{output}");
     let signature = token.rsplit_once('.').unwrap().1;
-    for secret in ["hunter", SECRET, signature] {
+    for secret in ["hunter", SECRET, signature, CONTEXT_KEY] {
         let lines: Vec<&str> = output
             .lines()
             .filter(|line| line.contains(secret))

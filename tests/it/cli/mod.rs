@@ -1,5 +1,6 @@
 //! The commands of the built binary: output and exit codes.
 
+mod context;
 mod demo;
 mod dev;
 mod doctor;
@@ -30,12 +31,12 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::harness::{self, SECRET, create_database};
+use crate::harness::{self, CONTEXT_KEY, SECRET, create_database};
 
 /// The time limit for a command, long enough for a busy machine.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// The binary, without environment variables that could configure it.
+/// The binary, with a context key and without other environment variables that could configure it.
 pub fn palisade(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
     command
@@ -49,6 +50,7 @@ pub fn palisade(arguments: &[&str]) -> Command {
             command.env_remove(&*name);
         }
     }
+    command.env("PALISADE_CONTEXT_KEY", CONTEXT_KEY);
     command.kill_on_drop(true);
     command
 }

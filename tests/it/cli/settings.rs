@@ -4,7 +4,7 @@ use macro_rules_attribute::apply;
 use tokio::net::TcpListener;
 
 use super::{palisade, run_palisade, run_to_exit};
-use crate::harness::{SECRET, palisade_test};
+use crate::harness::{CONTEXT_KEY, SECRET, palisade_test};
 
 /// A password in the URLs. No message may print it.
 const PASSWORD: &str = "hunter2secret";
@@ -70,13 +70,14 @@ async fn a_taken_port_of_the_health_checks_is_reported_with_its_option() {
 #[apply(palisade_test)]
 async fn a_secret_on_the_command_line_is_reported_with_its_variable() {
     let url = ["--database-url", NO_SOCKET];
-    let result = run_palisade(&[SERVE, &url, &["--jwt-secret", SECRET]].concat()).await;
+    let secrets = ["--jwt-secret", SECRET, "--context-key", CONTEXT_KEY];
+    let result = run_palisade(&[SERVE, &url, &secrets].concat()).await;
     assert_eq!(result.code, Some(1), "{result:?}");
     let (warning, error) = result.stderr.split_once('\n').unwrap();
     assert!(
         warning.contains("WARN ")
             && warning.ends_with(
-                "instead of --database-url, --jwt-secret, set PALISADE_APP_DATABASE_URL, PALISADE_JWT_SECRET"
+                "instead of --database-url, --context-key, --jwt-secret, set PALISADE_APP_DATABASE_URL, PALISADE_CONTEXT_KEY, PALISADE_JWT_SECRET"
             ),
         "{warning}"
     );

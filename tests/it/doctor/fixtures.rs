@@ -85,7 +85,7 @@ fixtures! {
     ["D23"] "grant select on projects to public; revoke select on projects from palisade_app";
     ["D24"] "alter default privileges for role palisade_owner in schema public grant select on tables to palisade_app";
     ["D25"] "create sequence numbers; grant usage on sequence numbers to palisade_app";
-    ["D26"] "alter role palisade_app set app.tenant_id = '019ab9a0-0000-7000-8000-000000000001'";
+    ["D26"] "alter role palisade_app set app.context = '01'";
     ["D27"] "alter role palisade_app reset statement_timeout";
     ["D28"] "create or replace function pg_catalog.current_setting(text) returns text language sql stable as
              $$ select case $1 when 'server_version_num' then '150001' else pg_catalog.current_setting($1, false) end $$";
@@ -96,6 +96,7 @@ fixtures! {
     ["D33"] "create table drafts (tenant_id uuid not null, id uuid not null, primary key (tenant_id, id));
              create policy tenant on drafts using (tenant_id = (select app.tenant_id()))
                  with check (tenant_id = (select app.tenant_id()))";
+    ["D34"] "select app.sign_contexts(false)";
     ["D35"] "alter function app.fold(text) leakproof";
     // Without a context, the function returns a tenant that exists. No other rule evaluates it.
     ["D36"] "set local session_replication_role = replica;
@@ -122,7 +123,11 @@ fixtures! {
              create policy tenant on projects using (tenant_id = (select app.tenant_id()))";
     ["D45" "D09"] "alter policy tenant on projects with check (true)";
     ["D46"] "create function app.enter(tenant uuid) returns void language plpgsql as
-             $$ begin perform set_config('app.tenant_id', tenant::text, false); end $$";
+             $$ begin perform set_config('app.context', tenant::text, false); end $$";
     ["D46"] "create function app.enter() returns void language sql as
-             $$ set app.tenant_id = '019ab9a0-0000-7000-8000-000000000001' $$";
+             $$ set app.context = '01' $$";
+    ["D47"] "alter role palisade_context login";
+    ["D47" "D06"] "grant select on app.context_keys to palisade_app";
+    ["D48"] "grant execute on function pg_stat_get_activity(integer) to palisade_app";
+    ["D48"] "grant execute on function pg_stat_get_backend_activity(integer) to public";
 }

@@ -12,7 +12,7 @@ use palisade::{
     db::{
         PoolSettings, TenantDb,
         admin_tx::{AdminDb, NewMember, NewTenant},
-        migrate::{self, RolePasswords},
+        context::ContextSigner,
         sign_in::SignInDb,
     },
     embedded::Embedded,
@@ -26,6 +26,7 @@ use uuid::Uuid;
 use super::{
     ENDINGS, RUNTIME,
     client::Caller,
+    context::{migrate, signing},
     database::{attempt, create_database, database},
     tenant::Tenant,
 };
@@ -87,7 +88,7 @@ impl TestApp {
         )
         .await;
         let url = self.server.url("postgres", &database);
-        migrate::run(&url, &RolePasswords::default()).await.unwrap();
+        migrate(&url).await;
         let mut superuser = PgConnection::connect(&url).await.unwrap();
         for step in steps {
             attempt(&mut superuser, (*step).to_owned()).await.unwrap();
@@ -155,7 +156,7 @@ impl TestApp {
         let database = format!("palisade_test_{}", Uuid::now_v7().simple());
         create_database(&mut connection, &format!("{database} {options}")).await;
         let url = self.server.url("postgres", &database);
-        migrate::run(&url, &RolePasswords::default()).await.unwrap();
+        migrate(&url).await;
         database
     }
 
@@ -238,7 +239,12 @@ impl TestApp {
         let mut admin = AdminDb::connect(&self.database_url("palisade_admin"))
             .await
             .unwrap();
-        assert!(admin.create_tenant(&tenant, &members).await.unwrap());
+        assert!(
+            admin
+                .create_tenant(&tenant, &members, &ContextSigner::new(&signing()))
+                .await
+                .unwrap()
+        );
         let callers = members
             .iter()
             .map(|member| self.caller(&self.url, id, member.user, member.role))
@@ -271,7 +277,9 @@ async fn serve_url(
     settings: ServiceSettings,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> String {
-    let db = TenantDb::connect(app, settings.pool).await.unwrap();
+    let db = TenantDb::connect(app, settings.pool, &signing())
+        .await
+        .unwrap();
     let auth = server.url("palisade_auth", database);
     let directory = SignInDb::connect(&auth).await.unwrap();
     let features = Features {

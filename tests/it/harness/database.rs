@@ -7,15 +7,12 @@ use std::{
     sync::LazyLock,
 };
 
-use palisade::{
-    db::migrate::{self, RolePasswords},
-    embedded::{self, Embedded},
-};
+use palisade::embedded::{self, Embedded};
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::app::TestApp;
+use super::{app::TestApp, context::migrate};
 
 /// A directory below `target/` for a test's files, or below the system's temporary directory if the account
 /// that runs PostgreSQL for root cannot enter `target/`.
@@ -67,10 +64,7 @@ pub(super) async fn database() -> (Embedded, String) {
     drop_old_databases(&mut connection).await;
     let database = format!("palisade_test_{}", Uuid::now_v7().simple());
     create_database(&mut connection, &database).await;
-    let passwords = RolePasswords::default();
-    migrate::run(&server.url("postgres", &database), &passwords)
-        .await
-        .unwrap();
+    migrate(&server.url("postgres", &database)).await;
     (server, database)
 }
 

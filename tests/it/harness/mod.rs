@@ -3,6 +3,7 @@
 mod app;
 mod catalogue;
 mod client;
+mod context;
 mod database;
 mod entity;
 mod model;
@@ -18,6 +19,7 @@ pub use self::{
     app::{SECRET, ServiceOptions, TestApp, settings, tokens},
     catalogue::{Column, Table, authored_entities},
     client::{Caller, Reply, Response, TRACE, id, mutation, user_errors},
+    context::{CONTEXT_KEY, enter, migrate, now, session_context, signing},
     database::{
         REMOVE_CANARY, TenantSql, TenantTable, attempt, create_database, insert_copy, scratch,
         tenant_tables, without_predicate,

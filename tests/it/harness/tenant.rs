@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{
     app::TestApp,
     client::Caller,
+    context::{enter, session_context},
     database::{TenantSql, TenantTable, tenant_tables},
 };
 
@@ -50,20 +51,13 @@ impl Tenant {
     /// Connects as the database role `login`, in this tenant, as the user with the tenant role `role`.
     pub async fn connect_as(&self, login: &str, role: UserRole) -> TenantSql {
         let mut connection = self.app.connect(login).await;
-        for (name, value) in [
-            ("app.tenant_id", self.id.uuid().to_string()),
-            ("app.user_id", self.caller(role).user.uuid().to_string()),
-            ("app.role", role.as_str().to_owned()),
-        ] {
-            // The settings can be for the whole session, because only this test uses the connection.
-            sqlx::query("select set_config($1, $2, false)")
-                .bind(name)
-                .bind(value)
-                .execute(&mut connection)
-                .await
-                .unwrap();
-        }
+        enter(&mut connection, &self.context(role)).await;
         TenantSql(connection)
+    }
+
+    /// The context of the user with a role.
+    pub fn context(&self, role: UserRole) -> String {
+        session_context(self.id, Some(self.caller(role).user), Some(role))
     }
 
     /// The number of the tenant's rows and a hash of them, one line for each table. Row level security does not apply

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::harness::{
-    Caller, ServiceOptions, Tenant, TestApp, eventually, palisade_test, settings, tokens,
+    Caller, ServiceOptions, Tenant, TestApp, eventually, palisade_test, settings, signing, tokens,
 };
 
 /// An upper bound for a response. It is shorter than every time limit of these services.
@@ -41,7 +41,7 @@ impl Limited {
             receive_timeout: NEVER,
             ..settings(ServiceOptions::default())
         };
-        let db = TenantDb::connect(&app.database_url("palisade_app"), settings.pool)
+        let db = TenantDb::connect(&app.database_url("palisade_app"), settings.pool, &signing())
             .await
             .unwrap();
         let served = Service::new(db, None, tokens(), &settings, Features::default()).unwrap();

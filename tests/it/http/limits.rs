@@ -13,7 +13,7 @@ use palisade::{
 use serde_json::json;
 
 use super::{JSON, caller, post, query, reply, send, serve};
-use crate::harness::{ServiceOptions, Tenant, TestApp, palisade_test};
+use crate::harness::{ServiceOptions, Tenant, TestApp, palisade_test, signing};
 
 #[apply(palisade_test)]
 async fn a_body_over_a_mebibyte_is_rejected() {
@@ -129,9 +129,13 @@ async fn the_documents_of_frontends_are_accepted() {
 async fn without_introspection_the_service_does_not_reveal_the_schema(app: &'static TestApp) {
     let tenant = app.tenant().await;
     let token = &tenant.owner().token;
-    let db = TenantDb::connect(&app.database_url("palisade_app"), PoolSettings::default())
-        .await
-        .unwrap();
+    let db = TenantDb::connect(
+        &app.database_url("palisade_app"),
+        PoolSettings::default(),
+        &signing(),
+    )
+    .await
+    .unwrap();
     let url = serve(db, ServiceOptions::default(), Features::default()).await;
     let documents = [
         INTROSPECTION,

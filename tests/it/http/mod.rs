@@ -16,7 +16,7 @@ use palisade::{
     db::{
         PoolSettings, TenantDb,
         admin_tx::{AdminDb, NewMember, NewTenant},
-        migrate::{self, RolePasswords},
+        context::ContextSigner,
     },
     http::{self as service, Features, Service},
     ids::{TenantId, UserId},
@@ -26,7 +26,9 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::harness::{ServiceOptions, TestApp, create_database, settings, tokens};
+use crate::harness::{
+    ServiceOptions, TestApp, create_database, migrate, settings, signing, tokens,
+};
 
 /// A response of the service.
 #[derive(Debug)]
@@ -114,9 +116,7 @@ impl Broken {
         let database = format!("palisade_test_{}", Uuid::now_v7().simple());
         create_database(&mut superuser(app).await, &database).await;
         let address = |role| app.server.url(role, &database);
-        migrate::run(&address("postgres"), &RolePasswords::default())
-            .await
-            .unwrap();
+        migrate(&address("postgres")).await;
         let tenant = NewTenant {
             id: TenantId::generate(),
             name: "Acme".to_owned(),
@@ -133,7 +133,11 @@ impl Broken {
         let mut admin = AdminDb::connect(&address("palisade_admin")).await.unwrap();
         assert!(
             admin
-                .create_tenant(&tenant, std::slice::from_ref(&owner))
+                .create_tenant(
+                    &tenant,
+                    std::slice::from_ref(&owner),
+                    &ContextSigner::new(&signing())
+                )
                 .await
                 .unwrap()
         );
@@ -144,7 +148,7 @@ impl Broken {
             size: 2,
             acquire_timeout: Duration::from_millis(500),
         };
-        let db = TenantDb::connect(&address("palisade_app"), pool)
+        let db = TenantDb::connect(&address("palisade_app"), pool, &signing())
             .await
             .unwrap();
         let url = serve(db, ServiceOptions::default(), Features::default()).await;

@@ -1,5 +1,6 @@
-//! The database isolates tenants. These tests attack the rows of another tenant, and check the privileges and policies
-//! in the catalogue.
+//! The database isolates tenants. These tests attack the rows of another tenant, forge contexts, and check the
+//! privileges and policies in the catalogue.
 
+mod context;
 mod rights;
 mod rows;

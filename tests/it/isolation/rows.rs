@@ -184,7 +184,7 @@ async fn without_the_tenant_setting_there_are_no_rows_and_with_it_only_the_tenan
     // The test uses one connection without a tenant, with one, and without one again.
     let mut connection = app.connect("palisade_app").await;
     assert_is_bound(&mut connection).await;
-    let setting = "select current_setting('app.tenant_id', true)";
+    let setting = "select current_setting('app.context', true)";
 
     let value: Option<String> = sqlx::query_scalar(setting)
         .fetch_one(&mut connection)
@@ -194,15 +194,11 @@ async fn without_the_tenant_setting_there_are_no_rows_and_with_it_only_the_tenan
     assert_sees_and_writes_nothing(&mut connection, &tenant, "never set").await;
 
     attempt(&mut connection, "begin".to_owned()).await.unwrap();
-    for (name, value) in [
-        ("tenant_id", tenant.id.uuid().to_string()),
-        ("user_id", tenant.owner().user.uuid().to_string()),
-        ("role", "OWNER".to_owned()),
-    ] {
-        attempt(&mut connection, format!("set local app.{name} = '{value}'"))
-            .await
-            .unwrap();
-    }
+    let set = format!(
+        "set local app.context = '{}'",
+        tenant.context(UserRole::Owner)
+    );
+    attempt(&mut connection, set).await.unwrap();
     for TenantTable {
         name,
         tenant_column,

@@ -27,8 +27,7 @@ pub const SLICE: Slice = Slice {
 
 /// The rows are inserted with the role MEMBER: a viewer may not comment, but may have done so as a member earlier.
 const ROWS: &str = "
-    set local app.user_id = '{author}';
-    set local app.role = 'MEMBER';
+    {as the author}
     insert into comments (id, author_id, project_id, product_id, body) values
         ('{comment}', '{author}', '{project}', null, 'Comment'),
         (app.uuid_v7(), '{author}', '{discussed_project}', null, 'Comment'),

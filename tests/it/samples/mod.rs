@@ -9,7 +9,9 @@ use palisade::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Field, Fixture, Kind, Tenant, TenantSql, TestApp, id_of, model, snake_case};
+use crate::harness::{
+    Field, Fixture, Kind, Tenant, TenantSql, TestApp, id_of, model, session_context, snake_case,
+};
 
 mod comments;
 mod invoices;
@@ -86,11 +88,13 @@ impl Rows {
         let mut ids = BTreeMap::from([("tenant".to_owned(), tenant.id.uuid())]);
         ids.insert("owner".to_owned(), owner);
         ids.insert("author".to_owned(), tenant.caller(author).user.uuid());
+        let set_context = |context: &str| format!("set local app.context = '{context}';\n");
+        let as_owner = tenant.context(UserRole::Owner);
+        let user = tenant.caller(author).user;
+        let as_author = session_context(tenant.id, Some(user), Some(UserRole::Member));
         let mut script = "begin;".to_owned();
         for slice in SLICES {
-            script += "set local app.role = 'OWNER'; set local app.user_id = '";
-            script += &owner.to_string();
-            script += "';\n";
+            script += &set_context(&as_owner);
             let mut parts = slice.rows.split('{');
             script += parts.next().unwrap();
             for part in parts {
@@ -98,6 +102,7 @@ impl Rows {
                 match name {
                     "unique" => script += &unique,
                     "slug" => script += &unique.to_lowercase(),
+                    "as the author" => script += &set_context(&as_author),
                     name => {
                         let id = ids.entry(name.to_owned()).or_insert_with(Uuid::now_v7);
                         script += &id.to_string();
