@@ -231,13 +231,8 @@ impl From<sqlx::Error> for Error {
                 // serialization_failure, deadlock_detected
                 Some("40001" | "40P01") => Self::Contended(error),
                 Some("0A000") if is_outdated_plan(&error) => Self::Contended(error),
-                // BEGIN READ WRITE on a standby: in PostgreSQL 15, and in later versions.
-                Some("0A000")
-                    if matches!(
-                        routine(&error),
-                        Some("check_XactReadOnly" | "check_transaction_read_only")
-                    ) =>
-                {
+                // BEGIN READ WRITE on a standby. The service sets no other setting with a boolean value.
+                Some("0A000") if routine(&error) == Some("call_bool_check_hook") => {
                     Self::Unavailable(Some(error))
                 }
                 // Connection exceptions, shutdowns, a lack of resources such as space on the disk, errors of the system,

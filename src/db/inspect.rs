@@ -192,17 +192,15 @@ impl Watch<'_> {
             }
             Ok::<(String, Report), sqlx::Error>((policies, report))
         };
-        let (policies, report) = match tokio::time::timeout(CHECK_TIMEOUT, checked).await {
-            Ok(checked) => checked.map_err(describe)?,
-            Err(_) => {
-                // A server that does not respond would keep the connection.
-                drop(connection.detach());
-                return Err(format!(
-                    "the database did not respond within {} s",
-                    CHECK_TIMEOUT.as_secs()
-                ));
-            }
+        let Ok(checked) = tokio::time::timeout(CHECK_TIMEOUT, checked).await else {
+            // A server that does not respond would keep the connection.
+            drop(connection.detach());
+            return Err(format!(
+                "the database did not respond within {} s",
+                CHECK_TIMEOUT.as_secs()
+            ));
         };
+        let (policies, report) = checked.map_err(describe)?;
         let (errors, warnings): (Vec<Finding>, Vec<Finding>) = report
             .findings
             .into_iter()

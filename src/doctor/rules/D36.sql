@@ -23,8 +23,9 @@ cross join lateral (values ('without a context', ''), ('as a tenant that does no
 where has_table_privilege(t.role, t.oid, 'select')
 union all
 select 'pg_class'::regclass, t.oid, 'table ' || t.name,
-       format('As one tenant, %I inserts a row of another tenant into %s.', t.rolname, t.name),
+       format('%s, %I inserts a row of a tenant into %s.', write.as_whom, t.rolname, t.name),
        'find out why the policies do not reject the row: the other rules name the usual causes',
-       t.rolname::text, t.own, format('insert into %s (%I) values (%L)', t.name, t.attname, t.other)
+       t.rolname::text, write.context, format('insert into %s (%I) values (%L)', t.name, t.attname, t.other)
 from target t
+cross join lateral (values ('Without a context', ''), ('As another tenant', t.own)) as write (as_whom, context)
 where has_column_privilege(t.role, t.oid, t.attname, 'insert')

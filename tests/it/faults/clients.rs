@@ -246,15 +246,17 @@ async fn bombs_are_rejected_at_once_and_take_no_memory() {
     let lab = Lab::start(1, &[]).await;
     lab.query(READ).await.data();
     let memory = lab.service_memory();
-    let fragments: String = (0..30)
+    let fragments: Vec<String> = (0..30)
         .map(|level| {
             let next = level + 1;
-            format!("fragment f{level} on Query {{ ...f{next} ...f{next} }} ")
+            format!("fragment f{level} on Query {{ ...f{next} ...f{next} }}")
         })
         .collect();
-    let aliases: String = (0..20_000)
-        .map(|alias| format!("a{alias}:__typename "))
+    let fragments = fragments.join(" ");
+    let aliases: Vec<String> = (0..20_000)
+        .map(|alias| format!("a{alias}:__typename"))
         .collect();
+    let aliases = aliases.join(" ");
     let deep = format!("{{ {} {} }}", "tenant { ".repeat(2_000), "} ".repeat(2_000));
     let query = |document: &str| json!({ "query": document }).to_string();
     let bombs = [
@@ -343,7 +345,7 @@ async fn clients_that_read_no_response_are_closed_and_do_not_delay_others() {
         lab.query(&document).await.data();
     }
     // A response of some megabytes, more than the buffers of the sockets.
-    let bodies: String = (0..8).map(|alias| format!("b{alias}: body ")).collect();
+    let bodies = "b0: body b1: body b2: body b3: body b4: body b5: body b6: body b7: body";
     let document = format!("{{ comments(first: 20) {{ nodes {{ {bodies} }} }} }}");
     let whole = lab.query(&document).await.data().to_string();
     assert!(whole.len() > 2_000_000, "{}", whole.len());

@@ -67,10 +67,10 @@ async fn a_rolling_restart_under_load_drains_and_loses_nothing() {
     })
     .await;
     let load = Load::start_at(&one, &[one.port, port], 8, seed);
-    let held = format!("{} held", one.tenants[0].slug);
+    let name = format!("{} held", one.tenants[0].slug);
     let organization = {
         let document = format!(
-            "mutation {{ createOrganization(input: {{ name: \"{held}\" }}) {{ organization {{ id }} userErrors {{ code }} }} }}"
+            "mutation {{ createOrganization(input: {{ name: \"{name}\" }}) {{ organization {{ id }} userErrors {{ code }} }} }}"
         );
         let data = one.query(&document).await.data();
         let id = &data["createOrganization"]["organization"]["id"];
@@ -80,10 +80,10 @@ async fn a_rolling_restart_under_load_drains_and_loses_nothing() {
         load.wait_for_good(50).await;
         // One mutation is in progress when the signal arrives: it waits for a row.
         let mut holder = one.superuser().await;
-        let hold = "begin; select from organizations where name like '%held%' for update";
-        attempt(&mut holder, hold.to_owned()).await.unwrap();
+        let lock_row = "begin; select from organizations where name like '%held%' for update";
+        attempt(&mut holder, lock_row.to_owned()).await.unwrap();
         let document = format!(
-            "mutation {{ updateOrganization(input: {{ id: \"{organization}\", name: \"{held} {round}\" }}) {{
+            "mutation {{ updateOrganization(input: {{ id: \"{organization}\", name: \"{name} {round}\" }}) {{
                 organization {{ name }} userErrors {{ code }} }} }}"
         );
         let (client, port, tenant) = (new_client(), one.port, one.tenants[0].clone());
@@ -101,7 +101,7 @@ async fn a_rolling_restart_under_load_drains_and_loses_nothing() {
         let data = in_progress.await.unwrap().data();
         assert_eq!(
             data["updateOrganization"]["organization"]["name"],
-            format!("{held} {round}")
+            format!("{name} {round}")
         );
         assert_eq!(one.wait_for_exit().await, Some(0), "{}", one.log());
         let drained = started.elapsed();

@@ -67,7 +67,7 @@ struct Client {
     number: usize,
     ports: Vec<u16>,
     tenants: Vec<LabTenant>,
-    client: reqwest::Client,
+    http: reqwest::Client,
     random: Random,
     log: Arc<Mutex<Log>>,
     good: Arc<AtomicU64>,
@@ -90,7 +90,7 @@ impl Load {
                     number,
                     ports: ports.to_vec(),
                     tenants: lab.tenants.clone(),
-                    client: new_client(),
+                    http: new_client(),
                     random: Random::new(seed.wrapping_add(number as u64)),
                     log: log.clone(),
                     good: good.clone(),
@@ -244,7 +244,7 @@ impl Client {
         key: Option<&str>,
     ) -> Option<serde_json::Value> {
         let started = Instant::now();
-        let outcome = send(&self.client, self.ports[0], tenant, document, key).await;
+        let outcome = send(&self.http, self.ports[0], tenant, document, key).await;
         self.record(&outcome, started.elapsed(), key.is_none());
         if let Outcome::Data(data) = outcome {
             self.good.fetch_add(1, Ordering::Relaxed);
