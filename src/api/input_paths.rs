@@ -11,16 +11,20 @@ use async_graphql_value::Value as Literal;
 
 use crate::ids::quote_id;
 
-/// Replaces the messages of the engine for invalid IDs: `input.organizationId: "prj_…" is not an ID of the type
-/// Organization: …`.
+/// What every message about an invalid ID contains.
+const PHRASE: &str = " is not an ID of the type ";
+
+/// Replaces the messages of the engine for invalid IDs: `$input.organizationId is not an ID of the type Organization: …`.
+///
+/// The new messages do not quote the ID: the responses to an ID of another tenant and to an unknown ID must be equal.
 pub fn name(response: &mut Response, document: &ExecutableDocument, variables: &Variables) {
     for error in &mut response.errors {
-        if let (Some(reason), Some(position)) = (reason(&error.message), error.locations.first()) {
+        if let (Some(reason), Some(position)) = (reason(&error.message), error.locations.first())
+            && let Some((_, rest)) = reason.rsplit_once(PHRASE)
+        {
             let path = path(document, variables, *position, reason);
-            error.message = match path {
-                Some(path) => format!("{path}: {reason}"),
-                None => reason.to_owned(),
-            };
+            let path = path.as_deref().unwrap_or("the value");
+            error.message = format!("{path}{PHRASE}{rest}");
         }
     }
 }
@@ -30,7 +34,7 @@ fn reason(message: &str) -> Option<&str> {
     let (_, reason) = message
         .strip_prefix("Failed to parse \"")?
         .split_once("\": ")?;
-    let is_about_id = reason.starts_with('"') && reason.contains(" is not an ID of the type ");
+    let is_about_id = reason.starts_with('"') && reason.contains(PHRASE);
     let reason = reason.split(" (occurred while parsing \"").next()?;
     is_about_id.then_some(reason)
 }

@@ -201,36 +201,52 @@ impl Model {
         self.selection_without(of, depth, &BTreeSet::new())
     }
 
-    /// Like [`Model::selection`], without the lists of the types in `hidden`.
+    /// Like [`Model::selection`], without the lists of the types in `hidden`. A field of a member of a union or an
+    /// interface has an alias if an earlier member has a field with this name and another type: such fields conflict.
     pub fn selection_without(&self, of: &str, depth: usize, hidden: &BTreeSet<&str>) -> String {
         let mut selection = "__typename".to_owned();
         let of = self.named(of);
+        let mut types = BTreeMap::new();
         for member in &of.members {
-            let fields = self.fields_of(member, depth, hidden);
+            let fields = self.fields_of(member, depth, hidden, &mut types);
             write!(selection, " ... on {member} {{ {fields} }}").unwrap();
         }
         if of.kind == Kind::Object {
-            write!(selection, " {}", self.fields_of(&of.name, depth, hidden)).unwrap();
+            let fields = self.fields_of(&of.name, depth, hidden, &mut types);
+            write!(selection, " {fields}").unwrap();
         }
         selection
     }
 
-    fn fields_of(&self, object: &str, depth: usize, hidden: &BTreeSet<&str>) -> String {
+    /// `types` are the types of the fields that are selected on other members, by name.
+    fn fields_of<'m>(
+        &'m self,
+        object: &str,
+        depth: usize,
+        hidden: &BTreeSet<&str>,
+        types: &mut BTreeMap<&'m str, &'m str>,
+    ) -> String {
         let mut selection = String::new();
         for field in self.fields(object) {
             let name = &field.name;
+            let is_hidden = field.is_connection() && hidden.contains(field.row());
+            let is_composite = field.is_connection() || self.is_composite(&field.type_name);
+            if is_hidden || (is_composite && depth == 0) {
+                continue;
+            }
+            if *types.entry(name).or_insert(&field.type_text) != field.type_text {
+                write!(selection, "{name}Of{object}: ").unwrap();
+            }
             if field.is_connection() {
-                if depth > 0 && !hidden.contains(field.row()) {
-                    // A connection does not count as a level: its rows do.
-                    let row = self.selection_without(field.row(), depth - 1, hidden);
-                    let page = format!("totalCount edges {{ cursor }} nodes {{ {row} }}");
-                    write!(selection, "{name}(first: 2) {{ {page} }} ").unwrap();
-                }
-            } else if !self.is_composite(&field.type_name) {
-                write!(selection, "{name} ").unwrap();
-            } else if depth > 0 {
+                // A connection does not count as a level: its rows do.
+                let row = self.selection_without(field.row(), depth - 1, hidden);
+                let page = format!("totalCount edges {{ cursor }} nodes {{ {row} }}");
+                write!(selection, "{name}(first: 2) {{ {page} }} ").unwrap();
+            } else if is_composite {
                 let inner = self.selection_without(&field.type_name, depth - 1, hidden);
                 write!(selection, "{name} {{ {inner} }} ").unwrap();
+            } else {
+                write!(selection, "{name} ").unwrap();
             }
         }
         selection
