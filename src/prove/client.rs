@@ -12,7 +12,7 @@ use super::ProveError;
 /// How often a request is sent again that the service rejects for a while.
 const MAX_RETRIES: u32 = 60;
 /// The longest pause before the next try.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_mins(1);
 
 /// The side that sends a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Client {
     ) -> Result<Self, ProveError> {
         let http = reqwest::Client::builder()
             .user_agent(concat!("palisade-prove/", env!("CARGO_PKG_VERSION")))
-            .timeout(Duration::from_secs(60))
+            .timeout(Duration::from_mins(1))
             // The service closes idle connections after 10 s.
             .pool_idle_timeout(Duration::from_secs(5))
             // A redirect could send the tokens to another host.
