@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{Purpose, TenantContext};
 use crate::{
     auth::role::UserRole,
-    ids::{EntityId as _, TenantId},
+    ids::{EntityId, TenantId},
 };
 
 /// The length of the key.
@@ -73,6 +73,10 @@ pub struct ContextKey([u8; KEY_BYTES]);
 
 impl ContextKey {
     /// Creates a random key.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no random bytes.
     #[must_use]
     pub fn generate() -> Self {
         let mut key = [0; KEY_BYTES];
@@ -186,7 +190,7 @@ impl ContextSigner {
         issued_at: i64,
     ) -> String {
         let id = self.0.as_ref().map_or("00", |key| &key.id);
-        let user = context.user.map_or(Uuid::nil(), |user| user.uuid());
+        let user = context.user.map_or(Uuid::nil(), EntityId::uuid);
         let mut text = String::with_capacity(CONTEXT_LENGTH);
         write!(
             text,

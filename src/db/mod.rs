@@ -514,7 +514,7 @@ async fn check_memberships(
           and (r.rolsuper or r.rolbypassrls or owned.name is not null
                or r.rolname in ('pg_read_all_data', 'pg_write_all_data', 'pg_execute_server_program',
                                 'pg_read_server_files', 'pg_write_server_files'))
-        order by r.rolname = session_user desc, r.rolname
+        order by r.rolname = session_user desc, r.rolcanlogin desc, r.rolname
         limit 1
         "#
     )

@@ -93,6 +93,7 @@ async fn dev_writes_its_urls_and_tokens_to_a_private_file() {
         "PALISADE_ADMIN_DATABASE_URL",
         "PALISADE_APP_DATABASE_URL",
         "PALISADE_AUTH_DATABASE_URL",
+        "PALISADE_CONTEXT_KEY",
         "PALISADE_EXPLORER_URL",
         "PALISADE_GRAPHQL_URL",
         "PALISADE_JWT_SECRET",
@@ -107,8 +108,8 @@ async fn dev_writes_its_urls_and_tokens_to_a_private_file() {
             "{expected}: {variables:?}"
         );
     }
-    // The file has 7 general variables, and 2 variables for each demo tenant.
-    assert_eq!(variables.len(), 7 + 2 * tokens.len(), "{variables:?}");
+    // The file has 8 general variables, and 2 variables for each demo tenant.
+    assert_eq!(variables.len(), 8 + 2 * tokens.len(), "{variables:?}");
     assert_eq!(variables["PALISADE_GRAPHQL_URL"], service.api());
     assert_eq!(variables["PALISADE_TOKEN_A"], tokens[0]);
     let page = reqwest::get(&variables["PALISADE_EXPLORER_URL"])

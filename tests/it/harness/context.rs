@@ -34,16 +34,10 @@ pub async fn migrate(url: &str) -> MigrationSummary {
     let mut superuser = PgConnection::connect(url).await.unwrap();
     let key = ContextKey::parse(SESSION_KEY).unwrap();
     let pad = |byte: u8| {
-        let bytes: Vec<u8> = (0..64)
-            .map(|at| {
-                let digits = SESSION_KEY.get(2 * at..2 * at + 2);
-                digits.map_or(0, |digits| u8::from_str_radix(digits, 16).unwrap()) ^ byte
-            })
-            .collect();
-        bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
+        let mut block = base16ct::lower::decode_vec(SESSION_KEY).unwrap();
+        block.resize(64, 0);
+        block.iter_mut().for_each(|part| *part ^= byte);
+        base16ct::lower::encode_string(&block)
     };
     let insert = format!(
         "insert into app.context_keys (id, inner_pad, outer_pad, max_age)
