@@ -33,7 +33,7 @@ use palisade::{
     auth::role::UserRole,
     db::{
         admin_tx::{AdminDb, NewMember, NewTenant},
-        migrate::{self, RolePasswords},
+        context::ContextSigner,
     },
     embedded::{self, Embedded},
     ids::{EntityId as _, TenantId, UserId},
@@ -46,7 +46,7 @@ use uuid::Uuid;
 
 use crate::{
     cli::palisade,
-    harness::{SECRET, attempt, eventually, scratch, tokens},
+    harness::{SECRET, attempt, eventually, migrate, scratch, signing, tokens},
 };
 
 /// The longest time until a request has its response: the operation timeout, the wait for a slot, and some time for a busy
@@ -111,12 +111,7 @@ impl Lab {
     pub async fn without_service(tenants: usize, options: &[&str]) -> Self {
         let dir = scratch(&format!("faults-{}", Uuid::now_v7().simple())).await;
         let server = start_database(&dir).await;
-        migrate::run(
-            &server.url("postgres", "postgres"),
-            &RolePasswords::default(),
-        )
-        .await
-        .unwrap();
+        migrate(&server.url("postgres", "postgres")).await;
         let mut lab = Self {
             dir,
             server: Some(server),
@@ -150,7 +145,9 @@ impl Lab {
         };
         let mut admin = AdminDb::connect(&self.url("palisade_admin")).await.unwrap();
         let members = std::slice::from_ref(&owner);
-        assert!(admin.create_tenant(&tenant, members).await.unwrap());
+        let signer = ContextSigner::new(&signing());
+        let created = admin.create_tenant(&tenant, members, &signer).await;
+        assert!(created.unwrap());
         let life = chrono::TimeDelta::hours(5);
         let token = tokens().issue(id, owner.user, life).unwrap();
         self.tenants.push(LabTenant { id, slug, token });
