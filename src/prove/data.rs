@@ -64,9 +64,9 @@ pub struct TenantData {
     /// The lists that have more rows than were read.
     pub unread: Vec<String>,
     /// The values of each field, by the scalar type and the name of the field.
-    values: BTreeMap<(String, String), Vec<Value>>,
+    pub(super) values: BTreeMap<(String, String), Vec<Value>>,
     /// The values of each scalar type.
-    scalars: BTreeMap<String, Vec<Value>>,
+    pub(super) scalars: BTreeMap<String, Vec<Value>>,
 }
 
 /// The number of values of a field that are kept.
