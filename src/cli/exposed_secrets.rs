@@ -183,9 +183,15 @@ mod tests {
         fn check(command: &Command) {
             for argument in command.get_arguments() {
                 let name = argument.get_long().unwrap_or_default();
-                let is_secret = ["secret", "password", "database-url", "context-key"]
-                    .iter()
-                    .any(|end| name.ends_with(end));
+                let ends = [
+                    "secret",
+                    "password",
+                    "database-url",
+                    "context-key",
+                    "token-a",
+                    "token-b",
+                ];
+                let is_secret = ends.iter().any(|end| name.ends_with(end));
                 assert_eq!(argument.is_hide_env_values_set(), is_secret, "--{name}");
             }
             command.get_subcommands().for_each(check);
