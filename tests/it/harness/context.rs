@@ -36,7 +36,9 @@ pub async fn migrate(url: &str) -> MigrationSummary {
     let pad = |byte: u8| {
         let mut block = base16ct::lower::decode_vec(SESSION_KEY).unwrap();
         block.resize(64, 0);
-        block.iter_mut().for_each(|part| *part ^= byte);
+        for part in &mut block {
+            *part ^= byte;
+        }
         base16ct::lower::encode_string(&block)
     };
     let insert = format!(
