@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     ProveError,
     client::{Client, Side},
-    schema::{Field, Schema},
+    schema::{Field, Schema, response_key},
 };
 
 /// The rows of a page.
@@ -145,16 +145,18 @@ impl TenantData {
                     .get("__typename")
                     .and_then(Value::as_str)
                     .unwrap_or(of);
-                for (name, value) in fields {
-                    let known = schema.fields(of).iter().find(|field| field.name == *name);
+                for (key, value) in fields {
+                    let mut known = schema.fields(of).iter();
+                    let known = known
+                        .find(|field| *key == field.name || *key == response_key(&field.name, of));
                     let Some(known) = known else { continue };
-                    if let ("id", Some(id)) = (name.as_str(), value.as_str()) {
+                    if let ("id", Some(id)) = (key.as_str(), value.as_str()) {
                         let ids = self.ids.entry(of.to_owned()).or_default();
                         if !ids.iter().any(|known| known == id) {
                             ids.push(id.to_owned());
                         }
                     }
-                    self.add(schema, &known.type_name, name, value);
+                    self.add(schema, &known.type_name, &known.name, value);
                 }
             }
             Value::Null => {}

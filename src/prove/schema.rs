@@ -342,40 +342,60 @@ impl Schema {
     pub fn selection(&self, of: &str, depth: usize, page: Option<usize>) -> String {
         let mut parts = vec!["__typename".to_owned()];
         if let Some(of) = self.find(of) {
+            // Fields of different types must not have the same response key (specification, 5.3.2).
+            let mut types = BTreeMap::new();
             parts.extend(of.members.iter().map(|member| {
-                let fields = self.fields_of(member, depth, page);
+                let fields = self.fields_of(member, depth, page, &mut types);
                 format!("... on {member} {{ __typename {fields} }}")
             }));
             if of.kind == Kind::Object {
-                parts.push(self.fields_of(&of.name, depth, page));
+                parts.push(self.fields_of(&of.name, depth, page, &mut types));
             }
         }
         parts.join(" ")
     }
 
-    fn fields_of(&self, object: &str, depth: usize, page: Option<usize>) -> String {
+    /// `types` are the types of the fields that are selected on other members, by name.
+    fn fields_of<'s>(
+        &'s self,
+        object: &str,
+        depth: usize,
+        page: Option<usize>,
+        types: &mut BTreeMap<&'s str, &'s str>,
+    ) -> String {
         let mut parts = Vec::new();
         for field in self.fields(object) {
             let (name, of) = (&field.name, &field.type_name);
+            let known = types.entry(name).or_insert(&field.type_text);
+            let key = if *known == field.type_text {
+                name.clone()
+            } else {
+                format!("{}: {name}", response_key(name, object))
+            };
             if field.is_connection() {
                 if let (Some(first), true) = (page, depth > 0) {
                     // A connection is not a level: its rows are.
                     let row = self.selection(self.row(field), depth - 1, page);
                     parts.push(format!(
-                        "{name}(first: {first}) {{ totalCount edges {{ cursor }} nodes {{ {row} }} }}"
+                        "{key}(first: {first}) {{ totalCount edges {{ cursor }} nodes {{ {row} }} }}"
                     ));
                 }
             } else if !field.needs_no_argument() {
                 // The attack on the field itself gives the arguments.
             } else if !self.is_composite(of) {
-                parts.push(name.clone());
+                parts.push(key);
             } else if depth > 0 {
                 let inner = self.selection(of, depth - 1, page);
-                parts.push(format!("{name} {{ {inner} }}"));
+                parts.push(format!("{key} {{ {inner} }}"));
             }
         }
         parts.join(" ")
     }
+}
+
+/// The response key of a field of an object, if another type has a field with this name and another type.
+pub(super) fn response_key(field: &str, object: &str) -> String {
+    format!("{field}Of{object}")
 }
 
 /// A type of SDL, and the interfaces that it implements.

@@ -105,8 +105,8 @@ fixtures! {
                  values (gen_random_uuid(), '019ab9a0-0000-7000-8000-000000000001', 'o', 'O');
              set local session_replication_role = origin;
              create or replace function app.tenant_id() returns uuid language sql stable parallel safe as
-                 $$ select coalesce(nullif(current_setting('app.tenant_id', true), ''),
-                                    '019ab9a0-0000-7000-8000-000000000001')::uuid $$";
+                 $$ select case coalesce(current_setting('app.context', true), '')
+                           when '' then '019ab9a0-0000-7000-8000-000000000001'::uuid end $$";
     ["D37"] "alter table projects drop column description";
     ["D37"] "alter table comments alter column body type varchar(20000)";
     ["D37"] "drop table idempotency_keys";
