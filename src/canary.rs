@@ -85,7 +85,7 @@ mod tests {
         for (text, expected) in [
             ("", false),
             ("f0123456789abcd", false),
-            (r#"{"id":"prj_0123456789abcde00123456789abcde0"}"#, false),
+            (r#"{"id":"prj_0123456789abcdee0123456789abcdee"}"#, false),
             ("f0123456789abcde", true),
             (r#"{"id":"prj_f0123456789abcde0000000000000001"}"#, true),
             (r#"{"name":"canary f0123456789abcde"}"#, true),

@@ -16,6 +16,9 @@ use super::{
     timing::{Series, Timing},
 };
 
+/// The length of the strings in an attack, which every filter accepts.
+const MAX_STRING: usize = 60;
+
 /// Attacks A as B.
 pub struct Attacker<'r> {
     pub client: &'r Client,
@@ -75,6 +78,16 @@ impl<'r> Attacker<'r> {
         let short = name.split_once('.').map_or(name, |(_, short)| short);
         let fields = &self.settings.fields;
         fields.is_empty() || fields.iter().any(|field| field == name || field == short)
+    }
+
+    /// A string that only A has: of the field with this name, or else of any field.
+    pub fn string_of_a(&self, field: &str) -> Option<String> {
+        let is_only_of_a = |text: &&str| text.len() > 3 && !self.b.strings.contains(*text);
+        let mut of_field = self.a.strings_of(field);
+        let mut others = self.a.strings.iter().map(String::as_str);
+        let found = of_field.find(is_only_of_a);
+        let found = found.or_else(|| others.find(is_only_of_a))?;
+        Some(found.chars().take(MAX_STRING).collect())
     }
 
     /// Adds a finding if a response to B contains a value of A.

@@ -88,7 +88,8 @@ fn reach(reply: &Reply, outcome: &str) -> Reach {
     if reply.is_error() {
         return Reach::Rejected;
     }
-    let is_rejection = REJECTIONS.iter().any(|code| outcome.starts_with(code));
+    let first = outcome.split(' ').next().unwrap_or_default();
+    let is_rejection = REJECTIONS.contains(&first);
     match outcome {
         "ok" => Reach::Done,
         _ if is_rejection => Reach::Rejected,
@@ -362,9 +363,7 @@ impl<'r> Attacker<'r> {
         leaves: &[Leaf<'r>],
     ) -> Result<(), ProveError> {
         for leaf in leaves.iter().filter(|leaf| leaf.is_string()) {
-            let of_b: Vec<&str> = self.b.strings_of(&leaf.field.name).collect();
-            let mut of_a = self.a.strings_of(&leaf.field.name);
-            let Some(value) = of_a.find(|text| !of_b.contains(text)) else {
+            let Some(value) = self.string_of_a(&leaf.field.name) else {
                 continue;
             };
             let what = leaf.path();
@@ -383,7 +382,7 @@ impl<'r> Attacker<'r> {
             let document = self.mutation(field, &base.variables);
             report.attacks += 1;
             let mut outcomes = Vec::new();
-            for text in [value.to_owned(), twin(value)] {
+            for text in [value.clone(), twin(&value)] {
                 let variables = with_value(&base.variables, &leaf.pointer, &text);
                 let reply = self.client.dry_run(Side::B, &document, &variables).await?;
                 confirmed(field, &reply)?;

@@ -22,8 +22,6 @@ const INVENTED_CURSOR: &str = "bWFkZSB1cA";
 const MAX_TARGETS: usize = 50;
 /// The rows of a page in an attack.
 const PAGE: usize = 3;
-/// The length of the strings in an attack: filters accept so many characters.
-const MAX_STRING: usize = 60;
 
 /// A field with the way to it.
 struct Site<'s> {
@@ -494,17 +492,11 @@ impl<'r> Attacker<'r> {
         } else {
             leaf.through
         };
-        let of_b: BTreeSet<&str> = self.b.strings_of(field).collect();
-        let only_a = |text: &&str| !of_b.contains(text) && text.len() > 3;
-        let own = self.a.strings_of(field).find(only_a);
-        let mut others = self.a.strings.iter().map(String::as_str);
-        let other = || others.find(|text| only_a(text) && !self.b.strings.contains(*text));
-        let Some(value) = own.or_else(other) else {
+        let Some(value) = self.string_of_a(field) else {
             let detail = format!("{}: A has no string that B does not have", leaf.path());
             report.add(Problem::NotAttacked, detail);
             return Ok(());
         };
-        let value: String = value.chars().take(MAX_STRING).collect();
         let shot = |text: String| Shot {
             variables: with_value(&variables, &leaf.pointer, &text),
             sent: text,
