@@ -342,35 +342,45 @@ impl Schema {
     pub fn selection(&self, of: &str, depth: usize, page: Option<usize>) -> String {
         let mut parts = vec!["__typename".to_owned()];
         if let Some(of) = self.find(of) {
-            // Fields of different types must not have the same response key (specification, 5.3.2).
-            let mut types = BTreeMap::new();
+            let ambiguous = self.ambiguous_fields(of);
             parts.extend(of.members.iter().map(|member| {
-                let fields = self.fields_of(member, depth, page, &mut types);
+                let fields = self.fields_of(member, depth, page, &ambiguous);
                 format!("... on {member} {{ __typename {fields} }}")
             }));
             if of.kind == Kind::Object {
-                parts.push(self.fields_of(&of.name, depth, page, &mut types));
+                parts.push(self.fields_of(&of.name, depth, page, &ambiguous));
             }
         }
         parts.join(" ")
     }
 
-    /// `types` are the types of the fields that are selected on other members, by name.
-    fn fields_of<'s>(
-        &'s self,
+    /// The names of the fields that do not have the same type in all members. They need different response keys
+    /// (specification, 5.3.2).
+    fn ambiguous_fields(&self, of: &Type) -> BTreeSet<&str> {
+        let (mut types, mut ambiguous) = (BTreeMap::new(), BTreeSet::new());
+        for field in of.members.iter().flat_map(|member| self.fields(member)) {
+            let first = types.entry(&*field.name).or_insert(&*field.type_text);
+            if *first != field.type_text {
+                ambiguous.insert(&*field.name);
+            }
+        }
+        ambiguous
+    }
+
+    fn fields_of(
+        &self,
         object: &str,
         depth: usize,
         page: Option<usize>,
-        types: &mut BTreeMap<&'s str, &'s str>,
+        ambiguous: &BTreeSet<&str>,
     ) -> String {
         let mut parts = Vec::new();
         for field in self.fields(object) {
             let (name, of) = (&field.name, &field.type_name);
-            let known = types.entry(name).or_insert(&field.type_text);
-            let key = if *known == field.type_text {
-                name.clone()
-            } else {
+            let key = if ambiguous.contains(&**name) {
                 format!("{}: {name}", response_key(name, object))
+            } else {
+                name.clone()
             };
             if field.is_connection() {
                 if let (Some(first), true) = (page, depth > 0) {
@@ -393,7 +403,7 @@ impl Schema {
     }
 }
 
-/// The response key of a field of an object, if another type has a field with this name and another type.
+/// The response key of a field that has another type in another member of its union or interface.
 pub(super) fn response_key(field: &str, object: &str) -> String {
     format!("{field}Of{object}")
 }

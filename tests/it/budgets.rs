@@ -202,11 +202,12 @@ async fn demo() -> Demo {
     db.close().await;
 
     let mut postgres = PgConnection::connect(&url("postgres")).await.unwrap();
-    let (tenant, user): (Uuid, Uuid) =
-        sqlx::query_as("select tenant_id, id from users where role = 'OWNER'")
-            .fetch_one(&mut postgres)
-            .await
-            .unwrap();
+    let (tenant, user): (Uuid, Uuid) = sqlx::query_as(
+        "select tenant_id, id from users where role = 'OWNER' and tenant_id <> app.canary_id(0)",
+    )
+    .fetch_one(&mut postgres)
+    .await
+    .unwrap();
     let url = app
         .serve_database(&database, ServiceOptions::default())
         .await;

@@ -45,7 +45,7 @@ fixtures! {
     ["D08"] "drop policy tenant on projects";
     ["D08"] "create policy extra on projects using (tenant_id = (select app.tenant_id()))
              with check (tenant_id = (select app.tenant_id()))";
-    ["D08" "D09"] "create policy extra on projects using (true) with check (true)";
+    ["D08" "D09" "D36"] "create policy extra on projects using (true) with check (true)";
     ["D09"] "alter policy tenant on projects
              using (tenant_id = (select app.tenant_id()) or name = 'shared')
              with check (tenant_id = (select app.tenant_id()) or name = 'shared')";
