@@ -232,7 +232,7 @@ impl RequestHold {
             return self.usage.timed(work);
         }
         let hold = self.clone();
-        let work = move || hold.usage.timed(work);
+        let work = move || hold.usage.timed_heavy(work);
         match heavy::run(work).await {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -260,12 +260,13 @@ async fn execute_metered<T: Send + 'static>(
     mut execution: Pin<Box<dyn Future<Output = T> + Send>>,
     is_heavy: bool,
 ) -> T {
+    if is_heavy {
+        return poll_fn(|poller| usage.timed_heavy(|| execution.as_mut().poll(poller))).await;
+    }
     let light = poll_fn(
         |poller| match usage.timed(|| execution.as_mut().poll(poller)) {
             Poll::Ready(result) => Poll::Ready(Some(result)),
-            Poll::Pending if !is_heavy && usage.fetched_bytes() > MAX_LIGHT_FETCHED_BYTES => {
-                Poll::Ready(None)
-            }
+            Poll::Pending if usage.fetched_bytes() > MAX_LIGHT_FETCHED_BYTES => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         },
     );
@@ -273,7 +274,7 @@ async fn execute_metered<T: Send + 'static>(
         return result;
     }
     let heavy = heavy::poll(async move {
-        poll_fn(|poller| usage.timed(|| execution.as_mut().poll(poller))).await
+        poll_fn(|poller| usage.timed_heavy(|| execution.as_mut().poll(poller))).await
     });
     match heavy.await {
         Ok(result) => result,
@@ -514,12 +515,13 @@ impl Drop for CancelOnDrop {
 
 #[cfg(test)]
 mod tests {
-    use std::{thread, time::Instant};
+    use std::thread;
 
     use super::*;
     use crate::{
         http::{budgets::TenantBudgets, concurrency::ConcurrencyLimiter},
         ids::{TenantId, UserId},
+        usage::thread_time,
     };
 
     #[tokio::test]
@@ -541,8 +543,10 @@ mod tests {
         assert_eq!(spawn(false, async move { now() }).await.unwrap(), here);
         assert_ne!(spawn(true, async move { now() }).await.unwrap(), here);
 
-        let begun = Instant::now();
-        let work = move || while begun.elapsed() < Duration::from_millis(30) {};
+        let work = || {
+            let end = thread_time() + Duration::from_millis(30);
+            while thread_time() < end {}
+        };
         // The time counts even if the client disconnects after the work has begun.
         let abandoned = hold.run(true, work);
         drop(tokio::time::timeout(Duration::ZERO, abandoned).await);

@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::time::{ClockId, clock_gettime};
+
 const KIB: u64 = 1024;
 /// Rows for each KiB of a document that is parsed. Parsing and validating it takes up to 0.36 ms on a core of the
 /// machine on which `docs/performance.md` was measured; at [`MICROS_PER_ROW`], that is 18 rows.
@@ -103,6 +105,15 @@ impl Usage {
         result
     }
 
+    /// Does heavy work, and adds the time that its thread used of the processor. Such a thread has a low priority, so it
+    /// can wait for the processor for long, and the tenant does not pay for that.
+    pub fn timed_heavy<T>(&self, work: impl FnOnce() -> T) -> T {
+        let begun = thread_time();
+        let result = work();
+        self.add_time(thread_time().saturating_sub(begun));
+        result
+    }
+
     /// Adds time in which the service worked.
     pub fn add_time(&self, time: Duration) {
         self.micros.fetch_add(micros(time), Ordering::Relaxed);
@@ -169,6 +180,12 @@ impl Usage {
         ];
         parts.into_iter().fold(0, u64::saturating_add).max(1)
     }
+}
+
+/// The time of the processor that this thread has used.
+pub(crate) fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 fn micros(time: Duration) -> u64 {
