@@ -294,6 +294,7 @@ impl Api {
                 let longest = FIRST_PAUSE * 2_u32.pow((run - 1).min(4));
                 tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
                 run += 1;
+                operation.forget_writes();
                 // The last run is exclusive. Otherwise steady traffic could starve the operation.
                 if run == MAX_RUNS {
                     operation.make_exclusive();

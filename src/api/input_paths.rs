@@ -9,7 +9,7 @@ use async_graphql::{
 };
 use async_graphql_value::Value as Literal;
 
-use crate::ids::quote_id;
+use crate::{graphql::errors::MAX_ERRORS, ids::quote_id};
 
 /// What every message about an invalid ID contains.
 const PHRASE: &str = " is not an ID of the type ";
@@ -18,7 +18,8 @@ const PHRASE: &str = " is not an ID of the type ";
 ///
 /// The new messages do not quote the ID: the responses to an ID of another tenant and to an unknown ID must be equal.
 pub fn name(response: &mut Response, document: &ExecutableDocument, variables: &Variables) {
-    for error in &mut response.errors {
+    // The rest is removed from the response.
+    for error in response.errors.iter_mut().take(MAX_ERRORS) {
         if let (Some(reason), Some(position)) = (reason(&error.message), error.locations.first())
             && let Some((_, rest)) = reason.rsplit_once(PHRASE)
         {

@@ -145,6 +145,12 @@ impl Operation {
         Ok(())
     }
 
+    /// Counts the written rows from zero again, because they were rolled back and the operation runs again. The tenant
+    /// still pays for them.
+    pub(crate) fn forget_writes(&self) {
+        self.written_rows.store(0, Ordering::Relaxed);
+    }
+
     /// Whether a statement could have written rows.
     pub(super) fn has_written(&self) -> bool {
         self.written_rows.load(Ordering::Relaxed) > 0

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::error::{Code, Error};
 
 /// The maximum number of errors in a response. A document can cause thousands of errors.
-const MAX_ERRORS: usize = 25;
+pub const MAX_ERRORS: usize = 25;
 
 /// A response that consists of one error.
 #[must_use]

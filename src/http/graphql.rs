@@ -357,7 +357,9 @@ impl RequestContext {
         if is_new {
             self.usage.add_parsed_bytes(key.text.len() as u64);
         }
-        let is_heavy = self.is_long || (is_new && key.text.len() > MAX_LIGHT_DOCUMENT_BYTES);
+        let is_heavy = self.is_long
+            || key.text.len() > MAX_LIGHT_REQUEST_BYTES
+            || (is_new && key.text.len() > MAX_LIGHT_DOCUMENT_BYTES);
         let options = self.options.clone();
         let variables = request.variables.unwrap_or_default();
         let admitted = self.hold.run(is_heavy, move || {
