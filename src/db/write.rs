@@ -280,7 +280,8 @@ pub async fn delete_one<E: Writable>(
 }
 
 /// Deletes the rows whose `column` refers to one of the parents, if the caller may delete them. Returns
-/// how many it deleted.
+/// how many it deleted. The tenant pays for them, but their number is not limited: otherwise the parent of many rows could
+/// not be deleted.
 pub async fn delete_where<E: Writable>(
     tx: &TenantTx,
     column: &'static str,
@@ -292,8 +293,7 @@ pub async fn delete_where<E: Writable>(
         .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
         .and_where(filter::any(column, filter::Value::Uuids(parents)));
     let deleted = tx.execute(Statement::build(&query)).await?;
-    tx.operation()
-        .reserve_writes(usize::try_from(deleted).unwrap_or(usize::MAX))?;
+    tx.operation().usage().add_written_rows(deleted);
     Ok(deleted)
 }
 

@@ -539,6 +539,17 @@ async fn an_operation_writes_a_bounded_number_of_rows(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
+async fn a_project_with_any_number_of_comments_can_be_deleted(tenant: Tenant) {
+    let project = comments(&tenant, 2_001, "'text'").await;
+    let input = json!({ "id": project });
+    let payload = tenant
+        .owner()
+        .mutate_ok("deleteProject", input, "project { id }")
+        .await;
+    assert_eq!(payload["project"]["id"], json!(project));
+}
+
+#[apply(palisade_test)]
 async fn written_rows_and_the_arguments_of_a_mutation_are_charged(tenant: Tenant) {
     const BUDGET: u64 = 1_000_000;
     let url = serve(|settings| settings.traffic.tenant_budget = BUDGET).await;
