@@ -253,8 +253,8 @@ fn spawn<T: Send + 'static>(
 }
 
 /// Polls the execution of an operation, and adds the time of each poll to the usage. When the operation has fetched more
-/// than [`MAX_LIGHT_FETCHED_BYTES`], its execution moves to a thread for heavy work: until the rows arrive, nobody knows
-/// how long their columns are.
+/// than [`MAX_LIGHT_FETCHED_BYTES`], its execution moves to a thread for heavy work: the length of its columns is
+/// known only when the rows arrive.
 async fn execute_metered<T: Send + 'static>(
     usage: Arc<Usage>,
     mut execution: Pin<Box<dyn Future<Output = T> + Send>>,
