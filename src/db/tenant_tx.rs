@@ -186,7 +186,7 @@ impl TenantTx {
 
     /// Returns all rows of a statement.
     pub(super) async fn fetch_all(&self, statement: Statement) -> Result<Vec<PgRow>> {
-        let mut guard = self.acquire(|| statement.text().to_owned()).await?;
+        let mut guard = self.acquire_for(&statement).await?;
         let rows = statement.into_query().fetch_all(guard.connection()).await;
         guard.finish(rows, |rows| rows.len() as u64)
     }
@@ -200,7 +200,7 @@ impl TenantTx {
         long: &[usize],
         mut read: impl FnMut(&PgRow) -> sqlx::Result<()> + Send,
     ) -> Result<()> {
-        let mut guard = self.acquire(|| statement.text().to_owned()).await?;
+        let mut guard = self.acquire_for(&statement).await?;
         let operation = &self.0.operation;
         let mut count = 0;
         let mut exceeded = None;
@@ -234,9 +234,17 @@ impl TenantTx {
         }
     }
 
+    /// Runs SQL that a caller has formatted, so it may contain what an attacker has injected. Only the tests of this
+    /// attack call it.
+    #[doc(hidden)]
+    pub async fn fetch_injected(&self, sql: String) -> Result<Vec<PgRow>> {
+        self.fetch_all(Statement::with_arguments(sql, PgArguments::default()))
+            .await
+    }
+
     /// Returns the row of a statement, if it finds one.
     pub(super) async fn fetch_optional(&self, statement: Statement) -> Result<Option<PgRow>> {
-        let mut guard = self.acquire(|| statement.text().to_owned()).await?;
+        let mut guard = self.acquire_for(&statement).await?;
         let query = statement.into_query();
         let row = query.fetch_optional(guard.connection()).await;
         guard.finish(row, |row| u64::from(row.is_some()))
@@ -260,7 +268,7 @@ impl TenantTx {
 
     /// Returns the number of rows that a statement changed.
     pub(super) async fn execute(&self, statement: Statement) -> Result<u64> {
-        let mut guard = self.acquire(|| statement.text().to_owned()).await?;
+        let mut guard = self.acquire_for(&statement).await?;
         let result = statement.into_query().execute(guard.connection()).await;
         guard
             .finish(result, PgQueryResult::rows_affected)
@@ -302,7 +310,7 @@ impl TenantTx {
             }
             (Connection::Open(lease) | Connection::Failed(lease), Savepoint::Set) => {
                 let rollback = "ROLLBACK TO SAVEPOINT field";
-                let lease = self.send_simple(lease, rollback.into_sql_str()).await;
+                let lease = self.send_simple(lease, rollback).await;
                 let lease = lease.inspect_err(|_| session.connection = Connection::Unavailable)?;
                 Connection::Open(lease)
             }
@@ -378,8 +386,8 @@ impl TenantTx {
     }
 
     /// Sends a message of one or more commands that return no rows. If it fails, the lease is dropped, and
-    /// the server rolls back.
-    async fn send_simple(&self, mut lease: Lease, message: sqlx::SqlStr) -> sqlx::Result<Lease> {
+    /// the server rolls back. A message may contain any command, so each is a constant.
+    async fn send_simple(&self, mut lease: Lease, message: &'static str) -> sqlx::Result<Lease> {
         self.0.round_trips.fetch_add(1, Ordering::Relaxed);
         sqlx::raw_sql(message).execute(lease.connection()).await?;
         Ok(lease)
@@ -405,6 +413,12 @@ impl TenantTx {
         }
     }
 
+    /// Waits for the connection. Fails if the statement is not a query.
+    async fn acquire_for(&self, statement: &Statement) -> Result<StatementGuard<'_>> {
+        statement.check_command()?;
+        self.acquire(|| statement.text().to_owned()).await
+    }
+
     /// Waits for the connection. Opens the transaction before its first statement.
     ///
     /// While the guard exists, the connection is `Ended`. If the guard is dropped during its statement,
@@ -428,7 +442,7 @@ impl TenantTx {
                     } else {
                         "SAVEPOINT field"
                     };
-                    let lease = self.send_simple(lease, set.into_sql_str()).await;
+                    let lease = self.send_simple(lease, set).await;
                     session.savepoint = Savepoint::Set;
                     lease.inspect_err(|_| session.connection = Connection::Unavailable)?
                 }
@@ -469,6 +483,8 @@ impl TenantTx {
             let lease = self.lease().await?;
             match self.begin(lease).await {
                 Err(error) if is_closed(&error) => {}
+                // A time limit that injected SQL has set for the session, unless the client has left.
+                Err(error) if is_cancelled(&error) && !self.0.operation.is_cancelled() => {}
                 begun => return Ok(begun?),
             }
         }
@@ -492,6 +508,10 @@ impl TenantTx {
 
     /// BEGIN and the context in one message. Only UUIDs, a signed context and an [`OperationName`] are
     /// formatted into it.
+    ///
+    /// RESET ALL comes first: an SQL statement that an attacker injected into an earlier transaction of this connection
+    /// may have changed settings of the session. The transaction has begun by then with the former defaults, so BEGIN
+    /// names each property of the transaction.
     fn begin_sql(&self) -> String {
         use fmt::Write as _;
 
@@ -504,8 +524,14 @@ impl TenantTx {
             ..
         } = &*self.0;
         let mut sql = match purpose {
-            Purpose::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned(),
-            Purpose::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE".to_owned(),
+            Purpose::Read => {
+                "RESET ALL; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY NOT DEFERRABLE"
+                    .to_owned()
+            }
+            Purpose::Write => {
+                "RESET ALL; BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE"
+                    .to_owned()
+            }
         };
         let mut set = |name: &str, value: &dyn fmt::Display| {
             write!(sql, "; SET LOCAL {name} = '{value}'").expect("BUG: writing to a String fails");
@@ -539,6 +565,12 @@ impl TenantTx {
 
 fn ignored_failure() -> Error {
     Error::Internal("a resolver ignored a failed statement".into())
+}
+
+/// Whether the server cancelled the statement (57014).
+fn is_cancelled(error: &sqlx::Error) -> bool {
+    let last = error.as_database_error();
+    last.is_some_and(|last| last.code().as_deref() == Some("57014"))
 }
 
 /// Whether the server closed the connection, with or without a final message (57P01 to 57P05).

@@ -182,4 +182,6 @@ rules! {
         "A reader of a key can sign a context of any tenant. The service has its key from its environment and never reads it from the database."
     "D48" "statements-visible" Warning Start "The service sees the statements of other sessions"
         "The statement that opens a transaction contains its context, which is valid for 30 seconds. An injected SQL statement could copy that of another tenant. Only a superuser can revoke these rights: run `palisade migrate` as one."
+    "D49" "session-state" Warning Start "The service can leave state in the sessions of its pool"
+        "A pooled connection serves one tenant after the other. With DO, an injected SQL statement can replace a prepared statement, which the next tenant runs; a lock of the session stays until the connection closes. Only a superuser can revoke these rights: run `palisade migrate` as one."
 }

@@ -285,6 +285,15 @@ fn the_largest_import_cycle_contains_only_entities_and_node() {
 }
 
 #[test]
+fn only_tests_send_sql_that_a_caller_has_formatted() {
+    let uses = sources()
+        .into_iter()
+        .filter(|(_, source)| source.contains("fetch_injected"));
+    let modules: Vec<Module> = uses.map(|(module, _)| module).collect();
+    assert_eq!(modules, ["db/tenant_tx"]);
+}
+
+#[test]
 fn no_file_is_longer_than_600_lines() {
     for (module, source) in sources() {
         let is_test = module.ends_with("/tests");

@@ -242,8 +242,9 @@ async fn repeat_if_concurrent(
 pub(super) const RIGHTS: &str = r"
 do $$
 declare
-    routine regprocedure;
-    place   regnamespace;
+    routine   regprocedure;
+    place     regnamespace;
+    language_ name;
 begin
     perform pg_advisory_xact_lock(7305825634912); -- one bootstrap of this database at a time
     execute format('revoke all on database %I from public, palisade_app, palisade_auth, palisade_admin',
@@ -270,6 +271,21 @@ begin
            and (proacl is null or exists (select from aclexplode(proacl) where grantee = 0))
     loop
         execute format('revoke execute on function %s from public', routine);
+    end loop;
+    -- A connection serves one tenant after the other, so injected SQL must leave nothing in the session. With DO, it
+    -- could replace a prepared statement. Locks of the session would stay.
+    for language_ in
+        select lanname from pg_language where laninline <> 0
+    loop
+        execute format('revoke usage on language %I from public, palisade_app, palisade_auth, palisade_admin', language_);
+    end loop;
+    grant usage on language plpgsql to palisade_owner;
+    for routine in
+        select oid::regprocedure from pg_proc
+         where pronamespace = 'pg_catalog'::regnamespace and proname ~ '^pg_(try_)?advisory_(un)?lock'
+    loop
+        execute format('revoke execute on function %s from public, palisade_app, palisade_auth, palisade_admin', routine);
+        execute format('grant execute on function %s to palisade_owner', routine);
     end loop;
 end $$";
 

@@ -130,4 +130,6 @@ fixtures! {
     ["D47" "D06"] "grant select on app.context_keys to palisade_app";
     ["D48"] "grant execute on function pg_stat_get_activity(integer) to palisade_app";
     ["D48"] "grant execute on function pg_stat_get_backend_activity(integer) to public";
+    ["D49"] "grant usage on language plpgsql to palisade_app";
+    ["D49"] "grant execute on function pg_try_advisory_lock_shared(bigint) to public";
 }

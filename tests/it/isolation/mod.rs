@@ -2,5 +2,6 @@
 //! privileges and policies in the catalogue.
 
 mod context;
+mod injection;
 mod rights;
 mod rows;
