@@ -12,8 +12,8 @@ import lab
 
 # pgbench prepares the statements of each script on each connection, so only a few tenants have a script.
 TENANTS = 4
-READ = "RESET ALL; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY NOT DEFERRABLE"
-WRITE = "RESET ALL; BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE"
+READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 LATERAL = """
 select {outer}, "parent"."parent" from unnest(cast(:projects as uuid[])) as "parent" inner join lateral (
     select {inner} from {table} where "tenant_id" = :tenant and "project_id" = "parent"."parent"
