@@ -244,6 +244,7 @@ impl Api {
         } = admitted;
         let ending = EndingSlot::default();
         let checked = admitted.checked();
+        let usage = info.operation.usage();
         let request = |variables: Variables| {
             let mut request = Request::new(String::new())
                 .variables(variables)
@@ -251,7 +252,10 @@ impl Api {
                 .data(info.clone())
                 .data(ending.clone())
                 .data(Arc::clone(&admitted))
-                .data(ResponseBytes::new(self.max_response_bytes));
+                .data(ResponseBytes::new(
+                    self.max_response_bytes,
+                    Arc::clone(usage),
+                ));
             if is_direct {
                 request = request.data(DirectJson);
             }

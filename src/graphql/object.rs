@@ -35,7 +35,7 @@ use async_graphql::{
 };
 
 use super::json::{FieldWriter, PlainFields};
-use crate::{error::Error, metrics};
+use crate::{error::Error, metrics, usage::Usage};
 
 /// A GraphQL object: a row, or a plain struct. `T` derives `SimpleObject` as usual.
 ///
@@ -294,26 +294,33 @@ fn resolve_field<'a, T: ContainerType>(
 pub struct ResponseBytes {
     limit: u64,
     bytes: AtomicU64,
+    usage: Arc<Usage>,
 }
 
 impl ResponseBytes {
-    /// A counter for a response of at most `limit` bytes.
+    /// A counter for a response of at most `limit` bytes. The tenant also pays for the bytes of a response that becomes
+    /// too long.
     #[must_use]
-    pub fn new(limit: u64) -> Self {
+    pub fn new(limit: u64, usage: Arc<Usage>) -> Self {
         Self {
             limit,
             bytes: AtomicU64::new(0),
+            usage,
         }
     }
 
     /// Counts bytes. Errors: the response is too long.
     fn add(&self, bytes: usize) -> Result<(), Error> {
         let bytes = bytes as u64;
-        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit {
-            metrics::RESPONSE_BYTES_EXCEEDED.increment();
-            return Err(too_long(self.limit));
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes <= self.limit {
+            return Ok(());
         }
-        Ok(())
+        let was_within = before <= self.limit;
+        let unpaid = if was_within { before + bytes } else { bytes };
+        self.usage.add_response_bytes(unpaid);
+        metrics::RESPONSE_BYTES_EXCEEDED.increment();
+        Err(too_long(self.limit))
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     borrow::Cow,
     convert::Infallible,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use axum::{
 };
 use hyper::body::{Frame, SizeHint};
 use serde_json::json;
+use tokio::time::{Sleep, sleep};
 use uuid::Uuid;
 
 use super::{budgets::BudgetStatus, negotiate::ResponseFormat, persisted::PersistedError};
@@ -458,20 +459,25 @@ fn with_body(
     } else {
         Body::new(LongBody {
             rest: body.into(),
+            pause: None,
             _held: held,
         })
     };
     (status, content_type, body).into_response()
 }
 
-/// A long body. It is sent in parts, so that the server buffers only a part of it.
+/// A long body. It is sent in parts with pauses, so that the server buffers only a part of it, and the connections of
+/// other clients have their turn. Otherwise a fast client would receive megabytes before another client receives a byte.
 struct LongBody {
     rest: Bytes,
+    pause: Option<Pin<Box<Sleep>>>,
     _held: Vec<HeldBytes>,
 }
 
 /// The bytes of a part of a long body.
-const PART_BYTES: usize = 64 * 1024;
+const PART_BYTES: usize = 128 * 1024;
+/// The pause after each part. With it, a client receives at most 128 MB/s over one connection.
+const PART_PAUSE: Duration = Duration::from_millis(1);
 
 impl HttpBody for LongBody {
     type Data = Bytes;
@@ -479,13 +485,21 @@ impl HttpBody for LongBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(context));
+            self.pause = None;
+        }
         if self.rest.is_empty() {
             return Poll::Ready(None);
         }
         let bytes = self.rest.len().min(PART_BYTES);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(bytes)))))
+        let part = self.rest.split_to(bytes);
+        if !self.rest.is_empty() {
+            self.pause = Some(Box::pin(sleep(PART_PAUSE)));
+        }
+        Poll::Ready(Some(Ok(Frame::data(part))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -494,5 +508,39 @@ impl HttpBody for LongBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_body_is_sent_in_parts_with_pauses() {
+        let bytes = [b"abc".repeat(PART_BYTES / 2), vec![b'd'; PART_BYTES]].concat();
+        let mut body = LongBody {
+            rest: bytes.clone().into(),
+            pause: None,
+            _held: Vec::new(),
+        };
+        let started = tokio::time::Instant::now();
+        let mut received = Vec::new();
+        let mut parts = Vec::new();
+        while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            let part = frame.unwrap().into_data().unwrap();
+            parts.push((part.len(), started.elapsed()));
+            received.extend_from_slice(&part);
+        }
+        assert!(received == bytes);
+        assert_eq!(
+            parts,
+            [
+                (PART_BYTES, Duration::ZERO),
+                (PART_BYTES, PART_PAUSE),
+                (PART_BYTES / 2, 2 * PART_PAUSE),
+            ]
+        );
     }
 }

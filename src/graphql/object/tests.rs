@@ -379,3 +379,18 @@ fn all_items_of_a_list_start_before_the_first_is_awaited() {
         format!(r#"{{"items":[{}]}}"#, items.join(",")),
     );
 }
+
+#[test]
+fn the_bytes_of_a_response_that_becomes_too_long_are_charged() {
+    const MIB: usize = 1024 * 1024;
+    let usage = Arc::new(Usage::default());
+    let bytes = ResponseBytes::new(8 * 1024 * 1024, Arc::clone(&usage));
+    bytes.add(5 * MIB).unwrap();
+    assert_eq!(usage.price(), 1, "a complete response is charged later");
+    assert!(bytes.add(5 * MIB).is_err());
+    let charged = usage.price();
+    assert_eq!(charged, 10 * 512, "a row for 2 KiB");
+    // Other fields of the response may continue.
+    assert!(bytes.add(MIB).is_err());
+    assert_eq!(usage.price(), charged + 512);
+}

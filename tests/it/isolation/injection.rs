@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -116,8 +117,8 @@ impl InjectableService {
         let mut variables = serde_json::Map::new();
         for (n, (field, value)) in fields.iter().enumerate() {
             let argument = if *field == "projects" { "name" } else { "sql" };
-            definitions += &format!("$v{n}: String! ");
-            selection += &format!("f{n}: {field}({argument}: $v{n}) ");
+            write!(definitions, "$v{n}: String! ").unwrap();
+            write!(selection, "f{n}: {field}({argument}: $v{n}) ").unwrap();
             variables.insert(format!("v{n}"), json!(value));
         }
         let operation = match purpose {
@@ -151,7 +152,7 @@ impl InjectableService {
     /// Executes one operation with one statement, which succeeds.
     async fn rows(&self, tenant: &Tenant, sql: &str) -> Vec<String> {
         let outcomes = self
-            .send(tenant, Purpose::Read, &[("statement", &sql[..])])
+            .send(tenant, Purpose::Read, &[("statement", sql)])
             .await;
         let [Ok(rows)] = &outcomes[..] else {
             panic!("{sql}: {outcomes:?}");
@@ -270,7 +271,7 @@ async fn no_setting_of_a_session_reaches_the_next_transaction(app: &'static Test
         )
         .await;
     assert!(changes.len() > 100, "{}", changes.len());
-    let mut changed = BTreeMap::new();
+    let mut accepted = BTreeMap::new();
     for change in changes
         .iter()
         .map(String::as_str)
@@ -282,7 +283,7 @@ async fn no_setting_of_a_session_reaches_the_next_transaction(app: &'static Test
         let outcome = service
             .send(&attacker, Purpose::Write, &[("projects", &set[..])])
             .await;
-        changed.insert(change, outcome[0].is_ok());
+        accepted.insert(change, outcome[0].is_ok());
         let after = service.rows(&victim, SETTINGS).await;
         let differing: Vec<_> = after.iter().filter(|s| !before.contains(s)).collect();
         assert!(
@@ -290,10 +291,10 @@ async fn no_setting_of_a_session_reaches_the_next_transaction(app: &'static Test
             "{change}: {differing:?}"
         );
     }
-    let accepted = changed.values().filter(|accepted| **accepted).count();
-    assert!(accepted > 100, "{changed:?}");
+    let count = accepted.values().filter(|accepted| **accepted).count();
+    assert!(count > 100, "{accepted:?}");
     for needed in ["'search_path'", "'statement_timeout'", "'app.stolen'"] {
-        let mut found = changed.iter().filter(|(name, _)| name.starts_with(needed));
+        let mut found = accepted.iter().filter(|(name, _)| name.starts_with(needed));
         assert!(found.all(|(_, accepted)| *accepted), "{needed}");
     }
     // It is still the first connection, so the settings were reset.
@@ -338,7 +339,7 @@ async fn an_injected_command_that_is_not_a_query_is_not_sent(app: &'static TestA
         "",
     ] {
         let outcomes = service
-            .send(&attacker, Purpose::Write, &[("statement", &command[..])])
+            .send(&attacker, Purpose::Write, &[("statement", command)])
             .await;
         let [Err(error)] = &outcomes[..] else {
             panic!("{command}: {outcomes:?}");
