@@ -21,7 +21,7 @@ use sqlx::{
     postgres::{PgArguments, PgQueryResult, PgRow},
     query::Map,
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, task::yield_now};
 use uuid::Uuid;
 
 use self::guard::{StatementGuard, byte_length};
@@ -202,6 +202,7 @@ impl TenantTx {
     ) -> Result<()> {
         let mut guard = self.acquire_for(&statement).await?;
         let operation = &self.0.operation;
+        let usage = operation.usage();
         let mut count = 0;
         let mut exceeded = None;
         let mut rows = statement.into_query().fetch(guard.connection());
@@ -209,11 +210,17 @@ impl TenantTx {
             match rows.try_next().await {
                 Ok(Some(row)) => {
                     count += 1;
-                    if !long.is_empty()
-                        && let Err(error) = operation.add_fetched_bytes(byte_length(&row, long))
-                    {
-                        exceeded = Some(error);
-                        break Ok(());
+                    if !long.is_empty() {
+                        let was_light = !usage.has_fetched_much();
+                        let added = operation.add_fetched_bytes(byte_length(&row, long));
+                        if let Err(error) = added {
+                            exceeded = Some(error);
+                            break Ok(());
+                        }
+                        if was_light && usage.has_fetched_much() {
+                            // The execution moves to a thread for heavy work when it waits.
+                            yield_now().await;
+                        }
                     }
                     if let Err(error) = read(&row) {
                         break Err(error);

@@ -54,8 +54,6 @@ const MAX_LIGHT_MUTATION_COST: u64 = 50;
 const MAX_LIGHT_VALUES: u64 = 10_000;
 /// The largest cost of an operation whose response is built in less than about a millisecond at a time.
 const MAX_LIGHT_COST: u64 = 1_000;
-/// The bytes of long columns up to which a response is written in less than about a millisecond.
-const MAX_LIGHT_FETCHED_BYTES: u64 = 128 * 1024;
 /// The pause between two attempts to cancel the statement of an operation.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 /// The methods of `/graphql`.
@@ -252,9 +250,8 @@ fn spawn<T: Send + 'static>(
     }
 }
 
-/// Polls the execution of an operation, and adds the time of each poll to the usage. When the operation has fetched more
-/// than [`MAX_LIGHT_FETCHED_BYTES`], its execution moves to a thread for heavy work: the length of its columns is
-/// known only when the rows arrive.
+/// Polls the execution of an operation, and adds the time of each poll to the usage. When the operation has fetched
+/// much, its execution moves to a thread for heavy work: the length of its columns is known only when the rows arrive.
 async fn execute_metered<T: Send + 'static>(
     usage: Arc<Usage>,
     mut execution: Pin<Box<dyn Future<Output = T> + Send>>,
@@ -266,7 +263,7 @@ async fn execute_metered<T: Send + 'static>(
     let light = poll_fn(
         |poller| match usage.timed(|| execution.as_mut().poll(poller)) {
             Poll::Ready(result) => Poll::Ready(Some(result)),
-            Poll::Pending if usage.fetched_bytes() > MAX_LIGHT_FETCHED_BYTES => Poll::Ready(None),
+            Poll::Pending if usage.has_fetched_much() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         },
     );

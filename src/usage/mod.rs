@@ -44,6 +44,9 @@ const FREE_DATABASE_MICROS: u64 = 50_000;
 const FREE_DATABASE_MICROS_PER_ROW: u64 = 20;
 const DATABASE_MICROS_PER_ROW: u64 = 50;
 
+/// The bytes of long columns up to which a response is written in less than about a millisecond.
+const MAX_LIGHT_FETCHED_BYTES: u64 = 128 * 1024;
+
 /// Counts what one request uses. All code that works for the request adds to it, even if the request is rejected,
 /// cancelled or abandoned.
 #[derive(Debug, Default)]
@@ -139,6 +142,13 @@ impl Usage {
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Whether the request has fetched so many bytes of long columns that it takes more than about a millisecond to write
+    /// its response.
+    #[must_use]
+    pub fn has_fetched_much(&self) -> bool {
+        self.fetched_bytes() > MAX_LIGHT_FETCHED_BYTES
     }
 
     /// The bytes of long columns that were fetched.
