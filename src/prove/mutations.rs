@@ -223,9 +223,9 @@ impl<'r> Attacker<'r> {
                 possible = possible.max(pool.iter().map(|ids| ids.len()).sum());
                 // The first id takes every value in turn, each type after the other; the next ones take random values.
                 // The type is chosen first: a type with many ids must not hide one with few.
-                let in_turn =
+                let mut in_turn =
                     (0..MAX_IDS).flat_map(|row| pool.iter().filter_map(move |of| of.get(row)));
-                let next = (given == 1).then(|| in_turn.skip(number).next()).flatten();
+                let next = (given == 1).then(|| in_turn.nth(number)).flatten();
                 let random =
                     || fastrand::choice(pool.iter()).and_then(|of| fastrand::choice(of.iter()));
                 let id = next.or_else(random);
