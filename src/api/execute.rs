@@ -270,39 +270,36 @@ impl Api {
             request
         };
         let operation = &info.operation;
-        let mut response = if info.purpose == Purpose::Read {
+        let is_read = info.purpose == Purpose::Read;
+        let mut run = 1;
+        let mut response = loop {
+            let response = self.schema.execute(request(variables.clone())).await;
             // A query changes nothing, so it may run again. After a change of a table, each pooled connection can have a
             // prepared statement that no longer fits.
-            let mut run = 1;
-            loop {
-                let response = self.schema.execute(request(variables.clone())).await;
-                if run == MAX_RUNS || !errors::is_transient(&response) || operation.is_cancelled() {
-                    break response;
-                }
-                run += 1;
+            let runs_again = if is_read {
+                errors::is_transient(&response) && !operation.is_cancelled()
+            } else {
+                errors::is_contended(&response)
+            };
+            if run == MAX_RUNS || !runs_again {
+                break response;
             }
-        } else {
-            let mut run = 1;
-            loop {
-                let request = request(variables.clone());
-                let response = self.schema.execute(request).await;
-                if run == MAX_RUNS || !errors::is_contended(&response) {
-                    break response;
-                }
-                tracing::debug!(
-                    request.id = %operation.request_id(),
-                    "running request {} again: its transaction conflicted with another one",
-                    operation.request_id(),
-                );
-                // A random pause, so that two conflicting operations do not conflict again.
-                let longest = FIRST_PAUSE * 2_u32.pow((run - 1).min(4));
-                tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
-                run += 1;
-                operation.forget_writes();
-                // The last run is exclusive. Otherwise steady traffic could starve the operation.
-                if run == MAX_RUNS {
-                    operation.make_exclusive();
-                }
+            run += 1;
+            if is_read {
+                continue;
+            }
+            tracing::debug!(
+                request.id = %operation.request_id(),
+                "running request {} again: its transaction conflicted with another one",
+                operation.request_id(),
+            );
+            // A random pause, so that two conflicting operations do not conflict again.
+            let longest = FIRST_PAUSE * 2_u32.pow((run - 2).min(4));
+            tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
+            operation.forget_writes();
+            // The last run is exclusive. Otherwise steady traffic could starve the operation.
+            if run == MAX_RUNS {
+                operation.make_exclusive();
             }
         };
         input_paths::name(&mut response, &checked.document, &variables);

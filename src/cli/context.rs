@@ -5,14 +5,17 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
-use super::{Failure, dev::DevHome};
+use super::{
+    Failure,
+    databases::{SignInDatabase, find_user},
+    dev::DevHome,
+};
 use crate::{
     config::EmbeddedSettings,
     db::{
         Purpose, TenantContext,
         context::{ContextSettings, ContextSigner, Signing},
         migrate,
-        sign_in::SignInDb,
     },
     duration,
 };
@@ -47,14 +50,8 @@ pub struct Print {
     /// Allow changes of rows. Without it, the transaction is read-only.
     #[arg(long)]
     write: bool,
-    /// URL of the database for the role `palisade_auth` [default: the database of `dev`].
-    #[arg(
-        long,
-        env = "PALISADE_AUTH_DATABASE_URL",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    auth_database_url: Option<SecretString>,
+    #[command(flatten)]
+    sign_in: SignInDatabase,
     #[command(flatten)]
     context: ContextSettings,
     #[command(flatten)]
@@ -90,7 +87,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
 /// Prints the statements that open a transaction with the context.
 async fn print(options: Print) -> Result<(), Failure> {
     let has_key = options.context.context_key.is_some() || options.context.unsigned_context;
-    let home = match &options.auth_database_url {
+    let home = match &options.sign_in.auth_database_url {
         Some(_) if has_key => None,
         _ => Some(DevHome::open(&options.embedded).await?),
     };
@@ -104,22 +101,11 @@ async fn statements(options: Print, home: Option<&DevHome>) -> Result<String, Fa
         Some(home) => home.signing()?,
         None => Signing::new(&options.context).map_err(Failure::usage)?,
     };
-    let url = match (options.auth_database_url, home) {
-        (None, Some(home)) => home.url("palisade_auth").into(),
-        (url, _) => url.unwrap_or_default(),
-    };
-    let directory = SignInDb::connect(url.expose_secret())
-        .await
-        .map_err(Failure::failed)?;
+    let directory = options.sign_in.connect(home).await?;
     let tenant = options.tenant.unwrap_or_default();
     let context = match options.user {
         Some(email) => {
-            let entry = directory.find(&tenant, &email).await?;
-            let entry = entry.ok_or_else(|| {
-                Failure::Failed(format!(
-                    "there is no active user {email} in an active tenant {tenant}"
-                ))
-            })?;
+            let entry = find_user(&directory, &tenant, &email).await?;
             TenantContext {
                 tenant: entry.tenant,
                 user: Some(entry.user),

@@ -1,4 +1,4 @@
-//! The database of the commands that write the data of tenants.
+//! The databases of the commands that read or write the data of tenants.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -9,8 +9,49 @@ use crate::{
         PoolSettings, TenantDb,
         admin_tx::AdminDb,
         context::{ContextSettings, Signing},
+        sign_in::{DirectoryEntry, SignInDb},
     },
 };
+
+/// The database for the role that signs users in.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SignInDatabase {
+    /// URL of the database for the role `palisade_auth`. Without it, `serve` lists only the current tenant in
+    /// `viewer.memberships`, and the other commands use the database of `dev`.
+    #[arg(
+        long,
+        env = "PALISADE_AUTH_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub auth_database_url: Option<SecretString>,
+}
+
+impl SignInDatabase {
+    /// Connects to the database of the option, or else to that of `dev`.
+    pub async fn connect(self, home: Option<&DevHome>) -> Result<SignInDb, Failure> {
+        let url = match (self.auth_database_url, home) {
+            (None, Some(home)) => home.url("palisade_auth").into(),
+            (url, _) => url.unwrap_or_default(),
+        };
+        let connected = SignInDb::connect(url.expose_secret()).await;
+        connected.map_err(Failure::failed)
+    }
+}
+
+/// The user of a tenant with this email address. Fails if the user or the tenant is not active.
+pub async fn find_user(
+    directory: &SignInDb,
+    tenant: &str,
+    email: &str,
+) -> Result<DirectoryEntry, Failure> {
+    let entry = directory.find(tenant, email).await?;
+    entry.ok_or_else(|| {
+        Failure::Failed(format!(
+            "there is no active user {email} in an active tenant {tenant}"
+        ))
+    })
+}
 
 /// The URLs of one database for two roles. Without both URLs, the commands use the database of `dev`.
 #[derive(Clone, Debug, clap::Args)]

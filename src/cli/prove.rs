@@ -9,7 +9,7 @@ use crate::{
     db::{self, ConnectError},
     prove::{
         self, Settings,
-        report::{Finding, Format},
+        report::{Finding, Format, Report},
     },
 };
 
@@ -102,7 +102,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         None => Vec::new(),
     };
     let settings = Settings {
-        url: options.url,
+        url: options.url.clone(),
         token_a: options.token_a,
         token_b: options.token_b,
         sdl: sdl.transpose()?,
@@ -111,14 +111,26 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         samples: options.samples,
         checks_times: true,
     };
-    let mut report = prove::run(settings).await.map_err(Failure::usage)?;
+    let (mut report, failure) = match prove::run(settings).await {
+        Ok(report) => (report, None),
+        Err(error) if inspected.is_empty() => return Err(Failure::usage(error)),
+        // A service rejects all requests while its database has a gap. The report still says which one.
+        Err(error) => {
+            let report = Report {
+                url: options.url,
+                ..Report::default()
+            };
+            (report, Some(error))
+        }
+    };
     report.general.splice(..0, inspected);
     print!("{}", report.print(options.format));
+    let reason = failure.map_or_else(String::new, |error| format!("; no attack: {error}"));
     match report.findings().count() {
         0 if report.attacks() == 0 => Err(Failure::usage("--field names no field of the schema")),
         0 => Ok(()),
         findings => Err(Failure::Failed(format!(
-            "the isolation of the tenants is not proved, findings: {findings}"
+            "the isolation of the tenants is not proved, findings: {findings}{reason}"
         ))),
     }
 }

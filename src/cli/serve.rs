@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Failure;
+use super::{Failure, databases::SignInDatabase};
 use crate::{
     auth::jwt::Tokens,
     config::ServiceSettings,
@@ -25,14 +25,8 @@ pub struct Options {
         value_name = "URL"
     )]
     database_url: Option<SecretString>,
-    /// URL of the database for the role `palisade_auth`. Without it, `viewer.memberships` lists only the current tenant.
-    #[arg(
-        long,
-        env = "PALISADE_AUTH_DATABASE_URL",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    auth_database_url: Option<SecretString>,
+    #[command(flatten)]
+    sign_in: SignInDatabase,
     /// Allow introspection queries.
     #[arg(long, env = "PALISADE_INTROSPECTION")]
     introspection: bool,
@@ -71,7 +65,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         .await
         .map_err(connect_failure)?;
     db.check_isolation().await.map_err(Failure::failed)?;
-    let directory = match options.auth_database_url {
+    let directory = match options.sign_in.auth_database_url {
         Some(url) => {
             let connected = SignInDb::connect(url.expose_secret()).await;
             let directory = connected.map_err(connect_failure)?;

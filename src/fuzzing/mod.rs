@@ -186,18 +186,20 @@ pub fn cursor_order() -> Vec<Term> {
     ]
 }
 
-/// A cursor, and the JSON in a cursor. A position that was read from a cursor survives writing and reading.
+/// A cursor, and the JSON in a cursor. A position that was read from a cursor survives writing and reading. A cursor belongs
+/// to one list at most.
 pub fn cursor(data: &[u8]) {
     let order = cursor_order();
     let stamp = Uuid::from_u128(0x0123_4567_89ab_cdef);
     let encoded = BASE64_URL_SAFE_NO_PAD.encode(data);
     let text = String::from_utf8_lossy(data);
     for cursor in [&*text, &encoded] {
+        let of_another_list = connection::decode(cursor, Uuid::nil(), &order);
         if let Some(position) = connection::decode(cursor, stamp, &order) {
+            assert_eq!(of_another_list, None);
             let again = connection::encode(stamp, &position);
             assert_eq!(connection::decode(&again, stamp, &order), Some(position));
         }
-        assert_eq!(connection::decode(cursor, Uuid::nil(), &order), None);
     }
 }
 

@@ -80,14 +80,32 @@ impl<'r> Attacker<'r> {
         fields.is_empty() || fields.iter().any(|field| field == name || field == short)
     }
 
-    /// A string that only A has: of the field with this name, or else of any field.
-    pub fn string_of_a(&self, field: &str) -> Option<String> {
+    /// Strings that only A has: one of the field with this name in `of`, or else one of this field in each type, or else
+    /// one of any field. A unique key applies to the rows of one type.
+    pub fn strings_of_a(&self, field: &str, of: Option<&str>) -> Vec<String> {
         let is_only_of_a = |text: &&str| text.len() > 3 && !self.b.strings.contains(*text);
-        let mut of_field = self.a.strings_of(field);
-        let mut others = self.a.strings.iter().map(String::as_str);
-        let found = of_field.find(is_only_of_a);
-        let found = found.or_else(|| others.find(is_only_of_a))?;
-        Some(found.chars().take(MAX_STRING).collect())
+        // A filter compares the whole string, so a short one is better than the beginning of a long one.
+        let one = |strings: &mut dyn Iterator<Item = &'r str>| {
+            let (short, long): (Vec<&str>, Vec<&str>) = strings
+                .filter(is_only_of_a)
+                .partition(|text| text.chars().count() <= MAX_STRING);
+            let first = short.first().or(long.first())?;
+            Some(first.chars().take(MAX_STRING).collect())
+        };
+        let a = self.a;
+        if let Some(found) = of.and_then(|of| one(&mut a.strings_in(of, field))) {
+            return vec![found];
+        }
+        let owners = a.types_with_strings(field);
+        let found: Vec<String> = owners
+            .filter_map(|of| one(&mut a.strings_in(of, field)))
+            .collect();
+        if !found.is_empty() {
+            return found;
+        }
+        one(&mut a.strings.iter().map(String::as_str))
+            .into_iter()
+            .collect()
     }
 
     /// Adds a finding if a response to B contains a value of A.
@@ -115,11 +133,17 @@ impl<'r> Attacker<'r> {
         }
     }
 
-    /// The first difference between two responses, apart from the attacked values.
-    pub fn difference(&self, real: (&Reply, &Shot), random: (&Reply, &Shot)) -> Option<String> {
+    /// The first difference between two responses, apart from the attacked values and what `echo` allows.
+    pub fn difference(
+        &self,
+        real: (&Reply, &Shot),
+        random: (&Reply, &Shot),
+        echo: Echo,
+    ) -> Option<String> {
         let comparison = Comparison {
             known: &self.b.uuids,
             started: self.started,
+            only_forms: echo == Echo::Strings,
         };
         comparison.difference((real.0, &[&real.1.sent]), (random.0, &[&random.1.sent]))
     }
@@ -139,7 +163,8 @@ impl<'r> Attacker<'r> {
         for (reply, shot) in [(&one, real), (&other, random)] {
             self.search(report, what, reply, &shot.sent, Echo::Sent);
         }
-        if let Some(difference) = self.difference((&one, real), (&other, random)) {
+        let difference = self.difference((&one, real), (&other, random), Echo::Sent);
+        if let Some(difference) = difference {
             let detail = format!("{what}: a value of A and a random one: {difference}");
             report.add(Problem::Difference, detail);
         }
@@ -213,6 +238,17 @@ pub fn with_value(variables: &Value, pointer: &str, value: &str) -> Value {
         *slot = value.into();
     }
     variables
+}
+
+/// The variables with a second element in the list around a value, a copy of the first, and the place of the value in it.
+/// `None` if no list contains the value.
+pub fn with_second(variables: &Value, pointer: &str) -> Option<(Value, String)> {
+    let at = pointer.rfind("/0")?;
+    let (list, rest) = (&pointer[..at], &pointer[at + "/0".len()..]);
+    let mut variables = variables.clone();
+    let items = variables.pointer_mut(list)?.as_array_mut()?;
+    items.push(items.first()?.clone());
+    Some((variables, format!("{list}/1{rest}")))
 }
 
 /// The declarations of a document's variables, with their types, and the arguments that use them.

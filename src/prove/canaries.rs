@@ -108,6 +108,7 @@ impl Canaries {
     #[must_use]
     pub fn find(&self, reply: &Reply, sent: &[&str]) -> Option<String> {
         let found = self.find_in(reply.text.as_bytes(), sent, 0);
+        let found = found.or_else(|| self.find_in(reply.headers.as_bytes(), sent, 0));
         found.or_else(|| self.find_in_value(&reply.body, sent))
     }
 
@@ -209,6 +210,7 @@ mod tests {
             status: 200,
             text: body.to_string(),
             body: body.clone(),
+            headers: String::new(),
             is_dry_run: false,
             elapsed: Duration::ZERO,
         }
@@ -231,6 +233,11 @@ mod tests {
             let found = canaries().find(&reply(&serde_json::json!({ "x": [leak] })), &[]);
             assert!(found.is_some_and(|found| found.contains(ID)), "{leak}");
         }
+        let in_a_header = Reply {
+            headers: format!("etag: \"{simple}\"\n"),
+            ..reply(&serde_json::json!({}))
+        };
+        assert!(canaries().find(&in_a_header, &[]).is_some());
         let other = Uuid::now_v7();
         let body = serde_json::json!({ "x": [other, other.simple().to_string()] });
         assert_eq!(canaries().find(&reply(&body), &[]), None);

@@ -32,6 +32,8 @@ pub struct Reply {
     pub text: String,
     /// The body as JSON; null if it is not JSON.
     pub body: Value,
+    /// The headers, one line each.
+    pub headers: String,
     /// Whether the service has rolled the changes back.
     pub is_dry_run: bool,
     /// The time from sending the request to the last byte of the response.
@@ -52,6 +54,15 @@ impl Reply {
     pub fn is_error(&self) -> bool {
         !self.body.is_object() || self.body.get("errors").is_some()
     }
+}
+
+/// How an operation is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Post,
+    Get,
+    /// A POST request whose changes the service rolls back.
+    DryRun,
 }
 
 /// A client with the tokens of both tenants. All requests have the same request id, so that responses can be compared
@@ -93,7 +104,17 @@ impl Client {
         document: &str,
         variables: &Value,
     ) -> Result<Reply, ProveError> {
-        self.send(side, document, variables, false).await
+        self.send(side, document, variables, Form::Post).await
+    }
+
+    /// Sends a query as a GET request, whose response a cache between the client and the service could keep.
+    pub async fn get(
+        &self,
+        side: Side,
+        document: &str,
+        variables: &Value,
+    ) -> Result<Reply, ProveError> {
+        self.send(side, document, variables, Form::Get).await
     }
 
     /// Sends a mutation whose changes the service rolls back.
@@ -103,7 +124,7 @@ impl Client {
         document: &str,
         variables: &Value,
     ) -> Result<Reply, ProveError> {
-        self.send(side, document, variables, true).await
+        self.send(side, document, variables, Form::DryRun).await
     }
 
     /// Sends an operation. Waits and sends it again while the service is busy or the tenant's budget is used up.
@@ -112,21 +133,27 @@ impl Client {
         side: Side,
         document: &str,
         variables: &Value,
-        dry_run: bool,
+        form: Form,
     ) -> Result<Reply, ProveError> {
         let body = json!({ "query": document, "variables": variables }).to_string();
+        let parameters = form_urlencoded::Serializer::new(String::new())
+            .append_pair("query", document)
+            .append_pair("variables", &variables.to_string())
+            .finish();
         let token = &self.tokens[usize::from(side == Side::B)];
         let mut tries = 0;
         loop {
-            let mut request = self
-                .http
-                .post(&self.url)
+            let mut request = if form == Form::Get {
+                self.http.get(format!("{}?{parameters}", self.url))
+            } else {
+                let post = self.http.post(&self.url).body(body.clone());
+                post.header(header::CONTENT_TYPE, "application/json")
+            };
+            request = request
                 .bearer_auth(token.expose_secret())
-                .header(header::CONTENT_TYPE, "application/json")
                 .header(header::ACCEPT, "application/json")
-                .header("x-request-id", self.request_id.to_string())
-                .body(body.clone());
-            if dry_run {
+                .header("x-request-id", self.request_id.to_string());
+            if form == Form::DryRun {
                 request = request.header("prefer", "tx=rollback");
             }
             let started = Instant::now();
@@ -154,10 +181,15 @@ impl Client {
                 return Err(ProveError::Busy);
             }
             let applied = headers.get("preference-applied");
+            let lines = headers.iter().map(|(name, value)| {
+                let value = String::from_utf8_lossy(value.as_bytes());
+                format!("{name}: {value}\n")
+            });
             return Ok(Reply {
                 status: status.as_u16(),
                 body: serde_json::from_str(&text).unwrap_or_default(),
                 text,
+                headers: lines.collect(),
                 is_dry_run: applied.is_some_and(|value| value == "tx=rollback"),
                 elapsed,
             });

@@ -23,6 +23,15 @@ pub fn split_id(id: &str) -> Option<(&str, Uuid)> {
     Some((&id[..start], uuid))
 }
 
+/// The form in which a field takes an id.
+#[must_use]
+pub fn id_for(field: &Field, id: &str) -> String {
+    match (field.type_name.as_str(), split_id(id)) {
+        ("UUID", Some((_, uuid))) => uuid.to_string(),
+        _ => id.to_owned(),
+    }
+}
+
 /// A random id of the same type.
 #[must_use]
 pub fn random_like(id: &str) -> String {
@@ -61,8 +70,12 @@ pub struct TenantData {
     pub uuids: HashSet<Uuid>,
     /// The strings that clients or users have chosen.
     pub strings: BTreeSet<String>,
+    /// The number of rows of each list that was read completely, by its root field.
+    pub row_counts: BTreeMap<String, usize>,
     /// The lists that have more rows than were read.
     pub unread: Vec<String>,
+    /// The strings of each field, by the name of the field and its type.
+    pub(super) strings_by_field: BTreeMap<String, BTreeMap<String, Vec<String>>>,
     /// The values of each field, by the scalar type and the name of the field.
     pub(super) values: BTreeMap<(String, String), Vec<Value>>,
     /// The values of each scalar type.
@@ -90,7 +103,7 @@ impl TenantData {
                 let selection = schema.selection_set(&field.type_name, 2, None);
                 let document = format!("{{ {} {selection} }}", field.name);
                 let found = read(client, side, field, &document, &json!({})).await?;
-                data.add(schema, &field.type_name, &field.name, &found);
+                data.add(schema, &field.type_name, ("", &field.name), &found);
                 data.rows.insert(field.name.clone(), sorted(&found));
             }
         }
@@ -117,11 +130,12 @@ impl TenantData {
             let page = read(client, side, field, &document, &variables).await?;
             for node in page["nodes"].as_array().into_iter().flatten() {
                 let id = node["id"].as_str().unwrap_or_default();
-                self.add(schema, row, "", node);
+                self.add(schema, row, ("", ""), node);
                 self.rows.insert(format!("{name} {id}"), sorted(node));
                 count += 1;
             }
             if page["pageInfo"]["hasNextPage"] != json!(true) {
+                self.row_counts.insert(name.clone(), count);
                 return Ok(());
             }
             if count >= max_rows {
@@ -132,12 +146,13 @@ impl TenantData {
         }
     }
 
-    /// Adds the values of a part of a response. `of` is its type, and `field` the field that returned it.
-    fn add(&mut self, schema: &Schema, of: &str, field: &str, value: &Value) {
+    /// Adds the values of a part of a response. `of` is its type, `field` the field that returned it, and `owner` the type
+    /// with this field.
+    fn add(&mut self, schema: &Schema, of: &str, (owner, field): (&str, &str), value: &Value) {
         match value {
             Value::Array(items) => {
                 for item in items {
-                    self.add(schema, of, field, item);
+                    self.add(schema, of, (owner, field), item);
                 }
             }
             Value::Object(fields) if schema.is_composite(of) => {
@@ -156,7 +171,7 @@ impl TenantData {
                             ids.push(id.to_owned());
                         }
                     }
-                    self.add(schema, &known.type_name, &known.name, value);
+                    self.add(schema, &known.type_name, (of, &known.name), value);
                 }
             }
             Value::Null => {}
@@ -170,6 +185,15 @@ impl TenantData {
                 }
                 if matches!(of, "String" | "ID" | "UUID" | "JSON") {
                     self.add_strings(leaf);
+                }
+                if let ("String", Some(text)) = (of, leaf.as_str())
+                    && split_id(text).is_none()
+                {
+                    let of_field = self.strings_by_field.entry(field.to_owned()).or_default();
+                    let strings = of_field.entry(owner.to_owned()).or_default();
+                    if strings.len() < MAX_VALUES && !strings.iter().any(|known| known == text) {
+                        strings.push(text.to_owned());
+                    }
                 }
             }
         }
@@ -199,13 +223,17 @@ impl TenantData {
         values.get(fastrand::usize(..values.len()))
     }
 
-    /// The strings that the rows have in the field with this name.
-    pub fn strings_of(&self, field: &str) -> impl Iterator<Item = &str> {
-        let key = ("String".to_owned(), field.to_owned());
-        let values = self.values.get(&key).into_iter().flatten();
-        values
-            .filter_map(Value::as_str)
-            .filter(|text| split_id(text).is_none())
+    /// The types whose rows have strings in the field with this name.
+    pub fn types_with_strings(&self, field: &str) -> impl Iterator<Item = &str> {
+        let types = self.strings_by_field.get(field).into_iter();
+        types.flat_map(|types| types.keys().map(String::as_str))
+    }
+
+    /// The strings that the rows of a type have in a field.
+    pub fn strings_in(&self, of: &str, field: &str) -> impl Iterator<Item = &str> {
+        let strings = self.strings_by_field.get(field);
+        let strings = strings.and_then(|types| types.get(of)).into_iter();
+        strings.flatten().map(String::as_str)
     }
 
     /// One id of each type, and its type.

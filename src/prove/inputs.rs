@@ -181,7 +181,10 @@ pub fn plain_value(schema: &Schema, data: &TenantData, field: &Field) -> Result<
         return Ok(values[fastrand::usize(..values.len())].clone().into());
     }
     if of == "String" {
-        let known: Vec<&str> = data.strings_of(name).collect();
+        let known: Vec<&str> = data
+            .types_with_strings(name)
+            .flat_map(|of| data.strings_in(of, name))
+            .collect();
         let known = fastrand::choice(&known);
         return Ok(twin(known.unwrap_or(&"Value 1234567890")).into());
     }

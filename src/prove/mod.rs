@@ -39,7 +39,7 @@ use self::{
     report::{FieldReport, Finding, Problem, Report},
     schema::{INTROSPECTION, Schema, SchemaError},
 };
-use crate::doctor::{self, RunAt, Scope};
+use crate::doctor::{self, Rule, RunAt, Scope, Severity};
 
 /// What to attack, and how.
 #[derive(Clone, Debug)]
@@ -144,8 +144,9 @@ impl ProveError {
     }
 }
 
-/// Runs the rules of the doctor that the service runs when it starts, for the role with which the service connects. They
-/// also find a gap that no request can use as long as the other layer of the isolation holds.
+/// Runs the rules of the doctor for the role with which the service connects: those whose findings are errors, and those
+/// that the service runs when it starts. They also find a gap that no request can use as long as the other layer of the
+/// isolation holds.
 pub async fn inspect(
     connection: &mut PgConnection,
     role: &str,
@@ -154,7 +155,8 @@ pub async fn inspect(
         roles: vec![role.to_owned()],
         ..Scope::of_login()
     };
-    let report = doctor::run(connection, &scope, |rule| rule.run_at >= RunAt::Start).await?;
+    let wants = |rule: &Rule| rule.severity == Severity::Error || rule.run_at >= RunAt::Start;
+    let report = doctor::run(connection, &scope, wants).await?;
     let findings = report.findings.iter().map(|finding| Finding {
         problem: Problem::Doctor,
         detail: finding.to_string(),

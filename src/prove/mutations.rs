@@ -8,16 +8,20 @@ use serde_json::Value;
 
 use super::{
     ProveError,
-    attacker::{Attacker, Echo, Shot, declarations, in_parentheses, with_value},
+    attacker::{Attacker, Echo, Shot, declarations, in_parentheses, with_second, with_value},
     client::{Reply, Side},
-    data::{TenantData, random_like, split_id, twin},
+    data::{TenantData, id_for, random_like, twin},
     inputs::{self, Leaf, NotBuilt},
     report::{FieldReport, Problem},
-    schema::Field,
+    schema::{Field, Schema},
 };
 
 /// The number of inputs that are tried until a mutation succeeds.
 const MAX_TRIES: usize = 200;
+/// The number of inputs that are tried for one of several types of id.
+const MAX_TRIES_OF_TYPE: usize = 20;
+/// The number of inputs without an id that are tried.
+const MIN_TRIES: usize = 10;
 /// The number of ids of a type that are tried.
 const MAX_IDS: usize = 100;
 
@@ -37,6 +41,14 @@ struct Base {
     variables: Value,
     reach: Reach,
     outcome: String,
+}
+
+/// The type of the ids that are tried in one place of an input.
+#[derive(Clone, Copy)]
+struct Only<'t> {
+    pointer: &'t str,
+    of: &'t str,
+    max_tries: usize,
 }
 
 /// User error codes of inputs that say nothing about a row.
@@ -127,7 +139,7 @@ impl<'r> Attacker<'r> {
             let Some(leaf) = required.next() else {
                 continue;
             };
-            for of in self.types_of(leaf, field) {
+            for of in types_of(self.schema, leaf, field) {
                 let mut choose = |_: &str, field: &Field| match field.type_name.as_str() {
                     "ID" | "UUID" => {
                         let ids = self.b.ids.get(of).and_then(|ids| ids.first());
@@ -161,37 +173,23 @@ impl<'r> Attacker<'r> {
         )
     }
 
-    /// The types to which an id in the input may refer, as its name and that of the mutation suggest; every type if they
-    /// suggest nothing.
-    fn types_of(&self, leaf: &Leaf<'_>, mutation: &Field) -> Vec<&'r str> {
-        let nodes: Vec<&str> = self.schema.node_types().collect();
-        let name = leaf.field.name.as_str();
-        let stem = name.strip_suffix("Ids").or_else(|| name.strip_suffix("Id"));
-        let stem = stem.unwrap_or_default().to_lowercase();
-        if let Some(of) = nodes.iter().find(|of| of.to_lowercase() == stem) {
-            return vec![of];
-        }
-        if matches!(name, "id" | "ids") {
-            let mutation = mutation.name.to_lowercase();
-            let named = nodes
-                .iter()
-                .filter(|of| mutation.contains(&of.to_lowercase()));
-            if let Some(of) = named.max_by_key(|of| of.len()) {
-                return vec![of];
-            }
-        }
-        nodes
-    }
-
-    /// The ids that a tenant could put into a leaf: of each type in turn.
-    fn pool<'d>(&self, data: &'d TenantData, leaf: &Leaf<'_>, mutation: &Field) -> Vec<&'d str> {
-        let types = self.types_of(leaf, mutation);
-        let ids: Vec<&[String]> = types
-            .iter()
-            .filter_map(|of| data.ids.get(*of).map(Vec::as_slice))
-            .collect();
-        let in_turn = (0..MAX_IDS).flat_map(|row| ids.iter().filter_map(move |ids| ids.get(row)));
-        in_turn.map(String::as_str).collect()
+    /// The ids of each type that a tenant could put into a leaf. Types without ids are left out.
+    fn pool<'d>(
+        &self,
+        data: &'d TenantData,
+        leaf: &Leaf<'_>,
+        mutation: &Field,
+        only: Option<Only<'_>>,
+    ) -> Vec<&'d [String]> {
+        let types = match only {
+            Some(only) if only.pointer == leaf.pointer => vec![only.of],
+            _ => types_of(self.schema, leaf, mutation),
+        };
+        types
+            .into_iter()
+            .filter_map(|of| data.ids.get(of))
+            .map(|ids| &ids[..ids.len().min(MAX_IDS)])
+            .collect()
     }
 
     /// Looks for an input with which the mutation succeeds for a tenant, or else comes as far as possible. The input has
@@ -202,34 +200,37 @@ impl<'r> Attacker<'r> {
         field: &Field,
         leaves: &[Leaf<'r>],
         wanted: &[&str],
+        only: Option<Only<'_>>,
     ) -> Result<Result<Base, NotBuilt>, ProveError> {
         let data = match side {
             Side::A => self.a,
             Side::B => self.b,
         };
-        let pools: Vec<(&str, Vec<&str>)> = leaves
+        let pools: Vec<(&str, Vec<&[String]>)> = leaves
             .iter()
             .filter(|leaf| leaf.is_id())
-            .map(|leaf| (leaf.pointer.as_str(), self.pool(data, leaf, field)))
+            .map(|leaf| (leaf.pointer.as_str(), self.pool(data, leaf, field, only)))
             .collect();
         let mut best: Option<Base> = None;
-        let longest = pools.iter().map(|(_, pool)| pool.len()).max();
-        for number in 0..MAX_TRIES {
-            let mut given = 0;
+        let max_tries = only.map_or(MAX_TRIES, |only| only.max_tries);
+        for number in 0..max_tries {
+            let (mut given, mut possible) = (0, 0);
             let mut choose = |pointer: &str, field: &Field| {
                 let Some((_, pool)) = pools.iter().find(|(known, _)| *known == pointer) else {
                     return inputs::plain_value(self.schema, data, field);
                 };
                 given += 1;
-                if pool.is_empty() {
-                    return Err(NotBuilt::NoId(field.name.clone()));
-                }
-                // A single id takes every value in turn; several take random ones after the first.
-                let index = match (number, given) {
-                    (number, 1) if number < pool.len() => number,
-                    _ => fastrand::usize(..pool.len()),
-                };
-                Ok(id_for(field, pool[index]).into())
+                possible = possible.max(pool.iter().map(|ids| ids.len()).sum());
+                // The first id takes every value in turn, each type after the other; the next ones take random values.
+                // The type is chosen first: a type with many ids must not hide one with few.
+                let mut in_turn =
+                    (0..MAX_IDS).flat_map(|row| pool.iter().filter_map(move |of| of.get(row)));
+                let next = (given == 1).then(|| in_turn.nth(number)).flatten();
+                let random =
+                    || fastrand::choice(pool.iter()).and_then(|of| fastrand::choice(of.iter()));
+                let id = next.or_else(random);
+                let id = id.ok_or_else(|| NotBuilt::NoId(field.name.clone()))?;
+                Ok(id_for(field, id).into())
             };
             let variables = match inputs::build(self.schema, &field.args, wanted, &mut choose) {
                 Ok(variables) => variables,
@@ -247,7 +248,7 @@ impl<'r> Attacker<'r> {
                     outcome,
                 });
             }
-            let tried_all = given <= 1 && number >= longest.unwrap_or(10);
+            let tried_all = given <= 1 && number >= possible.max(MIN_TRIES);
             if reach == Reach::Done || tried_all {
                 break;
             }
@@ -262,13 +263,35 @@ impl<'r> Attacker<'r> {
     ) -> Result<(), ProveError> {
         let leaves = inputs::leaves(self.schema, &field.args);
         let ids: Vec<&Leaf<'_>> = leaves.iter().filter(|leaf| leaf.is_id()).collect();
-        // Each id alone, then all together, because the service checks one after the other.
-        let mut chosen: Vec<&[&Leaf<'_>]> = ids.chunks(1).collect();
-        if ids.len() > 1 {
-            chosen.push(&ids);
+        for leaf in &ids {
+            let types = types_of(self.schema, leaf, field);
+            let mut only = Only {
+                pointer: &leaf.pointer,
+                of: "",
+                max_tries: if types.len() > 1 {
+                    MAX_TRIES_OF_TYPE
+                } else {
+                    MAX_TRIES
+                },
+            };
+            let (mut reason, mut is_attacked) = (None, false);
+            // An id such as that of a comment's subject may be of several types, each with a foreign key of its own.
+            for of in types {
+                only.of = of;
+                let attacked = self
+                    .attack_ids(report, field, &leaves, &[leaf], Some(only))
+                    .await?;
+                is_attacked |= attacked.is_ok();
+                reason = attacked.err().or(reason);
+            }
+            if let (false, Some(reason)) = (is_attacked, reason) {
+                report.add(Problem::NotAttacked, reason);
+            }
         }
-        for chosen in chosen {
-            self.attack_ids(report, field, &leaves, chosen).await?;
+        if ids.len() > 1 {
+            // All together, because the service checks one after the other. They may exclude each other, which is no
+            // finding: each alone was attacked.
+            let _ = self.attack_ids(report, field, &leaves, &ids, None).await?;
         }
         self.attack_strings(report, field, &leaves).await?;
         if report.attacks == 0 && report.findings.is_empty() {
@@ -280,79 +303,107 @@ impl<'r> Attacker<'r> {
         Ok(())
     }
 
+    /// Sends ids of A in B's input. Errors of the inner result: why the mutation does not run without them.
     async fn attack_ids(
         &self,
         report: &mut FieldReport,
         field: &'r Field,
         leaves: &[Leaf<'r>],
         chosen: &[&Leaf<'_>],
-    ) -> Result<(), ProveError> {
+        only: Option<Only<'_>>,
+    ) -> Result<Result<(), String>, ProveError> {
         let wanted: Vec<&str> = chosen.iter().map(|leaf| leaf.pointer.as_str()).collect();
         let what: Vec<String> = chosen.iter().map(|leaf| leaf.path()).collect();
         let what = what.join(" and ");
         let mut bases = Vec::new();
         for side in [Side::B, Side::A] {
-            let least = Reach::Found;
-            match self.base(side, field, leaves, &wanted).await? {
-                Ok(base) if base.reach >= least => bases.push(base),
-                // All ids together may exclude each other; each alone was attacked.
-                _ if chosen.len() > 1 => return Ok(()),
+            let base = self.base(side, field, leaves, &wanted, only).await?;
+            match base {
+                Ok(base) if base.reach >= Reach::Found => bases.push(base),
                 Ok(base) => {
-                    let detail = format!(
-                        "{what}: no row of {side:?} lets the mutation run: {}",
-                        base.outcome
-                    );
-                    report.add(Problem::NotAttacked, detail);
-                    return Ok(());
+                    let outcome = base.outcome;
+                    return Ok(Err(format!(
+                        "{what}: no row of {side:?} lets the mutation run: {outcome}"
+                    )));
                 }
-                Err(reason) => {
-                    report.add(Problem::NotAttacked, format!("{what}: {side:?}: {reason}"));
-                    return Ok(());
-                }
+                Err(reason) => return Ok(Err(format!("{what}: {side:?}: {reason}"))),
             }
         }
         let [own, target] = &bases[..] else {
-            return Ok(());
+            return Ok(Ok(()));
         };
-        let (mut real, mut random) = (own.variables.clone(), own.variables.clone());
-        let mut sent = [String::new(), String::new()];
+        let document = self.mutation(field, &own.variables);
+        let mut shots = [0, 1].map(|_| Shot {
+            variables: own.variables.clone(),
+            sent: String::new(),
+        });
         for pointer in &wanted {
             let id = target.variables.pointer(pointer).and_then(Value::as_str);
             let id = id.unwrap_or_default();
-            sent = [id.to_owned(), random_like(id)];
-            real = with_value(&real, pointer, &sent[0]);
-            random = with_value(&random, pointer, &sent[1]);
+            for (shot, id) in shots.iter_mut().zip([id.to_owned(), random_like(id)]) {
+                shot.variables = with_value(&shot.variables, pointer, &id);
+                shot.sent = id;
+            }
         }
-        let [real, random] = [(real, 0), (random, 1)].map(|(variables, which)| Shot {
-            variables,
-            sent: sent[which].clone(),
-        });
-        let document = self.mutation(field, &own.variables);
-        report.attacks += 1;
-        let mut replies = Vec::new();
-        for shot in [&real, &random] {
-            let reply = self
-                .client
-                .dry_run(Side::B, &document, &shot.variables)
-                .await?;
-            confirmed(field, &reply)?;
-            self.search(report, &what, &reply, &shot.sent, Echo::Sent);
-            replies.push(reply);
-        }
-        if let Some(difference) = self.difference((&replies[0], &real), (&replies[1], &random)) {
-            let detail = format!("{what}: an id of A and a random one: {difference}");
-            report.add(Problem::Difference, detail);
-        }
-        let of_random = outcome(&replies[1]);
+        let of_random = self
+            .dry_run_pair(report, field, &what, &document, &shots, Echo::Sent)
+            .await?;
         if of_random == own.outcome {
             let detail = format!("{what}: a random id has the same result as B's own: {of_random}");
             report.add(Problem::NotAttacked, detail);
         }
-        if report.timing.is_none() {
-            self.measure(report, &document, [&real, &random], true)
+        // The service could check only the first element of a list.
+        if let [pointer] = wanted[..]
+            && let Some((variables, pointer)) = with_second(&own.variables, pointer)
+        {
+            let shots = shots.clone().map(|shot| Shot {
+                variables: with_value(&variables, &pointer, &shot.sent),
+                ..shot
+            });
+            let what = format!("{what} after an id of B");
+            self.dry_run_pair(report, field, &what, &document, &shots, Echo::Sent)
                 .await?;
         }
-        Ok(())
+        if report.timing.is_none() {
+            let [real, random] = &shots;
+            self.measure(report, &document, [real, random], true)
+                .await?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Sends a mutation with a value of A and with a random one as B. Adds findings for what the responses reveal. Returns
+    /// the outcome of the random one.
+    async fn dry_run_pair(
+        &self,
+        report: &mut FieldReport,
+        field: &Field,
+        what: &str,
+        document: &str,
+        shots: &[Shot; 2],
+        echo: Echo,
+    ) -> Result<String, ProveError> {
+        report.attacks += 1;
+        let mut replies = Vec::new();
+        for shot in shots {
+            let reply = self.client.dry_run(Side::B, document, &shot.variables);
+            let reply = reply.await?;
+            confirmed(field, &reply)?;
+            self.search(report, what, &reply, &shot.sent, echo);
+            replies.push(reply);
+        }
+        let ([real, random], [one, other]) = (shots, &replies[..]) else {
+            return Ok(String::new());
+        };
+        let [of_a, of_random] = [one, other].map(outcome);
+        if of_a != of_random {
+            let detail = format!("{what}: a value of A and a random one: {of_a} and {of_random}");
+            report.add(Problem::Difference, detail);
+        } else if let Some(difference) = self.difference((one, real), (other, random), echo) {
+            let detail = format!("{what}: a value of A and a random one: {difference}");
+            report.add(Problem::Difference, detail);
+        }
+        Ok(of_random)
     }
 
     /// Sends A's strings in B's input. They are as free for B as random ones, also where they must be unique.
@@ -362,12 +413,17 @@ impl<'r> Attacker<'r> {
         field: &'r Field,
         leaves: &[Leaf<'r>],
     ) -> Result<(), ProveError> {
+        let subject = subject(self.schema, field);
         for leaf in leaves.iter().filter(|leaf| leaf.is_string()) {
-            let Some(value) = self.string_of_a(&leaf.field.name) else {
+            let values = self.strings_of_a(&leaf.field.name, subject);
+            if values.is_empty() {
                 continue;
-            };
+            }
             let what = leaf.path();
-            let base = match self.base(Side::B, field, leaves, &[&leaf.pointer]).await? {
+            let base = match self
+                .base(Side::B, field, leaves, &[&leaf.pointer], None)
+                .await?
+            {
                 Ok(base) if base.reach >= Reach::Found => base,
                 Ok(base) => {
                     let detail = format!("{what}: B cannot run the mutation: {}", base.outcome);
@@ -380,33 +436,46 @@ impl<'r> Attacker<'r> {
                 }
             };
             let document = self.mutation(field, &base.variables);
-            report.attacks += 1;
-            let mut outcomes = Vec::new();
-            for text in [value.clone(), twin(&value)] {
-                let variables = with_value(&base.variables, &leaf.pointer, &text);
-                let reply = self.client.dry_run(Side::B, &document, &variables).await?;
-                confirmed(field, &reply)?;
-                self.search(report, &what, &reply, &text, Echo::Strings);
-                outcomes.push(outcome(&reply));
-            }
-            if outcomes[0] != outcomes[1] {
-                let detail = format!(
-                    "{what}: a string of A and a random one: {} and {}",
-                    outcomes[0], outcomes[1]
-                );
-                report.add(Problem::Difference, detail);
+            for value in values {
+                let shots = [value.clone(), twin(&value)].map(|text| Shot {
+                    variables: with_value(&base.variables, &leaf.pointer, &text),
+                    sent: text,
+                });
+                self.dry_run_pair(report, field, &what, &document, &shots, Echo::Strings)
+                    .await?;
             }
         }
         Ok(())
     }
 }
 
-/// The form in which a field takes an id.
-fn id_for(field: &Field, id: &str) -> String {
-    match (field.type_name.as_str(), split_id(id)) {
-        ("UUID", Some((_, uuid))) => uuid.to_string(),
-        _ => id.to_owned(),
-    }
+/// The type of the rows that a mutation writes, as its name suggests.
+fn subject<'s>(schema: &'s Schema, mutation: &Field) -> Option<&'s str> {
+    let name = mutation.name.to_lowercase();
+    let named = schema
+        .node_types()
+        .filter(|of| name.contains(&of.to_lowercase()));
+    named.max_by_key(|of| of.len())
+}
+
+/// The types to which an id in the input may refer: that of its name, that of the field with its name in the written rows
+/// (`Project.owner` for `ownerId`), or that of the rows for `id`. Every type if these suggest nothing.
+fn types_of<'s>(schema: &'s Schema, leaf: &Leaf<'_>, mutation: &Field) -> Vec<&'s str> {
+    let nodes: Vec<&str> = schema.node_types().collect();
+    let name = leaf.field.name.as_str();
+    let subject = subject(schema, mutation);
+    let found = if matches!(name, "id" | "ids") {
+        subject
+    } else {
+        let stem = name.strip_suffix("Ids").or_else(|| name.strip_suffix("Id"));
+        let stem = stem.unwrap_or_default();
+        let mut fields = subject.map_or(&[][..], |of| schema.fields(of)).iter();
+        let related = fields.find(|field| field.name == stem);
+        let related = related.map(|field| field.type_name.as_str());
+        let named = |of: &&str| of.eq_ignore_ascii_case(stem) || Some(*of) == related;
+        nodes.iter().copied().find(named)
+    };
+    found.map_or(nodes, |of| vec![of])
 }
 
 /// Errors: the service executed a mutation and did not say that it was a dry run.
@@ -415,4 +484,35 @@ fn confirmed(field: &Field, reply: &Reply) -> Result<(), ProveError> {
         return Ok(());
     }
     Err(ProveError::NotDryRun(field.name.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Most ids of a tenant are not ids of users: a search among all of them would often find no owner.
+    #[test]
+    fn the_schema_determines_the_type_of_each_id() {
+        let schema = Schema::from_sdl(&crate::api::sdl()).unwrap();
+        let types = |mutation: &str, argument: &str| {
+            let mut mutations = schema.mutations().iter();
+            let mutation = mutations.find(|field| field.name == mutation).unwrap();
+            let leaves = inputs::leaves(&schema, &mutation.args);
+            let leaf = leaves.iter().find(|leaf| leaf.path() == argument);
+            types_of(&schema, leaf.unwrap(), mutation)
+        };
+        assert_eq!(types("updateProject", "input.ownerId"), ["User"]);
+        assert_eq!(
+            types("updateProject", "input.organizationId"),
+            ["Organization"]
+        );
+        assert_eq!(types("updateProject", "input.id"), ["Project"]);
+        assert_eq!(types("deleteProjects", "input.ids"), ["Project"]);
+        assert_eq!(
+            types("updateInvoiceLineItem", "input.id"),
+            ["InvoiceLineItem"]
+        );
+        let nodes: Vec<&str> = schema.node_types().collect();
+        assert_eq!(types("createComment", "input.subjectId"), nodes);
+    }
 }

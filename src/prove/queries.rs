@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{
     ProveError,
-    attacker::{Attacker, Echo, Shot, declarations, in_parentheses, with_value},
-    client::Side,
+    attacker::{Attacker, Echo, Shot, declarations, in_parentheses, with_second, with_value},
+    client::{Reply, Side},
     data::{random_like, split_id, twin},
     inputs::{self, Leaf},
     report::{FieldReport, Problem},
@@ -40,6 +40,43 @@ struct Site<'s> {
 enum Selected {
     Ids,
     Everything,
+}
+
+/// A request in which one value varies: the attacked one.
+#[derive(Clone)]
+struct Template {
+    /// The argument with the value, for people.
+    what: String,
+    document: String,
+    variables: Value,
+    /// The place of the value in the variables, as a JSON pointer.
+    pointer: String,
+    /// Whether the argument takes an id without the prefix of its type.
+    takes_uuids: bool,
+}
+
+impl Template {
+    fn shot(&self, value: &str) -> Shot {
+        let value = match split_id(value) {
+            Some((_, uuid)) if self.takes_uuids => uuid.to_string(),
+            _ => value.to_owned(),
+        };
+        Shot {
+            variables: with_value(&self.variables, &self.pointer, &value),
+            sent: value,
+        }
+    }
+
+    /// The same request with the value as the second in its list, after `first`. `None` if the argument is not a list.
+    fn after(&self, first: &str) -> Option<Self> {
+        let (variables, pointer) = with_second(&self.shot(first).variables, &self.pointer)?;
+        Some(Self {
+            what: format!("{} after an id of B", self.what),
+            variables,
+            pointer,
+            ..self.clone()
+        })
+    }
 }
 
 impl<'r> Attacker<'r> {
@@ -212,15 +249,18 @@ impl<'r> Attacker<'r> {
             self.attack_parent(&mut report, site, &base, of).await?;
         }
         for leaf in inputs::leaves(self.schema, &site.field.args) {
+            let template = self.template(site, &base, &leaf);
             let is_cursor = matches!(leaf.pointer.as_str(), "/after" | "/before");
             if site.field.is_connection() && is_cursor {
-                self.attack_cursor(&mut report, site, &base, &leaf).await?;
+                self.attack_cursor(&mut report, site, &base, &template)
+                    .await?;
             } else if leaf.is_id() {
-                self.attack_id(&mut report, site, &base, &leaf).await?;
+                self.attack_id(&mut report, site, &leaf, &template).await?;
             } else if leaf.is_string() && !leaf.is_nested {
-                self.attack_string(&mut report, site, &base, &leaf).await?;
+                self.attack_string(&mut report, site, &leaf, &template)
+                    .await?;
             } else if site.is_root && !leaf.is_nested && !leaf.owner.is_empty() {
-                self.attack_value(&mut report, site, &base, &leaf).await?;
+                self.attack_value(&mut report, &leaf, template).await?;
             }
         }
         Ok(report)
@@ -245,6 +285,24 @@ impl<'r> Attacker<'r> {
             let detail = format!("B cannot read the field: {} {}", reply.status, reply.code());
             report.add(Problem::NotAttacked, detail);
         }
+        if !site.is_root {
+            return Ok(());
+        }
+        // A number contains no value of A, so only its size shows that it counts rows of A.
+        let count = reply.body["data"]["found"]["totalCount"].as_u64();
+        let read = self.b.row_counts.get(&site.field.name);
+        if let (Some(count), Some(&read)) = (count, read)
+            && usize::try_from(count) != Ok(read)
+        {
+            let detail = format!("read: totalCount is {count}, but B reads {read} rows");
+            report.add(Problem::Leak, detail);
+        }
+        // A cache between the client and the service could keep A's response to the same URL.
+        let document = self.document(site, base, Selected::Ids);
+        self.client.get(Side::A, &document, base).await?;
+        let reply = self.client.get(Side::B, &document, base).await?;
+        report.attacks += 1;
+        self.search(report, "GET after a GET of A", &reply, "", Echo::Sent);
         Ok(())
     }
 
@@ -260,37 +318,51 @@ impl<'r> Attacker<'r> {
             report.add(Problem::NotAttacked, format!("A has no {of}"));
             return Ok(());
         };
-        let shot = |id: String| Shot {
-            variables: with_value(base, &format!("/{PARENT}"), &id),
-            sent: id,
+        let template = Template {
+            what: "parent".to_owned(),
+            document: self.document(site, base, Selected::Everything),
+            variables: base.clone(),
+            pointer: format!("/{PARENT}"),
+            takes_uuids: false,
         };
-        let document = self.document(site, base, Selected::Everything);
-        let (real, random) = (shot(id.clone()), shot(random_like(id)));
-        self.pair(report, "parent", &document, &real, &random)
+        self.send_pair(report, &template, id, &random_like(id))
             .await?;
         Ok(())
     }
 
-    /// The variables with a leaf, and a document for them.
-    fn with_leaf(&self, site: &Site<'_>, base: &Value, leaf: &Leaf<'_>) -> (Value, String) {
+    /// The request for the attacks on a leaf. Its other arguments have the values of `base`.
+    fn template(&self, site: &Site<'_>, base: &Value, leaf: &Leaf<'_>) -> Template {
         let mut choose = |_: &str, field: &Field| match field.type_name.as_str() {
             "ID" => Ok(Value::Null),
             _ => inputs::plain_value(self.schema, self.b, field),
         };
         let args = &site.field.args;
-        let wanted = [leaf.pointer.as_str()];
-        let built = inputs::build(self.schema, args, &wanted, &mut choose);
-        let mut variables = base.as_object().cloned().unwrap_or_default();
-        // Only the argument of the leaf: the others keep their values.
+        let built = inputs::build(self.schema, args, &[&leaf.pointer], &mut choose);
+        let mut variables = base.clone();
         let name = leaf.pointer.split('/').nth(1).unwrap_or_default();
-        if let Ok(Value::Object(mut built)) = built
-            && let Some(value) = built.remove(name)
-        {
-            variables.insert(name.to_owned(), value);
+        if let Ok(mut built) = built {
+            variables[name] = built[name].take();
         }
-        let variables = Value::Object(variables);
-        let document = self.document(site, &variables, Selected::Ids);
-        (variables, document)
+        Template {
+            what: leaf.path(),
+            document: self.document(site, &variables, Selected::Ids),
+            variables,
+            pointer: leaf.pointer.clone(),
+            takes_uuids: leaf.field.type_name == "UUID",
+        }
+    }
+
+    /// Sends a value of A and a random one as B. Returns the response for the random one.
+    async fn send_pair(
+        &self,
+        report: &mut FieldReport,
+        template: &Template,
+        value: &str,
+        random: &str,
+    ) -> Result<Reply, ProveError> {
+        let [real, random] = [value, random].map(|value| template.shot(value));
+        self.pair(report, &template.what, &template.document, &real, &random)
+            .await
     }
 
     async fn attack_cursor(
@@ -298,31 +370,20 @@ impl<'r> Attacker<'r> {
         report: &mut FieldReport,
         site: &Site<'_>,
         base: &Value,
-        leaf: &Leaf<'_>,
+        template: &Template,
     ) -> Result<(), ProveError> {
-        let what = leaf.path();
-        let Some((cursor, of_a)) = self.cursor_of_a(site, base).await? else {
+        let what = &template.what;
+        let Some((cursor, parent)) = self.cursor_of_a(site, base).await? else {
             let detail = format!("{what}: no such list of A has rows");
             report.add(Problem::NotAttacked, detail);
             return Ok(());
         };
-        let (variables, document) = self.with_leaf(site, base, leaf);
-        let shot = |cursor: &str| Shot {
-            variables: with_value(&variables, &leaf.pointer, cursor),
-            sent: cursor.to_owned(),
-        };
-        self.pair(
-            report,
-            &what,
-            &document,
-            &shot(&cursor),
-            &shot(INVENTED_CURSOR),
-        )
-        .await?;
+        self.send_pair(report, template, &cursor, INVENTED_CURSOR)
+            .await?;
         // For A itself the cursor is valid.
-        let mut own = of_a;
-        own[leaf.field.name.as_str()] = cursor.into();
-        let reply = self.client.query(Side::A, &document, &own).await?;
+        let own = template.shot(&cursor).variables;
+        let own = with_value(&own, &format!("/{PARENT}"), parent);
+        let reply = self.client.query(Side::A, &template.document, &own).await?;
         if reply.is_error() {
             let detail = format!("{what}: A's own cursor is rejected: {}", reply.code());
             report.add(Problem::NotAttacked, detail);
@@ -330,12 +391,12 @@ impl<'r> Attacker<'r> {
         Ok(())
     }
 
-    /// A cursor of A in the list of a site, and the variables with which A reads the list.
+    /// A cursor of A in the list of a site, and the object of A with the list; empty for a root field.
     async fn cursor_of_a(
         &self,
         site: &Site<'_>,
         base: &Value,
-    ) -> Result<Option<(String, Value)>, ProveError> {
+    ) -> Result<Option<(String, &'r str)>, ProveError> {
         let document = self.document(site, base, Selected::Ids);
         let parents: Vec<&str> = match site.parent {
             None => vec![""],
@@ -348,7 +409,7 @@ impl<'r> Attacker<'r> {
             let variables = with_value(base, &format!("/{PARENT}"), parent);
             let reply = self.client.query(Side::A, &document, &variables).await?;
             if let Some(cursor) = find_key(&reply.body, "endCursor").and_then(Value::as_str) {
-                return Ok(Some((cursor.to_owned(), variables)));
+                return Ok(Some((cursor.to_owned(), parent)));
             }
         }
         Ok(None)
@@ -358,21 +419,10 @@ impl<'r> Attacker<'r> {
         &mut self,
         report: &mut FieldReport,
         site: &Site<'_>,
-        base: &Value,
         leaf: &Leaf<'_>,
+        template: &Template,
     ) -> Result<(), ProveError> {
-        let what = leaf.path();
-        let (variables, document) = self.with_leaf(site, base, leaf);
-        let shot = |id: &str| {
-            let id = match (leaf.field.type_name.as_str(), split_id(id)) {
-                ("UUID", Some((_, uuid))) => uuid.to_string(),
-                _ => id.to_owned(),
-            };
-            Shot {
-                variables: with_value(&variables, &leaf.pointer, &id),
-                sent: id,
-            }
-        };
+        let what = &template.what;
         let key = match leaf.owner {
             "" => [site.name.clone(), String::new(), leaf.field.name.clone()],
             owner => {
@@ -393,9 +443,8 @@ impl<'r> Attacker<'r> {
             {
                 continue;
             }
-            let random = random_like(id);
             let reply = self
-                .pair(report, &what, &document, &shot(id), &shot(&random))
+                .send_pair(report, template, id, &random_like(id))
                 .await?;
             if !reply.is_error() {
                 accepted.push((*of).to_owned());
@@ -407,22 +456,26 @@ impl<'r> Attacker<'r> {
             return Ok(());
         }
         if leaf.owner.is_empty() {
-            self.attack_retyped(report, &what, &document, &shot, &first_ids)
-                .await?;
+            self.attack_retyped(report, template, &first_ids).await?;
         }
         if site.is_root && !leaf.is_nested {
             for of in &accepted {
-                let Some(target) = self.target(&document, &shot, of).await? else {
+                let Some(target) = self.target(template, of).await? else {
                     let detail = format!("{what}: it finds no {of} of A");
                     report.add(Problem::NotAttacked, detail);
                     continue;
                 };
-                let random = random_like(&target);
-                let shots = [&shot(&target), &shot(&random)];
-                self.pair(report, &what, &document, shots[0], shots[1])
-                    .await?;
+                let random = random_like(target);
+                self.send_pair(report, template, target, &random).await?;
+                // The service could check only the first id of a list.
+                let own = self.b.ids.get(of).and_then(|ids| ids.first());
+                if let Some(list) = own.and_then(|own| template.after(own)) {
+                    self.send_pair(report, &list, target, &random).await?;
+                }
                 if leaf.owner.is_empty() && report.timing.is_none() {
-                    self.measure(report, &document, shots, false).await?;
+                    let [real, random] = [target, &random].map(|id| template.shot(id));
+                    self.measure(report, &template.document, [&real, &random], false)
+                        .await?;
                 }
             }
         }
@@ -434,18 +487,18 @@ impl<'r> Attacker<'r> {
     async fn attack_retyped(
         &self,
         report: &mut FieldReport,
-        what: &str,
-        document: &str,
-        shot: &impl Fn(&str) -> Shot,
+        template: &Template,
         first_ids: &[(&str, &str)],
     ) -> Result<(), ProveError> {
+        let template = Template {
+            what: format!("{} with another type", template.what),
+            ..template.clone()
+        };
         for (_, id) in first_ids {
             for (_, other) in first_ids.iter().filter(|(_, other)| other != id) {
                 if let (Some((_, uuid)), Some((prefix, _))) = (split_id(id), split_id(other)) {
                     let retyped = format!("{prefix}{}", uuid.simple());
-                    let random = random_like(other);
-                    let what = format!("{what} with another type");
-                    self.pair(report, &what, document, &shot(&retyped), &shot(&random))
+                    self.send_pair(report, &template, &retyped, &random_like(other))
                         .await?;
                 }
             }
@@ -454,26 +507,18 @@ impl<'r> Attacker<'r> {
     }
 
     /// An id of A with which A itself gets another response than with a random id.
-    async fn target(
-        &self,
-        document: &str,
-        shot: &impl Fn(&str) -> Shot,
-        of: &str,
-    ) -> Result<Option<String>, ProveError> {
+    async fn target(&self, template: &Template, of: &str) -> Result<Option<&'r str>, ProveError> {
+        let document = &template.document;
         let ids = self.a.ids.get(of).into_iter().flatten();
         for id in ids.take(MAX_TARGETS) {
-            let (real, random) = (shot(id), shot(&random_like(id)));
-            let one = self
-                .client
-                .query(Side::A, document, &real.variables)
-                .await?;
-            let other = self
-                .client
-                .query(Side::A, document, &random.variables)
-                .await?;
+            let query = async |id: &str| {
+                let variables = template.shot(id).variables;
+                self.client.query(Side::A, document, &variables).await
+            };
+            let (one, other) = (query(id).await?, query(&random_like(id)).await?);
             // The rows themselves, because they have ids that only A knows.
             if !one.is_error() && one.body["data"] != other.body["data"] {
-                return Ok(Some(id.clone()));
+                return Ok(Some(id));
             }
         }
         Ok(None)
@@ -483,27 +528,24 @@ impl<'r> Attacker<'r> {
         &self,
         report: &mut FieldReport,
         site: &Site<'_>,
-        base: &Value,
         leaf: &Leaf<'_>,
+        template: &Template,
     ) -> Result<(), ProveError> {
-        let (variables, document) = self.with_leaf(site, base, leaf);
         let field = if leaf.through.is_empty() {
             &leaf.field.name
         } else {
             leaf.through
         };
-        let Some(value) = self.string_of_a(field) else {
-            let detail = format!("{}: A has no string that B does not have", leaf.path());
+        let row = self.schema.row(site.field);
+        let values = self.strings_of_a(field, Some(row));
+        if values.is_empty() {
+            let detail = format!("{}: A has no string that B does not have", template.what);
             report.add(Problem::NotAttacked, detail);
-            return Ok(());
-        };
-        let shot = |text: String| Shot {
-            variables: with_value(&variables, &leaf.pointer, &text),
-            sent: text,
-        };
-        let random = shot(twin(&value));
-        self.pair(report, &leaf.path(), &document, &shot(value), &random)
-            .await?;
+        }
+        for value in values {
+            self.send_pair(report, template, &value, &twin(&value))
+                .await?;
+        }
         Ok(())
     }
 
@@ -511,28 +553,30 @@ impl<'r> Attacker<'r> {
     async fn attack_value(
         &self,
         report: &mut FieldReport,
-        site: &Site<'_>,
-        base: &Value,
         leaf: &Leaf<'_>,
+        mut template: Template,
     ) -> Result<(), ProveError> {
+        let what = &template.what;
         let value = self.a.value(leaf.through, &leaf.field.type_name).cloned();
         let built = || inputs::plain_value(self.schema, self.a, leaf.field);
         let value = match value.map_or_else(built, Ok) {
             Ok(value) => value,
             Err(reason) => {
-                report.add(Problem::NotAttacked, format!("{}: {reason}", leaf.path()));
+                report.add(Problem::NotAttacked, format!("{what}: {reason}"));
                 return Ok(());
             }
         };
-        let (mut variables, document) = self.with_leaf(site, base, leaf);
-        if let Some(slot) = variables.pointer_mut(&leaf.pointer) {
+        if let Some(slot) = template.variables.pointer_mut(&template.pointer) {
             *slot = value;
         }
-        let reply = self.client.query(Side::B, &document, &variables).await?;
+        let query = self
+            .client
+            .query(Side::B, &template.document, &template.variables);
+        let reply = query.await?;
         report.attacks += 1;
-        self.search(report, &leaf.path(), &reply, "", Echo::Sent);
+        self.search(report, what, &reply, "", Echo::Sent);
         if reply.is_error() {
-            let detail = format!("{}: {} {}", leaf.path(), reply.status, reply.code());
+            let detail = format!("{what}: {} {}", reply.status, reply.code());
             report.add(Problem::NotAttacked, detail);
         }
         Ok(())

@@ -19,7 +19,7 @@ pub enum Format {
 /// What a finding is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
-    /// A response to B contains a value of A.
+    /// A response to B contains a value of A, or counts rows of A.
     Leak,
     /// The response for a value of A differs from that for a random value.
     Difference,
@@ -101,7 +101,7 @@ impl FieldReport {
 }
 
 /// The result of a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     /// The URL of the API.
     pub url: String,

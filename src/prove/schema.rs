@@ -232,6 +232,15 @@ impl Schema {
         })
     }
 
+    /// The schema with only the fields that `is_kept` selects.
+    #[must_use]
+    pub fn with_fields(mut self, is_kept: impl Fn(&Field) -> bool) -> Self {
+        for of in self.types.values_mut() {
+            of.fields.retain(&is_kept);
+        }
+        self
+    }
+
     /// The type with this name; `None` for a built-in scalar of a schema from SDL.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Type> {

@@ -6,7 +6,7 @@ use macro_rules_attribute::apply;
 use palisade::{auth::role::UserRole, entities::ENTITIES};
 
 use crate::{
-    harness::{Tenant, camel_case, model, palisade_test, snake_case, tenant_tables},
+    harness::{FieldExt as _, Tenant, camel_case, model, palisade_test, snake_case, tenant_tables},
     samples::World,
 };
 

@@ -4,7 +4,7 @@ use macro_rules_attribute::apply;
 use palisade::entities::ENTITIES;
 use sqlx::{PgConnection, Row as _};
 
-use crate::harness::{Caller, Field, Tenant, TestApp, entity, model, palisade_test};
+use crate::harness::{Caller, Field, FieldExt as _, Tenant, TestApp, entity, model, palisade_test};
 
 /// An index, from the catalogue.
 #[derive(Debug)]

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use sqlx::{Column as _, Connection as _, PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::harness::{Response, Tenant, TestApp, attempt, id, model, palisade_test, tenant_tables};
+use crate::harness::{
+    FieldExt as _, Response, Tenant, TestApp, attempt, id, model, palisade_test, tenant_tables,
+};
 
 /// A document for each root list. It selects the count, the related rows and the lists below the rows, so together the
 /// documents use every form of statement that reads rows.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::Row as _;
 
-use crate::harness::{Caller, Field, Response, Tenant, entity, id};
+use crate::harness::{Caller, Field, FieldExt as _, Response, Tenant, entity, id};
 
 /// The API's ids of rows, in the order in which PostgreSQL returns them. `rest` is the end of the query.
 pub async fn ids_by_sql(tenant: &Tenant, row: &str, rest: &str) -> Vec<String> {

@@ -7,7 +7,7 @@ use palisade::auth::role::UserRole;
 use serde_json::Value;
 use sqlx::Row as _;
 
-use crate::harness::{Field, Kind, Tenant, entity, model, palisade_test, snake_case};
+use crate::harness::{Field, FieldExt, Kind, Tenant, entity, model, palisade_test, snake_case};
 
 /// The fields that return the caller's user or tenant. No column refers to these rows.
 const OF_THE_CALLER: [&str; 3] = ["Query.tenant", "Viewer.tenant", "Viewer.user"];
@@ -22,7 +22,7 @@ fn fields() -> impl Iterator<Item = (&'static str, &'static Field)> {
 
 /// Every field with the directive, as `Type.field`.
 fn with_directive() -> BTreeSet<String> {
-    let fields = fields().filter(|(_, field)| field.is_semantic_non_null);
+    let fields = fields().filter(|(_, field)| field.is_semantic_non_null());
     fields
         .map(|(of, field)| format!("{of}.{}", field.name))
         .collect()
@@ -30,7 +30,7 @@ fn with_directive() -> BTreeSet<String> {
 
 #[apply(palisade_test)]
 async fn a_field_for_a_reference_that_is_never_null_has_the_directive(tenant: Tenant) {
-    let rows: BTreeSet<&str> = model().root_lists().map(Field::row).collect();
+    let rows: BTreeSet<&str> = model().root_lists().map(FieldExt::row).collect();
     let mut sql = tenant.begin().await;
     let mut wanted: BTreeSet<String> = OF_THE_CALLER
         .iter()
@@ -39,7 +39,7 @@ async fn a_field_for_a_reference_that_is_never_null_has_the_directive(tenant: Te
         .collect();
     for (of, field) in fields() {
         let name = &field.name;
-        if !rows.contains(of) || !field.is_nullable || !field.args.is_empty() {
+        if !rows.contains(of) || !field.is_nullable() || !field.args.is_empty() {
             continue;
         }
         let never_null = "select exists (
@@ -109,6 +109,6 @@ async fn a_field_with_the_directive_is_not_null_for_any_role(tenant: Tenant) {
 /// The fields with the directive in the type of a list's rows.
 fn of_row(root: &Field) -> Vec<String> {
     let fields = model().fields(root.row()).iter();
-    let fields = fields.filter(|field| field.is_semantic_non_null);
+    let fields = fields.filter(|field| field.is_semantic_non_null());
     fields.map(|field| field.name.clone()).collect()
 }

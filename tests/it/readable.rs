@@ -8,7 +8,10 @@ use palisade::{auth::role::UserRole, entities::ENTITIES};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Caller, Response, Tenant, TenantSql, camel_case, entity, id, model, palisade_test},
+    harness::{
+        Caller, FieldExt as _, Response, Tenant, TenantSql, camel_case, entity, id, model,
+        palisade_test,
+    },
     mutations::ROLES,
 };
 

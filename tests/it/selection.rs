@@ -10,7 +10,7 @@ use palisade::entities::ENTITIES;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Caller, Field, Tenant, camel_case, model, palisade_test};
+use crate::harness::{Caller, Field, FieldExt as _, Tenant, camel_case, model, palisade_test};
 
 /// The number of rows of each type.
 const ROWS: usize = 12;
@@ -257,7 +257,7 @@ fn random_selection(rng: &mut Rng, of: &str, depth: usize) -> String {
 fn random_fields(rng: &mut Rng, of: &str, depth: usize) -> String {
     let mut selection = String::new();
     let fields = model().fields(of).iter().filter(|field| {
-        let needs_arguments = field.args.iter().any(|arg| !arg.is_nullable);
+        let needs_arguments = field.args.iter().any(|arg| !arg.is_nullable());
         !needs_arguments && (depth > 0 || !model().is_composite(&field.type_name))
     });
     for field in fields {

@@ -8,7 +8,7 @@ use palisade::ids::{EntityId as _, ProjectId};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Tenant, id, model, palisade_test},
+    harness::{FieldExt as _, Tenant, id, model, palisade_test},
     samples::{Sample, World, payload_object},
 };
 

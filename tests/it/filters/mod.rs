@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Caller, Field, Response, Tenant, id_of},
+    harness::{Caller, Field, FieldExt as _, Response, Tenant, id_of},
     lists::rows_by_sql,
 };
 

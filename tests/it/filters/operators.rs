@@ -11,7 +11,9 @@ use uuid::Uuid;
 use palisade::entities::ENTITIES;
 
 use super::Subject;
-use crate::harness::{Field, Kind, Response, Tenant, id_of, model, palisade_test, snake_case};
+use crate::harness::{
+    Field, FieldExt as _, Kind, Response, Tenant, id_of, model, palisade_test, snake_case,
+};
 
 /// A value of a column. Values are ordered as in the database.
 #[derive(Clone, Debug, PartialEq, PartialOrd, Eq, Ord)]

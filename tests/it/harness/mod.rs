@@ -25,7 +25,7 @@ pub use self::{
         tenant_tables, without_predicate,
     },
     entity::{camel_case, entity, id_of, snake_case},
-    model::{Field, Kind, model},
+    model::{Field, FieldExt, Kind, model},
     rows::fill_empty_tables,
     tenant::Tenant,
     wait::eventually,

@@ -7,7 +7,7 @@ use palisade::auth::role::UserRole;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Caller, Reply, Response, model};
+use crate::harness::{Caller, FieldExt as _, Reply, Response, model};
 
 mod dry_runs;
 mod grid;

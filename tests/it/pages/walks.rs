@@ -9,7 +9,10 @@ use sqlx::Row as _;
 
 use super::{Way, check_page, sorted, walk};
 use crate::{
-    harness::{Column, Field, Table, Tenant, entity, id_of, model, palisade_test, snake_case},
+    harness::{
+        Column, Field, FieldExt as _, Table, Tenant, entity, id_of, model, palisade_test,
+        snake_case,
+    },
     lists::{ids, ids_by_sql, list, order_by},
 };
 

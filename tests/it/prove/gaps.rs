@@ -4,15 +4,19 @@
 //! tenant predicate away first. Then row level security alone isolates the tenants.
 
 use macro_rules_attribute::apply;
-use palisade::prove::{
-    self,
-    report::{Problem, Report},
+use palisade::{
+    entities::ENTITIES,
+    prove::{
+        self,
+        report::{Problem, Report},
+    },
 };
 use uuid::Uuid;
 
 use super::{assert_isolated, attack, has, tenants};
 use crate::harness::{
-    REMOVE_CANARY, ServiceOptions, Tenant, TestApp, attempt, palisade_test, without_predicate,
+    FieldExt as _, REMOVE_CANARY, ServiceOptions, Tenant, TestApp, attempt, entity, model,
+    palisade_test, without_predicate,
 };
 
 /// The fields that read or write projects without a parent, which the database still hides.
@@ -114,6 +118,101 @@ async fn a_role_with_bypassrls_leaks() {
     let drop = format!("drop role {role}");
     let mut superuser = TestApp::shared().await.connect("postgres").await;
     attempt(&mut superuser, drop).await.unwrap();
+}
+
+#[apply(palisade_test)]
+async fn the_rows_of_each_table_are_searched() {
+    let app = TestApp::shared().await.in_own_database(&[]).await;
+    let (a, b) = tenants(app).await;
+    execute(app, REMOVE_CANARY).await;
+    let lists = model()
+        .root_lists()
+        .filter(|list| ENTITIES.iter().any(|of| of.type_name == list.row()));
+    let mut names = Vec::new();
+    for list in lists {
+        let table = entity(list.row()).table;
+        without_predicate(app, table).await;
+        let open = format!("alter policy tenant on {table}_rows using (true) with check (true)");
+        execute(app, &open).await;
+        names.push(format!("Query.{}", list.name));
+    }
+    let fields: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert!(fields.len() >= 6, "{fields:?}");
+    let report = attack(&a, &b, &fields).await;
+    for field in fields {
+        assert!(has(&report, field, Problem::Leak), "{field}: {report:#?}");
+    }
+    app.drop_database().await;
+}
+
+/// Another way to the rows than a table: SQL that replaces the table, whose rows only row level security isolates.
+#[apply(palisade_test)]
+async fn a_view_or_function_with_the_rights_of_its_owner_leaks() {
+    let (app, a, b) = only_policies().await;
+    let fields = ["Query.project", "Query.projects"];
+    assert_isolated(&attack(&a, &b, &fields).await);
+    execute(
+        app,
+        "alter view projects set (security_invoker = false); alter view projects owner to postgres",
+    )
+    .await;
+    for field in fields {
+        let report = attack(&a, &b, &[field]).await;
+        assert!(has(&report, field, Problem::Leak), "{field}: {report:#?}");
+    }
+    execute(
+        app,
+        "create function app.every_project() returns setof projects_rows
+             language sql stable security definer as 'select * from public.projects_rows';
+         do $$ begin execute (
+             select format('create or replace view projects with (security_invoker = true) as
+                                select %s from app.every_project()',
+                           string_agg(case attname when 'tenant_id' then 'app.tenant_id() as tenant_id'
+                                      else quote_ident(attname) end, ', ' order by attnum))
+               from pg_attribute
+              where attrelid = 'projects_rows'::regclass and attnum > 0 and not attisdropped);
+         end $$;
+         alter view projects owner to palisade_owner",
+    )
+    .await;
+    for field in fields {
+        let report = attack(&a, &b, &[field]).await;
+        assert!(has(&report, field, Problem::Leak), "{field}: {report:#?}");
+    }
+    app.drop_database().await;
+}
+
+#[apply(palisade_test)]
+async fn a_unique_key_without_the_tenant_reveals_that_a_value_exists() {
+    let app = TestApp::shared().await.in_own_database(&[]).await;
+    let (a, b) = tenants(app).await;
+    // Other samples give the same numbers to the products of all tenants.
+    execute(
+        app,
+        "set session_replication_role = replica;
+         update products set asin = upper('B' || left(md5(id::text), 9))",
+    )
+    .await;
+    let fields = [
+        "Mutation.createOrganization",
+        "Mutation.createProduct",
+        "Mutation.inviteUser",
+    ];
+    assert_isolated(&attack(&a, &b, &fields).await);
+    for (key, field) in [
+        ("organizations (slug)", fields[0]),
+        ("products (asin)", fields[1]),
+        ("users (email)", fields[2]),
+    ] {
+        execute(app, &format!("create unique index extra on {key}")).await;
+        let report = attack(&a, &b, &[field]).await;
+        assert!(
+            has(&report, field, Problem::Difference),
+            "{key}: {report:#?}"
+        );
+        execute(app, "drop index extra").await;
+    }
+    app.drop_database().await;
 }
 
 #[apply(palisade_test)]

@@ -18,7 +18,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{assert_isolated, field, settings, tenants};
-use crate::harness::{Kind, TestApp, model, palisade_test};
+use crate::harness::{FieldExt as _, Kind, TestApp, model, palisade_test};
 
 #[apply(palisade_test)]
 async fn no_field_reveals_anything_of_another_tenant(app: &'static TestApp) {

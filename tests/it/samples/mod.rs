@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::harness::{
-    Field, Fixture, Kind, Tenant, TenantSql, TestApp, id_of, model, session_context, snake_case,
+    Field, FieldExt as _, Fixture, Kind, Tenant, TenantSql, TestApp, id_of, model, session_context,
+    snake_case,
 };
 
 mod comments;

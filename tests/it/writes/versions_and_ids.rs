@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     create::{self, asin, fingerprint, unique},
-    harness::{Tenant, model, palisade_test, user_errors},
+    harness::{FieldExt as _, Tenant, model, palisade_test, user_errors},
     samples::{Rows, Sample, payload_object},
 };
 
