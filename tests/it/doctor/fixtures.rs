@@ -130,4 +130,7 @@ fixtures! {
     ["D47" "D06"] "grant select on app.context_keys to palisade_app";
     ["D48"] "grant execute on function pg_stat_get_activity(integer) to palisade_app";
     ["D48"] "grant execute on function pg_stat_get_backend_activity(integer) to public";
+    ["D50"] "alter function app.cancel(text) security invoker";
+    ["D50"] "alter function app.cancel(text) owner to palisade_owner";
+    ["D50"] "revoke pg_signal_backend from palisade_cancel";
 }
