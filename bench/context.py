@@ -3,7 +3,10 @@
 with policies that verify the context.
 
     cargo build --release
-    bench/context.py [--seconds 4] [--rounds 7] [--write-docs]
+    bench/context.py [--seconds 4] [--rounds 7] [--postgres DIR]... [--write-docs]
+
+It measures each server whose programs are in a directory DIR, one after another. Without DIR, it measures the server that
+`palisade dev` finds.
 
 Each of the three kinds runs in turn in every round, on one database:
 
@@ -11,14 +14,19 @@ Each of the three kinds runs in turn in every round, on one database:
 - unsigned: as palisade_app, after app.sign_contexts(false)
 - signed: as palisade_app, after app.sign_contexts(true)
 
-The statements are those of floor.py, over one connection of pgbench. Then the service runs document Q3 over 8
-connections without and with the verification, and the CPU time of PostgreSQL per request counts.
+The statements are those of floor.py, over one connection of pgbench. Then two services, one that does not sign contexts
+and one that does, run document Q3 over 8 connections, and the CPU time of PostgreSQL per request counts.
 """
 
 import argparse
 import contextlib
+import http.client
 import os
+import pathlib
+import re
 import statistics
+import subprocess
+import sys
 
 import lab
 import slices
@@ -33,27 +41,72 @@ MAX_POINT_READ_US, MAX_Q3_PERCENT = 10, 6
 
 def main():
     options = arguments()
-    with contextlib.ExitStack() as stack:
-        environment = stack.enter_context(lab.database(options.tenants))
-        readers, writers = lab.load_tenants(environment, options.tenants)
-        service = stack.enter_context(lab.service(environment, "--tenant-budget", "0"))
-        bench = slices.Slices(options, postmaster_pid(lab.BENCH_DIR / "dev"), [service])
-        stack.callback(sign_contexts, environment, True)
-        floors = {name: measure_floor(bench, environment, name, writers if name == "m1" else readers)
-                  for name in DOCUMENTS}
-        path = lab.prepare(service, "q3", readers)
-        run = bench.wrk(service, path, CONNECTIONS)
-        served = alternate(bench, "Q3", {name: switched(environment, name == "signed", run)
-                                         for name in ("unsigned", "signed")})
-        postgres = lab.query(environment["PALISADE_APP_DATABASE_URL"], "show server_version")[0][0].split()[0]
-    text = report(floors, served) + bench.warning()
-    print("\n" + text)
+    text = "\n".join(measure(options, directory) for directory in options.postgres or [None])
     if options.write_docs:
         lab.write_docs("context", f"""\
-Measured on {lab.provenance()}, with {os.cpu_count()} cores, PostgreSQL {postgres} and {options.tenants} tenants, in
-slices of {options.seconds} s; the median of {options.rounds}:
+Measured on {lab.provenance()}, with {os.cpu_count()} cores and {options.tenants} tenants, in slices of
+{options.seconds} s; the median of {options.rounds}.
 
 {text}""")
+
+
+def measure(options, pg_bin):
+    """Measures one server. Returns the report."""
+    data_dir = lab.BENCH_DIR / "dev"
+    if pg_bin:
+        # Each major version has data of its own.
+        data_dir = data_dir.with_name(f"dev-{major_version(pg_bin)}")
+    with contextlib.ExitStack() as stack:
+        environment = stack.enter_context(lab.database(options.tenants, data_dir, pg_bin))
+        readers, writers = lab.load_tenants(environment, options.tenants)
+        stack.callback(sign_contexts, environment, True)
+        services = {kind: stack.enter_context(service(environment, kind)) for kind in ("unsigned", "signed")}
+        bench = slices.Slices(options, postmaster_pid(data_dir), list(services.values()))
+        path = lab.prepare(services["signed"], "q3", readers)
+        floors = {name: measure_floor(bench, environment, name, writers if name == "m1" else readers)
+                  for name in DOCUMENTS}
+        served = alternate(bench, "Q3", {kind: served_run(bench, environment, kind, one, path)
+                                         for kind, one in services.items()})
+        version = lab.query(environment["PALISADE_APP_DATABASE_URL"], "show server_version")[0][0].split()[0]
+    text = f"PostgreSQL {version}:\n\n{report(floors, served)}{bench.warning()}"
+    print("\n" + text)
+    return text
+
+
+def service(environment, kind):
+    """Starts a service that signs contexts, or one that does not. Each one serves only while the database verifies
+    contexts, or does not. Both check this every few seconds, also while the other one is measured.
+    """
+    sign_contexts(environment, kind == "signed")
+    flags = ["--tenant-budget", "0"]
+    if kind == "unsigned":
+        environment = {name: value for name, value in environment.items() if name != "PALISADE_CONTEXT_KEY"}
+        flags.append("--unsigned-context")
+    return lab.service(environment, *flags)
+
+
+def served_run(bench, environment, kind, server, path):
+    run = bench.wrk(server, path, CONNECTIONS)
+
+    def switch_and_run(seconds):
+        sign_contexts(environment, kind == "signed")
+        lab.wait_for(lambda: is_healthy(server))
+        slice_ = run(seconds)
+        if slice_.bad:
+            print(f"warning: Q3 {kind}: {slice_.bad:.0f} bad responses", file=sys.stderr)
+        return slice_
+    return switch_and_run
+
+
+def is_healthy(server):
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port)) as connection:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == 200
+
+
+def major_version(pg_bin):
+    out = subprocess.run([pg_bin / "postgres", "--version"], check=True, capture_output=True, text=True).stdout
+    return re.search(r"[0-9]+", out)[0]
 
 
 def arguments():
@@ -61,6 +114,8 @@ def arguments():
     slices.add_arguments(parser)
     parser.set_defaults(seconds=4, rounds=7)
     parser.add_argument("--tenants", type=int, default=200)
+    parser.add_argument("--postgres", type=pathlib.Path, action="append", metavar="DIR",
+                        help="a directory with the programs of PostgreSQL; can be repeated")
     return parser.parse_args()
 
 

@@ -32,22 +32,23 @@ WRITERS = 20
 
 
 @contextlib.contextmanager
-def database(tenants):
+def database(tenants, data_dir=BENCH_DIR / "dev", pg_bin=None):
     """Starts PostgreSQL and creates the data. Yields the environment for `palisade serve`."""
-    data_dir = BENCH_DIR / "dev"
-    with dev_database(data_dir) as environment:
-        create_data(data_dir, tenants)
+    with dev_database(data_dir, pg_bin) as environment:
+        create_data(data_dir, tenants, pg_bin)
         # Vacuum now, so that autovacuum does not run during a measurement.
         query(environment["PALISADE_OWNER_DATABASE_URL"], "vacuum analyze")
         yield environment
 
 
 @contextlib.contextmanager
-def dev_database(data_dir):
-    """Starts `palisade dev`: PostgreSQL with the demo tenants. Yields the environment for `palisade serve`."""
+def dev_database(data_dir, pg_bin=None):
+    """Starts `palisade dev`: PostgreSQL with the demo tenants. Yields the environment for `palisade serve`. `pg_bin` is a
+    directory with the programs of PostgreSQL; without it, `palisade dev` finds them.
+    """
     BENCH_DIR.mkdir(parents=True, exist_ok=True)
     log = (BENCH_DIR / "dev.log").open("w")
-    command = [BINARY, "dev", "--data-dir", data_dir, "--listen", "127.0.0.1:0"]
+    command = [BINARY, "dev", "--data-dir", data_dir, "--listen", "127.0.0.1:0", *pg_bin_option(pg_bin)]
     with terminating(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)) as process:
         settings = dev_settings(data_dir, process)
         yield {**os.environ, "PALISADE_LOG": "warn", **settings,
@@ -63,9 +64,13 @@ def dev_settings(data_dir, process):
     return {name: value.strip("'") for name, value in lines}
 
 
-def create_data(data_dir, tenants):
+def pg_bin_option(directory):
+    return ["--pg-bin", directory] if directory else []
+
+
+def create_data(data_dir, tenants, pg_bin=None):
     command = [BINARY, "demo", "--data-dir", data_dir, "--tenants", tenants, "--projects", PROJECTS,
-               "--invoices", INVOICES, "--audit-logs", AUDIT_LOGS]
+               "--invoices", INVOICES, "--audit-logs", AUDIT_LOGS, *pg_bin_option(pg_bin)]
     subprocess.run([str(part) for part in command], check=True)
 
 

@@ -5,7 +5,7 @@
 //! marker, both layers of the isolation have failed, and the response may also contain rows of real tenants. So the
 //! service sends an error in its place.
 //!
-//! The service looks for the marker twice: in the id of each row that it loads, and in the bytes of each response. The
+//! The service looks for the marker twice: in the id of each row that it reads, and in the bytes of each response. The
 //! id shows a row of which a response contains only a number; it costs one comparison. The bytes show a value that got
 //! into the response on any other way; the search takes a few thousand instructions for a long response.
 
@@ -24,7 +24,7 @@ pub struct Canary {
     id_start: u64,
 }
 
-/// The service loaded a row of the canary.
+/// The service read a row of the canary.
 #[derive(Debug, thiserror::Error)]
 #[error("the database returned a row of the canary: the isolation of the tenants has failed")]
 pub struct CanaryRow;

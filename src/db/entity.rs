@@ -10,6 +10,7 @@ use sqlx::{Decode, Postgres, Row as _, Type, postgres::PgRow};
 
 use super::{TenantTx, statement::Statement};
 use crate::{
+    canary::Canary,
     error::{Error, Result},
     ids::EntityId,
 };
@@ -32,11 +33,6 @@ pub trait Entity: Clone + Send + Sync + Sized + 'static {
 
     /// Reads the columns that the statement fetched.
     fn read_columns(row: &mut RowReader<'_>) -> sqlx::Result<Self>;
-
-    /// Reads a row whose first columns are [`Entity::COLUMNS`].
-    fn read(row: &PgRow) -> sqlx::Result<Self> {
-        Self::read_columns(&mut RowReader::new(row, ColumnSet::ALL))
-    }
 }
 
 /// The value of a column, or the fact that the statement did not fetch it.
@@ -182,7 +178,8 @@ impl NeededColumns {
     }
 }
 
-/// Reads the fetched columns of a row, in the order of [`Entity::COLUMNS`].
+/// Reads the fetched columns of a row, in the order of [`Entity::COLUMNS`]. Only this module creates readers, so
+/// [`RowReader::entity`] checks every entity that the service reads.
 pub struct RowReader<'r> {
     row: &'r PgRow,
     columns: ColumnSet,
@@ -203,6 +200,13 @@ impl<'r> RowReader<'r> {
             index: 0,
             position: 0,
         }
+    }
+
+    /// Reads the entity. Errors: the row belongs to the canary.
+    fn entity<E: Entity>(mut self, canary: &Canary) -> sqlx::Result<E> {
+        let entity = E::read_columns(&mut self)?;
+        canary.check_row(entity.id().uuid())?;
+        Ok(entity)
     }
 
     /// Reads the next column. The statement must have fetched this column.
@@ -229,6 +233,11 @@ impl<'r> RowReader<'r> {
     }
 }
 
+/// Reads a row whose first columns are [`Entity::COLUMNS`].
+pub(super) fn read_entity<E: Entity>(tx: &TenantTx, row: &PgRow) -> sqlx::Result<E> {
+    RowReader::new(row, ColumnSet::ALL).entity(tx.canary())
+}
+
 /// Fetches the rows of a statement, whose first columns are these, and passes each entity to `keep` as soon as its row
 /// arrives, so that the rows are not in memory twice. Only the first row is checked for the right column types, because
 /// the types are the same in all rows.
@@ -243,9 +252,7 @@ pub(super) async fn fetch_entities<E: Entity>(
     tx.fetch_each(statement, &long, |row| {
         let mut reader = RowReader::new(row, columns);
         reader.checks_types = std::mem::take(&mut checks_types);
-        let entity = E::read_columns(&mut reader)?;
-        tx.canary().check_row(entity.id().uuid())?;
-        keep(row, Arc::new(entity))
+        keep(row, Arc::new(reader.entity(tx.canary())?))
     })
     .await
 }

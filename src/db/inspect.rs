@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 
 use super::{ConnectError, TenantDb, sign_in::SignInDb, unreachable};
-use crate::doctor::{self, Finding, Report, Rule, RunAt, Scope, Severity};
+use crate::doctor::{self, CONTEXT_UNSIGNED, Finding, Report, Rule, RunAt, Scope, Severity};
 
 /// The rules about the role that logs in.
 const ROLE_RULES: [&str; 3] = ["D01", "D02", "D03"];
@@ -71,9 +71,23 @@ struct LastCheck {
 }
 
 impl TenantDb {
-    /// Runs the rules of the doctor that apply at the start. Logs the warnings, and fails at the first error.
+    /// Runs the rules of the doctor that apply at the start, then tries contexts that the database must reject. Logs the
+    /// warnings, and fails at the first error.
     pub async fn check_isolation(&self) -> Result<(), ConnectError> {
-        check(&self.side, |rule| rule.run_at >= RunAt::Start).await
+        let signs = self.signer.is_signing();
+        check(&self.side, signs, |rule| rule.run_at >= RunAt::Start).await?;
+        if !signs {
+            return Ok(());
+        }
+        let tried = async {
+            let mut connection = self.side.acquire().await?;
+            self.find_accepted_forgery(&mut connection).await
+        };
+        match tried.await {
+            Ok(None) => Ok(()),
+            Ok(Some(accepted)) => Err(ConnectError::NotIsolated(Box::new(unverified(accepted)))),
+            Err(error) => Err(unreachable(&self.side.connect_options(), &error)),
+        }
     }
 
     /// Runs the rules of the doctor that apply while the service runs, again and again, for the roles of these pools.
@@ -84,7 +98,7 @@ impl TenantDb {
         interval: Duration,
     ) -> Infallible {
         let mut watch = Watch {
-            pool: &self.side,
+            db: self,
             directory: directory.map(|directory| &directory.0),
             roles: Vec::new(),
             verified_policies: None,
@@ -148,7 +162,7 @@ impl TenantDb {
 
 /// The repeated check of the running service.
 struct Watch<'p> {
-    pool: &'p PgPool,
+    db: &'p TenantDb,
     directory: Option<&'p PgPool>,
     /// The roles of the pools. Empty until the first check.
     roles: Vec<String>,
@@ -159,16 +173,18 @@ struct Watch<'p> {
 }
 
 impl Watch<'_> {
-    /// Runs the rules once. Returns the first error that they find, or the reason why they could not run.
+    /// Runs the rules once, then tries contexts that the database must reject. Returns the first error, or the reason why
+    /// the check was not complete.
     async fn check(&mut self) -> Result<Option<Box<Finding>>, String> {
         if self.roles.is_empty() {
-            let mut roles = vec![login_role(self.pool).await?];
+            let mut roles = vec![login_role(&self.db.side).await?];
             if let Some(directory) = self.directory {
                 roles.push(login_role(directory).await?);
             }
             self.roles = roles;
         }
-        let mut connection = self.pool.acquire().await.map_err(describe)?;
+        let signs = self.db.signer.is_signing();
+        let mut connection = self.db.side.acquire().await.map_err(describe)?;
         let scope = Scope {
             roles: self.roles.clone(),
             ..Scope::of_login()
@@ -183,12 +199,16 @@ impl Watch<'_> {
             })
             .await?;
             // Another transaction may hold a lock on a table for long. The rules that need locks run only after a change.
-            if !is_verified && report.count(Severity::Error) == 0 {
+            if !is_verified && !report.findings.iter().any(|found| is_error(found, signs)) {
                 let further = doctor::run(&mut connection, &scope, |rule| {
                     always(rule) && rule.needs_table_locks()
                 })
                 .await?;
                 report.findings.extend(further.findings);
+            }
+            if signs && !report.findings.iter().any(|found| is_error(found, signs)) {
+                let accepted = self.db.find_accepted_forgery(&mut connection).await?;
+                report.findings.extend(accepted.map(unverified));
             }
             Ok::<(String, Report), sqlx::Error>((policies, report))
         };
@@ -204,7 +224,7 @@ impl Watch<'_> {
         let (errors, warnings): (Vec<Finding>, Vec<Finding>) = report
             .findings
             .into_iter()
-            .partition(|finding| finding.rule.severity == Severity::Error);
+            .partition(|finding| is_error(finding, signs));
         let warnings: BTreeSet<String> = warnings.iter().map(ToString::to_string).collect();
         for warning in warnings.difference(&self.warnings) {
             tracing::warn!("{warning}");
@@ -213,6 +233,26 @@ impl Watch<'_> {
         let error = errors.into_iter().next().map(Box::new);
         self.verified_policies = error.is_none().then_some(policies);
         Ok(error)
+    }
+}
+
+/// Whether the service must not serve with this finding. A service that signs contexts relies on their verification.
+fn is_error(finding: &Finding, signs: bool) -> bool {
+    finding.rule.severity == Severity::Error || signs && finding.rule.code == CONTEXT_UNSIGNED
+}
+
+/// The finding that the database accepts a context that it must reject.
+fn unverified(accepted: &'static str) -> Finding {
+    let rule = doctor::RULES
+        .iter()
+        .find(|rule| rule.code == CONTEXT_UNSIGNED);
+    Finding {
+        rule: rule.expect("BUG: the rule about unsigned contexts is missing"),
+        object: "function app.verified()".to_owned(),
+        problem: format!("app.verified() accepts {accepted}."),
+        fix: "as palisade_owner: select app.sign_contexts(true); update app.context_keys set max_age = 30000"
+            .to_owned(),
+        allowed_by: None,
     }
 }
 
@@ -243,17 +283,22 @@ fn describe(error: sqlx::Error) -> String {
 impl SignInDb {
     /// Like [`TenantDb::check_isolation`], for the role of the sign-in.
     pub async fn check_isolation(&self) -> Result<(), ConnectError> {
-        check(&self.0, |rule| rule.run_at >= RunAt::Start).await
+        check(&self.0, false, |rule| rule.run_at >= RunAt::Start).await
     }
 }
 
 /// Checks the role that has logged in. Every connection of the service passes this check.
 pub(super) async fn check_role(pool: &PgPool) -> Result<(), ConnectError> {
-    check(pool, |rule| ROLE_RULES.contains(&rule.code)).await
+    check(pool, false, |rule| ROLE_RULES.contains(&rule.code)).await
 }
 
-/// Runs rules for the role of the pool. Logs the warnings, and returns the first error.
-async fn check(pool: &PgPool, wants: impl Fn(&Rule) -> bool) -> Result<(), ConnectError> {
+/// Runs rules for the role of the pool, for a service that signs contexts or does not. Logs the warnings, and returns the
+/// first error.
+async fn check(
+    pool: &PgPool,
+    signs: bool,
+    wants: impl Fn(&Rule) -> bool,
+) -> Result<(), ConnectError> {
     let inspected = async {
         let connection: &mut PgConnection = &mut *pool.acquire().await?;
         doctor::run(connection, &Scope::of_login(), wants).await
@@ -264,7 +309,7 @@ async fn check(pool: &PgPool, wants: impl Fn(&Rule) -> bool) -> Result<(), Conne
     let (errors, warnings): (Vec<Finding>, Vec<Finding>) = report
         .findings
         .into_iter()
-        .partition(|finding| finding.rule.severity == Severity::Error);
+        .partition(|finding| is_error(finding, signs));
     for warning in warnings {
         tracing::warn!("{warning}");
     }

@@ -55,6 +55,17 @@ pub enum MigrateError {
     /// Another valid key has the same id.
     #[error("another valid context key has the id {0}, a part of its hash: choose another key")]
     KeyIdTaken(String),
+    /// Another key has replaced this one.
+    #[error(
+        "the context key {id} was replaced, and is not valid after {valid_until}: set PALISADE_CONTEXT_KEY to the key \
+         that replaced it, or run `palisade context rotate` for a new one"
+    )]
+    KeyReplaced {
+        /// The id of the key.
+        id: String,
+        /// The end of its validity, for people.
+        valid_until: String,
+    },
     /// A statement that does not belong to a migration failed.
     #[error("cannot prepare the database: {0}")]
     Refused(String),

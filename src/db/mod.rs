@@ -185,6 +185,9 @@ impl Default for PoolSettings {
     }
 }
 
+/// The age of a context that no database accepts. The limit is 30 seconds unless an administrator has changed it.
+const EXPIRED_AGE_MS: i64 = 3_600_000;
+
 /// The database as `palisade_app` sees it.
 #[derive(Clone, Debug)]
 pub struct TenantDb {
@@ -295,6 +298,35 @@ impl TenantDb {
                 Ok(())
             }
         }
+    }
+
+    /// Tries contexts that the database must reject, and returns what it has accepted.
+    async fn find_accepted_forgery(
+        &self,
+        connection: &mut PgConnection,
+    ) -> sqlx::Result<Option<&'static str>> {
+        let (tenant, now) = (TenantId::generate(), self.clock.now());
+        let context = TenantContext {
+            tenant,
+            user: None,
+            role: None,
+        };
+        let expired_at = now - EXPIRED_AGE_MS;
+        let expired = self
+            .signer
+            .write(&context, Purpose::Read, Uuid::nil(), expired_at);
+        let accepted = sqlx::query!(
+            r#"select app.accepts_context($1) as "forged!", app.accepts_context($2) as "expired!""#,
+            self.signer.forge(tenant, now),
+            expired,
+        );
+        let accepted = accepted.fetch_one(connection).await?;
+        Ok(if accepted.forged {
+            Some("a context with a wrong signature")
+        } else {
+            let is_accepted = accepted.expired;
+            is_accepted.then_some("a context that was signed an hour ago")
+        })
     }
 
     /// Returns the tenant that the database reads from a context.

@@ -11,7 +11,12 @@ use sea_query::{DynIden, Expr, ExprTrait as _, Func, IntoIden as _, LockType, On
 use uuid::Uuid;
 
 pub use super::write_error::{ConstraintRule, WriteError};
-use super::{TenantTx, entity::Entity, filter, statement::Statement};
+use super::{
+    TenantTx,
+    entity::{Entity, read_entity},
+    filter,
+    statement::Statement,
+};
 use crate::{
     error::{Error, Result},
     ids::EntityId as _,
@@ -108,7 +113,7 @@ impl<E: Writable> Insert<E> {
         }
         let row = tx.fetch_optional(Statement::build(&query)).await;
         let row = row.map_err(|error| WriteError::from_statement(error, E::RULES))?;
-        Ok(row.map(|row| E::read(&row)).transpose()?)
+        Ok(row.map(|row| read_entity(tx, &row)).transpose()?)
     }
 }
 
@@ -244,7 +249,7 @@ impl<E: Writable> Update<E> {
             let row = tx.fetch_optional(Statement::build(&query)).await;
             let row = row.map_err(|error| WriteError::from_statement(error, E::RULES))?;
             if let Some(row) = row {
-                return Ok(E::read(&row)?);
+                return Ok(read_entity(tx, &row)?);
             }
             find_reason::<E>(tx, id, if_version, &conditions).await?;
             return Err(Error::Forbidden.into());
@@ -273,7 +278,7 @@ pub async fn delete_one<E: Writable>(
     let row = tx.fetch_optional(Statement::build(&query)).await;
     let row = row.map_err(|error| WriteError::from_deletion(error, E::REFERRERS))?;
     if let Some(row) = row {
-        return Ok(E::read(&row)?);
+        return Ok(read_entity(tx, &row)?);
     }
     find_reason::<E>(tx, id, if_version, &[]).await?;
     Err(Error::Forbidden.into())
@@ -313,7 +318,8 @@ pub async fn delete_many<E: Writable>(
     tx.operation().reserve_writes(count)?;
     let rows = tx.fetch_all(Statement::build(&query)).await;
     let rows = rows.map_err(|error| WriteError::from_deletion(error, E::REFERRERS))?;
-    Ok(rows.iter().map(E::read).collect::<sqlx::Result<_>>()?)
+    let deleted = rows.iter().map(|row| read_entity(tx, row));
+    Ok(deleted.collect::<sqlx::Result<_>>()?)
 }
 
 /// Returns the parents to which at least one row refers in `column`. Only rows that satisfy `matching`
@@ -359,7 +365,7 @@ pub async fn find<E: Writable>(tx: &TenantTx, id: E::Id) -> Result<E> {
     let query = select_by_id::<E>(tx, id);
     let row = tx.fetch_optional(Statement::build(&query)).await?;
     let row = row.ok_or(Error::NotFound(E::Id::TYPE))?;
-    Ok(E::read(&row)?)
+    Ok(read_entity(tx, &row)?)
 }
 
 /// Locks the row with this id until the end of the transaction, so that no other transaction changes it.
@@ -367,7 +373,7 @@ pub async fn lock_one<E: Writable>(tx: &TenantTx, id: E::Id) -> Result<E> {
     let mut query = select_by_id::<E>(tx, id);
     query.lock(LockType::Update);
     if let Some(row) = tx.fetch_optional(Statement::build(&query)).await? {
-        return Ok(E::read(&row)?);
+        return Ok(read_entity(tx, &row)?);
     }
     // A lock requires that the policies for UPDATE permit the row. A read requires only those for SELECT.
     find::<E>(tx, id).await?;
@@ -394,7 +400,7 @@ pub async fn lock_parent<P: Writable, C: Writable>(
         .and_where(Expr::col("id").in_subquery(parent))
         .lock(LockType::Update);
     if let Some(row) = tx.fetch_optional(Statement::build(&query)).await? {
-        return Ok(P::read(&row)?);
+        return Ok(read_entity(tx, &row)?);
     }
     find::<C>(tx, child).await?;
     Err(Error::Forbidden)
@@ -447,7 +453,7 @@ async fn find_reason<E: Writable>(
     let Some(row) = tx.fetch_optional(Statement::build(&query)).await? else {
         return Err(Error::NotFound(E::Id::TYPE).into());
     };
-    let entity = E::read(&row)?;
+    let entity = read_entity(tx, &row)?;
     let extra = E::COLUMNS.len();
     let version: i32 = sqlx::Row::try_get(&row, extra)?;
     if if_version.is_some_and(|expected| expected != version) {

@@ -15,7 +15,7 @@ mod rules;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 pub use format::Format;
-pub use rules::{LIVE_PROBE, RULES, Rule, RunAt, Severity};
+pub use rules::{CONTEXT_UNSIGNED, LIVE_PROBE, RULES, Rule, RunAt, Severity};
 
 /// What the rules inspect.
 #[derive(Clone, Debug)]

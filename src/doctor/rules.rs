@@ -53,6 +53,9 @@ pub struct Rule {
 /// The code of the rule that attacks the tables.
 pub const LIVE_PROBE: &str = "D36";
 
+/// The code of the rule about unsigned contexts. Its findings are errors for a service that signs contexts.
+pub const CONTEXT_UNSIGNED: &str = "D34";
+
 impl Rule {
     /// Whether the rule prints expressions of policies. PostgreSQL needs a lock on the table for this, so the rule waits
     /// for another transaction that holds an ACCESS EXCLUSIVE lock.
@@ -152,7 +155,7 @@ rules! {
         "Rules replace statements, and event triggers run with the rights of the role that changes the schema. Both are easy to overlook in a review."
     "D33" "policy-without-rls" Error Start "A table has policies, but row level security is off"
         "The policies have no effect until row level security is enabled. A later grant opens the table."
-    "D34" "context-unsigned" Warning Start "The context of a transaction is not signed"
+    "D34" "context-unsigned" Warning Always "The context of a transaction is not signed"
         "Without a signature, one injected SQL statement can set the context of any tenant and read and write its rows."
     "D35" "leakproof-function" Error Demand "A function is marked as leakproof"
         "PostgreSQL may run a leakproof function before the policies, on rows of every tenant. If it reports or stores its arguments, it leaks them."
@@ -178,10 +181,14 @@ rules! {
         "WITH CHECK limits what a tenant writes. If it permits more than USING, a tenant plants rows in another tenant."
     "D46" "context-per-session" Error Start "A function sets the context for the whole session"
         "SET without LOCAL survives the transaction. The pool then gives the connection, with the tenant in it, to the next request."
-    "D47" "context-keys" Error Start "The service can read the keys of contexts"
+    "D47" "context-keys" Error Always "The service can read the keys of contexts"
         "A reader of a key can sign a context of any tenant. The service has its key from its environment and never reads it from the database."
-    "D48" "statements-visible" Warning Start "The service sees the statements of other sessions"
+    "D48" "statements-visible" Warning Always "The service sees the statements of other sessions"
         "The statement that opens a transaction contains its context, which is valid for 30 seconds. An injected SQL statement could copy that of another tenant. Only a superuser can revoke these rights: run `palisade migrate` as one."
     "D49" "session-state" Warning Start "The service can leave state in the sessions of its pool"
         "A pooled connection serves one tenant after the other. With DO, an injected SQL statement can replace a prepared statement, which the next tenant runs; a lock of the session stays until the connection closes. Only a superuser can revoke these rights: run `palisade migrate` as one."
+    "D50" "cancel-powerless" Warning Always "The service cannot cancel its statements"
+        "The statement of an operation whose client has disconnected or whose time has run out continues until its own timeout, and keeps its connection. Only a superuser can give app.cancel() its rights: run `palisade migrate` as one."
+    "D51" "other-databases" Warning Demand "The service's role may connect to other databases"
+        "Rights on pg_stat_activity belong to one database. In another one, the role sees its statements in this database, with contexts that are valid for 30 seconds."
 }

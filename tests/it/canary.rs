@@ -198,6 +198,39 @@ async fn a_response_with_a_row_of_the_canary_is_replaced_by_an_error() {
         matches!(proved, Err(ProveError::Failed { .. })),
         "{proved:?}"
     );
+    // A row that a mutation writes or rejects is read, too. These responses contain neither its id nor a string of it.
+    let alone = "set session_replication_role = replica;
+        delete from comments where project_id = app.canary_id(3);
+        delete from invoices where project_id = app.canary_id(3);
+        alter table projects_rows disable trigger user"
+        .to_owned();
+    attempt(&mut superuser, alone).await.unwrap();
+    let id = format!("prj_{marker}{:016x}", 3);
+    for mutation in [
+        "updateProject(input: { id: $id, name: \"x\" })",
+        "updateProject(input: { id: $id, name: \"x\", ifVersion: 7 })",
+        "archiveProject(input: { id: $id })",
+        "deleteProject(input: { id: $id })",
+    ] {
+        let document = format!(
+            "mutation($id: ID!) {{ {mutation} {{ project {{ version }} userErrors {{ code }} }} }}"
+        );
+        let before = metrics::CANARY_FOUND.value();
+        let reply = acme
+            .owner()
+            .send(&document, &json!({ "id": id }), &[])
+            .await;
+        assert!(!reply.text.contains(&marker), "{}", reply.text);
+        let response = reply.response();
+        assert_eq!(response.code(), "INTERNAL", "{mutation}: {}", reply.text);
+        assert_eq!(metrics::CANARY_FOUND.value(), before + 1, "{mutation}");
+        let unchanged = format!(
+            "select count(*) from projects_rows
+             where id = app.canary_id(3) and name like '%{marker}' and status <> 'ARCHIVED'"
+        );
+        let rows: i64 = one(&mut superuser, &unchanged).await;
+        assert_eq!(rows, 1, "{mutation}");
+    }
     // A response without a row of the canary is sent.
     let first =
         "{ projects(first: 1, filter: { name: { startsWith: \"nothing\" } }) { nodes { id } } }";

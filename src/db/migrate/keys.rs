@@ -35,7 +35,8 @@ pub async fn rotate_key(url: &str, keep_previous: Duration) -> Result<ContextKey
     rotated
 }
 
-/// Makes a key valid without limit, and switches the verification on. Other keys stay valid for at most this time.
+/// Makes a key valid without limit, and switches the verification on. Other keys stay valid for at most this time. A key
+/// that another one has replaced is rejected: it may have been stolen, and to install it again would end its successor.
 pub(super) async fn install_key(
     connection: &mut PgConnection,
     key: &ContextKey,
@@ -46,6 +47,22 @@ pub(super) async fn install_key(
     transaction
         .execute("lock table app.context_keys in share row exclusive mode")
         .await?;
+    let replaced = sqlx::query_scalar!(
+        r#"
+        select to_char(valid_until at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"') as "valid_until!"
+        from (select valid_until from app.context_keys where inner_pad = $1 and valid_until is not null
+              union all
+              select valid_until from app.replaced_context_keys where hash = sha256($1)) as replaced
+        limit 1
+        "#,
+        inner_pad,
+    );
+    if let Some(valid_until) = replaced.fetch_optional(&mut *transaction).await? {
+        return Err(MigrateError::KeyReplaced {
+            id: key.id(),
+            valid_until,
+        });
+    }
     sqlx::query!(
         "update app.context_keys
          set valid_until = least(valid_until, now() + make_interval(secs => $2))
@@ -55,9 +72,12 @@ pub(super) async fn install_key(
     )
     .execute(&mut *transaction)
     .await?;
-    sqlx::query!("delete from app.context_keys where valid_until <= now()")
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query!(
+        "with expired as (delete from app.context_keys where valid_until <= now() returning inner_pad, valid_until)
+         insert into app.replaced_context_keys (hash, valid_until) select sha256(inner_pad), valid_until from expired",
+    )
+    .execute(&mut *transaction)
+    .await?;
     let others = sqlx::query!(
         r#"
         select count(*) filter (where id <> $1) as "valid!",
@@ -76,13 +96,14 @@ pub(super) async fn install_key(
     }
     sqlx::query!(
         "insert into app.context_keys (id, inner_pad, outer_pad) values ($1, $2, $3)
-         on conflict (id) do update set valid_until = null",
+         on conflict (id) do nothing",
         key.id(),
         inner_pad,
         outer_pad,
     )
     .execute(&mut *transaction)
     .await?;
+    transaction.execute("analyze app.context_keys").await?;
     transaction
         .execute(
             "select app.sign_contexts(true) from pg_proc where oid = 'app.verified()'::regprocedure and not prosecdef",

@@ -9,7 +9,7 @@ use super::{
     Database, Service, create_test_dir, demo_command, dev_env, graphql, palisade, remove_dir,
     run_palisade, run_to_exit, serve_command,
 };
-use crate::harness::{SECRET, attempt, palisade_test};
+use crate::harness::{CONTEXT_KEY, SECRET, attempt, palisade_test};
 
 /// The database with two demo tenants.
 async fn with_tenants() -> Database {
@@ -227,6 +227,63 @@ async fn a_key_is_rotated_by_a_command() {
     for command in [serve(), with_key(serve(), key)] {
         assert_eq!(run_to_exit(command).await.code, Some(1));
     }
+    database.drop().await;
+}
+
+#[apply(palisade_test)]
+async fn migrate_does_not_install_a_key_again_that_another_one_has_replaced() {
+    let database = Database::migrated().await;
+    let (owner, superuser) = (database.url("palisade_owner"), database.url("postgres"));
+    let rotate = async |options: &[&str]| {
+        let command = ["context", "rotate", "--database-url", &owner];
+        let printed = run_palisade(&[&command[..], options].concat())
+            .await
+            .success();
+        let key = printed.trim().strip_prefix("PALISADE_CONTEXT_KEY=");
+        key.unwrap().to_owned()
+    };
+    let migrate = |key: &str| {
+        run_to_exit(with_key(
+            palisade(&["migrate", "--database-url", &superuser]),
+            key,
+        ))
+    };
+    let serve = |key: &str| with_key(serve_command(&database.url("palisade_app")), key);
+    let assert_rejected = async |key: &str| {
+        let result = migrate(key).await;
+        let line = result.error_line(1);
+        let id = ContextKey::parse(key).unwrap().id();
+        let start = format!("the context key {id} was replaced, and is not valid after 2");
+        assert!(line.starts_with(&start), "{line}");
+        let end = " UTC: set PALISADE_CONTEXT_KEY to the key that replaced it, or run `palisade context rotate` for a new one";
+        assert!(line.ends_with(end), "{line}");
+    };
+
+    // The first key is still valid, but its end does not change.
+    let second = rotate(&[]).await;
+    assert_rejected(CONTEXT_KEY).await;
+    migrate(&second).await.success();
+    for key in [CONTEXT_KEY, second.as_str()] {
+        let (service, _) = Service::serve(serve(key)).await;
+        service.terminate().await;
+    }
+    // Both keys end.
+    let third = rotate(&["--keep-previous", "0s"]).await;
+    for key in [CONTEXT_KEY, second.as_str()] {
+        assert_rejected(key).await;
+        assert_eq!(run_to_exit(serve(key)).await.code, Some(1));
+    }
+    migrate(&third).await.success();
+    // A key that ends between two runs.
+    let fourth = rotate(&[]).await;
+    database
+        .execute("update app.context_keys set valid_until = now() where valid_until is not null")
+        .await;
+    assert_rejected(&third).await;
+    migrate(&fourth).await.success();
+    assert_rejected(&third).await;
+    let (service, _) = Service::serve(serve(&fourth)).await;
+    service.terminate().await;
     database.drop().await;
 }
 

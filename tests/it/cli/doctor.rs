@@ -1,5 +1,7 @@
 //! `palisade doctor`, and the rules that `serve` runs when it starts and while it runs.
 
+use std::time::{Duration, Instant};
+
 use macro_rules_attribute::apply;
 use palisade::{doctor::RULES, embedded::Embedded};
 use serde_json::{Value, json};
@@ -24,12 +26,16 @@ impl OwnCluster {
         let server = start_server(dir.clone()).await;
         let url = server.url("postgres", "postgres");
         let superuser = PgConnection::connect(&url).await.unwrap();
-        let cluster = Self {
+        let mut cluster = Self {
             dir,
             server,
             superuser,
         };
         cluster.migrate().await;
+        // Otherwise D51 reports it.
+        cluster
+            .execute("revoke connect on database template1 from public")
+            .await;
         cluster
     }
 
@@ -338,6 +344,175 @@ async fn doctor_the_start_and_the_running_service_each_report_every_loss() {
         let lines = if rule.starts_with("D14") { 1 } else { 2 };
         assert_eq!(output.matches(rule).count(), lines, "{what}: {output}");
     }
+    cluster.stop().await;
+}
+
+/// What weakens the signed context: SQL, the rule that reports it, and SQL that repairs it.
+const WEAKENED_CONTEXTS: &[(&str, &str, &str)] = &[
+    (
+        "set role palisade_owner; select app.sign_contexts(false); reset role",
+        "D34 context-unsigned",
+        "set role palisade_owner; select app.sign_contexts(true); reset role",
+    ),
+    // A function that runs as its owner and verifies nothing.
+    (
+        "set role palisade_owner;
+         create or replace function app.verified() returns text
+             language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+             return nullif(current_setting('app.context', true), '');
+         reset role",
+        "D34 context-unsigned",
+        "set role palisade_owner; select app.sign_contexts(true); reset role",
+    ),
+    // Contexts that do not expire.
+    (
+        "set role palisade_owner; update app.context_keys set max_age = 2147483647; reset role",
+        "D34 context-unsigned",
+        "set role palisade_owner; update app.context_keys set max_age = 30000; reset role",
+    ),
+    (
+        "grant select on app.context_keys to palisade_app",
+        "D47 context-keys",
+        "revoke select on app.context_keys from palisade_app",
+    ),
+    (
+        "grant select (outer_pad) on app.context_keys to public",
+        "D47 context-keys",
+        "revoke select (outer_pad) on app.context_keys from public",
+    ),
+];
+
+#[apply(palisade_test)]
+async fn a_service_stops_within_5_s_after_its_contexts_are_no_longer_safe() {
+    let mut cluster = OwnCluster::start().await;
+    // With the default interval.
+    let (service, api) = Service::serve(serve_command(&cluster.url("palisade_app"))).await;
+    let ready = api.replace("/graphql", "/health/ready");
+    for (weaken, rule, repair) in WEAKENED_CONTEXTS {
+        assert_eq!(post(&api).await, 401, "{weaken}");
+        cluster.execute(weaken).await;
+        let since = Instant::now();
+        eventually("the service rejects requests", async || {
+            post(&api).await == 503
+        })
+        .await;
+        assert!(since.elapsed() < Duration::from_secs(5), "{weaken}");
+        let response = reqwest::get(&ready).await.unwrap();
+        assert_eq!(response.status(), 503, "{weaken}");
+        assert_eq!(
+            response.text().await.unwrap(),
+            format!("the database does not isolate the tenants: {rule}\n"),
+            "{weaken}"
+        );
+        let result = run_to_exit(serve_command(&cluster.url("palisade_app"))).await;
+        assert_eq!(result.code, Some(1), "{weaken}: {result:?}");
+        cluster.execute(repair).await;
+        eventually("the service serves again", async || {
+            reqwest::get(&ready).await.unwrap().status() == 200
+        })
+        .await;
+    }
+    let output = service.terminate().await;
+    for line in [
+        "D34 context-unsigned: app.verified() returns every context",
+        "D34 context-unsigned: app.verified() accepts a context with a wrong signature.",
+        "D34 context-unsigned: app.verified() accepts a context that was signed an hour ago.",
+        "D47 context-keys: palisade_app can read or write app.context_keys.",
+    ] {
+        let error = format!("the service rejects all requests: {line}");
+        assert!(output.contains(&error), "{error}: {output}");
+    }
+    cluster.stop().await;
+}
+
+#[apply(palisade_test)]
+async fn a_service_without_signatures_only_warns_about_them_and_about_what_it_cannot_cancel() {
+    let mut cluster = OwnCluster::start().await;
+    cluster
+        .execute(
+            "set role palisade_owner; select app.sign_contexts(false); reset role;
+             alter function app.cancel(text) security invoker",
+        )
+        .await;
+    let mut serve = serve_command(&cluster.url("palisade_app"));
+    serve
+        .arg("--unsigned-context")
+        .env_remove("PALISADE_CONTEXT_KEY")
+        .env("PALISADE_ISOLATION_CHECK_INTERVAL", "100ms");
+    let (service, api) = Service::serve(serve).await;
+    let ready = api.replace("/graphql", "/health/ready");
+    // The rules run: the service notices a gap and its repair.
+    cluster
+        .execute("alter table projects disable row level security")
+        .await;
+    eventually("the service reports the gap", async || {
+        reqwest::get(&ready).await.unwrap().status() == 503
+    })
+    .await;
+    cluster
+        .execute("alter table projects enable row level security")
+        .await;
+    eventually("the service serves again", async || {
+        reqwest::get(&ready).await.unwrap().status() == 200
+    })
+    .await;
+    let output = service.terminate().await;
+    assert!(!output.contains("all requests: D34"), "{output}");
+    for line in [
+        "WARN D34 context-unsigned: app.verified() returns every context",
+        "WARN D50 cancel-powerless: app.cancel(text) does not cancel the statements of palisade_app, because palisade_app \
+         lacks rights. Fix: run `palisade migrate` as a superuser",
+    ] {
+        assert!(output.contains(line), "{line}: {output}");
+    }
+    cluster.stop().await;
+}
+
+/// The rights on `pg_stat_activity` belong to one database, so the role must not connect to another one.
+#[apply(palisade_test)]
+async fn doctor_reports_other_databases_in_which_the_role_sees_its_statements() {
+    let mut cluster = OwnCluster::start().await;
+    let roles = ["--role", "palisade_app", "--role", "palisade_auth"];
+    let result = cluster.doctor(&roles).await;
+    assert!(!result.stdout.contains("D51"), "{result:?}");
+    cluster.execute("create database other").await;
+    let result = cluster.doctor(&roles).await;
+    let found = result.stdout.matches("may connect to the database").count();
+    assert_eq!(found, 1, "{result:?}");
+    for part in [
+        "D51 other-databases",
+        "palisade_app may connect to the database other.",
+    ] {
+        assert!(result.stdout.contains(part), "{result:?}");
+    }
+
+    // What the rule prevents.
+    let mut session = PgConnection::connect(&cluster.url("palisade_app"))
+        .await
+        .unwrap();
+    session
+        .execute("begin; set local app.context = 'signed'")
+        .await
+        .unwrap();
+    let other = cluster.server.url("palisade_app", "other");
+    let mut spy = PgConnection::connect(&other).await.unwrap();
+    let seen: i64 = sqlx::query_scalar(
+        "select count(*) from pg_stat_activity where query like 'begin; set local app.context%'",
+    )
+    .fetch_one(&mut spy)
+    .await
+    .unwrap();
+    assert_eq!(seen, 1);
+    drop(spy);
+    cluster
+        .execute("revoke connect on database other from public, palisade_app")
+        .await;
+    let rejected = PgConnection::connect(&other).await.unwrap_err();
+    let rejected = rejected.into_database_error().unwrap();
+    assert_eq!(rejected.code().as_deref(), Some("42501"));
+    let result = cluster.doctor(&roles).await;
+    assert!(!result.stdout.contains("D51"), "{result:?}");
+    drop(session);
     cluster.stop().await;
 }
 

@@ -132,4 +132,7 @@ fixtures! {
     ["D48"] "grant execute on function pg_stat_get_backend_activity(integer) to public";
     ["D49"] "grant usage on language plpgsql to palisade_app";
     ["D49"] "grant execute on function pg_try_advisory_lock_shared(bigint) to public";
+    ["D50"] "alter function app.cancel(text) security invoker";
+    ["D50"] "alter function app.cancel(text) owner to palisade_owner";
+    ["D50"] "revoke pg_signal_backend from palisade_cancel";
 }

@@ -23,8 +23,12 @@ fn scope() -> Scope {
     }
 }
 
+/// The rule about other databases of the server. The tests share a server, so it has many. `cli/doctor.rs` violates it.
+const OTHER_DATABASES: &str = "D51";
+
 async fn inspect(connection: &mut PgConnection) -> Report {
-    doctor::run(connection, &scope(), |_| true).await.unwrap()
+    let wants = |rule: &doctor::Rule| rule.code != OTHER_DATABASES;
+    doctor::run(connection, &scope(), wants).await.unwrap()
 }
 
 /// The findings, one line each.
@@ -80,7 +84,7 @@ fn each_rule_has_a_fixture_that_violates_it_alone() {
     let missing: Vec<&str> = doctor::RULES
         .iter()
         .map(|rule| rule.code)
-        .filter(|code| !alone.contains(code))
+        .filter(|code| !alone.contains(code) && *code != OTHER_DATABASES)
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

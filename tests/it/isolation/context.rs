@@ -261,6 +261,8 @@ async fn only_the_owner_of_the_verification_reads_the_keys(app: &'static TestApp
             "insert into app.context_keys (id, inner_pad, outer_pad) values ('00', '', '')",
             "update app.context_keys set max_age = 1000000000",
             "delete from app.context_keys",
+            "select from app.replaced_context_keys",
+            "delete from app.replaced_context_keys",
             "select app.sign_contexts(false)",
             "alter function app.verified() security invoker",
             "set role palisade_context",

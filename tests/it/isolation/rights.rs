@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::harness::{TestApp, attempt, palisade_test, scratch};
 
 /// Tables whose rows belong to no tenant, with the reason. The test fails if one is protected or does not exist.
-const SHARED: [(&str, &str); 4] = [
+const SHARED: [(&str, &str); 5] = [
     (
         "_sqlx_migrations",
         "which migrations ran; no role of the service may see it",
@@ -23,6 +23,10 @@ const SHARED: [(&str, &str); 4] = [
     (
         "identities",
         "people who can sign in; only the sign-in's role and the admin plane see them",
+    ),
+    (
+        "replaced_context_keys",
+        "hashes of the keys that were replaced; no role of the service may see it",
     ),
 ];
 
