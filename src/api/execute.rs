@@ -177,7 +177,7 @@ impl Api {
 
     /// Whether the tenant has sent this document before, so that it need not be parsed again.
     #[must_use]
-    pub fn is_admitted(&self, tenant: TenantId, key: &DocumentKey) -> bool {
+    pub fn is_cached(&self, tenant: TenantId, key: &DocumentKey) -> bool {
         self.admission.contains(tenant, key)
     }
 

@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn operation(memory: &TenantBytes, tenant: TenantId) -> Arc<Operation> {
-        let held = memory.hold_none(tenant, UserId::generate());
+        let held = HeldBytes::empty(memory, tenant, UserId::generate());
         Operation::bounded(Uuid::now_v7(), Arc::default(), 4 * MIB, held)
     }
 

@@ -19,7 +19,11 @@ use crate::{ids::TenantId, metrics, usage::Usage};
 const MAX_TRACKED_BUDGETS: usize = 10_000;
 /// The time after which a request is rejected if the tenant sends too many requests. Without this pause, a client that
 /// ignores rejections could send requests without a limit.
-const MAX_PAUSE: Duration = Duration::from_secs(1);
+const REJECTION_DELAY: Duration = Duration::from_secs(1);
+/// The largest debt of a tenant, in budgets of a minute. An operation that uses all of its limits costs three minutes of the
+/// default budget, and a deletion of a row with 25,000 rows below it costs ten. A larger deletion is legitimate too, and
+/// must not lock the tenant out for longer.
+const MAX_DEBT_MINUTES: f64 = 10.0;
 
 /// The budgets of all tenants.
 #[derive(Clone, Debug)]
@@ -81,7 +85,7 @@ impl TenantBudgets {
     }
 
     /// Counts a request. If the tenant has sent too many requests, waits until the rate allows this one. If a second's
-    /// requests wait already, returns false after [`MAX_PAUSE`].
+    /// requests wait already, returns false after [`REJECTION_DELAY`].
     pub async fn admit(&self, tenant: TenantId) -> bool {
         let Some(limit) = self.inner.requests else {
             return true;
@@ -101,7 +105,7 @@ impl TenantBudgets {
             }
             None => {
                 metrics::TENANT_REQUESTS_EXCEEDED.increment();
-                tokio::time::sleep(MAX_PAUSE).await;
+                tokio::time::sleep(REJECTION_DELAY).await;
                 false
             }
         }

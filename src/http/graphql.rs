@@ -142,7 +142,7 @@ async fn run_operations(
 ) -> Result<HttpReply, Rejection> {
     let tenant = principal.tenant;
     if let Some(connection) = request.extensions().get::<ConnectionHandle>()
-        && connection.belongs_to(principal.tenant).is_err()
+        && connection.assign_to_tenant(principal.tenant).is_err()
     {
         return Err(Rejection::too_many_connections());
     }
@@ -305,7 +305,7 @@ impl RequestContext {
             self.request_id,
             Arc::clone(usage),
             service.max_fetched_bytes,
-            service.fetched_bytes.hold_none(tenant, self.principal.user),
+            HeldBytes::empty(&service.fetched_bytes, tenant, self.principal.user),
         );
         let admitted = self.admit(request, Arc::clone(&operation)).await?;
         usage.add_written_bytes(admitted.argument_bytes());
@@ -341,7 +341,7 @@ impl RequestContext {
                 .and_then(|persisted| persisted.sha256_hash),
         };
         let documents = &self.service.documents;
-        let (query, unknown) = documents
+        let (query, new) = documents
             .resolve(self.principal.tenant, source)?
             .ok_or_else(|| {
                 Rejection::bad_request(
@@ -353,7 +353,7 @@ impl RequestContext {
             operation_name: request.operation_name,
         };
         let (service, principal) = (self.service.clone(), self.principal);
-        let is_new = !service.api.is_admitted(principal.tenant, &key);
+        let is_new = !service.api.is_cached(principal.tenant, &key);
         if is_new {
             self.usage.add_parsed_bytes(key.text.len() as u64);
         }
@@ -370,8 +370,8 @@ impl RequestContext {
             service.api.admit(request, principal, operation, options)
         });
         let admitted = admitted.await?;
-        if let Some(unknown) = unknown {
-            documents.learn(self.principal.tenant, unknown);
+        if let Some(new) = new {
+            documents.store(self.principal.tenant, new);
         }
         if self.is_get && !admitted.is_query() {
             return Err(Rejection::new(

@@ -64,7 +64,7 @@ pub struct PersistedDocuments {
 
 /// A document that a client sent with its hash, and that the service does not know yet.
 #[derive(Debug, PartialEq, Eq)]
-pub struct UnknownDocument {
+pub struct NewDocument {
     hash: String,
     query: Arc<str>,
 }
@@ -127,12 +127,12 @@ impl PersistedDocuments {
     }
 
     /// Finds the document of a request; `None` if the request does not identify one. If the client sent the document
-    /// with its hash, also returns what [`Self::learn`] stores after the guard has admitted the document.
+    /// with its hash, also returns what [`Self::store`] stores after the guard has admitted the document.
     pub fn resolve(
         &self,
         tenant: TenantId,
         source: QuerySource,
-    ) -> Result<Option<(String, Option<UnknownDocument>)>, PersistedError> {
+    ) -> Result<Option<(String, Option<NewDocument>)>, PersistedError> {
         let QuerySource {
             query,
             id,
@@ -168,18 +168,18 @@ impl PersistedDocuments {
         if !hash.eq_ignore_ascii_case(&given_hash) {
             return Err(PersistedError::WrongHash);
         }
-        let is_unknown = |automatic: &TenantCache<_, _>| automatic.get(tenant, &hash).is_none();
-        let unknown = self.automatic.as_ref().is_some_and(is_unknown);
-        let unknown = unknown.then(|| UnknownDocument {
+        let is_new = |automatic: &TenantCache<_, _>| automatic.get(tenant, &hash).is_none();
+        let is_new = self.automatic.as_ref().is_some_and(is_new);
+        let new = is_new.then(|| NewDocument {
             hash,
             query: query.as_str().into(),
         });
-        Ok(Some((query, unknown)))
+        Ok(Some((query, new)))
     }
 
     /// Stores a document that the guard has admitted, so that the clients of the tenant can refer to it by its hash.
-    pub fn learn(&self, tenant: TenantId, document: UnknownDocument) {
-        let UnknownDocument { hash, query } = document;
+    pub fn store(&self, tenant: TenantId, document: NewDocument) {
+        let NewDocument { hash, query } = document;
         if let Some(automatic) = &self.automatic {
             let bytes = hash.len() + query.len() + ENTRY_OVERHEAD_BYTES;
             let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
@@ -238,9 +238,9 @@ mod tests {
         source: QuerySource,
     ) -> Result<Option<String>, PersistedError> {
         let found = documents.resolve(tenant, source)?;
-        Ok(found.map(|(query, unknown)| {
-            if let Some(unknown) = unknown {
-                documents.learn(tenant, unknown);
+        Ok(found.map(|(query, new)| {
+            if let Some(new) = new {
+                documents.store(tenant, new);
             }
             query
         }))
@@ -269,12 +269,12 @@ mod tests {
         let documents = PersistedDocuments::new(1_000_000);
         let tenant = TenantId::generate();
         for _ in 0..2 {
-            let (query, unknown) = documents
+            let (query, new) = documents
                 .resolve(tenant, with_document(DOCUMENT))
                 .unwrap()
                 .unwrap();
             assert_eq!(query, DOCUMENT);
-            assert!(unknown.is_some());
+            assert!(new.is_some());
             assert_eq!(
                 documents.resolve(tenant, by_hash(DOCUMENT)),
                 Err(PersistedError::NotFound)
