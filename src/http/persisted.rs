@@ -12,7 +12,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::{error::Code, ids::TenantId, tenant_cache::TenantCache};
+use crate::{error::Code, ids::TenantId, metrics, tenant_cache::TenantCache};
 
 /// Why a persisted document is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,7 +62,7 @@ pub struct PersistedDocuments {
     automatic: Option<TenantCache<String, Arc<str>>>,
 }
 
-/// A document that a client sent with its hash, and that the service does not know yet.
+/// A document that a client sent with its hash, and that is not stored yet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NewDocument {
     hash: String,
@@ -183,7 +183,8 @@ impl PersistedDocuments {
         if let Some(automatic) = &self.automatic {
             let bytes = hash.len() + query.len() + ENTRY_OVERHEAD_BYTES;
             let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-            automatic.insert(tenant, hash, query, bytes);
+            let displaced = automatic.insert(tenant, hash, query, bytes);
+            metrics::PERSISTED_QUERIES_DISPLACED.add(displaced.len());
         }
     }
 }
@@ -231,7 +232,7 @@ mod tests {
         }
     }
 
-    /// Resolves the document of a request, and learns it as if the guard had admitted it.
+    /// Resolves the document of a request, and stores it as if the guard had admitted it.
     fn find(
         documents: &PersistedDocuments,
         tenant: TenantId,
@@ -280,7 +281,7 @@ mod tests {
                 Err(PersistedError::NotFound)
             );
         }
-        // A document that is known is not learned again.
+        // A stored document is not stored again.
         find(&documents, tenant, with_document(DOCUMENT)).unwrap();
         let known = documents.resolve(tenant, with_document(DOCUMENT));
         assert_eq!(known, Ok(Some((DOCUMENT.to_owned(), None))));
@@ -337,7 +338,7 @@ mod tests {
         }
         let automatic = documents.automatic.as_ref().unwrap();
         assert_eq!(automatic.count(noisy), 2, "an eighth of the bytes");
-        assert!(automatic.bytes() <= 1_000_000);
+        assert!(automatic.size() <= 1_000_000);
         for text in &quiet_documents {
             let found = find(&documents, quiet, by_hash(text)).unwrap();
             assert_eq!(found.as_deref(), Some(text.as_str()));
