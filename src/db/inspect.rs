@@ -84,7 +84,7 @@ impl TenantDb {
         interval: Duration,
     ) -> Infallible {
         let mut watch = Watch {
-            pool: &self.side,
+            pool: &self.isolation_pool,
             directory: directory.map(|directory| &directory.0),
             roles: Vec::new(),
             verified_policies: None,

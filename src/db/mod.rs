@@ -10,6 +10,7 @@ mod audit_hash;
 pub mod audit_seal;
 pub mod audit_snapshot;
 pub mod bulk;
+mod cancellation;
 mod clock;
 pub mod context;
 pub mod entity;
@@ -51,6 +52,7 @@ pub use statement::TracedStatement;
 pub use tenant_tx::{Purpose, TenantContext, TenantTx};
 
 use clock::ServerClock;
+use cancellation::Cancellations;
 use context::{ContextSigner, Signing};
 use inspect::IsolationStatus;
 
@@ -189,10 +191,15 @@ impl Default for PoolSettings {
 #[derive(Clone, Debug)]
 pub struct TenantDb {
     pool: PgPool,
-    /// A second, small pool. It can cancel statements and check the schema while every connection of the main
-    /// pool is busy. Never runs the statements of a tenant.
+    /// One connection that checks the schema and the clock while every connection of the main pool is busy. Neither this
+    /// connection nor the next two run the statements of a tenant.
     side: PgPool,
     signer: ContextSigner,
+    /// One connection that checks the isolation of the tenants. Nothing else uses it, because the service rejects all
+    /// requests if the check is delayed for long.
+    isolation_pool: PgPool,
+    /// Has one connection, too.
+    cancellations: Cancellations,
     clock: Arc<ServerClock>,
     isolation: IsolationStatus,
     canary: Canary,
@@ -210,7 +217,9 @@ impl TenantDb {
         let options = connect_options(url)?;
         let pool = pool(options.clone(), settings.size, settings.acquire_timeout);
         check_at_start(&options).await?;
-        let side = pool_of_side_connections(options);
+        let side = side_connection(options.clone());
+        let isolation_pool = side_connection(options.clone());
+        let cancellations = Cancellations::new(side_connection(options));
         check_schema(&side).await?;
         inspect::check_role(&side).await?;
         let db = Self {
@@ -218,6 +227,8 @@ impl TenantDb {
             pool,
             side,
             signer: ContextSigner::new(signing),
+            isolation_pool,
+            cancellations,
             clock: Arc::default(),
             isolation: IsolationStatus::default(),
             records_statements: false,
@@ -317,6 +328,8 @@ impl TenantDb {
         self.pool.close().await;
         self.side.close().await;
     }
+        self.isolation_pool.close().await;
+        self.cancellations.close().await;
 }
 
 async fn check_schema(pool: &PgPool) -> Result<i64, ConnectError> {
@@ -347,10 +360,11 @@ fn pool(options: PgConnectOptions, size: u32, acquire_timeout: Duration) -> PgPo
         .connect_lazy_with(options)
 }
 
-fn pool_of_side_connections(options: PgConnectOptions) -> PgPool {
+/// A pool of one connection.
+fn side_connection(options: PgConnectOptions) -> PgPool {
     pool(
         options.application_name("palisade side"),
-        2,
+        1,
         Duration::from_secs(1),
     )
 }

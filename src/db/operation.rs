@@ -195,15 +195,7 @@ impl TenantDb {
     /// future instead, the backend would continue to work and the pool would wait for it.
     pub async fn cancel(&self, operation: &Operation) -> Result<()> {
         operation.cancel();
-        let mark = operation.mark();
-        let cancelled = sqlx::query_scalar!(r#"select app.cancel($1) as "is_cancelled!""#, mark)
-            .fetch_one(&self.side)
-            .await;
-        match cancelled {
-            // The service is shutting down. The server ends the statements of closed connections.
-            Ok(_) | Err(sqlx::Error::PoolClosed) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.cancellations.add(operation);
     }
 }
 

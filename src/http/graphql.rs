@@ -56,8 +56,6 @@ const MAX_LIGHT_VALUES: u64 = 10_000;
 const MAX_LIGHT_COST: u64 = 1_000;
 /// The bytes of long columns up to which a response is written in less than about a millisecond.
 const MAX_LIGHT_FETCHED_BYTES: u64 = 128 * 1024;
-/// The pause between two attempts to cancel the statement of an operation.
-const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 /// The methods of `/graphql`.
 const ALLOWED_METHODS: &str = "GET, POST";
 
@@ -497,21 +495,8 @@ impl Drop for CancelOnDrop {
         if self.task.is_finished() {
             return;
         }
-        self.operation.cancel();
-        let (service, operation) = (self.service.clone(), Arc::clone(&self.operation));
-        let task = self.task.clone();
-        tokio::spawn(async move {
-            // Repeated until the task ends: a cancellation has no effect on a statement that has not yet reached the
-            // server.
-            while !task.is_finished() {
-                if let Err(error) = service.db.cancel(&operation).await {
-                    // The statement timeout of the database role ends the operation.
-                    tracing::warn!("cannot cancel an operation: {}", error.detail());
-                    return;
-                }
-                tokio::time::sleep(CANCEL_INTERVAL).await;
-            }
-        });
+        // The task holds the operation until it ends.
+        self.service.db.cancel(&self.operation);
     }
 }
 

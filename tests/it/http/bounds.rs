@@ -19,7 +19,8 @@ use super::{post, query, reply};
 
 use crate::create;
 use crate::harness::{
-    Caller, ServiceOptions, Tenant, TestApp, attempt, eventually, id, palisade_test, settings,
+    Caller, ServiceOptions, Tenant, TestApp, attempt, eventually, id, lock_table, palisade_test,
+    settings,
 };
 
 /// Starts a service on the shared database with changed settings. Returns its URL.
@@ -125,13 +126,7 @@ async fn a_request_waits_for_a_slot_before_its_document_is_parsed() {
     let caller = tenant.owner().at(&url);
     // Known to the service before the table is locked.
     caller.query("{ viewer { role } }").await.data();
-    let mut holder = app.connect("postgres").await;
-    attempt(
-        &mut holder,
-        "begin; lock table projects in access exclusive mode".to_owned(),
-    )
-    .await
-    .unwrap();
+    let mut holder = lock_table(app, "projects").await;
     let running = caller.clone();
     let running = tokio::spawn(async move { running.query("{ projects { nodes { id } } }").await });
     wait_for_lock(app).await;
@@ -172,13 +167,7 @@ async fn one_user_cannot_take_the_slots_of_the_tenant() {
     let url = app.serve_with(&app.database, shared).await;
     let owner = tenant.owner().at(&url);
     let viewer = tenant.caller(UserRole::Viewer).at(&url);
-    let mut holder = app.connect("postgres").await;
-    attempt(
-        &mut holder,
-        "begin; lock table projects in access exclusive mode".to_owned(),
-    )
-    .await
-    .unwrap();
+    let mut holder = lock_table(app, "projects").await;
     let mut blocked = JoinSet::new();
     for _ in 0..10 {
         let viewer = viewer.clone();
@@ -252,13 +241,7 @@ async fn time_of_the_database_is_charged() {
     limited.traffic.tenant_budget = 60_000;
     let url = app.serve_with(&app.database, limited).await;
     let caller = tenant.owner().at(&url);
-    let mut holder = app.connect("postgres").await;
-    attempt(
-        &mut holder,
-        "begin; lock table projects in access exclusive mode".to_owned(),
-    )
-    .await
-    .unwrap();
+    let mut holder = lock_table(app, "projects").await;
     let waiting = caller.clone();
     let waiting = tokio::spawn(async move { waiting.query("{ projects { nodes { id } } }").await });
     wait_for_lock(app).await;
