@@ -47,12 +47,13 @@ use crate::{
 };
 
 pub use inspect::IsolationError;
+pub(crate) use operation::MAX_WRITTEN_ROWS;
 pub use operation::{Operation, OperationName};
 pub use statement::TracedStatement;
 pub use tenant_tx::{Purpose, TenantContext, TenantTx};
 
-use clock::ServerClock;
 use cancellation::Cancellations;
+use clock::ServerClock;
 use context::{ContextSigner, Signing};
 use inspect::IsolationStatus;
 
@@ -194,12 +195,12 @@ pub struct TenantDb {
     /// One connection that checks the schema and the clock while every connection of the main pool is busy. Neither this
     /// connection nor the next two run the statements of a tenant.
     side: PgPool,
-    signer: ContextSigner,
     /// One connection that checks the isolation of the tenants. Nothing else uses it, because the service rejects all
     /// requests if the check is delayed for long.
     isolation_pool: PgPool,
     /// Has one connection, too.
     cancellations: Cancellations,
+    signer: ContextSigner,
     clock: Arc<ServerClock>,
     isolation: IsolationStatus,
     canary: Canary,
@@ -226,9 +227,9 @@ impl TenantDb {
             canary: read_canary(&side).await?,
             pool,
             side,
-            signer: ContextSigner::new(signing),
             isolation_pool,
             cancellations,
+            signer: ContextSigner::new(signing),
             clock: Arc::default(),
             isolation: IsolationStatus::default(),
             records_statements: false,
@@ -327,9 +328,9 @@ impl TenantDb {
     pub async fn close(&self) {
         self.pool.close().await;
         self.side.close().await;
-    }
         self.isolation_pool.close().await;
         self.cancellations.close().await;
+    }
 }
 
 async fn check_schema(pool: &PgPool) -> Result<i64, ConnectError> {

@@ -306,10 +306,10 @@ impl RequestContext {
             HeldBytes::empty(&service.fetched_bytes, tenant, self.principal.user),
         );
         let admitted = self.admit(request, Arc::clone(&operation)).await?;
-        usage.add_written_bytes(admitted.argument_bytes());
-        self.charge
-            .reserve(admitted.cost())
-            .map_err(budget_exceeded)?;
+        let estimate = admitted.estimate();
+        self.charge.reserve(estimate).map_err(budget_exceeded)?;
+        usage.add_values(estimate.values);
+        usage.add_written_bytes(estimate.written_bytes);
         let rate_limit = service.budgets.status(tenant).map(|status| {
             let BudgetStatus {
                 limit,
@@ -393,7 +393,6 @@ impl RequestContext {
         let usage = Arc::clone(&self.usage);
         // A cancelled operation keeps its slot until it ends, and pays for what it used.
         let hold = self.hold.clone();
-        self.usage.add_values(admitted.values());
         let is_heavy = self.is_long
             || admitted.cost() > MAX_LIGHT_COST
             || admitted.values() > MAX_LIGHT_VALUES
