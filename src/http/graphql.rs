@@ -39,7 +39,7 @@ use crate::{
     error::{Code, Error},
     graphql::errors,
     metrics,
-    usage::Usage,
+    usage::{Usage, tenant_bytes::HeldBytes},
 };
 
 /// How long the rejection of a token is delayed, so that a client that ignores it costs almost nothing.
@@ -200,7 +200,8 @@ async fn run_operations(
     let mut operations = Vec::with_capacity(requests.len());
     // In sequence: a batch uses no more of the database at a time than a single operation.
     for request in requests {
-        operations.push(context.run(request).await);
+        let result = context.run(request).await;
+        operations.push(context.charge_rejection(result).await);
     }
     context.charge.settle();
     Ok(HttpReply {
@@ -320,8 +321,23 @@ impl RequestContext {
         });
         let admitted = admitted.with_rate_limit(rate_limit);
         let mut executed = self.execute(admitted, operation).await;
-        self.hold_response(&mut executed).await?;
+        let bytes = executed.body.len();
+        executed.held = self
+            .hold_response(bytes, Rejection::responses_not_received)
+            .await?;
         Ok(executed)
+    }
+
+    /// Charges the tenant for the errors of a rejected operation, and holds memory for them if they are long.
+    async fn charge_rejection(&self, result: OperationResult) -> OperationResult {
+        let mut rejection = match result {
+            Err(rejection) => rejection,
+            executed => return executed,
+        };
+        let bytes = rejection.write_body(self.request_id);
+        self.usage.add_response_bytes(bytes as u64);
+        rejection.held = self.hold_response(bytes, Rejection::busy).await?;
+        Err(rejection)
     }
 
     /// Finds the document of a request and checks it with the guard.
@@ -435,20 +451,23 @@ impl RequestContext {
 
     /// Holds memory for a long response until the client has received it. If the memory is used up, waits until clients
     /// have received earlier responses; the request keeps its slot meanwhile.
-    async fn hold_response(&self, executed: &mut ExecutedOperation) -> Result<(), Rejection> {
-        let bytes = executed.body.len();
+    async fn hold_response(
+        &self,
+        bytes: usize,
+        not_held: fn() -> Rejection,
+    ) -> Result<Option<HeldBytes>, Rejection> {
         if bytes <= MAX_SHORT_RESPONSE_BYTES {
-            return Ok(());
+            return Ok(None);
         }
         let service = &self.service;
         let memory = &service.response_bytes;
         let Principal { tenant, user, .. } = self.principal;
         let held = memory.hold(tenant, user, bytes as u64, service.slot_timeout);
-        executed.held = Some(held.await.ok_or_else(|| {
+        let held = held.await.ok_or_else(|| {
             metrics::RESPONSE_BYTES_BUSY.increment();
-            Rejection::responses_not_received()
-        })?);
-        Ok(())
+            not_held()
+        })?;
+        Ok(Some(held))
     }
 }
 

@@ -24,7 +24,7 @@ use crate::harness::{
 };
 
 /// Starts a service on the shared database with changed settings. Returns its URL.
-async fn serve(change: impl FnOnce(&mut ServiceSettings)) -> String {
+pub(super) async fn serve(change: impl FnOnce(&mut ServiceSettings)) -> String {
     let app = TestApp::shared().await;
     let mut settings = settings(ServiceOptions::default());
     change(&mut settings);
@@ -32,7 +32,7 @@ async fn serve(change: impl FnOnce(&mut ServiceSettings)) -> String {
 }
 
 /// Writes comments on a project of the tenant, with this SQL expression as their bodies. Returns the ID of the project.
-async fn comments(tenant: &Tenant, amount: i32, body: &str) -> String {
+pub(super) async fn comments(tenant: &Tenant, amount: i32, body: &str) -> String {
     let seed = tenant.seed(1, 0).await;
     let sql = format!(
         "insert into comments (id, author_id, project_id, body)
@@ -47,14 +47,14 @@ async fn comments(tenant: &Tenant, amount: i32, body: &str) -> String {
     id("prj", seed.projects[0])
 }
 
-fn bodies_of(project: &str, fields: &str) -> String {
+pub(super) fn bodies_of(project: &str, fields: &str) -> String {
     format!(
         "{{ project(id: \"{project}\") {{ comments(first: 100) {{ nodes {{ {fields} }} }} }} }}"
     )
 }
 
 /// The rows that are left in the tenant's budget. The request has no effect on the budget.
-async fn rows_left(url: &str, caller: &Caller) -> u64 {
+pub(super) async fn rows_left(url: &str, caller: &Caller) -> u64 {
     let request = caller.app.client.post(url).bearer_auth(&caller.token);
     let reply = reply(request.header("content-type", "text/plain")).await;
     assert_eq!(reply.status, 415, "{}", reply.text);
@@ -475,7 +475,11 @@ async fn the_largest_legitimate_requests_still_work(tenant: Tenant) {
 }
 
 /// A mutation that creates invoices, each with this number of lines, and its variables.
-async fn create_invoices(owner: &Caller, invoices: usize, lines: usize) -> (String, Value) {
+pub(super) async fn create_invoices(
+    owner: &Caller,
+    invoices: usize,
+    lines: usize,
+) -> (String, Value) {
     let organization = create::organization(owner).await;
     let fields = (0..invoices).map(|number| {
         format!("i{number}: createInvoice(input: $input) {{ userErrors {{ code }} }} ")
