@@ -26,7 +26,12 @@ impl Counter {
 
     /// Adds one.
     pub fn increment(&self) {
-        self.value.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    /// Adds a number.
+    pub fn add(&self, number: usize) {
+        self.value.fetch_add(number as u64, Ordering::Relaxed);
     }
 
     /// The number since the start of the process.
@@ -87,6 +92,20 @@ counters! {
     /// How often the service found a row of the canary, among the rows that it loaded or in a response: the isolation of
     /// the tenants has failed.
     CANARY_FOUND = "palisade_canary_found_total";
+    /// Attempts to cancel an operation in the database that failed, and were repeated.
+    CANCELLATIONS_FAILED = "palisade_cancellations_failed_total";
+    /// Operations that were not cancelled in the database, because too many were being cancelled.
+    CANCELLATIONS_REJECTED = "palisade_cancellations_rejected_total";
+    /// Connections to the database that the service closed, because an operation fetched too many bytes.
+    DATABASE_CONNECTIONS_CLOSED = "palisade_database_connections_closed_total";
+    /// Documents that were displaced from the cache of parsed documents.
+    DOCUMENTS_DISPLACED = "palisade_documents_displaced_total";
+    /// Automatic persisted queries that were displaced.
+    PERSISTED_QUERIES_DISPLACED = "palisade_persisted_queries_displaced_total";
+    /// Verified tokens that were displaced from their cache before they expired there.
+    TOKENS_DISPLACED = "palisade_tokens_displaced_total";
+    /// Roles of users that were displaced from their cache before they expired there.
+    ROLES_DISPLACED = "palisade_roles_displaced_total";
     /// Operations that exceeded their time limit.
     OPERATION_TIMEOUT = "palisade_operation_timeout_total";
 }

@@ -20,12 +20,13 @@ use super::{
 use crate::{
     audit::sealing::Sealer,
     auth::Principal,
-    db::{Operation, Purpose, TenantDb, idempotency::Claim, sign_in::SignInDb},
+    db::{MAX_WRITTEN_ROWS, Operation, Purpose, TenantDb, idempotency::Claim, sign_in::SignInDb},
     graphql::{
         errors,
         object::{DirectJson, ResponseBytes},
     },
     ids::TenantId,
+    usage::Estimate,
 };
 
 /// The API with its databases.
@@ -52,6 +53,9 @@ pub struct ApiSettings {
     pub introspection: bool,
 }
 
+/// The rows that a root field of a mutation writes, besides those of the lists in its arguments: the row, and a second one
+/// such as the invoice whose total changes with a line.
+const WRITTEN_ROWS_PER_ROOT_FIELD: u64 = 2;
 /// The maximum number of runs of a mutation that the database aborts because of conflicts. In measurements, two clients
 /// that only conflict with each other needed five runs.
 const MAX_RUNS: u32 = 8;
@@ -88,14 +92,26 @@ impl AdmittedOperation {
         self.request.values()
     }
 
-    /// The bytes of the arguments of a mutation, which stores most of them; 0 for a query.
+    /// What the operation could use. A mutation could write some rows for each root field, one for each item of a list in
+    /// its arguments, and no more than an operation may write. The rows that it deletes below others are not known.
     #[must_use]
-    pub fn argument_bytes(&self) -> u64 {
+    pub fn estimate(&self) -> Estimate {
+        let of_query = Estimate {
+            rows: self.cost(),
+            values: self.values(),
+            ..Estimate::default()
+        };
         if self.is_query() {
-            0
-        } else {
-            let arguments = &self.request.checked().arguments;
-            arguments.bytes(&self.variables)
+            return of_query;
+        }
+        let checked = self.request.checked();
+        let fields = u64::try_from(checked.root_fields.len()).unwrap_or(u64::MAX);
+        let items = checked.arguments.list_items(&self.variables);
+        let written_rows = fields.saturating_mul(WRITTEN_ROWS_PER_ROOT_FIELD);
+        Estimate {
+            written_rows: written_rows.saturating_add(items).min(MAX_WRITTEN_ROWS),
+            written_bytes: checked.arguments.bytes(&self.variables),
+            ..of_query
         }
     }
 
@@ -175,9 +191,9 @@ impl Api {
         }
     }
 
-    /// Whether the tenant has sent this document before, so that it need not be parsed again.
+    /// Whether the document is in the cache of the tenant, so that it need not be parsed again.
     #[must_use]
-    pub fn is_admitted(&self, tenant: TenantId, key: &DocumentKey) -> bool {
+    pub fn is_cached(&self, tenant: TenantId, key: &DocumentKey) -> bool {
         self.admission.contains(tenant, key)
     }
 

@@ -10,15 +10,19 @@
 //! A verified token is cached for a few seconds under its SHA-256, because checking the signature and parsing the
 //! claims cost as much as the rest of a small request. The cache contains hashes and no tokens, so the duration of a
 //! lookup does not help an attacker to guess a token. The times in the token are checked for each request. A rejected
-//! token is not cached.
+//! token is not cached. Each tenant has a share of the cache, so a tenant with many tokens displaces only its own.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use aws_lc_rs::digest::{self, SHA256};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
+use foldhash::HashMap;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use moka::sync::Cache;
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -26,6 +30,8 @@ use uuid::Uuid;
 use crate::{
     error::{Error, Result},
     ids::{EntityId as _, TenantId, UserId},
+    metrics,
+    tenant_cache::TenantCache,
 };
 
 /// The minimum length of the secret: the length of the hash (RFC 7518, 3.2).
@@ -43,8 +49,9 @@ pub const MAX_LIFETIME: TimeDelta = TimeDelta::days(31);
 const CLOCK_LEEWAY_SECONDS: u32 = 5;
 /// How long a verified token is cached.
 const CACHE_LIFETIME: Duration = Duration::from_secs(5);
-/// The maximum number of cached tokens, about 200 bytes each.
-const MAX_CACHED_TOKENS: u64 = 10_000;
+/// The maximum number of cached tokens, about 250 bytes each. The share of a tenant is 5,000: the number of requests
+/// that a tenant may send by default while a token is cached.
+const MAX_CACHED_TOKENS: u64 = 40_000;
 
 /// The settings of tokens.
 #[derive(Clone, Debug, clap::Args)]
@@ -178,6 +185,47 @@ impl VerifiedToken {
     }
 }
 
+/// The cache of verified tokens.
+#[derive(Debug)]
+struct VerifiedTokens {
+    /// The tokens, and when they were verified. The tenant of a token is known only after the lookup.
+    by_hash: Mutex<HashMap<TokenHash, (VerifiedToken, Instant)>>,
+    /// The same tokens by tenant. Decides which ones are displaced. Changes only while `by_hash` is locked.
+    shares: TenantCache<TokenHash, ()>,
+}
+
+impl VerifiedTokens {
+    fn new() -> Self {
+        Self {
+            by_hash: Mutex::default(),
+            shares: TenantCache::new(MAX_CACHED_TOKENS),
+        }
+    }
+
+    fn get(&self, hash: &TokenHash) -> Option<VerifiedToken> {
+        let (verified, at) = *self.by_hash.lock().get(hash)?;
+        (at.elapsed() < CACHE_LIFETIME).then_some(verified)
+    }
+
+    fn insert(&self, hash: TokenHash, verified: VerifiedToken) {
+        let now = Instant::now();
+        let mut by_hash = self.by_hash.lock();
+        by_hash.insert(hash, (verified, now));
+        let tenant = verified.identity.tenant;
+        for (displaced, ()) in self.shares.insert(tenant, hash, (), 1) {
+            let displaced = by_hash.remove(&displaced);
+            if displaced.is_some_and(|(_, at)| now.duration_since(at) < CACHE_LIFETIME) {
+                metrics::TOKENS_DISPLACED.increment();
+            }
+        }
+    }
+
+    #[cfg(test)]
+    fn count(&self) -> usize {
+        self.by_hash.lock().len()
+    }
+}
+
 /// A secret that verifies tokens.
 #[derive(Debug)]
 struct VerifyingKey {
@@ -206,7 +254,7 @@ pub struct Tokens {
     validation: Validation,
     issuer: String,
     audience: String,
-    verified: Cache<TokenHash, VerifiedToken>,
+    verified: VerifiedTokens,
 }
 
 impl Tokens {
@@ -240,10 +288,7 @@ impl Tokens {
             validation,
             issuer: settings.jwt_issuer.clone(),
             audience: settings.jwt_audience.clone(),
-            verified: Cache::builder()
-                .max_capacity(MAX_CACHED_TOKENS)
-                .time_to_live(CACHE_LIFETIME)
-                .build(),
+            verified: VerifiedTokens::new(),
         })
     }
 
@@ -475,22 +520,21 @@ mod tests {
         tokens.issue(tenant, user, lifetime).unwrap()
     }
 
-    fn count(tokens: &Tokens) -> u64 {
-        tokens.verified.run_pending_tasks();
-        tokens.verified.entry_count()
-    }
-
     #[test]
     fn a_cached_token_expires_at_its_second() {
         let tokens = tokens();
         let token = issue(&tokens, TimeDelta::seconds(60));
         let identity = tokens.verify(&token).unwrap();
-        assert_eq!(count(&tokens), 1);
+        assert_eq!(tokens.verified.count(), 1);
         let last = identity.expires_at + TimeDelta::seconds(CLOCK_LEEWAY_SECONDS.into());
         assert_eq!(tokens.verify_at(&token, last), Some(identity));
         let after = last + TimeDelta::seconds(1);
         assert_eq!(tokens.verify_at(&token, after), None);
-        assert_eq!(count(&tokens), 1, "it was rejected although it was cached");
+        assert_eq!(
+            tokens.verified.count(),
+            1,
+            "it was rejected although it was cached"
+        );
     }
 
     #[test]
@@ -520,7 +564,7 @@ mod tests {
         for other in ["", &token[1..], &format!("{token}=")] {
             assert!(tokens.verify(other).is_err(), "{other}");
         }
-        assert_eq!(count(&tokens), 1);
+        assert_eq!(tokens.verified.count(), 1);
     }
 
     #[test]
@@ -530,19 +574,47 @@ mod tests {
         for _ in 0..3 {
             assert!(tokens.verify(&expired).is_err());
         }
-        assert_eq!(count(&tokens), 0);
+        assert_eq!(tokens.verified.count(), 0);
+    }
+
+    /// A verified token of a tenant.
+    fn verified(tokens: &Tokens, tenant: TenantId) -> VerifiedToken {
+        let token = tokens.issue(tenant, UserId::generate(), TimeDelta::seconds(60));
+        tokens.check(&token.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_tenant_with_many_tokens_displaces_only_its_own() {
+        let tokens = tokens();
+        let (greedy, modest) = (TenantId::generate(), TenantId::generate());
+        let own = hash("a token of the modest tenant").unwrap();
+        tokens.verified.insert(own, verified(&tokens, modest));
+        let verified = verified(&tokens, greedy);
+        let displaced = metrics::TOKENS_DISPLACED.value();
+        for number in 0..2 * MAX_CACHED_TOKENS {
+            let hash = hash(&number.to_string()).unwrap();
+            tokens.verified.insert(hash, verified);
+        }
+        assert!(tokens.verified.get(&own).is_some());
+        let share = usize::try_from(MAX_CACHED_TOKENS / 8).unwrap();
+        assert_eq!(tokens.verified.count(), share + 1);
+        let last = (2 * MAX_CACHED_TOKENS - 1).to_string();
+        assert!(tokens.verified.get(&hash(&last).unwrap()).is_some());
+        assert!(metrics::TOKENS_DISPLACED.value() > displaced);
     }
 
     #[test]
     fn the_number_of_cached_tokens_is_bounded() {
         let tokens = tokens();
-        let token = issue(&tokens, TimeDelta::seconds(60));
-        let verified = tokens.check(&token).unwrap();
-        for number in 0..2 * MAX_CACHED_TOKENS {
-            let hash = hash(&number.to_string()).unwrap();
-            tokens.verified.insert(hash, verified);
+        let share = MAX_CACHED_TOKENS / 8;
+        for tenant in 0..10 {
+            let verified = verified(&tokens, TenantId::generate());
+            for number in 0..share {
+                let hash = hash(&format!("{tenant} {number}")).unwrap();
+                tokens.verified.insert(hash, verified);
+            }
         }
-        let count = count(&tokens);
-        assert!((1..=MAX_CACHED_TOKENS).contains(&count), "{count}");
+        let count = u64::try_from(tokens.verified.count()).unwrap();
+        assert_eq!(count, MAX_CACHED_TOKENS);
     }
 }

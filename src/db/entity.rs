@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use sqlx::{Decode, Postgres, Row as _, Type, postgres::PgRow};
 
-use super::{TenantTx, statement::Statement};
+use super::{TenantTx, statement::Statement, tenant_tx::byte_length};
 use crate::{
     canary::Canary,
     error::{Error, Result},
@@ -233,9 +233,14 @@ impl<'r> RowReader<'r> {
     }
 }
 
-/// Reads a row whose first columns are [`Entity::COLUMNS`].
-pub(super) fn read_entity<E: Entity>(tx: &TenantTx, row: &PgRow) -> sqlx::Result<E> {
-    RowReader::new(row, ColumnSet::ALL).entity(tx.canary())
+/// Reads a row whose first columns are [`Entity::COLUMNS`]. Counts the bytes of its long columns. Errors: as for
+/// [`Operation::add_fetched_bytes`](super::Operation).
+pub(super) fn read_whole<E: Entity>(tx: &TenantTx, row: &PgRow) -> Result<E> {
+    let long = ColumnSet::ALL.long_positions::<E>();
+    if !long.is_empty() {
+        tx.operation().add_fetched_bytes(byte_length(row, &long))?;
+    }
+    Ok(RowReader::new(row, ColumnSet::ALL).entity(tx.canary())?)
 }
 
 /// Fetches the rows of a statement, whose first columns are these, and passes each entity to `keep` as soon as its row

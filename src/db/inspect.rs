@@ -177,14 +177,14 @@ impl Watch<'_> {
     /// the check was not complete.
     async fn check(&mut self) -> Result<Option<Box<Finding>>, String> {
         if self.roles.is_empty() {
-            let mut roles = vec![login_role(&self.db.side).await?];
+            let mut roles = vec![login_role(&self.db.isolation_pool).await?];
             if let Some(directory) = self.directory {
                 roles.push(login_role(directory).await?);
             }
             self.roles = roles;
         }
         let signs = self.db.signer.is_signing();
-        let mut connection = self.db.side.acquire().await.map_err(describe)?;
+        let mut connection = self.db.isolation_pool.acquire().await.map_err(describe)?;
         let scope = Scope {
             roles: self.roles.clone(),
             ..Scope::of_login()

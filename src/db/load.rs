@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{
     TenantTx,
-    entity::{Entity, NeededColumns, fetch_entities, read_entity},
+    entity::{Entity, NeededColumns, fetch_entities, read_whole},
     filter,
     page::List,
     statement::Statement,
@@ -106,7 +106,7 @@ pub async fn find_whole<E: Entity>(tx: &TenantTx, id: E::Id) -> Result<Option<E>
         .and_where(Expr::col("id").eq(id.uuid()))
         .to_owned();
     let row = tx.fetch_optional(Statement::build(&query)).await?;
-    Ok(row.map(|row| read_entity(tx, &row)).transpose()?)
+    row.map(|row| read_whole(tx, &row)).transpose()
 }
 
 /// The result of a load. Errors are values, and a missing key is `None`.

@@ -10,6 +10,7 @@ mod audit_hash;
 pub mod audit_seal;
 pub mod audit_snapshot;
 pub mod bulk;
+mod cancellation;
 mod clock;
 pub mod context;
 pub mod entity;
@@ -46,10 +47,12 @@ use crate::{
 };
 
 pub use inspect::IsolationError;
+pub(crate) use operation::MAX_WRITTEN_ROWS;
 pub use operation::{Operation, OperationName};
 pub use statement::TracedStatement;
 pub use tenant_tx::{Purpose, TenantContext, TenantTx};
 
+use cancellation::Cancellations;
 use clock::ServerClock;
 use context::{ContextSigner, Signing};
 use inspect::IsolationStatus;
@@ -192,9 +195,14 @@ const EXPIRED_AGE_MS: i64 = 3_600_000;
 #[derive(Clone, Debug)]
 pub struct TenantDb {
     pool: PgPool,
-    /// A second, small pool. It can cancel statements and check the schema while every connection of the main
-    /// pool is busy. Never runs the statements of a tenant.
+    /// One connection that checks the schema and the clock while every connection of the main pool is busy. Neither this
+    /// connection nor the next two run the statements of a tenant.
     side: PgPool,
+    /// One connection that checks the isolation of the tenants. Nothing else uses it, because the service rejects all
+    /// requests if the check is delayed for long.
+    isolation_pool: PgPool,
+    /// Has one connection, too.
+    cancellations: Cancellations,
     signer: ContextSigner,
     clock: Arc<ServerClock>,
     isolation: IsolationStatus,
@@ -213,13 +221,17 @@ impl TenantDb {
         let options = connect_options(url)?;
         let pool = pool(options.clone(), settings.size, settings.acquire_timeout);
         check_at_start(&options).await?;
-        let side = pool_of_side_connections(options);
+        let side = side_connection(options.clone());
+        let isolation_pool = side_connection(options.clone());
+        let cancellations = Cancellations::new(side_connection(options));
         check_schema(&side).await?;
         inspect::check_role(&side).await?;
         let db = Self {
             canary: read_canary(&side).await?,
             pool,
             side,
+            isolation_pool,
+            cancellations,
             signer: ContextSigner::new(signing),
             clock: Arc::default(),
             isolation: IsolationStatus::default(),
@@ -348,6 +360,8 @@ impl TenantDb {
     pub async fn close(&self) {
         self.pool.close().await;
         self.side.close().await;
+        self.isolation_pool.close().await;
+        self.cancellations.close().await;
     }
 }
 
@@ -379,10 +393,11 @@ fn pool(options: PgConnectOptions, size: u32, acquire_timeout: Duration) -> PgPo
         .connect_lazy_with(options)
 }
 
-fn pool_of_side_connections(options: PgConnectOptions) -> PgPool {
+/// A pool of one connection.
+fn side_connection(options: PgConnectOptions) -> PgPool {
     pool(
         options.application_name("palisade side"),
-        2,
+        1,
         Duration::from_secs(1),
     )
 }

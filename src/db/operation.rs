@@ -52,7 +52,7 @@ struct FetchedState {
 
 /// The number of rows that an operation of a client may write: the largest bulk mutation, twice. With their entries in the
 /// audit log, that many lines of invoices take 4.4 MB.
-const MAX_WRITTEN_ROWS: u64 = 2_000;
+pub(crate) const MAX_WRITTEN_ROWS: u64 = 2_000;
 /// The number of bytes by which an operation increases the memory that it holds for fetched bytes.
 const HELD_STEP_BYTES: u64 = 256 * 1024;
 
@@ -191,19 +191,11 @@ impl Operation {
 }
 
 impl TenantDb {
-    /// Cancels the operation and its running statement on the server. If the service dropped the
-    /// future instead, the backend would continue to work and the pool would wait for it.
-    pub async fn cancel(&self, operation: &Operation) -> Result<()> {
+    /// Cancels the operation, and its statements on the server until nothing holds the operation any more. If the service
+    /// dropped the future instead, the backend would continue to work and the pool would wait for it.
+    pub fn cancel(&self, operation: &Arc<Operation>) {
         operation.cancel();
-        let mark = operation.mark();
-        let cancelled = sqlx::query_scalar!(r#"select app.cancel($1) as "is_cancelled!""#, mark)
-            .fetch_one(&self.side)
-            .await;
-        match cancelled {
-            // The service is shutting down. The server ends the statements of closed connections.
-            Ok(_) | Err(sqlx::Error::PoolClosed) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.cancellations.add(operation);
     }
 }
 
@@ -251,7 +243,7 @@ mod tests {
     }
 
     fn operation(memory: &TenantBytes, tenant: TenantId) -> Arc<Operation> {
-        let held = memory.hold_none(tenant, UserId::generate());
+        let held = HeldBytes::empty(memory, tenant, UserId::generate());
         Operation::bounded(Uuid::now_v7(), Arc::default(), 4 * MIB, held)
     }
 

@@ -24,7 +24,8 @@ use sqlx::{
 use tokio::{sync::Mutex, task::yield_now};
 use uuid::Uuid;
 
-use self::guard::{StatementGuard, byte_length};
+use self::guard::StatementGuard;
+pub(super) use self::guard::byte_length;
 use super::{
     Operation, OperationName, TenantDb,
     lease::Lease,

@@ -1,9 +1,11 @@
 //! The budgets of the tenants: how many requests a tenant may send, and how many rows it may use, over time.
 //!
 //! The invariant: **a request is charged before it uses anything, and pays what it used however it ends.** A request
-//! is charged the price of its body before its document is parsed, and its estimated rows before it runs. When it ends,
-//! the service settles the difference to what the request used, even if it was rejected, cancelled or abandoned. A
-//! budget fills up steadily. Each process has its own budgets: with several processes, a tenant can use the sum.
+//! is charged the price of its body before its document is parsed, and the price of its estimate before it runs: the
+//! rows that it could fetch and write. So the requests of a tenant that run at the same time cannot use more than the
+//! budget, as far as the estimates are right. When a request ends, the service settles the difference to what it used,
+//! even if it was rejected, cancelled or abandoned. A budget fills up steadily. Each process has its own budgets: with
+//! several processes, a tenant can use the sum.
 
 use std::{
     sync::Arc,
@@ -13,13 +15,21 @@ use std::{
 use foldhash::HashMap;
 use parking_lot::Mutex;
 
-use crate::{ids::TenantId, metrics, usage::Usage};
+use crate::{
+    ids::TenantId,
+    metrics,
+    usage::{Estimate, Usage},
+};
 
 /// The number of tracked budgets above which the full ones are forgotten.
 const MAX_TRACKED_BUDGETS: usize = 10_000;
-/// The time after which a request is rejected if the tenant sends too many requests. Without this pause, a client that
+/// The time after which a request is rejected if the tenant sends too many requests. Without this delay, a client that
 /// ignores rejections could send requests without a limit.
-const MAX_PAUSE: Duration = Duration::from_secs(1);
+const REJECTION_DELAY: Duration = Duration::from_secs(1);
+/// The largest debt of a tenant, in budgets of a minute. An operation that uses all of its limits costs three minutes of the
+/// default budget, and a deletion of a row with 25,000 rows below it costs ten. A larger deletion is legitimate too, and
+/// must not lock the tenant out for longer.
+const MAX_DEBT_MINUTES: f64 = 10.0;
 
 /// The budgets of all tenants.
 #[derive(Clone, Debug)]
@@ -39,7 +49,7 @@ struct Inner {
 /// What a tenant had left at a point in time.
 #[derive(Clone, Copy, Debug)]
 struct Level {
-    /// Negative if requests used more than they were charged.
+    /// Negative if requests used more than they were charged, at most [`MAX_DEBT_MINUTES`].
     rows: f64,
     /// Negative if requests wait for their turn.
     requests: f64,
@@ -81,7 +91,7 @@ impl TenantBudgets {
     }
 
     /// Counts a request. If the tenant has sent too many requests, waits until the rate allows this one. If a second's
-    /// requests wait already, returns false after [`MAX_PAUSE`].
+    /// requests wait already, returns false after [`REJECTION_DELAY`].
     pub async fn admit(&self, tenant: TenantId) -> bool {
         let Some(limit) = self.inner.requests else {
             return true;
@@ -101,7 +111,7 @@ impl TenantBudgets {
             }
             None => {
                 metrics::TENANT_REQUESTS_EXCEEDED.increment();
-                tokio::time::sleep(MAX_PAUSE).await;
+                tokio::time::sleep(REJECTION_DELAY).await;
                 false
             }
         }
@@ -116,7 +126,7 @@ impl TenantBudgets {
             usage,
             charged: Mutex::new(0),
         };
-        charge.reserve(0).inspect_err(|_| {
+        charge.reserve(Estimate::default()).inspect_err(|_| {
             // The request is rejected before it uses anything, so there is nothing to settle.
             *charge.charged.lock() = charge.usage.price();
         })?;
@@ -167,14 +177,14 @@ impl TenantBudgets {
 }
 
 impl Charge {
-    /// Charges the `rows` that the request could fetch, in addition to what it has used so far. Errors: too few rows
-    /// are left; the error is the time until enough rows are left. An estimate above the limit needs a full budget.
-    pub fn reserve(&self, rows: u64) -> Result<(), Duration> {
+    /// Charges what the request could use, in addition to what it has used so far. Errors: too few rows are left; the
+    /// error is the time until enough rows are left. An estimate above the limit needs a full budget.
+    pub fn reserve(&self, estimate: Estimate) -> Result<(), Duration> {
         let Some(limit) = self.budgets.inner.rows else {
             return Ok(());
         };
         let mut charged = self.charged.lock();
-        let wanted = to_float(self.usage.price_with(rows)).min(limit);
+        let wanted = to_float(self.usage.price_with(estimate)).min(limit);
         let needed = (wanted - to_float(*charged)).max(0.0);
         self.budgets.update(self.tenant, |level| {
             if level.rows < needed {
@@ -207,10 +217,8 @@ impl Charge {
             return;
         }
         self.budgets.update(self.tenant, |level| {
-            // Even if a request exceeded its charge by far, the level of the tenant is positive again after at most one
-            // minute.
             let left = level.rows + to_float(*charged) - to_float(price);
-            level.rows = left.clamp(-limit, limit);
+            level.rows = left.clamp(-limit * MAX_DEBT_MINUTES, limit);
         });
         *charged = price;
     }
@@ -243,6 +251,13 @@ fn to_rows(rows: f64) -> u64 {
 mod tests {
     use super::*;
 
+    fn rows(rows: u64) -> Estimate {
+        Estimate {
+            rows,
+            ..Estimate::default()
+        }
+    }
+
     #[test]
     fn a_request_pays_what_it_used_however_it_ends() {
         let budgets = TenantBudgets::new(10_000, 0);
@@ -251,7 +266,7 @@ mod tests {
         let usage = Arc::new(Usage::default());
         let charge = budgets.try_charge(tenant, Arc::clone(&usage)).unwrap();
         assert_eq!(charge.rows(), 1);
-        charge.reserve(500).unwrap();
+        charge.reserve(rows(500)).unwrap();
         assert_eq!((charge.rows(), remaining()), (500, 9_500));
         usage.add_rows(800);
         // Neither settled nor rejected: the request was abandoned.
@@ -267,12 +282,64 @@ mod tests {
         long.add_request_bytes(900 * 1024);
         let _long = budgets.try_charge(tenant, long).unwrap();
         let charge = budgets.try_charge(tenant, Arc::default()).unwrap();
-        assert!(charge.reserve(200).is_err());
+        assert!(charge.reserve(rows(200)).is_err());
         assert_eq!(charge.rows(), 1);
         let another = Arc::new(Usage::default());
         another.add_request_bytes(200 * 1024);
         let wait = budgets.try_charge(tenant, another).unwrap_err();
         assert!((5..=6).contains(&wait.as_secs()), "{wait:?}");
+    }
+
+    #[test]
+    fn mutations_that_run_at_the_same_time_fit_into_the_budget() {
+        let budgets = TenantBudgets::new(1_000_000, 0);
+        let tenant = TenantId::generate();
+        let import = Estimate {
+            rows: 1_000,
+            written_rows: 1_000,
+            ..Estimate::default()
+        };
+        let charges = (0..5).map(|_| budgets.try_charge(tenant, Arc::default()).unwrap());
+        let charges: Vec<Charge> = charges.collect();
+        let reserved = charges.iter().map(|charge| charge.reserve(import).is_ok());
+        // 401,000 rows each.
+        assert_eq!(
+            reserved.collect::<Vec<_>>(),
+            [true, true, false, false, false]
+        );
+    }
+
+    #[test]
+    fn a_rejected_operation_does_not_pay_its_estimate() {
+        let budgets = TenantBudgets::new(1_000_000, 0);
+        let tenant = TenantId::generate();
+        let spent = Arc::new(Usage::default());
+        spent.add_rows(999_900);
+        drop(budgets.try_charge(tenant, spent));
+        let left = budgets.status(tenant).unwrap().remaining;
+        let charge = budgets.try_charge(tenant, Arc::default()).unwrap();
+        let import = Estimate {
+            written_rows: 1_000,
+            written_bytes: 500 * 1024,
+            ..Estimate::default()
+        };
+        assert!(charge.reserve(import).is_err());
+        drop(charge);
+        assert!(budgets.status(tenant).unwrap().remaining + 1 >= left);
+    }
+
+    #[test]
+    fn a_debt_is_paid_back_but_locks_a_tenant_out_for_minutes_at_most() {
+        let budgets = TenantBudgets::new(1_000_000, 0);
+        for (used, wait) in [(3_000_000, 2 * 60), (400_000_000, 10 * 60)] {
+            let tenant = TenantId::generate();
+            let usage = Arc::new(Usage::default());
+            let charge = budgets.try_charge(tenant, Arc::clone(&usage)).unwrap();
+            usage.add_rows(used);
+            drop(charge);
+            let until = budgets.try_charge(tenant, Arc::default()).unwrap_err();
+            assert!((wait - 1..=wait).contains(&until.as_secs()), "{until:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -127,8 +127,8 @@ impl Connections {
     ) -> Result<(OpenConnection, oneshot::Receiver<()>), AllBusy> {
         let address = ClientAddress::from(address);
         let mut state = self.state.lock();
-        let is_admitted = state.free_one_of_address(address, self.limits.of_address(address))
-            && state.free_one(self.limits.all);
+        let is_admitted = state.make_room_for_address(address, self.limits.of_address(address))
+            && state.make_room(self.limits.all);
         if !is_admitted {
             metrics::CONNECTIONS_REJECTED.increment();
             return Err(AllBusy);
@@ -149,9 +149,9 @@ impl Connections {
 struct State {
     last_id: ConnectionId,
     connections: HashMap<ConnectionId, Entry>,
-    all: Share,
-    addresses: HashMap<ClientAddress, Share>,
-    tenants: HashMap<TenantId, Share>,
+    all: ConnectionGroup,
+    addresses: HashMap<ClientAddress, ConnectionGroup>,
+    tenants: HashMap<TenantId, ConnectionGroup>,
 }
 
 #[derive(Debug)]
@@ -165,7 +165,7 @@ struct Entry {
 
 /// The connections of one address, of one tenant or of all clients.
 #[derive(Debug, Default)]
-struct Share {
+struct ConnectionGroup {
     count: usize,
     /// The idle connections. The first one has been idle for the longest time.
     idle: LinkedHashSet<ConnectionId>,
@@ -184,10 +184,10 @@ impl State {
         };
         self.connections.insert(id, entry);
         let of_address = self.addresses.entry(address).or_default();
-        for share in [&mut self.all, of_address] {
-            share.count += 1;
-            share.idle.insert(id);
-            share.unauthenticated.insert(id);
+        for group in [&mut self.all, of_address] {
+            group.count += 1;
+            group.idle.insert(id);
+            group.unauthenticated.insert(id);
         }
         id
     }
@@ -212,14 +212,14 @@ impl State {
         let of_tenant = entry
             .tenant
             .and_then(|tenant| self.tenants.get_mut(&tenant));
-        for share in [Some(&mut self.all), of_address, of_tenant]
+        for group in [Some(&mut self.all), of_address, of_tenant]
             .into_iter()
             .flatten()
         {
             if is_idle {
-                share.idle.insert(id);
+                group.idle.insert(id);
             } else {
-                share.idle.remove(&id);
+                group.idle.remove(&id);
             }
         }
     }
@@ -235,8 +235,8 @@ impl State {
         if previous == Some(tenant) {
             return Ok(());
         }
-        let share = self.tenants.get(&tenant);
-        if !self.free_one_of(share.map(Share::usage), limit) {
+        let group = self.tenants.get(&tenant);
+        if !self.make_room_in(group.map(ConnectionGroup::usage), limit) {
             return Err(AllBusy);
         }
         if let Some(previous) = previous {
@@ -253,18 +253,18 @@ impl State {
         Ok(())
     }
 
-    fn free_one(&mut self, limit: usize) -> bool {
-        self.free_one_of(Some(self.all.usage()), limit)
+    fn make_room(&mut self, limit: usize) -> bool {
+        self.make_room_in(Some(self.all.usage()), limit)
     }
 
-    fn free_one_of_address(&mut self, address: ClientAddress, limit: usize) -> bool {
-        let share = self.addresses.get(&address);
-        self.free_one_of(share.map(Share::usage), limit)
+    fn make_room_for_address(&mut self, address: ClientAddress, limit: usize) -> bool {
+        let group = self.addresses.get(&address);
+        self.make_room_in(group.map(ConnectionGroup::usage), limit)
     }
 
-    /// Makes room for one more connection in a share: removes one of its connections if the share is used up. Returns
+    /// Makes room for one more connection in a group: removes one of its connections if the share is used up. Returns
     /// whether there is room.
-    fn free_one_of(&mut self, usage: Option<(usize, Option<ConnectionId>)>, limit: usize) -> bool {
+    fn make_room_in(&mut self, usage: Option<(usize, Option<ConnectionId>)>, limit: usize) -> bool {
         match usage {
             Some((count, displaceable)) if count >= limit => {
                 let Some(id) = displaceable else {
@@ -279,7 +279,7 @@ impl State {
     }
 }
 
-impl Share {
+impl ConnectionGroup {
     /// The number of connections, and the one that a new connection displaces: the oldest idle one of an unauthenticated
     /// client, or else the longest idle one, or else the oldest one of an unauthenticated client.
     fn usage(&self) -> (usize, Option<ConnectionId>) {
@@ -298,12 +298,12 @@ impl Share {
     }
 }
 
-/// Removes a connection from its share, and the share if that was its last connection.
-fn remove_from<K: Eq + Hash>(shares: &mut HashMap<K, Share>, key: &K, id: ConnectionId) {
-    if let Some(share) = shares.get_mut(key) {
-        share.remove(id);
-        if share.count == 0 {
-            shares.remove(key);
+/// Removes a connection from its group, and the group if that was its last connection.
+fn remove_from<K: Eq + Hash>(groups: &mut HashMap<K, ConnectionGroup>, key: &K, id: ConnectionId) {
+    if let Some(group) = groups.get_mut(key) {
+        group.remove(id);
+        if group.count == 0 {
+            groups.remove(key);
         }
     }
 }
@@ -334,7 +334,7 @@ pub struct ConnectionHandle(Arc<Connection>);
 impl ConnectionHandle {
     /// Counts the connection as one of a tenant. If the tenant has too many connections, closes the one that has been
     /// idle for the longest time. Errors: none is idle.
-    pub fn belongs_to(&self, tenant: TenantId) -> Result<(), AllBusy> {
+    pub fn assign_to_tenant(&self, tenant: TenantId) -> Result<(), AllBusy> {
         let Connection {
             id, connections, ..
         } = &*self.0;

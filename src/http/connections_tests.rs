@@ -31,7 +31,10 @@ impl Held {
     /// Starts a request of an authenticated client.
     fn start_authenticated(&self) -> RequestInProgress {
         let request = self.start();
-        let assigned = self.connection.handle().belongs_to(TenantId::generate());
+        let assigned = self
+            .connection
+            .handle()
+            .assign_to_tenant(TenantId::generate());
         assert_eq!(assigned, Ok(()));
         request
     }
@@ -39,7 +42,7 @@ impl Held {
     /// Sends a request of a tenant and receives the whole response.
     fn request(&self, tenant: TenantId) -> Result<(), AllBusy> {
         let request = self.start();
-        let assigned = self.connection.handle().belongs_to(tenant);
+        let assigned = self.connection.handle().assign_to_tenant(tenant);
         drop(request);
         self.connection.handle().all_sent();
         assigned

@@ -39,7 +39,7 @@ use crate::{
     error::{Code, Error},
     graphql::errors,
     metrics,
-    usage::Usage,
+    usage::{Usage, tenant_bytes::HeldBytes},
 };
 
 /// How long the rejection of a token is delayed, so that a client that ignores it costs almost nothing.
@@ -54,8 +54,6 @@ const MAX_LIGHT_MUTATION_COST: u64 = 50;
 const MAX_LIGHT_VALUES: u64 = 10_000;
 /// The largest cost of an operation whose response is built in less than about a millisecond at a time.
 const MAX_LIGHT_COST: u64 = 1_000;
-/// The pause between two attempts to cancel the statement of an operation.
-const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 /// The methods of `/graphql`.
 const ALLOWED_METHODS: &str = "GET, POST";
 
@@ -140,7 +138,7 @@ async fn run_operations(
 ) -> Result<HttpReply, Rejection> {
     let tenant = principal.tenant;
     if let Some(connection) = request.extensions().get::<ConnectionHandle>()
-        && connection.belongs_to(principal.tenant).is_err()
+        && connection.assign_to_tenant(principal.tenant).is_err()
     {
         return Err(Rejection::too_many_connections());
     }
@@ -200,7 +198,8 @@ async fn run_operations(
     let mut operations = Vec::with_capacity(requests.len());
     // In sequence: a batch uses no more of the database at a time than a single operation.
     for request in requests {
-        operations.push(context.run(request).await);
+        let result = context.run(request).await;
+        operations.push(context.charge_rejection(result).await);
     }
     context.charge.settle();
     Ok(HttpReply {
@@ -302,13 +301,13 @@ impl RequestContext {
             self.request_id,
             Arc::clone(usage),
             service.max_fetched_bytes,
-            service.fetched_bytes.hold_none(tenant, self.principal.user),
+            HeldBytes::empty(&service.fetched_bytes, tenant, self.principal.user),
         );
         let admitted = self.admit(request, Arc::clone(&operation)).await?;
-        usage.add_written_bytes(admitted.argument_bytes());
-        self.charge
-            .reserve(admitted.cost())
-            .map_err(budget_exceeded)?;
+        let estimate = admitted.estimate();
+        self.charge.reserve(estimate).map_err(budget_exceeded)?;
+        usage.add_values(estimate.values);
+        usage.add_written_bytes(estimate.written_bytes);
         let rate_limit = service.budgets.status(tenant).map(|status| {
             let BudgetStatus {
                 limit,
@@ -319,8 +318,23 @@ impl RequestContext {
         });
         let admitted = admitted.with_rate_limit(rate_limit);
         let mut executed = self.execute(admitted, operation).await;
-        self.hold_response(&mut executed).await?;
+        let bytes = executed.body.len();
+        executed.held = self
+            .hold_response(bytes, Rejection::responses_not_received)
+            .await?;
         Ok(executed)
+    }
+
+    /// Charges the tenant for the errors of a rejected operation, and holds memory for them if they are long.
+    async fn charge_rejection(&self, result: OperationResult) -> OperationResult {
+        let mut rejection = match result {
+            Err(rejection) => rejection,
+            executed => return executed,
+        };
+        let bytes = rejection.write_body(self.request_id);
+        self.usage.add_response_bytes(bytes as u64);
+        rejection.held = self.hold_response(bytes, Rejection::busy).await?;
+        Err(rejection)
     }
 
     /// Finds the document of a request and checks it with the guard.
@@ -338,7 +352,7 @@ impl RequestContext {
                 .and_then(|persisted| persisted.sha256_hash),
         };
         let documents = &self.service.documents;
-        let (query, unknown) = documents
+        let (query, new) = documents
             .resolve(self.principal.tenant, source)?
             .ok_or_else(|| {
                 Rejection::bad_request(
@@ -350,7 +364,7 @@ impl RequestContext {
             operation_name: request.operation_name,
         };
         let (service, principal) = (self.service.clone(), self.principal);
-        let is_new = !service.api.is_admitted(principal.tenant, &key);
+        let is_new = !service.api.is_cached(principal.tenant, &key);
         if is_new {
             self.usage.add_parsed_bytes(key.text.len() as u64);
         }
@@ -367,8 +381,8 @@ impl RequestContext {
             service.api.admit(request, principal, operation, options)
         });
         let admitted = admitted.await?;
-        if let Some(unknown) = unknown {
-            documents.learn(self.principal.tenant, unknown);
+        if let Some(new) = new {
+            documents.store(self.principal.tenant, new);
         }
         if self.is_get && !admitted.is_query() {
             return Err(Rejection::new(
@@ -392,7 +406,6 @@ impl RequestContext {
         let usage = Arc::clone(&self.usage);
         // A cancelled operation keeps its slot until it ends, and pays for what it used.
         let hold = self.hold.clone();
-        self.usage.add_values(admitted.values());
         let is_heavy = self.is_long
             || admitted.cost() > MAX_LIGHT_COST
             || admitted.values() > MAX_LIGHT_VALUES
@@ -435,20 +448,23 @@ impl RequestContext {
 
     /// Holds memory for a long response until the client has received it. If the memory is used up, waits until clients
     /// have received earlier responses; the request keeps its slot meanwhile.
-    async fn hold_response(&self, executed: &mut ExecutedOperation) -> Result<(), Rejection> {
-        let bytes = executed.body.len();
+    async fn hold_response(
+        &self,
+        bytes: usize,
+        not_held: fn() -> Rejection,
+    ) -> Result<Option<HeldBytes>, Rejection> {
         if bytes <= MAX_SHORT_RESPONSE_BYTES {
-            return Ok(());
+            return Ok(None);
         }
         let service = &self.service;
         let memory = &service.response_bytes;
         let Principal { tenant, user, .. } = self.principal;
         let held = memory.hold(tenant, user, bytes as u64, service.slot_timeout);
-        executed.held = Some(held.await.ok_or_else(|| {
+        let held = held.await.ok_or_else(|| {
             metrics::RESPONSE_BYTES_BUSY.increment();
-            Rejection::responses_not_received()
-        })?);
-        Ok(())
+            not_held()
+        })?;
+        Ok(Some(held))
     }
 }
 
@@ -494,21 +510,8 @@ impl Drop for CancelOnDrop {
         if self.task.is_finished() {
             return;
         }
-        self.operation.cancel();
-        let (service, operation) = (self.service.clone(), Arc::clone(&self.operation));
-        let task = self.task.clone();
-        tokio::spawn(async move {
-            // Repeated until the task ends: a cancellation has no effect on a statement that has not yet reached the
-            // server.
-            while !task.is_finished() {
-                if let Err(error) = service.db.cancel(&operation).await {
-                    // The statement timeout of the database role ends the operation.
-                    tracing::warn!("cannot cancel an operation: {}", error.detail());
-                    return;
-                }
-                tokio::time::sleep(CANCEL_INTERVAL).await;
-            }
-        });
+        // The task holds the operation until it ends.
+        self.service.db.cancel(&self.operation);
     }
 }
 

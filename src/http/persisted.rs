@@ -12,7 +12,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::{error::Code, ids::TenantId, tenant_cache::TenantCache};
+use crate::{error::Code, ids::TenantId, metrics, tenant_cache::TenantCache};
 
 /// Why a persisted document is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,9 +62,9 @@ pub struct PersistedDocuments {
     automatic: Option<TenantCache<String, Arc<str>>>,
 }
 
-/// A document that a client sent with its hash, and that the service does not know yet.
+/// A document that a client sent with its hash, and that is not stored yet.
 #[derive(Debug, PartialEq, Eq)]
-pub struct UnknownDocument {
+pub struct NewDocument {
     hash: String,
     query: Arc<str>,
 }
@@ -127,12 +127,12 @@ impl PersistedDocuments {
     }
 
     /// Finds the document of a request; `None` if the request does not identify one. If the client sent the document
-    /// with its hash, also returns what [`Self::learn`] stores after the guard has admitted the document.
+    /// with its hash, also returns what [`Self::store`] stores after the guard has admitted the document.
     pub fn resolve(
         &self,
         tenant: TenantId,
         source: QuerySource,
-    ) -> Result<Option<(String, Option<UnknownDocument>)>, PersistedError> {
+    ) -> Result<Option<(String, Option<NewDocument>)>, PersistedError> {
         let QuerySource {
             query,
             id,
@@ -168,22 +168,23 @@ impl PersistedDocuments {
         if !hash.eq_ignore_ascii_case(&given_hash) {
             return Err(PersistedError::WrongHash);
         }
-        let is_unknown = |automatic: &TenantCache<_, _>| automatic.get(tenant, &hash).is_none();
-        let unknown = self.automatic.as_ref().is_some_and(is_unknown);
-        let unknown = unknown.then(|| UnknownDocument {
+        let is_new = |automatic: &TenantCache<_, _>| automatic.get(tenant, &hash).is_none();
+        let is_new = self.automatic.as_ref().is_some_and(is_new);
+        let new = is_new.then(|| NewDocument {
             hash,
             query: query.as_str().into(),
         });
-        Ok(Some((query, unknown)))
+        Ok(Some((query, new)))
     }
 
     /// Stores a document that the guard has admitted, so that the clients of the tenant can refer to it by its hash.
-    pub fn learn(&self, tenant: TenantId, document: UnknownDocument) {
-        let UnknownDocument { hash, query } = document;
+    pub fn store(&self, tenant: TenantId, document: NewDocument) {
+        let NewDocument { hash, query } = document;
         if let Some(automatic) = &self.automatic {
             let bytes = hash.len() + query.len() + ENTRY_OVERHEAD_BYTES;
             let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-            automatic.insert(tenant, hash, query, bytes);
+            let displaced = automatic.insert(tenant, hash, query, bytes);
+            metrics::PERSISTED_QUERIES_DISPLACED.add(displaced.len());
         }
     }
 }
@@ -231,16 +232,16 @@ mod tests {
         }
     }
 
-    /// Resolves the document of a request, and learns it as if the guard had admitted it.
+    /// Resolves the document of a request, and stores it as if the guard had admitted it.
     fn find(
         documents: &PersistedDocuments,
         tenant: TenantId,
         source: QuerySource,
     ) -> Result<Option<String>, PersistedError> {
         let found = documents.resolve(tenant, source)?;
-        Ok(found.map(|(query, unknown)| {
-            if let Some(unknown) = unknown {
-                documents.learn(tenant, unknown);
+        Ok(found.map(|(query, new)| {
+            if let Some(new) = new {
+                documents.store(tenant, new);
             }
             query
         }))
@@ -269,18 +270,18 @@ mod tests {
         let documents = PersistedDocuments::new(1_000_000);
         let tenant = TenantId::generate();
         for _ in 0..2 {
-            let (query, unknown) = documents
+            let (query, new) = documents
                 .resolve(tenant, with_document(DOCUMENT))
                 .unwrap()
                 .unwrap();
             assert_eq!(query, DOCUMENT);
-            assert!(unknown.is_some());
+            assert!(new.is_some());
             assert_eq!(
                 documents.resolve(tenant, by_hash(DOCUMENT)),
                 Err(PersistedError::NotFound)
             );
         }
-        // A document that is known is not learned again.
+        // A stored document is not stored again.
         find(&documents, tenant, with_document(DOCUMENT)).unwrap();
         let known = documents.resolve(tenant, with_document(DOCUMENT));
         assert_eq!(known, Ok(Some((DOCUMENT.to_owned(), None))));
@@ -337,7 +338,7 @@ mod tests {
         }
         let automatic = documents.automatic.as_ref().unwrap();
         assert_eq!(automatic.count(noisy), 2, "an eighth of the bytes");
-        assert!(automatic.bytes() <= 1_000_000);
+        assert!(automatic.size() <= 1_000_000);
         for text in &quiet_documents {
             let found = find(&documents, quiet, by_hash(text)).unwrap();
             assert_eq!(found.as_deref(), Some(text.as_str()));

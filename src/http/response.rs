@@ -53,6 +53,10 @@ pub struct Rejection {
     closes_connection: bool,
     /// The line for the log if the service or its database caused the rejection.
     failure: Option<String>,
+    /// The body, if it is already written.
+    body: Option<Vec<u8>>,
+    /// The memory that is held for a long body.
+    pub held: Option<HeldBytes>,
     /// Whether the request is well-formed and only its document is rejected. Older clients expect the
     /// status 200 then.
     is_document_error: bool,
@@ -69,6 +73,8 @@ impl Rejection {
             retry_after: None,
             closes_connection: false,
             failure: None,
+            body: None,
+            held: None,
             is_document_error: false,
         }
     }
@@ -116,6 +122,21 @@ impl Rejection {
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
+    }
+
+    /// Writes the body. Returns its length: the errors of a document can quote much of it, several times.
+    pub fn write_body(&mut self, request_id: Uuid) -> usize {
+        let body = rejection_body(self, request_id);
+        let length = body.len();
+        self.body = Some(body);
+        length
+    }
+
+    /// The body and the memory that is held for it.
+    fn take_body(&mut self, request_id: Uuid) -> (Vec<u8>, Option<HeldBytes>) {
+        let body = self.body.take();
+        let body = body.unwrap_or_else(|| rejection_body(self, request_id));
+        (body, self.held.take())
     }
 
     fn document_error(mut self) -> Self {
@@ -289,7 +310,11 @@ fn batch_response(
                 held.extend(executed.held);
                 endings.push(executed.ending);
             }
-            Err(rejection) => bodies.push(rejection_body(&rejection, request_id)),
+            Err(mut rejection) => {
+                let (body, held_for_body) = rejection.take_body(request_id);
+                bodies.push(body);
+                held.extend(held_for_body);
+            }
         }
     }
     let body = [b"[", &bodies.join(&b","[..])[..], b"]"].concat();
@@ -307,9 +332,9 @@ fn single_response(reply: OperationResult, request_id: Uuid, format: ResponseFor
             let ending = (executed.ending, executed.retry_after);
             (executed.body, executed.held, Ok(ending))
         }
-        Err(rejection) => {
-            let body = rejection_body(&rejection, request_id);
-            (body, None, Err(rejection))
+        Err(mut rejection) => {
+            let (body, held) = rejection.take_body(request_id);
+            (body, held, Err(rejection))
         }
     };
     let held = held.into_iter().collect();

@@ -43,6 +43,22 @@ const MICROS_PER_ROW: u64 = 20;
 const FREE_DATABASE_MICROS: u64 = 50_000;
 const FREE_DATABASE_MICROS_PER_ROW: u64 = 20;
 const DATABASE_MICROS_PER_ROW: u64 = 50;
+/// Rows for each connection to the database that an operation made the service close. A new connection costs the service
+/// and the database up to 20 ms.
+const ROWS_PER_CLOSED_CONNECTION: u64 = 1_000;
+
+/// What an operation could use, as far as it is known before the operation runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// The rows that it could fetch.
+    pub rows: u64,
+    /// The values that its response could have.
+    pub values: u64,
+    /// The rows that it could write.
+    pub written_rows: u64,
+    /// The bytes of the arguments of a mutation, which stores most of them.
+    pub written_bytes: u64,
+}
 
 /// The bytes of long columns up to which a response is written in less than about a millisecond.
 const MAX_LIGHT_FETCHED_BYTES: u64 = 128 * 1024;
@@ -62,6 +78,7 @@ pub struct Usage {
     values: AtomicU64,
     micros: AtomicU64,
     database_micros: AtomicU64,
+    closed_connections: AtomicU64,
 }
 
 impl Usage {
@@ -138,6 +155,11 @@ impl Usage {
             .fetch_add(micros(time), Ordering::Relaxed);
     }
 
+    /// Adds a connection to the database that the service closed, because the operation fetched too much.
+    pub fn add_closed_connection(&self) {
+        self.closed_connections.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The rows that the database returned or changed.
     #[must_use]
     pub fn rows(&self) -> u64 {
@@ -160,14 +182,17 @@ impl Usage {
     /// The price of the request so far, in rows; at least 1, also if the request was rejected.
     #[must_use]
     pub fn price(&self) -> u64 {
-        self.price_with(0)
+        self.price_with(Estimate::default())
     }
 
-    /// The price of the request if it fetches this number of rows in addition.
+    /// The price of the request if it uses this in addition.
     #[must_use]
-    pub fn price_with(&self, more_rows: u64) -> u64 {
+    pub fn price_with(&self, more: Estimate) -> u64 {
         let of = |value: &AtomicU64| value.load(Ordering::Relaxed);
-        let rows = self.rows().saturating_add(more_rows);
+        let rows = self.rows().saturating_add(more.rows);
+        let values = of(&self.values).saturating_add(more.values);
+        let written_rows = of(&self.written_rows).saturating_add(more.written_rows);
+        let written_bytes = of(&self.written_bytes).saturating_add(more.written_bytes);
         let beyond = |micros: u64, free: u64, per_row: u64| {
             micros.saturating_sub(free.saturating_add(rows.saturating_mul(per_row)))
         };
@@ -177,10 +202,11 @@ impl Usage {
             (of(&self.parsed_bytes) / KIB).saturating_mul(ROWS_PER_KIB_PARSED),
             of(&self.fetched_bytes) / FETCHED_BYTES_PER_ROW,
             of(&self.response_bytes) / RESPONSE_BYTES_PER_ROW,
-            of(&self.values) / VALUES_PER_ROW,
+            values / VALUES_PER_ROW,
             (of(&self.stored_bytes).div_ceil(KIB)).saturating_mul(ROWS_PER_KIB_STORED),
-            of(&self.written_rows).saturating_mul(ROWS_PER_WRITTEN_ROW),
-            of(&self.written_bytes).saturating_mul(ROWS_PER_KIB_WRITTEN) / KIB,
+            written_rows.saturating_mul(ROWS_PER_WRITTEN_ROW),
+            written_bytes.saturating_mul(ROWS_PER_KIB_WRITTEN) / KIB,
+            of(&self.closed_connections).saturating_mul(ROWS_PER_CLOSED_CONNECTION),
             beyond(of(&self.micros), FREE_MICROS, FREE_MICROS_PER_ROW) / MICROS_PER_ROW,
             beyond(
                 of(&self.database_micros),
@@ -234,6 +260,7 @@ mod tests {
         assert_eq!(priced(&|usage| usage.add_written_rows(500)), 200_000);
         assert_eq!(priced(&|usage| usage.add_written_bytes(300)), 146);
         assert_eq!(priced(&|usage| usage.add_values(240_000)), 1_200);
+        assert_eq!(priced(&Usage::add_closed_connection), 1_000);
         let second = Duration::from_secs(1);
         assert_eq!(priced(&|usage| usage.add_time(second)), 49_000);
         assert_eq!(priced(&|usage| usage.add_database_time(second)), 19_000);

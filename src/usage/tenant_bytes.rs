@@ -71,19 +71,8 @@ impl TenantBytes {
     /// Holds `bytes` for a user; `None` if they do not fit now.
     #[must_use]
     pub fn try_hold(&self, tenant: TenantId, user: UserId, bytes: u64) -> Option<HeldBytes> {
-        let mut held = self.hold_none(tenant, user);
+        let mut held = HeldBytes::empty(self, tenant, user);
         held.try_grow(bytes).then_some(held)
-    }
-
-    /// Holds nothing yet. The request takes what it needs with [`HeldBytes::try_grow`].
-    #[must_use]
-    pub fn hold_none(&self, tenant: TenantId, user: UserId) -> HeldBytes {
-        HeldBytes {
-            of: self.clone(),
-            tenant,
-            user,
-            bytes: 0,
-        }
     }
 
     /// Holds `bytes` for a user. Waits at most for `timeout` until they fit; then returns `None`.
@@ -116,6 +105,17 @@ impl TenantBytes {
 }
 
 impl HeldBytes {
+    /// Holds nothing yet. The request takes what it needs with [`HeldBytes::try_grow`].
+    #[must_use]
+    pub fn empty(of: &TenantBytes, tenant: TenantId, user: UserId) -> Self {
+        Self {
+            of: of.clone(),
+            tenant,
+            user,
+            bytes: 0,
+        }
+    }
+
     /// Holds `more` bytes in addition. Returns false, and holds as many as before, if they do not fit now.
     #[must_use]
     pub fn try_grow(&mut self, more: u64) -> bool {

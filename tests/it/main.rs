@@ -15,6 +15,7 @@ mod audit_seals;
 mod bad_resolvers;
 mod budgets;
 mod canary;
+mod cancellations;
 mod catalogue;
 mod cli;
 mod constraints;

@@ -16,7 +16,7 @@ use sqlx::Connection as _;
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    Caller, ServiceOptions, TestApp, attempt, eventually, palisade_test, settings,
+    Caller, ServiceOptions, TestApp, attempt, eventually, lock_table, palisade_test, settings,
 };
 
 const GRAPHQL: &str = "application/graphql-response+json";
@@ -473,9 +473,7 @@ async fn rows_that_were_not_fetched_return_to_the_budget_if_the_client_disconnec
     };
     let url = app.serve_with(&app.database, bounded).await;
     let caller = tenant.owner().at(&url);
-    let mut holder = app.connect("postgres").await;
-    let lock = "begin; lock table projects in access exclusive mode";
-    attempt(&mut holder, lock.to_owned()).await.unwrap();
+    let mut holder = lock_table(app, "projects").await;
 
     let now = async || {
         // The service rejects this media type before the request is charged.

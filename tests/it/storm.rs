@@ -19,12 +19,12 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::harness::{
-    ServiceOptions, Tenant, TestApp, attempt, eventually, palisade_test, signing,
+    ServiceOptions, Tenant, TestApp, attempt, eventually, lock_table, palisade_test, signing,
 };
 
 /// A separate database without timeouts for `palisade_app`: if a statement is cancelled, it was the service that
 /// cancelled it. No other test connects to this database.
-async fn patient() -> &'static TestApp {
+pub async fn patient() -> &'static TestApp {
     let settings = "do $$ declare setting text; begin
         foreach setting in array
             '{lock_timeout,statement_timeout,idle_in_transaction_session_timeout}'::text[]
@@ -36,7 +36,7 @@ async fn patient() -> &'static TestApp {
 }
 
 /// The number of backends of the service's role in the test's database that meet a condition.
-async fn backends(superuser: &mut PgConnection, condition: &str) -> i64 {
+pub async fn backends(superuser: &mut PgConnection, condition: &str) -> i64 {
     let sql = format!(
         "select count(*) from pg_stat_activity
          where datname = current_database() and usename = 'palisade_app' and ({condition})"
@@ -48,18 +48,7 @@ async fn backends(superuser: &mut PgConnection, condition: &str) -> i64 {
 }
 
 const IN_TRANSACTION: &str = "state like 'idle in transaction%' or xact_start is not null";
-const WAITING: &str = "application_name like 'palisade %' and wait_event_type = 'Lock'";
-
-async fn hold_projects(app: &TestApp) -> PgConnection {
-    let mut holder = app.connect("postgres").await;
-    attempt(
-        &mut holder,
-        "begin; lock table projects in access exclusive mode".to_owned(),
-    )
-    .await
-    .unwrap();
-    holder
-}
+pub const WAITING: &str = "application_name like 'palisade %' and wait_event_type = 'Lock'";
 
 const PAGE: &str = "{ projects(first: 3) { totalCount nodes {
     name organization { slug } owner { email } invoices(first: 2) { nodes { id } } } } }";
@@ -301,7 +290,7 @@ async fn a_client_that_disconnects_cancels_its_statement_on_the_server() {
     let tenant = app.tenant().await;
     tenant.seed(3, 2).await;
     let mut superuser = app.connect("postgres").await;
-    let holder = hold_projects(app).await;
+    let holder = lock_table(app, "projects").await;
 
     let caller = tenant.owner().clone();
     let client = tokio::spawn(async move { caller.query(PAGE).await });
@@ -325,7 +314,7 @@ async fn a_client_that_disconnects_cancels_no_statement_of_another_with_the_same
     acme.seed(3, 2).await;
     globex.seed(3, 2).await;
     let mut superuser = app.connect("postgres").await;
-    let mut holder = hold_projects(app).await;
+    let mut holder = lock_table(app, "projects").await;
 
     let request = Uuid::now_v7();
     let ask = |tenant: &Tenant| {
@@ -358,7 +347,7 @@ async fn an_operation_past_its_deadline_returns_timeout_and_ends_on_the_server()
     };
     let caller = tenant.owner().at(&app.serve(options).await);
     let mut superuser = app.connect("postgres").await;
-    let holder = hold_projects(app).await;
+    let holder = lock_table(app, "projects").await;
 
     let response = caller.query(PAGE).await;
     assert_eq!(response.code(), "TIMEOUT", "{}", response.body);
@@ -384,7 +373,7 @@ async fn an_exhausted_pool_returns_unavailable_with_a_time_to_retry() {
     // This request makes the service cache the caller's role, so the next request needs no connection to read the role.
     caller.query("{ __typename }").await.data();
     let mut superuser = app.connect("postgres").await;
-    let mut holder = hold_projects(app).await;
+    let mut holder = lock_table(app, "projects").await;
 
     let first = caller.clone();
     let first = tokio::spawn(async move { first.query(PAGE).await });

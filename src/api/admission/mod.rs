@@ -28,7 +28,7 @@ use super::{
     validation::{self, DocumentError},
     variables::{self, DeclaredVariable, OmittedVariables},
 };
-use crate::{error::Code, ids::TenantId, tenant_cache::TenantCache};
+use crate::{error::Code, ids::TenantId, metrics, tenant_cache::TenantCache};
 
 /// Admits the documents of requests.
 pub struct Admission {
@@ -213,9 +213,9 @@ impl AdmittedRequest {
         }
         let bytes = size::entry_bytes(&self.key, &self.document);
         let (key, document) = (Arc::clone(&self.key), Arc::clone(&self.document));
-        self.admission
-            .documents
-            .insert(self.tenant, key, document, bytes);
+        let documents = &self.admission.documents;
+        let displaced = documents.insert(self.tenant, key, document, bytes);
+        metrics::DOCUMENTS_DISPLACED.add(displaced.len());
     }
 }
 

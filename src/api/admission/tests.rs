@@ -55,7 +55,7 @@ impl Service {
     }
 
     fn bytes(&self) -> u64 {
-        self.admission.documents.bytes()
+        self.admission.documents.size()
     }
 }
 

@@ -25,6 +25,8 @@ const VALUE_BYTES: u64 = 64;
 pub struct ArgumentUses {
     /// The bytes of the literals.
     literal_bytes: u64,
+    /// The items of the lists in the literals.
+    literal_items: u64,
     variables: Vec<VariableUse>,
 }
 
@@ -35,6 +37,8 @@ struct VariableUse {
     times: u64,
     /// The bytes of the variable's default.
     default_bytes: u64,
+    /// The items of the lists in the variable's default.
+    default_items: u64,
 }
 
 impl ArgumentUses {
@@ -47,6 +51,17 @@ impl ArgumentUses {
             bytes.saturating_mul(variable.times)
         });
         of_variables.fold(self.literal_bytes, u64::saturating_add)
+    }
+
+    /// The items of all lists in the arguments, with the variables of a request.
+    #[must_use]
+    pub fn list_items(&self, variables: &Variables) -> u64 {
+        let of_variables = self.variables.iter().map(|variable| {
+            let given = variables.get(&variable.name);
+            let items = given.map_or(variable.default_items, items_of);
+            items.saturating_mul(variable.times)
+        });
+        of_variables.fold(self.literal_items, u64::saturating_add)
     }
 
     /// Checks the bytes of the arguments of an operation with the variables of a request.
@@ -79,6 +94,7 @@ impl ArgumentUses {
 /// Collects the uses of a document without fragment cycles.
 pub(super) struct ArgumentCounter<'a> {
     literal_bytes: u64,
+    literal_items: u64,
     variables: HashMap<&'a Name, u64>,
     /// How often the fragments are spread by the definitions that were visited.
     spreads: HashMap<&'a str, u64>,
@@ -92,6 +108,7 @@ impl<'a> ArgumentCounter<'a> {
     pub(super) fn new() -> Self {
         Self {
             literal_bytes: 0,
+            literal_items: 0,
             variables: HashMap::new(),
             spreads: HashMap::new(),
             times: 1,
@@ -125,11 +142,13 @@ impl<'a> ArgumentCounter<'a> {
                 name: name.clone(),
                 times,
                 default_bytes: default.map_or(0, |default| of_value(&default.node)),
+                default_items: default.map_or(0, |default| items_of(&default.node)),
             }
         });
         ArgumentUses {
             variables: uses.collect(),
             literal_bytes: self.literal_bytes,
+            literal_items: self.literal_items,
         }
     }
 
@@ -177,6 +196,8 @@ impl<'a> ArgumentCounter<'a> {
                 return;
             }
             InputValue::List(items) => {
+                let length = to_u64(items.len()).saturating_mul(self.times);
+                self.literal_items = self.literal_items.saturating_add(length);
                 for item in items {
                     self.value(item);
                 }
@@ -215,4 +236,13 @@ fn of_value(value: &Value) -> u64 {
         Value::Null | Value::Number(_) | Value::Boolean(_) => 0,
     };
     VALUE_BYTES + content
+}
+
+/// The items of the lists in a value.
+fn items_of(value: &Value) -> u64 {
+    match value {
+        Value::List(items) => to_u64(items.len()) + items.iter().map(items_of).sum::<u64>(),
+        Value::Object(fields) => fields.values().map(items_of).sum(),
+        _ => 0,
+    }
 }

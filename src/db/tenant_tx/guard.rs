@@ -12,6 +12,7 @@ use super::{Connection, Session, TenantTx};
 use crate::{
     db::lease::Lease,
     error::{Error, Result, is_outdated_plan},
+    metrics,
 };
 
 /// The exclusive use of the connection for one statement.
@@ -63,6 +64,8 @@ impl StatementGuard<'_> {
     /// Closes the connection in the middle of a statement.
     pub(super) fn stop(mut self, rows: u64, error: Arc<Error>) {
         self.count(rows);
+        self.tx.0.operation.usage().add_closed_connection();
+        metrics::DATABASE_CONNECTIONS_CLOSED.increment();
         drop(self.lease.take());
         self.session.connection = Connection::Stopped(error);
     }
@@ -79,7 +82,7 @@ impl StatementGuard<'_> {
 }
 
 /// The bytes of the values at these positions.
-pub(super) fn byte_length(row: &PgRow, positions: &[usize]) -> u64 {
+pub(in crate::db) fn byte_length(row: &PgRow, positions: &[usize]) -> u64 {
     let lengths = positions.iter().map(|position| {
         let value = row.try_get_raw(*position).ok();
         let bytes = value.and_then(|value| value.as_bytes().ok().map(<[u8]>::len));

@@ -109,6 +109,14 @@ pub async fn attempt(connection: &mut PgConnection, sql: String) -> Result<u64, 
     }
 }
 
+/// Locks a table until the connection rolls back or is dropped.
+pub async fn lock_table(app: &TestApp, table: &str) -> PgConnection {
+    let mut holder = app.connect("postgres").await;
+    let lock = format!("begin; lock table {table} in access exclusive mode");
+    attempt(&mut holder, lock).await.unwrap();
+    holder
+}
+
 /// A statement that inserts a copy of the first row that the caller sees, with other values in some columns.
 pub fn insert_copy(table: &str, with: &Value) -> String {
     let with = with.to_string().replace('\'', "''");

@@ -21,8 +21,8 @@ pub use self::{
     client::{Caller, Reply, Response, TRACE, id, mutation, user_errors},
     context::{CONTEXT_KEY, enter, migrate, now, session_context, signing},
     database::{
-        REMOVE_CANARY, TenantSql, TenantTable, attempt, create_database, insert_copy, scratch,
-        tenant_tables, without_predicate,
+        REMOVE_CANARY, TenantSql, TenantTable, attempt, create_database, insert_copy, lock_table,
+        scratch, tenant_tables, without_predicate,
     },
     entity::{camel_case, entity, id_of, snake_case},
     model::{Field, FieldExt, Kind, model},

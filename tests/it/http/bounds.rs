@@ -19,11 +19,12 @@ use super::{post, query, reply};
 
 use crate::create;
 use crate::harness::{
-    Caller, ServiceOptions, Tenant, TestApp, attempt, eventually, id, palisade_test, settings,
+    Caller, ServiceOptions, Tenant, TestApp, attempt, eventually, id, lock_table, palisade_test,
+    settings,
 };
 
 /// Starts a service on the shared database with changed settings. Returns its URL.
-async fn serve(change: impl FnOnce(&mut ServiceSettings)) -> String {
+pub(super) async fn serve(change: impl FnOnce(&mut ServiceSettings)) -> String {
     let app = TestApp::shared().await;
     let mut settings = settings(ServiceOptions::default());
     change(&mut settings);
@@ -31,7 +32,7 @@ async fn serve(change: impl FnOnce(&mut ServiceSettings)) -> String {
 }
 
 /// Writes comments on a project of the tenant, with this SQL expression as their bodies. Returns the ID of the project.
-async fn comments(tenant: &Tenant, amount: i32, body: &str) -> String {
+pub(super) async fn comments(tenant: &Tenant, amount: i32, body: &str) -> String {
     let seed = tenant.seed(1, 0).await;
     let sql = format!(
         "insert into comments (id, author_id, project_id, body)
@@ -46,14 +47,14 @@ async fn comments(tenant: &Tenant, amount: i32, body: &str) -> String {
     id("prj", seed.projects[0])
 }
 
-fn bodies_of(project: &str, fields: &str) -> String {
+pub(super) fn bodies_of(project: &str, fields: &str) -> String {
     format!(
         "{{ project(id: \"{project}\") {{ comments(first: 100) {{ nodes {{ {fields} }} }} }} }}"
     )
 }
 
 /// The rows that are left in the tenant's budget. The request has no effect on the budget.
-async fn rows_left(url: &str, caller: &Caller) -> u64 {
+pub(super) async fn rows_left(url: &str, caller: &Caller) -> u64 {
     let request = caller.app.client.post(url).bearer_auth(&caller.token);
     let reply = reply(request.header("content-type", "text/plain")).await;
     assert_eq!(reply.status, 415, "{}", reply.text);
@@ -125,13 +126,7 @@ async fn a_request_waits_for_a_slot_before_its_document_is_parsed() {
     let caller = tenant.owner().at(&url);
     // Known to the service before the table is locked.
     caller.query("{ viewer { role } }").await.data();
-    let mut holder = app.connect("postgres").await;
-    attempt(
-        &mut holder,
-        "begin; lock table projects in access exclusive mode".to_owned(),
-    )
-    .await
-    .unwrap();
+    let mut holder = lock_table(app, "projects").await;
     let running = caller.clone();
     let running = tokio::spawn(async move { running.query("{ projects { nodes { id } } }").await });
     wait_for_lock(app).await;
@@ -172,13 +167,7 @@ async fn one_user_cannot_take_the_slots_of_the_tenant() {
     let url = app.serve_with(&app.database, shared).await;
     let owner = tenant.owner().at(&url);
     let viewer = tenant.caller(UserRole::Viewer).at(&url);
-    let mut holder = app.connect("postgres").await;
-    attempt(
-        &mut holder,
-        "begin; lock table projects in access exclusive mode".to_owned(),
-    )
-    .await
-    .unwrap();
+    let mut holder = lock_table(app, "projects").await;
     let mut blocked = JoinSet::new();
     for _ in 0..10 {
         let viewer = viewer.clone();
@@ -252,13 +241,7 @@ async fn time_of_the_database_is_charged() {
     limited.traffic.tenant_budget = 60_000;
     let url = app.serve_with(&app.database, limited).await;
     let caller = tenant.owner().at(&url);
-    let mut holder = app.connect("postgres").await;
-    attempt(
-        &mut holder,
-        "begin; lock table projects in access exclusive mode".to_owned(),
-    )
-    .await
-    .unwrap();
+    let mut holder = lock_table(app, "projects").await;
     let waiting = caller.clone();
     let waiting = tokio::spawn(async move { waiting.query("{ projects { nodes { id } } }").await });
     wait_for_lock(app).await;
@@ -492,7 +475,11 @@ async fn the_largest_legitimate_requests_still_work(tenant: Tenant) {
 }
 
 /// A mutation that creates invoices, each with this number of lines, and its variables.
-async fn create_invoices(owner: &Caller, invoices: usize, lines: usize) -> (String, Value) {
+pub(super) async fn create_invoices(
+    owner: &Caller,
+    invoices: usize,
+    lines: usize,
+) -> (String, Value) {
     let organization = create::organization(owner).await;
     let fields = (0..invoices).map(|number| {
         format!("i{number}: createInvoice(input: $input) {{ userErrors {{ code }} }} ")

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod bounds;
+mod charges;
 mod connections;
 mod database_down;
 mod errors;
