@@ -129,9 +129,6 @@ pub struct Cost {
     pub statements: Vec<TracedStatement>,
 }
 
-/// The usual length of the message that opens a transaction.
-const BEGIN_BYTES: usize = 512;
-
 impl TenantTx {
     /// Creates a transaction for one operation. It sends nothing before its first statement.
     #[must_use]
@@ -534,22 +531,18 @@ impl TenantTx {
             operation_name,
             ..
         } = &*self.0;
-        let mut sql = match purpose {
+        let mut sql = String::with_capacity(512);
+        sql.push_str(match purpose {
             Purpose::Read => {
                 "RESET ALL; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY NOT DEFERRABLE"
-                    .to_owned()
             }
             Purpose::Write => {
                 "RESET ALL; BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE"
-                    .to_owned()
             }
-        };
-        sql.reserve(BEGIN_BYTES);
+        });
         // Without `write!`, which takes several times as long.
         let mut set = |name: &str, value: &str| {
-            for part in ["; SET LOCAL ", name, " = '", value, "'"] {
-                sql.push_str(part);
-            }
+            sql.extend(["; SET LOCAL ", name, " = '", value, "'"]);
         };
         set("application_name", &operation.mark());
         // The time is read here, after the wait for a connection.
