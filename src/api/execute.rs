@@ -226,8 +226,8 @@ impl Api {
             });
         set_defaults(request.checked(), &mut variables);
         let selected = request.selected(&self.selection_types, &variables);
-        // A mutation's response stays a tree of values, because it may be stored with an idempotency key.
-        let is_direct = purpose == Purpose::Read && !selected.merges_root_fields;
+        // A response that is stored with an idempotency key stays a tree of values.
+        let is_direct = claim.is_none() && !selected.merges_root_fields;
         let info = OperationInfo {
             operation,
             purpose,

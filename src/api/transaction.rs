@@ -144,7 +144,8 @@ impl Extension for TenantTransaction {
 /// Adds `extensions.cost` and, if the operation is traced, `extensions.palisade`.
 fn add_cost(response: &mut Response, info: &OperationInfo, tx: &TenantTx) {
     let cost = tx.cost();
-    let rows = async_graphql::value!({ "requested": info.cost, "actual": cost.rows });
+    let rows = format!(r#"{{"requested":{},"actual":{}}}"#, info.cost, cost.rows);
+    let rows = Value::Binary(rows.into());
     response.extensions.insert("cost".to_owned(), rows);
     if info.traced {
         let statements = cost.statements.into_iter().map(|statement| {

@@ -7,13 +7,15 @@
 //! attacker with a token can already compare each guess with the token's signature, and there are too many secrets of 32
 //! random bytes to try.
 //!
-//! A verified token is cached for a few seconds under its SHA-256, because checking the signature and parsing the
+//! A verified token is cached for a few seconds under its hash, because checking the signature and parsing the
 //! claims cost as much as the rest of a small request. The cache contains hashes and no tokens, so the duration of a
 //! lookup does not help an attacker to guess a token. The times in the token are checked for each request. A rejected
 //! token is not cached. Each tenant has a share of the cache, so a tenant with many tokens displaces only its own.
 
 use std::{
     collections::BTreeSet,
+    hash::{BuildHasher as _, RandomState},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -166,8 +168,19 @@ pub struct Identity {
     pub expires_at: DateTime<Utc>,
 }
 
-/// The SHA-256 of a token.
-type TokenHash = [u8; digest::SHA256_OUTPUT_LEN];
+/// The hash of a token. A cryptographic hash of the whole token would take much longer. Only a client that has a valid
+/// token knows its signature. If that client could find another text with the same `signed_text`, it would gain nothing:
+/// the cache returns the identity of its own token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct TokenHash {
+    /// The SHA-256 of the signature.
+    signature: [u8; digest::SHA256_OUTPUT_LEN],
+    /// A hash with a random key of the text that is signed.
+    signed_text: u64,
+}
+
+/// The random key of `TokenHash::signed_text`.
+static SIGNED_TEXT_KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// A token whose signature and claims were verified.
 #[derive(Clone, Copy, Debug)]
@@ -370,8 +383,14 @@ fn has_critical_extensions(token: &str) -> Option<bool> {
 }
 
 fn hash(token: &str) -> Option<TokenHash> {
-    let hash = digest::digest(&SHA256, token.as_bytes());
-    hash.as_ref().try_into().ok()
+    let (signed_text, signature) = token.rsplit_once('.').unwrap_or((token, ""));
+    Some(TokenHash {
+        signature: digest::digest(&SHA256, signature.as_bytes())
+            .as_ref()
+            .try_into()
+            .ok()?,
+        signed_text: SIGNED_TEXT_KEY.hash_one(signed_text),
+    })
 }
 
 #[expect(

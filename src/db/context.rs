@@ -192,19 +192,15 @@ impl ContextSigner {
         let id = self.0.as_ref().map_or("00", |key| &key.id);
         let user = context.user.map_or(Uuid::nil(), EntityId::uuid);
         let mut text = String::with_capacity(CONTEXT_LENGTH);
-        write!(
-            text,
-            "01{id}{issued_at:013}{}{}{}{}{}",
-            context.tenant.uuid().simple(),
-            user.simple(),
-            context.role.map_or('0', role_letter),
-            match purpose {
-                Purpose::Read => 'r',
-                Purpose::Write => 'w',
-            },
-            request_id.simple(),
-        )
-        .expect("BUG: writing to a String fails");
+        write!(text, "01{id}{issued_at:013}").expect("BUG: writing to a String fails");
+        push_uuid(&mut text, context.tenant.uuid());
+        push_uuid(&mut text, user);
+        text.push(context.role.map_or('0', role_letter));
+        text.push(match purpose {
+            Purpose::Read => 'r',
+            Purpose::Write => 'w',
+        });
+        push_uuid(&mut text, request_id);
         match &self.0 {
             Some(key) => {
                 let mac = hmac::sign(&key.mac, text.as_bytes());
@@ -239,6 +235,11 @@ const fn role_letter(role: UserRole) -> char {
         UserRole::Billing => 'B',
         UserRole::Viewer => 'V',
     }
+}
+
+/// Writes a UUID as 32 hexadecimal digits.
+fn push_uuid(text: &mut String, id: Uuid) {
+    text.push_str(id.simple().encode_lower(&mut Uuid::encode_buffer()));
 }
 
 #[cfg(test)]

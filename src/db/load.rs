@@ -23,6 +23,7 @@ use super::{
     entity::{Entity, NeededColumns, fetch_entities, read_whole},
     filter,
     page::List,
+    shape::{Shape, arguments},
     statement::Statement,
 };
 use crate::{
@@ -80,14 +81,21 @@ impl<E: Entity + Debug> LoadKey for ById<E> {
     async fn load(tx: &TenantTx, needed: &NeededColumns, keys: &[Self]) -> Result<LoadedMap<Self>> {
         let ids: Vec<Uuid> = keys.iter().map(|key| key.0.uuid()).collect();
         let columns = needed.entity::<E>().columns;
-        let query = Query::select()
-            .columns(columns.names::<E>())
-            .from(E::TABLE)
-            .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
-            .and_where(filter::id_in(ids))
-            .to_owned();
+        let shape = Shape::ById {
+            table: E::TABLE,
+            columns,
+        };
+        let query = || {
+            Query::select()
+                .columns(columns.names::<E>())
+                .from(E::TABLE)
+                .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
+                .and_where(filter::id_in(Vec::new()))
+                .take()
+        };
+        let arguments = arguments![tx.tenant_uuid(), ids];
+        let statement = shape.statement(arguments, query);
         let mut found = LoadedMap::<Self>::default();
-        let statement = Statement::build(&query);
         fetch_entities::<E>(tx, statement, columns, |_, entity| {
             found.insert(Self(entity.id()), entity);
             Ok(())
@@ -104,7 +112,7 @@ pub async fn find_whole<E: Entity>(tx: &TenantTx, id: E::Id) -> Result<Option<E>
         .from(E::TABLE)
         .and_where(Expr::col(E::TENANT_COLUMN).eq(tx.tenant_uuid()))
         .and_where(Expr::col("id").eq(id.uuid()))
-        .to_owned();
+        .take();
     let row = tx.fetch_optional(Statement::build(&query)).await?;
     row.map(|row| read_whole(tx, &row)).transpose()
 }
@@ -150,7 +158,7 @@ pub struct Loaders {
     needed: NeededColumns,
     /// The different lists of the operation.
     lists: parking_lot::Mutex<HashSet<Arc<List>, foldhash::fast::RandomState>>,
-    by_key: parking_lot::Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
+    by_key: parking_lot::Mutex<KeyMap<TypeId, Box<dyn Any + Send>>>,
 }
 
 impl Loaders {

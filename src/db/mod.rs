@@ -23,6 +23,7 @@ pub mod membership;
 pub mod migrate;
 mod operation;
 pub mod page;
+mod shape;
 pub mod shared;
 pub mod sign_in;
 mod statement;

@@ -3,12 +3,9 @@
 //! The invariant: **a cancelled operation commits nothing.** Each statement and the commit first check
 //! the flag `cancelled`. It is set before the running statement on the server is cancelled.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -216,11 +213,11 @@ impl OperationName {
         let is_name = !name.is_empty() && name.chars().all(is_allowed);
         is_name.then(|| Self(name.chars().take(Self::MAX_LENGTH).collect()))
     }
-}
 
-impl fmt::Display for OperationName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

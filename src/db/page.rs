@@ -22,6 +22,7 @@ use super::{
     entity::{ColumnSet, Entity, NeededColumns, fetch_entities},
     filter::{Filter, Kind, Value},
     load::{KeyMap, LoadKey, LoadedMap},
+    shape::{Shape, arguments},
     statement::Statement,
 };
 use crate::{auth::role::UserRole, error::Result, ids::EntityId};
@@ -131,6 +132,44 @@ impl List {
         // One row more than requested: it shows whether there is another page.
         query.limit(u64::from(self.size) + 1);
         query
+    }
+
+    /// The statement of the page under each of these parents, or of the page of a list without parents.
+    fn statement<E: Entity>(
+        &self,
+        tx: &TenantTx,
+        columns: ColumnSet,
+        parents: &[Option<Uuid>],
+    ) -> Result<Statement> {
+        let query = || {
+            let page = self.page::<E>(tx, columns);
+            if self.parent_column.is_some() {
+                let names: Vec<_> = columns.names::<E>().collect();
+                join_parents(page, &names, parents)
+            } else {
+                page
+            }
+        };
+        let has_only_order =
+            self.filter == Filter::default() && self.after.is_none() && self.before.is_none();
+        if !has_only_order {
+            return Ok(Statement::build(&query()));
+        }
+        let shape = Shape::Page {
+            table: E::TABLE,
+            columns,
+            parent_column: self.parent_column,
+            order: self.order.clone(),
+            from_end: self.from_end,
+        };
+        let (tenant, limit) = (tx.tenant_uuid(), i64::from(self.size) + 1);
+        let arguments = if self.parent_column.is_some() {
+            let parents: Vec<Uuid> = parents.iter().copied().flatten().collect();
+            arguments![parents, tenant, limit]
+        } else {
+            arguments![tenant, limit]
+        };
+        Ok(shape.statement(arguments, query))
     }
 
     fn count<E: Entity>(&self, tx: &TenantTx) -> SelectStatement {
@@ -324,18 +363,17 @@ impl<E: Sortable> LoadKey for PageOf<E> {
         let mut pages = LoadedMap::<Self>::default();
         for (list, parents) in by_list(keys) {
             let columns = list.columns::<E>(needed);
-            let query = list.page::<E>(tx, columns);
+            let statement = list.statement::<E>(tx, columns, &parents)?;
             let mut rows: KeyMap<Option<Uuid>, Vec<Arc<E>>> = KeyMap::default();
             if list.parent_column.is_some() {
-                let names: Vec<_> = columns.names::<E>().collect();
-                let statement = Statement::build(&join_parents(query, &names, &parents));
+                let parent_position = columns.names::<E>().count();
                 let mut is_checked = false;
                 fetch_entities::<E>(tx, statement, columns, |row, entity| {
                     // The id of the parent follows the columns. The type of the column is the same in all rows.
                     let parent = if std::mem::replace(&mut is_checked, true) {
-                        row.try_get_unchecked(names.len())?
+                        row.try_get_unchecked(parent_position)?
                     } else {
-                        row.try_get(names.len())?
+                        row.try_get(parent_position)?
                     };
                     rows.entry(Some(parent)).or_default().push(entity);
                     Ok(())
@@ -343,7 +381,6 @@ impl<E: Sortable> LoadKey for PageOf<E> {
                 .await?;
             } else {
                 let rows = rows.entry(None).or_default();
-                let statement = Statement::build(&query);
                 fetch_entities::<E>(tx, statement, columns, |_, entity| {
                     rows.push(entity);
                     Ok(())

@@ -35,10 +35,12 @@ impl Statement {
 
     /// A statement that sea-query built with explicit placeholders, for these arguments.
     pub(super) fn with_arguments(text: String, arguments: PgArguments) -> Self {
-        Self {
-            text: AssertSqlSafe(text).into_sql_str(),
-            arguments,
-        }
+        Self::with_sql(AssertSqlSafe(text).into_sql_str(), arguments)
+    }
+
+    /// A statement whose SQL was built before, for these arguments.
+    pub(super) fn with_sql(text: sqlx::SqlStr, arguments: PgArguments) -> Self {
+        Self { text, arguments }
     }
 
     pub(super) fn text(&self) -> &str {

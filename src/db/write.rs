@@ -4,10 +4,14 @@
 //! level security filters rows silently, so a function that wrote nothing reads the row again to
 //! determine the reason.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, marker::PhantomData};
 
 pub use sea_query::Value;
-use sea_query::{DynIden, Expr, ExprTrait as _, Func, IntoIden as _, LockType, OnConflict, Query};
+use sea_query::{
+    DynIden, Expr, ExprTrait as _, Func, IntoIden as _, LockType, OnConflict, Query, Values,
+};
+use sea_query_sqlx::SqlxValues;
+use sqlx::IntoArguments as _;
 use uuid::Uuid;
 
 pub use super::write_error::{ConstraintRule, WriteError};
@@ -15,6 +19,7 @@ use super::{
     TenantTx,
     entity::{Entity, read_whole},
     filter,
+    shape::Shape,
     statement::Statement,
 };
 use crate::{
@@ -39,14 +44,14 @@ pub trait Writable: Entity {
 /// The result of a write.
 pub type WriteResult<E> = Result<E, WriteError<E>>;
 
-/// The columns that a write sets.
+/// The columns that a change sets.
 #[derive(Default)]
-struct Values {
+struct Changes {
     columns: Vec<DynIden>,
     values: Vec<Expr>,
 }
 
-impl Values {
+impl Changes {
     fn set(&mut self, column: &'static str, value: impl Into<Expr>) {
         self.columns.push(column.into_iden());
         self.values.push(value.into());
@@ -55,24 +60,28 @@ impl Values {
 
 /// An insertion of one row.
 pub struct Insert<E: Writable> {
-    id: E::Id,
-    values: Values,
+    columns: Vec<&'static str>,
+    values: Vec<Value>,
+    row: PhantomData<fn() -> E>,
 }
 
 impl<E: Writable> Insert<E> {
     /// An insertion of a row with this id.
     #[must_use]
     pub fn new(id: E::Id) -> Self {
-        Self {
-            id,
-            values: Values::default(),
-        }
+        let insert = Self {
+            columns: Vec::new(),
+            values: Vec::new(),
+            row: PhantomData,
+        };
+        insert.set("id", id.uuid())
     }
 
     /// Sets a column. A column that is not set gets its default.
     #[must_use]
     pub fn set(mut self, column: &'static str, value: impl Into<Value>) -> Self {
-        self.values.set(column, Expr::val(value));
+        self.columns.push(column);
+        self.values.push(value.into());
         self
     }
 
@@ -90,32 +99,39 @@ impl<E: Writable> Insert<E> {
         tx: &TenantTx,
         unique: &'static str,
     ) -> Result<Option<E>, WriteError<E>> {
-        let conflict = OnConflict::columns([E::TENANT_COLUMN, unique])
-            .do_nothing()
-            .to_owned();
-        self.insert(tx, Some(conflict)).await
+        self.insert(tx, Some(unique)).await
     }
 
     async fn insert(
-        mut self,
+        self,
         tx: &TenantTx,
-        conflict: Option<OnConflict>,
+        unique: Option<&'static str>,
     ) -> Result<Option<E>, WriteError<E>> {
-        self.values.set("id", Expr::val(self.id.uuid()));
-        self.values
-            .set(E::TENANT_COLUMN, Expr::val(tx.tenant_uuid()));
-        let mut query = Query::insert();
-        query
-            .into_table(E::TABLE)
-            .columns(self.values.columns)
-            .values(self.values.values)
-            .map_err(|error| Error::Internal(error.to_string().into()))?
-            .returning(Query::returning().columns(E::COLUMNS.iter().copied()));
+        let Self {
+            columns, values, ..
+        } = self.set(E::TENANT_COLUMN, tx.tenant_uuid());
+        let query = || {
+            let mut query = Query::insert();
+            query
+                .into_table(E::TABLE)
+                .columns(columns.iter().copied())
+                .values_panic(columns.iter().map(|_| Expr::val(0)))
+                .returning(Query::returning().columns(E::COLUMNS.iter().copied()));
+            if let Some(unique) = unique {
+                let mut conflict = OnConflict::columns([E::TENANT_COLUMN, unique]);
+                query.on_conflict(conflict.do_nothing().to_owned());
+            }
+            query
+        };
+        let shape = Shape::Insert {
+            table: E::TABLE,
+            columns: columns.clone(),
+            unique,
+        };
+        let arguments = SqlxValues(Values(values)).into_arguments();
+        let statement = shape.statement(arguments, query);
         tx.operation().reserve_writes(1)?;
-        if let Some(conflict) = conflict {
-            query.on_conflict(conflict);
-        }
-        let row = tx.fetch_optional(Statement::build(&query)).await;
+        let row = tx.fetch_optional(statement).await;
         let row = row.map_err(|error| WriteError::from_statement(error, E::RULES))?;
         Ok(row.map(|row| read_whole(tx, &row)).transpose()?)
     }
@@ -125,7 +141,7 @@ impl<E: Writable> Insert<E> {
 pub struct Update<E: Writable> {
     id: E::Id,
     if_version: Option<i32>,
-    values: Values,
+    values: Changes,
     conditions: Vec<Condition>,
 }
 
@@ -142,7 +158,7 @@ impl<E: Writable> Update<E> {
         Self {
             id,
             if_version,
-            values: Values::default(),
+            values: Changes::default(),
             conditions: Vec::new(),
         }
     }

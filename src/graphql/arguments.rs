@@ -3,12 +3,10 @@
 //! The engine reads the arguments of a field again for each parent, and each time it copies the literals and the whole
 //! variables. A filter of one megabyte under a hundred parents would be copied a hundred times.
 
-use std::{
-    any::{Any, TypeId},
-    collections::HashMap,
-};
+use std::any::{Any, TypeId};
 
 use async_graphql::{Context, ServerResult};
+use foldhash::HashMap;
 use parking_lot::Mutex;
 
 /// The arguments that one run of an operation has read, by the field of the document.

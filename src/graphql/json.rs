@@ -54,9 +54,7 @@ impl JsonWriter {
     /// Writes the key of a field, with the brace or the comma before it and the colon after it. A name of GraphQL
     /// needs no escapes.
     pub fn key(&mut self, is_first: bool, name: &str) {
-        self.bytes.reserve(name.len() + 4);
-        self.bytes.push(if is_first { b'{' } else { b',' });
-        self.bytes.push(b'"');
+        self.raw(if is_first { b"{\"" } else { b",\"" });
         self.raw(name.as_bytes());
         self.raw(b"\":");
     }
@@ -156,7 +154,11 @@ pub fn write_response(response: &Response) -> Vec<u8> {
     json.value(&response.data);
     if !response.extensions.is_empty() {
         json.raw(b",\"extensions\":");
-        json.serialize(&response.extensions);
+        for (index, (name, value)) in response.extensions.iter().enumerate() {
+            json.key(index == 0, name);
+            json.value(value);
+        }
+        json.raw(b"}");
     }
     if !response.errors.is_empty() {
         json.raw(b",\"errors\":");

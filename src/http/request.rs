@@ -1,8 +1,9 @@
 //! Reads a request to `/graphql`: its body or its query string, and the headers that set how it runs.
 
+use async_graphql::Variables;
 use axum::{
     body::{Body, Bytes, HttpBody as _},
-    http::{HeaderMap, Request, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, Request, StatusCode, Uri, header},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
@@ -22,10 +23,10 @@ use crate::{
 pub const MAX_BODY_BYTES: u64 = 1024 * 1024;
 
 /// The header with the client's preferences (RFC 7240).
-const PREFER: &str = "prefer";
+const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The header with the key that makes it safe to send a mutation again.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The only media type of a body.
 const JSON: &str = "application/json";
@@ -38,7 +39,7 @@ pub struct GraphqlRequest {
     pub query: Option<String>,
     pub document_id: Option<String>,
     pub operation_name: Option<String>,
-    pub variables: Option<serde_json::Map<String, serde_json::Value>>,
+    pub variables: Option<Variables>,
     pub extensions: Option<Extensions>,
 }
 
