@@ -116,14 +116,13 @@ impl Cancellations {
             Err(error) => return Err(error.into()),
         };
         let cancel = sqlx::query_scalar!(r#"select app.cancel($1) as "is_cancelled!""#, mark);
-        match tokio::time::timeout(TIMEOUT, cancel.fetch_one(&mut *connection)).await {
-            Ok(cancelled) => Ok(cancelled.map(drop)?),
-            Err(_) => {
-                // A server that does not respond would keep the connection.
-                drop(connection.detach());
-                Err(Error::Timeout)
-            }
+        let cancel = cancel.fetch_one(&mut *connection);
+        if let Ok(cancelled) = tokio::time::timeout(TIMEOUT, cancel).await {
+            return Ok(cancelled.map(drop)?);
         }
+        // A server that does not respond would keep the connection.
+        drop(connection.detach());
+        Err(Error::Timeout)
     }
 }
 

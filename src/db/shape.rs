@@ -58,20 +58,13 @@ impl Shape {
         query: impl FnOnce() -> Q,
     ) -> Statement {
         let kept = SQL.lock().get(&self).cloned();
-        let sql = match kept {
-            Some(sql) => {
-                if cfg!(debug_assertions) {
-                    assert_eq!(sql, build(query(), &arguments), "{self:?}");
-                }
-                sql
-            }
-            None => {
-                let sql = build(query(), &arguments);
-                let sql = AssertSqlSafe(Arc::<str>::from(sql)).into_sql_str();
-                SQL.lock().insert(self, sql.clone());
-                sql
-            }
-        };
+        if let Some(sql) = kept {
+            debug_assert_eq!(sql, build(&query(), &arguments), "{self:?}");
+            return Statement::with_sql(sql, arguments);
+        }
+        let sql = build(&query(), &arguments);
+        let sql = AssertSqlSafe(Arc::<str>::from(sql)).into_sql_str();
+        SQL.lock().insert(self, sql.clone());
         Statement::with_sql(sql, arguments)
     }
 }
@@ -86,7 +79,7 @@ macro_rules! arguments {
 }
 pub(super) use arguments;
 
-fn build(query: impl SqlxBinder, arguments: &PgArguments) -> String {
+fn build(query: &impl SqlxBinder, arguments: &PgArguments) -> String {
     let (sql, values) = query.build_sqlx(PostgresQueryBuilder);
     debug_assert_eq!(values.0.0.len(), arguments.len(), "{sql}");
     sql

@@ -334,7 +334,7 @@ impl RequestContext {
         };
         let bytes = rejection.write_body(self.request_id);
         self.usage.add_response_bytes(bytes as u64);
-        rejection.held = self.hold_response(bytes, Rejection::busy).await?;
+        rejection.hold(self.hold_response(bytes, Rejection::busy).await?);
         Err(rejection)
     }
 

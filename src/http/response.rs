@@ -52,14 +52,18 @@ pub struct Rejection {
     /// Whether the service closes the connection after the response.
     closes_connection: bool,
     /// The line for the log if the service or its database caused the rejection.
-    failure: Option<String>,
+    failure: Option<Box<str>>,
     /// The body, if it is already written.
-    body: Option<Vec<u8>>,
-    /// The memory that is held for a long body.
-    pub held: Option<HeldBytes>,
+    body: Option<Box<WrittenBody>>,
     /// Whether the request is well-formed and only its document is rejected. Older clients expect the
     /// status 200 then.
     is_document_error: bool,
+}
+
+/// The body of a rejection, and the memory that is held for it.
+struct WrittenBody {
+    bytes: Vec<u8>,
+    held: Option<HeldBytes>,
 }
 
 impl Rejection {
@@ -74,7 +78,6 @@ impl Rejection {
             closes_connection: false,
             failure: None,
             body: None,
-            held: None,
             is_document_error: false,
         }
     }
@@ -126,17 +129,25 @@ impl Rejection {
 
     /// Writes the body. Returns its length: the errors of a document can quote much of it, several times.
     pub fn write_body(&mut self, request_id: Uuid) -> usize {
-        let body = rejection_body(self, request_id);
-        let length = body.len();
-        self.body = Some(body);
+        let bytes = rejection_body(self, request_id);
+        let length = bytes.len();
+        self.body = Some(Box::new(WrittenBody { bytes, held: None }));
         length
+    }
+
+    /// Sets the memory that is held for the written body until the client has received it.
+    pub fn hold(&mut self, held: Option<HeldBytes>) {
+        if let Some(body) = &mut self.body {
+            body.held = held;
+        }
     }
 
     /// The body and the memory that is held for it.
     fn take_body(&mut self, request_id: Uuid) -> (Vec<u8>, Option<HeldBytes>) {
-        let body = self.body.take();
-        let body = body.unwrap_or_else(|| rejection_body(self, request_id));
-        (body, self.held.take())
+        match self.body.take() {
+            Some(written) => (written.bytes, written.held),
+            None => (rejection_body(self, request_id), None),
+        }
     }
 
     fn document_error(mut self) -> Self {
@@ -153,7 +164,7 @@ impl From<Error> for Rejection {
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let rejection = Self {
-            failure: error.is_service_failure().then(|| error.detail()),
+            failure: error.is_service_failure().then(|| error.detail().into()),
             ..Self::new(status, error.code(), error.to_string())
         };
         if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -14,14 +14,14 @@ use super::{
 use crate::harness::{eventually, palisade_test};
 
 /// A migrated database in a cluster of its own, because the tests change the roles.
-struct OwnCluster {
+pub(super) struct OwnCluster {
     dir: std::path::PathBuf,
     server: Embedded,
     superuser: PgConnection,
 }
 
 impl OwnCluster {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let dir = create_test_dir().await;
         let server = start_server(dir.clone()).await;
         let url = server.url("postgres", "postgres");
@@ -39,7 +39,7 @@ impl OwnCluster {
         cluster
     }
 
-    fn url(&self, role: &str) -> String {
+    pub(super) fn url(&self, role: &str) -> String {
         self.server.url(role, "postgres")
     }
 
@@ -49,17 +49,17 @@ impl OwnCluster {
             .success();
     }
 
-    async fn execute(&mut self, sql: &'static str) {
+    pub(super) async fn execute(&mut self, sql: &'static str) {
         self.superuser.execute(sql).await.unwrap();
     }
 
-    async fn doctor(&self, options: &[&str]) -> CommandResult {
+    pub(super) async fn doctor(&self, options: &[&str]) -> CommandResult {
         let url = self.url("postgres");
         let arguments = ["doctor", "--database-url", &url];
         run_palisade(&[&arguments, options].concat()).await
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         drop(self.superuser);
         self.server.stop().await.unwrap();
         remove_dir(&self.dir);
@@ -247,102 +247,6 @@ async fn a_running_service_rejects_requests_while_the_database_has_a_gap() {
         ] {
             assert_eq!(output.matches(&line).count(), 1, "{line}: {output}");
         }
-    }
-    cluster.stop().await;
-}
-
-/// What can be taken away from the isolation: SQL that takes it away, the rule that reports it, and SQL that gives it back.
-const LOSSES: &[(&str, &str, &str, &str)] = &[
-    (
-        "FORCE",
-        "alter table projects no force row level security",
-        "D05 rls-not-forced: ",
-        "alter table projects force row level security",
-    ),
-    (
-        "a policy",
-        "drop policy tenant on projects",
-        "D08 policy-count: ",
-        "create policy tenant on projects using (tenant_id = (select app.tenant_id()))
-             with check (tenant_id = (select app.tenant_id()))",
-    ),
-    (
-        "WITH CHECK",
-        "drop policy tenant on projects;
-         create policy tenant on projects using (tenant_id = (select app.tenant_id()))",
-        "D45 no-with-check: ",
-        "alter policy tenant on projects with check (tenant_id = (select app.tenant_id()))",
-    ),
-    (
-        "the tenant column of a foreign key",
-        "create table notes (tenant_id uuid not null, id uuid not null unique, project_id uuid,
-             primary key (tenant_id, id));
-         alter table notes owner to palisade_owner;
-         select app.protect('notes', audited => false);
-         comment on constraint notes_id_key on notes is 'doctor: allow D13, for the test';
-         alter table notes add constraint notes_note_fkey foreign key (project_id) references notes (id)",
-        "D12 foreign-key-without-tenant: ",
-        "drop table notes",
-    ),
-    (
-        "the first column of an index",
-        "drop index invoices_created_at_idx; create index invoices_created_at_idx on invoices (created_at desc, id desc)",
-        "D14 index-without-tenant: The index public.invoices_created_at_idx does not begin with tenant_id",
-        "drop index invoices_created_at_idx",
-    ),
-    (
-        "NOBYPASSRLS",
-        "alter role palisade_app bypassrls",
-        "D01 role-bypass: ",
-        "alter role palisade_app nobypassrls",
-    ),
-];
-
-#[apply(palisade_test)]
-async fn doctor_the_start_and_the_running_service_each_report_every_loss() {
-    let mut cluster = OwnCluster::start().await;
-    let mut serve = serve_command(&cluster.url("palisade_app"));
-    serve.env("PALISADE_ISOLATION_CHECK_INTERVAL", "100ms");
-    let (service, api) = Service::serve(serve).await;
-    let ready = api.replace("/graphql", "/health/ready");
-    for (what, take, rule, give) in LOSSES {
-        cluster.execute(take).await;
-        let is_error = !rule.starts_with("D14");
-
-        let report = cluster.doctor(&[]).await;
-        let (name, _) = rule.split_once(": ").unwrap();
-        assert!(report.stdout.contains(name), "{what}: {report:?}");
-        assert_eq!(report.code, Some(i32::from(is_error)), "{what}: {report:?}");
-
-        if is_error {
-            let result = run_to_exit(serve_command(&cluster.url("palisade_app"))).await;
-            assert_eq!(result.code, Some(1), "{what}: {result:?}");
-            // The first check of the role has a message of its own.
-            assert!(
-                result.stderr.contains(rule) || result.stderr.contains("has BYPASSRLS"),
-                "{what}: {result:?}"
-            );
-            eventually("the running service rejects requests", async || {
-                reqwest::get(&ready).await.unwrap().status() == 503
-            })
-            .await;
-            assert_eq!(post(&api).await, 503, "{what}");
-        } else {
-            let (other, _) = Service::serve(serve_command(&cluster.url("palisade_app"))).await;
-            let output = other.terminate().await;
-            assert!(output.contains(rule), "{what}: {output}");
-        }
-        cluster.execute(give).await;
-        eventually("the running service serves again", async || {
-            reqwest::get(&ready).await.unwrap().status() == 200
-        })
-        .await;
-    }
-    let output = service.terminate().await;
-    for (what, _, rule, _) in LOSSES {
-        // The service logs a warning once, and an error when it occurs and when it is repaired.
-        let lines = if rule.starts_with("D14") { 1 } else { 2 };
-        assert_eq!(output.matches(rule).count(), lines, "{what}: {output}");
     }
     cluster.stop().await;
 }

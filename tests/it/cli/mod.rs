@@ -6,6 +6,8 @@ mod dev;
 mod doctor;
 mod log;
 mod migrate;
+mod prove;
+mod removals;
 mod schema;
 mod serve;
 mod settings;
@@ -17,6 +19,7 @@ use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
     process::{Output, Stdio},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -24,7 +27,7 @@ use palisade::embedded::{self, Embedded};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     process::{Child, Command},
     sync::OnceCell,
     task::JoinHandle,
@@ -38,9 +41,15 @@ const LIMIT: Duration = Duration::from_mins(1);
 
 /// The binary, with a context key and without other environment variables that could configure it.
 pub fn palisade(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
+    let mut command = command(env!("CARGO_BIN_EXE_palisade"));
+    command.args(arguments);
     command
-        .args(arguments)
+}
+
+/// A program, with a context key and without other environment variables that could configure the binary.
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -93,9 +102,14 @@ impl From<Output> for CommandResult {
 }
 
 /// Runs a command until it exits.
-pub async fn run_to_exit(mut command: Command) -> CommandResult {
+pub async fn run_to_exit(command: Command) -> CommandResult {
+    run_to_exit_within(LIMIT, command).await
+}
+
+/// Like [`run_to_exit`], for a command that takes long.
+async fn run_to_exit_within(limit: Duration, mut command: Command) -> CommandResult {
     let output = command.spawn().unwrap().wait_with_output();
-    tokio::time::timeout(LIMIT, output)
+    tokio::time::timeout(limit, output)
         .await
         .expect("the command did not exit")
         .unwrap()
@@ -109,19 +123,44 @@ pub async fn run_palisade(arguments: &[&str]) -> CommandResult {
 /// A running `dev` or `serve`.
 pub struct Service {
     child: Child,
-    stdout: JoinHandle<String>,
-    stderr: JoinHandle<String>,
+    stdout: Printed,
+    stderr: Printed,
     /// The output of the service until it is ready.
     startup: String,
 }
 
-/// Reads an output in the background. Otherwise the process would block when the pipe is full.
-fn read_all(mut from: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<String> {
-    tokio::spawn(async move {
-        let mut output = String::new();
-        from.read_to_string(&mut output).await.unwrap();
-        output
-    })
+/// An output that a task reads. Otherwise the process would block when the pipe is full.
+struct Printed {
+    text: Arc<Mutex<String>>,
+    end: JoinHandle<()>,
+}
+
+impl Printed {
+    fn read(from: impl AsyncRead + Unpin + Send + 'static) -> Self {
+        let text = Arc::<Mutex<String>>::default();
+        let read = Arc::clone(&text);
+        let end = tokio::spawn(async move {
+            let mut lines = BufReader::new(from);
+            let mut line = String::new();
+            while lines.read_line(&mut line).await.unwrap() > 0 {
+                read.lock().unwrap().push_str(&line);
+                line.clear();
+            }
+        });
+        Self { text, end }
+    }
+
+    /// The text so far.
+    fn text(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
+
+    /// The whole text, after the process has closed the output.
+    async fn complete(self) -> String {
+        self.end.await.unwrap();
+        let text = self.text.lock().unwrap();
+        text.clone()
+    }
 }
 
 impl Service {
@@ -137,7 +176,7 @@ impl Service {
         change(&mut command);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
-        let stderr = read_all(child.stderr.take().unwrap());
+        let stderr = Printed::read(child.stderr.take().unwrap());
         let mut startup = String::new();
         let api_printed = tokio::time::timeout(LIMIT, async {
             while !startup.lines().any(|line| line.starts_with("API ")) {
@@ -151,7 +190,7 @@ impl Service {
         assert!(ready, "dev exited: {startup}");
         Self {
             child,
-            stdout: read_all(lines),
+            stdout: Printed::read(lines),
             stderr,
             startup,
         }
@@ -160,7 +199,7 @@ impl Service {
     /// Starts `serve`, and waits until it listens. Also returns the URL of its API.
     async fn serve(mut command: Command) -> (Self, String) {
         let mut child = command.spawn().unwrap();
-        let stdout = read_all(child.stdout.take().unwrap());
+        let stdout = Printed::read(child.stdout.take().unwrap());
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let mut startup = String::new();
         let listens = tokio::time::timeout(LIMIT, async {
@@ -175,7 +214,7 @@ impl Service {
             .unwrap()
             .trim()
             .to_owned();
-        let stderr = read_all(lines);
+        let stderr = Printed::read(lines);
         (
             Self {
                 child,
@@ -216,8 +255,8 @@ impl Service {
         let status = status.expect("the service did not exit").unwrap();
         let printed = [
             self.startup,
-            self.stdout.await.unwrap(),
-            self.stderr.await.unwrap(),
+            self.stdout.complete().await,
+            self.stderr.complete().await,
         ];
         (status.code(), printed.concat())
     }

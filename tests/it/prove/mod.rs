@@ -13,6 +13,7 @@ use crate::{
     samples::Rows,
 };
 
+mod attacks;
 mod command;
 mod gaps;
 mod service;
