@@ -185,7 +185,7 @@ mod tests {
         let known = CachedRole::Known { role: None, since };
         assert!(known.is_current(since));
         let last = since + CACHE_LIFETIME;
-        assert!(known.is_current(last - Duration::from_millis(1)));
+        assert!(known.is_current(last.checked_sub(Duration::from_millis(1)).unwrap()));
         assert!(!known.is_current(last));
     }
 }

@@ -168,7 +168,7 @@ impl Proxy {
             }
             Mistake::Count if is_b => text = more_rows(&text),
             Mistake::Slug if attacks_name => text = numbered_slugs(&text),
-            Mistake::Cache if method == &Method::GET => {
+            Mistake::Cache if *method == Method::GET => {
                 self.cache.lock().unwrap().insert(query, text.clone());
             }
             _ => {}
