@@ -24,8 +24,8 @@ use sqlx::{
 use tokio::{sync::Mutex, task::yield_now};
 use uuid::Uuid;
 
-use self::guard::StatementGuard;
 pub(super) use self::guard::byte_length;
+use self::guard::{StatementGuard, is_cancelled, is_closed};
 use super::{
     Operation, OperationName, TenantDb,
     lease::Lease,
@@ -581,21 +581,6 @@ impl TenantTx {
 
 fn ignored_failure() -> Error {
     Error::Internal("a resolver ignored a failed statement".into())
-}
-
-/// Whether the server cancelled the statement (57014).
-fn is_cancelled(error: &sqlx::Error) -> bool {
-    let last = error.as_database_error();
-    last.is_some_and(|last| last.code().as_deref() == Some("57014"))
-}
-
-/// Whether the server closed the connection, with or without a final message (57P01 to 57P05).
-fn is_closed(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) => true,
-        sqlx::Error::Database(last) => last.code().is_some_and(|code| code.starts_with("57P")),
-        _ => false,
-    }
 }
 
 impl fmt::Debug for TenantTx {

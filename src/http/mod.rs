@@ -22,7 +22,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use axum::{
     Router,
-    body::{Body, HttpBody},
+    body::HttpBody,
     extract::DefaultBodyLimit,
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::map_response,
@@ -31,7 +31,7 @@ use axum::{
 };
 use tower_http::{
     CompressionLevel,
-    compression::{CompressionBody, CompressionLayer, predicate::Predicate},
+    compression::{CompressionLayer, predicate::Predicate},
     cors::{AllowOrigin, CorsLayer},
 };
 
@@ -57,17 +57,13 @@ const COMPRESSED_BYTES: RangeInclusive<u64> = 1_024..=1_048_576;
 impl Service {
     /// The router with every path of the service.
     pub fn router(&self) -> Router {
-        // One layer, because each layer of a route costs every request a boxed service, a boxed future and a boxed body.
-        let graphql_layer = (
-            map_response(harden::<CompressionBody<Body>>),
-            cors(self.origins.clone()),
-            compression(),
-        );
         let graphql = get(graphql::handle)
             .post(graphql::handle)
-            .fallback(graphql::method_not_allowed)
-            .layer(graphql_layer);
+            .fallback(graphql::method_not_allowed);
         let mut router = Router::new()
+            .route("/graphql", graphql)
+            .route_layer(compression())
+            .route_layer(cors(self.origins.clone()))
             .route("/health/live", get(health::live))
             .route("/health/ready", get(health::ready));
         if self.features.explorer {
@@ -86,8 +82,7 @@ impl Service {
         }
         router
             .fallback(not_found)
-            .layer(map_response(harden::<Body>))
-            .route("/graphql", graphql)
+            .layer(map_response(harden))
             .with_state(self.clone())
     }
 
@@ -97,14 +92,16 @@ impl Service {
             .route("/health/live", get(health::live))
             .route("/health/ready", get(health::ready))
             .fallback(no_health_check)
-            .layer(map_response(harden::<Body>))
+            .layer(map_response(harden))
             .with_state(self.clone())
     }
 }
 
 /// Adds the headers that every response needs: browsers must not guess the type of a response, store the response, or
 /// send its URL to other sites. A handler may set only `Cache-Control`, for the files of the explorer.
-async fn harden<B>(mut response: Response<B>) -> Response<B> {
+///
+/// One layer adds all headers, because each layer of the router costs every request a boxed service and a boxed future.
+async fn harden(mut response: Response) -> Response {
     let value = HeaderValue::from_static;
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, value("nosniff"));

@@ -90,3 +90,18 @@ pub(in crate::db) fn byte_length(row: &PgRow, positions: &[usize]) -> u64 {
     });
     lengths.sum()
 }
+
+/// Whether the server cancelled the statement (57014).
+pub(super) fn is_cancelled(error: &sqlx::Error) -> bool {
+    let last = error.as_database_error();
+    last.is_some_and(|last| last.code().as_deref() == Some("57014"))
+}
+
+/// Whether the server closed the connection, with or without a final message (57P01 to 57P05).
+pub(super) fn is_closed(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(last) => last.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
+}
