@@ -511,8 +511,8 @@ async fn the_servers_own_log_holds_the_statements_that_the_transaction_counted(
     statements[0] = format!("{before}{mark}'{after}");
     // The time and the MAC of the context differ each time.
     let opening = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL application_name = '{mark}'; \
-         SET LOCAL app.context = '"
+        "RESET ALL; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY NOT DEFERRABLE; \
+         SET LOCAL application_name = '{mark}'; SET LOCAL app.context = '"
     );
     let context = statements[0].strip_prefix(&opening).unwrap();
     let fields = [tenant, caller.user.uuid()].map(|id| id.simple().to_string());
