@@ -23,6 +23,7 @@ pub mod membership;
 pub mod migrate;
 mod operation;
 pub mod page;
+mod pool;
 mod shape;
 pub mod shared;
 pub mod sign_in;
@@ -31,18 +32,14 @@ pub mod tenant_tx;
 pub mod write;
 pub mod write_error;
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc};
 
-use sqlx::{
-    ConnectOptions, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{ConnectOptions, PgConnection, PgPool, postgres::PgConnectOptions};
 use uuid::Uuid;
 
 use crate::{
     canary::Canary,
     doctor::Finding,
-    duration,
     embedded::OLDEST_MAJOR_VERSION,
     ids::{EntityId as _, TenantId},
 };
@@ -50,6 +47,7 @@ use crate::{
 pub use inspect::IsolationError;
 pub(crate) use operation::MAX_WRITTEN_ROWS;
 pub use operation::{Operation, OperationName};
+pub use pool::PoolSettings;
 pub use statement::TracedStatement;
 pub use tenant_tx::{Purpose, TenantContext, TenantTx};
 
@@ -57,6 +55,7 @@ use cancellation::Cancellations;
 use clock::ServerClock;
 use context::{ContextSigner, Signing};
 use inspect::IsolationStatus;
+use pool::{new_pool, side_connection};
 
 /// The reason why the database cannot be used. Each message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -167,28 +166,6 @@ pub enum ConnectError {
     },
 }
 
-/// The size of a connection pool, and how long an operation waits for a connection.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub struct PoolSettings {
-    /// The number of database connections; 2 to 4 for each core of the database server.
-    #[arg(long = "pool-size", env = "PALISADE_POOL_SIZE", default_value_t = 8, value_name = "N",
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub size: u32,
-    /// The longest wait for a free connection; after it, the response is UNAVAILABLE.
-    #[arg(long, env = "PALISADE_ACQUIRE_TIMEOUT", default_value = "2s", value_name = "DURATION",
-          value_parser = duration::between("1ms", "1m"))]
-    pub acquire_timeout: Duration,
-}
-
-impl Default for PoolSettings {
-    fn default() -> Self {
-        Self {
-            size: 8,
-            acquire_timeout: Duration::from_secs(2),
-        }
-    }
-}
-
 /// The age of a context that no database accepts. The limit is 30 seconds unless an administrator has changed it.
 const EXPIRED_AGE_MS: i64 = 3_600_000;
 
@@ -220,7 +197,7 @@ impl TenantDb {
         signing: &Signing,
     ) -> Result<Self, ConnectError> {
         let options = connect_options(url)?;
-        let pool = pool(options.clone(), settings.size, settings.acquire_timeout);
+        let pool = new_pool(options.clone(), settings.size, settings.acquire_timeout);
         check_at_start(&options).await?;
         let side = side_connection(options.clone());
         let isolation_pool = side_connection(options.clone());
@@ -381,26 +358,6 @@ async fn read_canary(pool: &PgPool) -> Result<Canary, ConnectError> {
     let marker = marker.fetch_one(pool).await;
     let marker = marker.map_err(|error| unreachable(&pool.connect_options(), &error))?;
     Canary::new(&marker).ok_or(ConnectError::NotMigrated)
-}
-
-fn pool(options: PgConnectOptions, size: u32, acquire_timeout: Duration) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(size)
-        .acquire_timeout(acquire_timeout)
-        .idle_timeout(Duration::from_mins(10))
-        .max_lifetime(Duration::from_mins(30))
-        // A test would cost a round trip. The statement that opens a transaction detects a dead connection too.
-        .test_before_acquire(false)
-        .connect_lazy_with(options)
-}
-
-/// A pool of one connection.
-fn side_connection(options: PgConnectOptions) -> PgPool {
-    pool(
-        options.application_name("palisade side"),
-        1,
-        Duration::from_secs(1),
-    )
 }
 
 /// Parses a URL. An error never contains its password.

@@ -118,7 +118,8 @@ impl Operation {
             )));
         }
         if state.bytes > state.held_bytes {
-            let more = (state.bytes - state.held_bytes).max(HELD_STEP_BYTES);
+            let missing = state.bytes - state.held_bytes;
+            let more = missing.max(HELD_STEP_BYTES.min(fetched.limit - state.held_bytes));
             if !state.held.try_grow(more) {
                 metrics::FETCHED_BYTES_BUSY.increment();
                 return Err(Error::Unavailable(None));

@@ -5,7 +5,9 @@
 
 use sqlx::PgPool;
 
-use super::{ConnectError, PoolSettings, connect_options, inspect::check_role, pool, unreachable};
+use super::{
+    ConnectError, PoolSettings, connect_options, inspect::check_role, pool::new_pool, unreachable,
+};
 use crate::{
     auth::role::{UserRole, UserStatus},
     error::Result,
@@ -54,7 +56,7 @@ impl SignInDb {
             size: 2,
             ..PoolSettings::default()
         };
-        let pool = pool(options.clone(), settings.size, settings.acquire_timeout);
+        let pool = new_pool(options.clone(), settings.size, settings.acquire_timeout);
         sqlx::query_scalar!(r#"select exists (select 1 from memberships) as "any!""#)
             .fetch_one(&pool)
             .await

@@ -311,8 +311,8 @@ impl Lab {
         let connections = self
             .number("select count(*) from pg_stat_activity where usename = 'palisade_app'")
             .await;
-        // Two more connections cancel statements and check the isolation.
-        assert!(connections <= pool_size + 2, "{connections} connections");
+        // Three more connections cancel statements, check the isolation, and check the schema and the clock.
+        assert!(connections <= pool_size + 3, "{connections} connections");
         let memory = self.service_memory();
         assert!(
             memory <= memory_before + more,
