@@ -179,7 +179,7 @@ impl NeededColumns {
 }
 
 /// Reads the fetched columns of a row, in the order of [`Entity::COLUMNS`]. Only this module creates readers, so
-/// [`RowReader::entity`] checks every entity that the service reads.
+/// `RowReader::entity` checks every entity that the service reads.
 pub struct RowReader<'r> {
     row: &'r PgRow,
     columns: ColumnSet,
