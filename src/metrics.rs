@@ -96,7 +96,8 @@ counters! {
     CANCELLATIONS_FAILED = "palisade_cancellations_failed_total";
     /// Operations that were not cancelled in the database, because too many were being cancelled.
     CANCELLATIONS_REJECTED = "palisade_cancellations_rejected_total";
-    /// Connections to the database that the service closed, because an operation fetched too many bytes.
+    /// Connections to the database that the service closed: an operation fetched too many bytes, and its statement could
+    /// not be cancelled.
     DATABASE_CONNECTIONS_CLOSED = "palisade_database_connections_closed_total";
     /// Documents that were displaced from the cache of parsed documents.
     DOCUMENTS_DISPLACED = "palisade_documents_displaced_total";

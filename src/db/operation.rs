@@ -193,6 +193,11 @@ impl TenantDb {
     /// dropped the future instead, the backend would continue to work and the pool would wait for it.
     pub fn cancel(&self, operation: &Arc<Operation>) {
         operation.cancel();
+        self.cancel_statement(operation);
+    }
+
+    /// Cancels the statement of the operation that runs on the server. The operation must not send another one.
+    pub(super) fn cancel_statement(&self, operation: &Arc<Operation>) {
         self.cancellations.add(operation);
     }
 }

@@ -114,7 +114,7 @@ enum Connection {
     Failed(Lease),
     /// The database was unavailable. The operation does not wait for another connection.
     Unavailable,
-    /// The operation fetched too many bytes, so its connection was closed.
+    /// The operation fetched too many bytes, so its transaction has ended.
     Stopped(Arc<Error>),
     Ended,
 }
@@ -193,8 +193,8 @@ impl TenantTx {
     }
 
     /// Passes each row of a statement to `read` when it arrives. Counts the bytes of the columns at the positions
-    /// `long`. If the operation fetches too many bytes, the connection is closed, because the rest of the rows would
-    /// still arrive.
+    /// `long`. If the operation fetches too many bytes, its statement is cancelled, and the rows that still arrive are
+    /// dropped. To close the connection would be simpler, but then another tenant would wait for a new one.
     pub(super) async fn fetch_each(
         &self,
         statement: Statement,
@@ -231,15 +231,22 @@ impl TenantTx {
                 Err(error) => break Err(error),
             }
         };
-        drop(rows);
-        match exceeded {
-            None => guard.finish_after(result, count),
-            Some(error) => {
-                let error = Arc::new(error);
-                guard.stop(count, Arc::clone(&error));
-                Err(Error::Shared(error))
+        let Some(error) = exceeded else {
+            drop(rows);
+            return guard.finish_after(result, count);
+        };
+        self.0.db.cancel_statement(operation);
+        let is_usable = loop {
+            match rows.try_next().await {
+                Ok(Some(row)) => usage.add_fetched_bytes(byte_length(&row, long)),
+                Ok(None) => break true,
+                Err(error) => break is_cancelled(&error),
             }
-        }
+        };
+        drop(rows);
+        let error = Arc::new(error);
+        guard.stop(count, is_usable, Arc::clone(&error));
+        Err(Error::Shared(error))
     }
 
     /// Runs SQL that a caller has formatted, so it may contain what an attacker has injected. Only the tests of this

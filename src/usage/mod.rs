@@ -43,9 +43,6 @@ const MICROS_PER_ROW: u64 = 20;
 const FREE_DATABASE_MICROS: u64 = 50_000;
 const FREE_DATABASE_MICROS_PER_ROW: u64 = 20;
 const DATABASE_MICROS_PER_ROW: u64 = 50;
-/// Rows for each connection to the database that an operation made the service close. A new connection costs the service
-/// and the database up to 20 ms.
-const ROWS_PER_CLOSED_CONNECTION: u64 = 1_000;
 
 /// What an operation could use, as far as it is known before the operation runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +75,6 @@ pub struct Usage {
     values: AtomicU64,
     micros: AtomicU64,
     database_micros: AtomicU64,
-    closed_connections: AtomicU64,
 }
 
 impl Usage {
@@ -155,11 +151,6 @@ impl Usage {
             .fetch_add(micros(time), Ordering::Relaxed);
     }
 
-    /// Adds a connection to the database that the service closed, because the operation fetched too much.
-    pub fn add_closed_connection(&self) {
-        self.closed_connections.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// The rows that the database returned or changed.
     #[must_use]
     pub fn rows(&self) -> u64 {
@@ -206,7 +197,6 @@ impl Usage {
             (of(&self.stored_bytes).div_ceil(KIB)).saturating_mul(ROWS_PER_KIB_STORED),
             written_rows.saturating_mul(ROWS_PER_WRITTEN_ROW),
             written_bytes.saturating_mul(ROWS_PER_KIB_WRITTEN) / KIB,
-            of(&self.closed_connections).saturating_mul(ROWS_PER_CLOSED_CONNECTION),
             beyond(of(&self.micros), FREE_MICROS, FREE_MICROS_PER_ROW) / MICROS_PER_ROW,
             beyond(
                 of(&self.database_micros),
@@ -260,7 +250,6 @@ mod tests {
         assert_eq!(priced(&|usage| usage.add_written_rows(500)), 200_000);
         assert_eq!(priced(&|usage| usage.add_written_bytes(300)), 146);
         assert_eq!(priced(&|usage| usage.add_values(240_000)), 1_200);
-        assert_eq!(priced(&Usage::add_closed_connection), 1_000);
         let second = Duration::from_secs(1);
         assert_eq!(priced(&|usage| usage.add_time(second)), 49_000);
         assert_eq!(priced(&|usage| usage.add_database_time(second)), 19_000);

@@ -61,12 +61,16 @@ impl StatementGuard<'_> {
         Ok(reply?)
     }
 
-    /// Closes the connection in the middle of a statement.
-    pub(super) fn stop(mut self, rows: u64, error: Arc<Error>) {
+    /// Ends the transaction with this error, which all later statements of the operation return.
+    pub(super) fn stop(mut self, rows: u64, is_usable: bool, error: Arc<Error>) {
         self.count(rows);
-        self.tx.0.operation.usage().add_closed_connection();
-        metrics::DATABASE_CONNECTIONS_CLOSED.increment();
-        drop(self.lease.take());
+        match self.lease.take() {
+            Some(lease) if is_usable => lease.release_rolled_back(),
+            lease => {
+                drop(lease);
+                metrics::DATABASE_CONNECTIONS_CLOSED.increment();
+            }
+        }
         self.session.connection = Connection::Stopped(error);
     }
 

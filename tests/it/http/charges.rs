@@ -1,4 +1,4 @@
-//! What a tenant is charged for: rows that it writes and deletes, bytes of rows and errors, closed connections.
+//! What a tenant is charged for: rows that it writes and deletes, bytes of rows and errors.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,6 @@ use palisade::{
     auth::role::UserRole,
     config::{MemorySettings, ServiceSettings, TrafficSettings},
     ids::EntityId as _,
-    metrics,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -17,7 +16,7 @@ use super::{
     post, query,
 };
 use crate::harness::{
-    Caller, ServiceOptions, TRACE, Tenant, attempt, eventually, mutation, palisade_test, settings,
+    Caller, ServiceOptions, TRACE, Tenant, TestApp, attempt, eventually, mutation, palisade_test, settings,
 };
 use crate::storm::{backends, patient};
 
@@ -184,24 +183,40 @@ async fn the_bytes_of_rows_that_a_mutation_returns_are_counted(tenant: Tenant) {
 }
 
 #[apply(palisade_test)]
-async fn an_operation_that_makes_the_service_close_a_connection_is_charged_for_it(tenant: Tenant) {
+async fn an_operation_that_fetches_too_much_keeps_its_connection(app: &'static TestApp) {
+    // A separate database, so that the test can list its connections.
+    let app = app.in_own_database(&[]).await;
+    let tenant = app.tenant().await;
     let project = comments(&tenant, 100, "repeat('🦀', 10000)").await;
-    let url = serve(|settings| {
-        settings.traffic.tenant_budget = 10_000;
-        settings.memory = MemorySettings {
+    let limited = ServiceSettings {
+        memory: MemorySettings {
             max_fetched_bytes: 128 * 1024,
             ..MemorySettings::default()
-        };
-    })
-    .await;
+        },
+        ..settings(ServiceOptions::default())
+    };
+    let url = app.serve_with(&app.database, limited).await;
     let caller = tenant.owner().at(&url);
-    let closed = metrics::DATABASE_CONNECTIONS_CLOSED.value();
-    let response = caller.query(&bodies_of(&project, "body")).await;
-    assert_eq!(response.code(), "QUERY_TOO_COMPLEX", "{}", response.body);
-    assert!(metrics::DATABASE_CONNECTIONS_CLOSED.value() > closed);
-    let used = 10_000 - rows_left(&url, &caller).await;
-    // More if the database or the service took long.
-    assert!(used >= 1_020, "{used}");
+    let mut superuser = app.connect("postgres").await;
+    let mut connections = async || -> Vec<i32> {
+        let list = "select pid from pg_stat_activity
+                    where datname = current_database() and usename = 'palisade_app' order by pid";
+        sqlx::query_scalar(list)
+            .fetch_all(&mut superuser)
+            .await
+            .unwrap()
+    };
+    let count = format!("{{ project(id: \"{project}\") {{ comments(first: 1) {{ totalCount }} }} }}");
+    caller.query(&count).await.data();
+    let before = connections().await;
+    for _ in 0..5 {
+        let response = caller.query(&bodies_of(&project, "body")).await;
+        assert_eq!(response.code(), "QUERY_TOO_COMPLEX", "{}", response.body);
+        let response = caller.query(&count).await;
+        assert_eq!(response.data()["project"]["comments"]["totalCount"], 100);
+    }
+    assert_eq!(connections().await, before);
+    app.drop_database().await;
 }
 
 #[apply(palisade_test)]
