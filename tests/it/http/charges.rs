@@ -16,7 +16,8 @@ use super::{
     post, query,
 };
 use crate::harness::{
-    Caller, ServiceOptions, TRACE, Tenant, TestApp, attempt, eventually, mutation, palisade_test, settings,
+    Caller, ServiceOptions, TRACE, Tenant, TestApp, attempt, eventually, mutation, palisade_test,
+    settings,
 };
 use crate::storm::{backends, patient};
 
@@ -206,7 +207,8 @@ async fn an_operation_that_fetches_too_much_keeps_its_connection(app: &'static T
             .await
             .unwrap()
     };
-    let count = format!("{{ project(id: \"{project}\") {{ comments(first: 1) {{ totalCount }} }} }}");
+    let count =
+        format!("{{ project(id: \"{project}\") {{ comments(first: 1) {{ totalCount }} }} }}");
     caller.query(&count).await.data();
     let before = connections().await;
     for _ in 0..5 {
