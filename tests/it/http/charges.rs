@@ -215,9 +215,11 @@ async fn an_operation_that_fetches_too_much_keeps_its_connection(app: &'static T
         let response = caller.query(&bodies_of(&project, "body")).await;
         assert_eq!(response.code(), "QUERY_TOO_COMPLEX", "{}", response.body);
         let response = caller.query(&count).await;
-        assert_eq!(response.data()["project"]["comments"]["totalCount"], 100);
+        assert_eq!(response.data()["project"]["comments"]["totalCount"], 101);
     }
-    assert_eq!(connections().await, before);
+    // A connection for cancellations may have been added.
+    let after = connections().await;
+    assert!(before.iter().all(|pid| after.contains(pid)), "{after:?}");
     app.drop_database().await;
 }
 
