@@ -48,7 +48,7 @@ def tree_seconds(pid):
     """Returns the CPU seconds of a process and of all its descendants, including children that have ended."""
     try:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0
     return sum(map(int, stat[11:15])) / TICKS + sum(map(tree_seconds, children(pid)))
 
@@ -57,7 +57,7 @@ def children(pid):
     try:
         return {int(child) for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children")
                 for child in path.read_text().split()}
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return set()
 
 
