@@ -15,9 +15,9 @@ use sqlx::PgPool;
 use super::Operation;
 use crate::{error::Error, metrics};
 
-/// The pause before the first attempt to cancel a statement, and between two attempts. Most operations end by themselves
-/// within it, which is cheaper than their cancellation. A cancellation has no effect on a statement that has not yet
-/// reached the server, so it is repeated.
+/// The pause before the first attempt to cancel a statement, and between two attempts. Most operations end during the
+/// first pause. That is cheaper than a cancellation. A cancellation is repeated, because it has no effect if it reaches
+/// the server before the statement.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// The time limit for an attempt. The limits of PostgreSQL do not apply to a server that does not respond.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -308,8 +308,8 @@ pub async fn delete_one<E: Writable>(
 /// how many it deleted. The tenant pays for them, but their number is not limited: otherwise the parent of many rows could
 /// not be deleted.
 ///
-/// One statement deletes at most 500 rows, so none of them takes long, and the tenant pays for
-/// almost all of the work even if a later statement fails.
+/// One statement deletes at most 500 rows, so none of them takes long, and the tenant pays for almost all of the work even
+/// if a later statement fails.
 pub async fn delete_where<E: Writable>(
     tx: &TenantTx,
     column: &'static str,

@@ -29,7 +29,7 @@ static THREADS: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     runtime.inspect_err(log).ok()
 });
 
-/// The turns of heavy work: half of the processors, at least one. Whoever waits first has the next turn.
+/// The turns of heavy work: half of the processors, at least one. The work that has waited longest has the next turn.
 static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
     let processors = available_parallelism().map_or(1, usize::from);
     Semaphore::new((processors / 2).max(1))

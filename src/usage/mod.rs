@@ -157,8 +157,8 @@ impl Usage {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// Whether the request has fetched so many bytes of long columns that it takes more than about a millisecond to write
-    /// its response.
+    /// Whether writing the response takes more than about a millisecond, because of the bytes of long columns that the
+    /// request has fetched.
     #[must_use]
     pub fn has_fetched_much(&self) -> bool {
         self.fetched_bytes() > MAX_LIGHT_FETCHED_BYTES
